@@ -1,0 +1,18 @@
+//! Encke, a Comet server. The binary is the product; this library is how it is built and tested.
+//!
+//! The modules form floors; a file imports only from floors below its own:
+//!
+//! ```text
+//! cli, demo                      arguments, configuration files, logging, signals; the only exit
+//! reactor                        mio, sockets, the clock, the mailbox: the only I/O
+//! server                         the sans-IO whole: connections + hub + timers
+//! dialect                        what clients speak: a request becomes a command
+//! conn                           one client's HTTP/1.1 state
+//! transport                      how a message looks on the wire
+//! hub   |   wire                 channels, rings, cursors  |  HTTP bytes <-> values
+//! time, id, config, stats        plain values
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
