@@ -16,3 +16,10 @@
 
 pub mod cli;
 pub mod config;
+pub mod conn;
+pub mod hub;
+pub mod id;
+pub mod stats;
+pub mod time;
+pub mod transport;
+pub mod wire;
