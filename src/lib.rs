@@ -17,6 +17,7 @@
 pub mod cli;
 pub mod config;
 pub mod conn;
+pub mod demo;
 pub mod dialect;
 pub mod hub;
 pub mod id;
