@@ -83,11 +83,16 @@ pub fn main() -> ExitCode {
 /// The parser. The settings fill only the help of `serve`; elsewhere they work but are not listed, so that
 /// the help fits a screen.
 fn command() -> clap::Command {
-    let keep = |arg: &clap::Arg| ["config", "listen", "demo", "check"].contains(&arg.get_id().as_str());
-    let hide = move |arg: clap::Arg| if keep(&arg) { arg.help_heading("Serve") } else { arg.hide(true) };
-    Cli::command().mut_args(hide).mut_subcommand("config", |config| {
-        config.mut_args(move |arg| if keep(&arg) { arg.help_heading("Options") } else { arg.hide(true) })
-    })
+    let named = |arg: &clap::Arg, names: &[&str]| names.contains(&arg.get_id().as_str());
+    let first = move |arg: clap::Arg| match named(&arg, &["config", "listen", "demo"]) {
+        true => arg.help_heading("Serve"),
+        false => arg.hide(true),
+    };
+    let config = move |arg: clap::Arg| {
+        let shown = named(&arg, &["config", "check"]);
+        arg.hide(!shown)
+    };
+    Cli::command().mut_args(first).mut_subcommand("config", |command| command.mut_args(config))
 }
 
 /// Prints a result to standard output. A reader that went away (`| head`) is no failure.

@@ -31,7 +31,8 @@ impl Options {
         let file = text.as_ref().map(|text| File { name: &name, text });
 
         let mut loaded = config::load(&Sources { options: &self.given, environment, file })?;
-        read_token(&mut loaded).map_err(|problem| vec![problem])?;
+        // A file that is missing or empty is a failure even when an option named it.
+        read_token(&mut loaded).map_err(|problem| vec![Problem { usage: false, ..problem }])?;
         Ok(loaded)
     }
 }
