@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn what_is_no_id_is_refused() {
-        for text in ["", ":", "a:", ":1", "a", "a:b", "A:1", "a:-1", "a:+1", " a:1", "a:1 ", "a:1:2", "ä:1"] {
+        for text in ["", ":", "a:", ":1", "a", "a:b", "A:1", "a:-1", "a:+1", " a:1", "a:1 ", "a:1:2", "ä:1"]
+        {
             assert_eq!(MessageId::parse(text), None, "{text:?}");
         }
         assert_eq!(MessageId::parse("zzzzzzzzzzzzzz:1"), None, "an epoch beyond 64 bits");

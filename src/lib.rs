@@ -21,6 +21,8 @@ pub mod demo;
 pub mod dialect;
 pub mod hub;
 pub mod id;
+pub mod reactor;
+pub mod server;
 pub mod stats;
 pub mod time;
 pub mod transport;

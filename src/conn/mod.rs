@@ -61,6 +61,8 @@ pub enum Phase {
     /// The last answer has been given; what still arrives is thrown away until the client closes, as
     /// closing at once could destroy that answer on its way (RFC 9112, section 9.6).
     Lingering,
+    /// Nothing any more: the slot is given back at the end of the turn.
+    Closed,
 }
 
 /// What must be remembered of the request of a subscriber.
@@ -70,6 +72,8 @@ pub struct Listener {
     pub subscriber: SubscriberKey,
     /// Most messages in a batch.
     pub max: u16,
+    /// Seconds a poll waits.
+    pub timeout_seconds: u16,
     /// How messages reach it.
     pub technique: Technique,
     /// A poll answered with a JSON batch.

@@ -25,8 +25,10 @@ const OTHER_SITE: Denied = Denied {
     status: 403,
     detail: "a page of another origin may not publish by the loopback rule; configure publish.token",
 };
-const NO_TOKEN: Denied =
-    Denied { status: 401, detail: "publishing needs `Authorization: Bearer <token>` with the token of this server" };
+const NO_TOKEN: Denied = Denied {
+    status: 401,
+    detail: "publishing needs `Authorization: Bearer <token>` with the token of this server",
+};
 
 /// Whether the sender of `head` may publish, delete and look at channels.
 pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
@@ -57,7 +59,8 @@ fn is_other_site(head: &Head) -> bool {
     let authority = |origin: &str| origin.split_once("://").map(|(_, rest)| rest.to_ascii_lowercase());
     let host = head.field("host").map(str::to_ascii_lowercase);
     let other_origin = head.field("origin").is_some_and(|origin| authority(origin) != host);
-    other_origin || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
+    other_origin
+        || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
 }
 
 /// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,

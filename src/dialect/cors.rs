@@ -16,7 +16,8 @@ pub fn default_fields(cors: &Cors) -> String {
 
 /// The origin of the request, if it is listed by name and answers must name it.
 pub fn listed_origin<'b>(head: &Head<'b>, cors: &Cors) -> Option<&'b str> {
-    head.field("origin").filter(|origin| cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin)))
+    head.field("origin")
+        .filter(|origin| cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin)))
 }
 
 /// The fields of answers to a listed origin, which gets credentials.

@@ -90,9 +90,8 @@ impl Message {
             }
             place = &frame.next;
         }
-        let frame = place.get_or_init(|| {
-            Box::new(Frame { format, bytes: encode(self), next: OnceLock::new() })
-        });
+        let frame =
+            place.get_or_init(|| Box::new(Frame { format, bytes: encode(self), next: OnceLock::new() }));
         (&frame.bytes, frame.bytes.len() + size_of::<Frame>())
     }
 

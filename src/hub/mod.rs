@@ -26,7 +26,7 @@ mod tombstones;
 pub use channel::ChannelInfo;
 pub use message::{Data, Message, Publication};
 pub use name::{NameError, Pattern, channel_name};
-pub use pull::{Gap, PULL_MAX, Pulled};
+pub use pull::Gap;
 pub use subscriber::{Owner, Start, SubscriberKey};
 
 use crate::config::Config;

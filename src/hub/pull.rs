@@ -5,16 +5,10 @@ use super::subscriber::{Memberships, SubscriberKey};
 use super::{ChannelKey, Hub};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
-use arrayvec::ArrayVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::iter::Peekable;
 use std::sync::Arc;
-
-/// Most messages in one pull: as many as are written with one system call.
-pub const PULL_MAX: usize = 64;
-
-/// Messages that a subscriber pulled, in the order of their numbers.
-pub type Pulled<'a> = ArrayVec<&'a Arc<Message>, PULL_MAX>;
 
 /// Messages of a channel that a subscriber has not had and will not get.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,17 +22,21 @@ pub struct Gap {
 }
 
 impl Hub {
-    /// At most `max` (and at most [`PULL_MAX`]) messages newer than the subscriber's cursor. Tell
+    /// Adds at most `max` messages newer than the subscriber's cursor to `pulled`, oldest first. Tell
     /// [`Hub::advance`] how far they were delivered.
-    pub fn pull(&self, now: Instant, key: SubscriberKey, max: usize) -> Pulled<'_> {
+    pub fn pull<'a>(
+        &'a self,
+        now: Instant,
+        key: SubscriberKey,
+        max: usize,
+        pulled: &mut impl Extend<&'a Arc<Message>>,
+    ) {
         let subscriber = &self.subscribers[key as usize];
-        let max = max.min(PULL_MAX);
-        let is_due =
-            |message: &&Arc<Message>| message.id.seq > subscriber.joined || !message.expired(now);
+        let is_due = |message: &&Arc<Message>| message.id.seq > subscriber.joined || !message.expired(now);
         match &subscriber.memberships {
             Memberships::One { channel, .. } => {
                 let ring = &self.channels[*channel as usize].ring;
-                ring.after(subscriber.after).filter(is_due).take(max).collect()
+                pulled.extend(ring.after(subscriber.after).filter(is_due).take(max));
             }
             Memberships::Many(many) => {
                 let dirty = many.dirty.iter().map(|&index| &many.all[index as usize]);
@@ -48,7 +46,7 @@ impl Hub {
                         ring.after(subscriber.after.max(membership.floor)).filter(is_due).peekable()
                     })
                     .collect();
-                merge(&mut rings, max)
+                merge(&mut rings, max, pulled);
             }
         }
     }
@@ -60,7 +58,9 @@ impl Hub {
         subscriber.after = seq;
         if let Memberships::Many(many) = &mut subscriber.memberships {
             let channels = &self.channels;
-            many.clean(|membership| channels[membership.channel as usize].ring.newest() > seq.max(membership.floor));
+            many.clean(|membership| {
+                channels[membership.channel as usize].ring.newest() > seq.max(membership.floor)
+            });
         }
     }
 
@@ -71,10 +71,13 @@ impl Hub {
         let stranger = subscriber.stranger;
         let has_gap = match &subscriber.memberships {
             Memberships::One { channel, .. } => self.lost(*channel, after) || stranger,
-            Memberships::Many(many) => stranger || many.dirty.iter().any(|&index| {
-                let membership = &many.all[index as usize];
-                self.lost(membership.channel, after.max(membership.floor))
-            }),
+            Memberships::Many(many) => {
+                stranger
+                    || many.dirty.iter().any(|&index| {
+                        let membership = &many.all[index as usize];
+                        self.lost(membership.channel, after.max(membership.floor))
+                    })
+            }
         };
         match has_gap {
             true => self.settle_gaps(key),
@@ -132,21 +135,18 @@ impl Hub {
     }
 }
 
-/// The first `max` messages of all rings together, in the order of their numbers.
-fn merge<'a, I>(rings: &mut [std::iter::Peekable<I>], max: usize) -> Pulled<'a>
+/// Adds the first `max` messages of all rings together, in the order of their numbers.
+fn merge<'a, I>(rings: &mut [Peekable<I>], max: usize, pulled: &mut impl Extend<&'a Arc<Message>>)
 where
     I: Iterator<Item = &'a Arc<Message>>,
 {
-    let head = |ring: &mut std::iter::Peekable<I>| ring.peek().map(|message| message.id.seq);
+    let head = |ring: &mut Peekable<I>| ring.peek().map(|message| message.id.seq);
     let heads = rings.iter_mut().enumerate();
     let mut heap: BinaryHeap<Reverse<(Seq, usize)>> =
         heads.filter_map(|(index, ring)| Some(Reverse((head(ring)?, index)))).collect();
-    let mut pulled = Pulled::new();
-    while pulled.len() < max
-        && let Some(Reverse((_, index))) = heap.pop()
-    {
+    for _ in 0..max {
+        let Some(Reverse((_, index))) = heap.pop() else { return };
         pulled.extend(rings[index].next());
         heap.extend(head(&mut rings[index]).map(|seq| Reverse((seq, index))));
     }
-    pulled
 }

@@ -131,8 +131,7 @@ impl Hub {
             true => Memberships::One { channel: u32::MAX, index: 0 },
             false => Memberships::Many(Box::default()),
         };
-        let subscriber =
-            Subscriber { after, joined: self.seq, memberships, owner, queued: false, stranger };
+        let subscriber = Subscriber { after, joined: self.seq, memberships, owner, queued: false, stranger };
         let key = self.subscribers.insert(subscriber) as SubscriberKey;
         if let Start::After(id) = start
             && stranger

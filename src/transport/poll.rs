@@ -1,19 +1,20 @@
 //! Long polling and interval polling: whole answers.
 
-use super::envelope::write_envelope;
 use super::Format;
+use super::envelope::write_envelope;
 use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use crate::wire::media;
 use crate::wire::query::encode_path;
 use crate::wire::response::{self, Envelope};
 use std::io::Write;
+use std::sync::Arc;
 
 /// The answer to a poll, verbatim or as a batch, that anybody without special wishes may get.
 /// `envelope` must be the one that all of them share; the frame is made at most once.
-pub fn shared_answer<'m>(message: &'m Message, batch: bool, envelope: &Envelope) -> (&'m [u8], usize) {
+pub fn shared_answer<'m>(message: &'m Arc<Message>, batch: bool, envelope: &Envelope) -> (&'m [u8], usize) {
     let format = if batch { Format::PollBatch } else { Format::PollVerbatim };
-    message.frame(format as u8, |message| {
+    message.frame(format as u8, |_| {
         let mut out = Vec::new();
         match batch {
             true => write_batch(&mut out, &[message], message.id, &[], envelope),
@@ -50,7 +51,13 @@ pub fn write_verbatim(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelo
 }
 
 /// Appends an answer that is a JSON batch of messages; `next` is the id to continue with.
-pub fn write_batch(out: &mut Vec<u8>, messages: &[&Message], next: MessageId, gaps: &[Gap], envelope: &Envelope) {
+pub fn write_batch(
+    out: &mut Vec<u8>,
+    messages: &[&Arc<Message>],
+    next: MessageId,
+    gaps: &[Gap],
+    envelope: &Envelope,
+) {
     let mut body = b"{\"messages\":[".to_vec();
     for (index, message) in messages.iter().enumerate() {
         if index > 0 {

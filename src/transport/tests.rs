@@ -10,7 +10,8 @@ fn wire(publication: Publication, format: Format) -> String {
     let mut hub = Hub::new(&Config::default(), Epoch::from_random(36), now);
     let key = hub.attach(now, Owner(0), &["a/b"], Vec::new(), Start::Now).unwrap();
     hub.publish(now, "a/b", publication).unwrap();
-    let pulled = hub.pull(now, key, 1);
+    let mut pulled = Vec::new();
+    hub.pull(now, key, 1, &mut pulled);
     let (bytes, encoded) = frame(pulled[0], format);
     assert!(encoded > 0);
     assert_eq!(frame(pulled[0], format), (bytes, 0), "encoded once");
@@ -47,7 +48,10 @@ fn envelopes_carry_what_is_there() {
     let quoted = "{\"id\":\"10:1\",\"channel\":\"a/b\",\"data\":\"a\\\"\\n\"}\n";
     assert_eq!(wire(text("a\"\n"), Format::StreamPlain), quoted);
     let binary = Publication::of(Data::Binary(Box::new([0, 0xff])));
-    assert_eq!(wire(binary, Format::StreamPlain), "{\"id\":\"10:1\",\"channel\":\"a/b\",\"data64\":\"AP8=\"}\n");
+    assert_eq!(
+        wire(binary, Format::StreamPlain),
+        "{\"id\":\"10:1\",\"channel\":\"a/b\",\"data64\":\"AP8=\"}\n"
+    );
 }
 
 #[test]

@@ -123,7 +123,9 @@ pub fn parse<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Head<'b>, 
 
 fn refusal(error: httparse::Error) -> Refusal {
     match error {
-        httparse::Error::Version => Refusal { status: 505, detail: "this server speaks HTTP/1.1 and HTTP/1.0" },
+        httparse::Error::Version => {
+            Refusal { status: 505, detail: "this server speaks HTTP/1.1 and HTTP/1.0" }
+        }
         httparse::Error::TooManyHeaders => Refusal { status: 431, detail: "more than 64 header fields" },
         httparse::Error::HeaderName => bad("a header field's name is malformed, or a field is folded"),
         httparse::Error::HeaderValue => bad("a header field's value has a control character"),
@@ -147,7 +149,9 @@ fn method(name: &str) -> Result<Method, Refusal> {
 /// Path and query of a target in origin form or absolute form (RFC 9112, section 3.2), or `*`.
 fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
     let origin = match target.split_once("://") {
-        Some((scheme, rest)) if matches!(scheme, "http" | "https") => &rest[rest.find('/').unwrap_or(rest.len())..],
+        Some((scheme, rest)) if matches!(scheme, "http" | "https") => {
+            &rest[rest.find('/').unwrap_or(rest.len())..]
+        }
         _ => target,
     };
     if !(origin.is_empty() || origin.starts_with('/') || origin == "*") {
@@ -173,9 +177,9 @@ impl<'b> Head<'b> {
     /// Whether a comma-separated field lists `token` (parameters aside, in any case).
     pub fn lists(&self, name: &str, token: &str) -> bool {
         self.fields(name).filter_map(|value| std::str::from_utf8(value).ok()).any(|value| {
-            value.split(',').any(|item| {
-                item.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token)
-            })
+            value
+                .split(',')
+                .any(|item| item.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token))
         })
     }
 
@@ -215,7 +219,9 @@ impl<'b> Head<'b> {
         match self.field("expect") {
             None => Ok(false),
             Some(value) if value.eq_ignore_ascii_case("100-continue") => Ok(true),
-            Some(_) => Err(Refusal { status: 417, detail: "the only expectation understood is 100-continue" }),
+            Some(_) => {
+                Err(Refusal { status: 417, detail: "the only expectation understood is 100-continue" })
+            }
         }
     }
 }
@@ -268,7 +274,10 @@ mod tests {
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
-            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n", 501),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                501,
+            ),
             ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417),
         ] {

@@ -42,7 +42,10 @@ mod tests {
     fn queries() {
         let read = |query| pairs(query).map(|pair| pair.map(|(n, v)| format!("{n}={v}"))).collect::<Vec<_>>();
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(read("a=1&b=%C3%A9+%2B&&c&d=e=f"), [some("a=1"), some("b=é +"), some("c="), some("d=e=f")]);
+        assert_eq!(
+            read("a=1&b=%C3%A9+%2B&&c&d=e=f"),
+            [some("a=1"), some("b=é +"), some("c="), some("d=e=f")]
+        );
         assert_eq!(read("a=%ff"), [None]);
         assert_eq!(read("a=%zz"), [some("a=%zz")]);
         assert_eq!(encode_path("a/b,c é").to_string(), "a/b%2Cc%20%C3%A9");

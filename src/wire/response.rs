@@ -36,7 +36,9 @@ impl Response {
         }
         let detail = serde_json::Value::from(detail);
         let title = reason(status);
-        let body = format!("{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":{detail}}}\n");
+        let body = format!(
+            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":{detail}}}\n"
+        );
         Self::new(status, media::PROBLEM, body.into_bytes())
     }
 

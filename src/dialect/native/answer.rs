@@ -56,9 +56,11 @@ fn render(status: u16, mut all: Vec<Value>, list: bool, as_text: bool) -> Respon
 }
 
 fn as_lines(value: &Value) -> String {
-    ["id", "channel", "subscribers", "messages"].iter().fold(String::new(), |lines, name| match &value[*name] {
-        Value::String(text) => lines + &format!("{name}: {text}\n"),
-        Value::Null => lines + &format!("{name}:\n"),
-        other => lines + &format!("{name}: {other}\n"),
+    ["id", "channel", "subscribers", "messages"].iter().fold(String::new(), |lines, name| {
+        match &value[*name] {
+            Value::String(text) => lines + &format!("{name}: {text}\n"),
+            Value::Null => lines + &format!("{name}:\n"),
+            other => lines + &format!("{name}: {other}\n"),
+        }
     })
 }

@@ -37,7 +37,9 @@ pub fn command(head: &Head, body: &[u8], caller: Caller) -> Command {
             _ => Err((404, format!("there is nothing at {path}; see / for what there is"))),
         },
     };
-    answer.unwrap_or_else(|(status, detail)| Command::Respond(Response::problem(status, &detail, wants_text(head))))
+    answer.unwrap_or_else(|(status, detail)| {
+        Command::Respond(Response::problem(status, &detail, wants_text(head)))
+    })
 }
 
 /// Whether the client asked for text, and so gets errors and information as text.
@@ -48,7 +50,8 @@ pub fn wants_text(head: &Head) -> bool {
 /// Everything below `/pub`, of which `rest` is the remaining path.
 fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<Command, Refused> {
     if head.method == Method::Options {
-        let allow = if rest.len() > 1 { "GET, HEAD, POST, PUT, DELETE, OPTIONS" } else { "GET, HEAD, POST, OPTIONS" };
+        let allow =
+            if rest.len() > 1 { "GET, HEAD, POST, PUT, DELETE, OPTIONS" } else { "GET, HEAD, POST, OPTIONS" };
         return options(allow, head);
     }
     if let Err(denied) = access::may_publish(head, caller) {
@@ -85,7 +88,9 @@ fn prefix(head: &Head) -> Result<String, Refused> {
 }
 
 /// The query's pairs; a 400 if it is not UTF-8.
-fn pairs<'b>(head: &Head<'b>) -> Result<Vec<(std::borrow::Cow<'b, str>, std::borrow::Cow<'b, str>)>, Refused> {
+fn pairs<'b>(
+    head: &Head<'b>,
+) -> Result<Vec<(std::borrow::Cow<'b, str>, std::borrow::Cow<'b, str>)>, Refused> {
     let all: Option<Vec<_>> = query::pairs(head.query).collect();
     all.ok_or_else(|| (400, "the query is not UTF-8".to_owned()))
 }

@@ -43,7 +43,9 @@ fn channel_list(encoded: &str, config: &Config) -> Result<Vec<String>, Refused> 
             names.push(name.to_owned());
         }
         if names.len() > max {
-            return Err(bad(format!("a request may name at most {max} channels (limits.channels_per_request)")));
+            return Err(bad(format!(
+                "a request may name at most {max} channels (limits.channels_per_request)"
+            )));
         }
     }
     Ok(names)
@@ -67,7 +69,9 @@ fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
     let ttl = ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
     Ok(Publication {
         data: data(body, content_type)?,
-        content_type: content_type.map(|text| checked("Content-Type", text, CONTENT_TYPE_BYTES_MAX)).transpose()?,
+        content_type: content_type
+            .map(|text| checked("Content-Type", text, CONTENT_TYPE_BYTES_MAX))
+            .transpose()?,
         event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
         key: key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
         ttl,
@@ -79,7 +83,8 @@ fn data(body: &[u8], content_type: Option<&str>) -> Result<Data, Refused> {
     let text = std::str::from_utf8(body);
     if content_type.is_some_and(media::is_json) {
         let text = text.map_err(|_| bad("the message is not JSON: it is not UTF-8"))?;
-        serde_json::from_str::<IgnoredAny>(text).map_err(|error| bad(format!("the message is not JSON: {error}")))?;
+        serde_json::from_str::<IgnoredAny>(text)
+            .map_err(|error| bad(format!("the message is not JSON: {error}")))?;
         return Ok(Data::Json(one_line(text).into()));
     }
     Ok(text.map_or_else(|_| Data::Binary(body.into()), |text| Data::Text(text.into())))
@@ -130,7 +135,8 @@ struct Line<'a> {
 pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command, Refused> {
     let content_type = head.field("content-type").unwrap_or_default();
     if !media::essence(content_type).eq_ignore_ascii_case(media::NDJSON) {
-        let detail = format!("a batch is published as {}; a single message to /pub/{{channel}}", media::NDJSON);
+        let detail =
+            format!("a batch is published as {}; a single message to /pub/{{channel}}", media::NDJSON);
         return Err((415, detail));
     }
     let text = std::str::from_utf8(body).map_err(|_| bad("the batch is not UTF-8"))?;
@@ -138,7 +144,8 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command, 
     let mut messages = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let number = index + 1;
-        messages.push(read_line(line).map_err(|(status, detail)| (status, format!("line {number}: {detail}")))?);
+        messages
+            .push(read_line(line).map_err(|(status, detail)| (status, format!("line {number}: {detail}")))?);
         if messages.len() > max {
             return Err((413, format!("a batch has at most {max} messages (limits.batch_messages)")));
         }
@@ -162,9 +169,13 @@ fn read_line(line: &str) -> Result<(String, Publication), Refused> {
         (None, Some(encoded)) => {
             let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| bad("data64 is not base64"))?;
             let binary = "application/octet-stream".into();
-            (String::from_utf8(bytes).map_or_else(|error| Data::Binary(error.into_bytes().into()), |text| {
-                Data::Text(text.into())
-            }), Some(binary))
+            (
+                String::from_utf8(bytes).map_or_else(
+                    |error| Data::Binary(error.into_bytes().into()),
+                    |text| Data::Text(text.into()),
+                ),
+                Some(binary),
+            )
         }
         _ => return Err(bad("a message has either data or data64")),
     };

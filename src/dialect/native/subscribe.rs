@@ -69,7 +69,9 @@ fn selection(encoded: &str, config: &Config) -> Result<(Vec<String>, Vec<Pattern
             None => names.push(String::from_utf8_lossy(&decoded).into_owned()),
         }
         if names.len() + patterns.len() > max {
-            return Err(bad(format!("a request may name at most {max} channels (limits.channels_per_request)")));
+            return Err(bad(format!(
+                "a request may name at most {max} channels (limits.channels_per_request)"
+            )));
         }
     }
     names.sort_unstable();
@@ -101,7 +103,9 @@ fn read_start(value: &str) -> Result<Start, Refused> {
         "now" => return Ok(Start::Now),
         _ => {}
     }
-    if let Some(count) = value.strip_prefix('-').filter(|count| count.bytes().all(|byte| byte.is_ascii_digit())) {
+    if let Some(count) =
+        value.strip_prefix('-').filter(|count| count.bytes().all(|byte| byte.is_ascii_digit()))
+    {
         return count.parse().map(Start::Last).map_err(|_| no_id(value));
     }
     MessageId::parse(value).map(Start::After).ok_or_else(|| no_id(value))
