@@ -255,7 +255,8 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
             Err(error) => {
                 let came = &self.unread[..self.unread.len().min(1000)];
-                panic!("{error}; so far came {:?}", String::from_utf8_lossy(came))
+                let came = String::from_utf8_lossy(came);
+                panic!("waited in vain for more than {came:?}: {error}")
             }
         }
     }

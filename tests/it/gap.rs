@@ -1,8 +1,9 @@
 //! What a limit took away from a client is told to it, and nothing else is.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Encke, data, parts, until};
+use crate::sse::parse;
 
 const JSON: [&str; 1] = ["Accept: application/json"];
 
@@ -134,8 +135,8 @@ fn streams_tell_a_gap_before_the_first_message() {
 
     let (_, mut sse) = server.open("/sub/x?as=sse", &[&format!("Last-Event-ID: {}", ids[0])]);
     let notice = std::iter::from_fn(|| sse.block()).find(|block| block.contains("data:")).unwrap();
-    let event = crate::sse::parse(&notice);
+    let event = parse(&notice);
     assert_eq!(event.event.as_deref(), Some("encke.gap"));
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&event.data.unwrap()).unwrap(), gap);
-    assert_eq!(crate::sse::parse(&sse.block().unwrap()).data.as_deref(), Some("4"));
+    assert_eq!(serde_json::from_str::<Value>(&event.data.unwrap()).unwrap(), gap);
+    assert_eq!(parse(&sse.block().unwrap()).data.as_deref(), Some("4"));
 }

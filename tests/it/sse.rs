@@ -44,7 +44,9 @@ fn a_stream_begins_at_once_with_where_it_starts() {
         assert!(head.lists("cache-control", "no-store"), "{head:?}");
         assert_eq!(head.get("x-accel-buffering"), Some("no"));
         assert_eq!((head.get("content-length"), head.get("transfer-encoding")), (None, Some("chunked")));
-        assert_eq!(sse.block(), Some(format!("retry: 2000\nid: {}", head.next())));
+        let opening = parse(&sse.block().unwrap());
+        assert_eq!((opening.id, opening.retry), (Some(head.next()), Some("2000".into())));
+        assert_eq!((opening.event, opening.data), (None, None), "no event reaches the page");
     }
 }
 
