@@ -1,6 +1,7 @@
 //! Starting, and leaving by signal without losing anybody.
 
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -55,8 +56,10 @@ fn a_signal_answers_polls_ends_streams_and_exits_with_0() {
 fn draining_waits_no_longer_than_it_may() {
     let mut server = Encke::start(&["--drain-seconds", "1"]);
     let _unread = unread_stream(&server);
+    let start = Instant::now();
     server.signal(Signal::TERM);
     assert_eq!(server.exit().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5), "left after {:?} instead of 1 s", start.elapsed());
 }
 
 #[test]
