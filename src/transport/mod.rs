@@ -30,6 +30,8 @@ pub enum Technique {
     Interval,
     /// Server-sent events (WHATWG HTML, section 9.2).
     Sse,
+    /// The same with envelopes as data, so that a script learns the channel, and whether data is JSON or text.
+    SseEnvelope,
     /// Endless JSON lines.
     Stream,
     /// Endless bare messages.
@@ -43,6 +45,7 @@ impl Technique {
             "poll" => Self::Poll,
             "interval" => Self::Interval,
             "sse" => Self::Sse,
+            "sse-envelope" => Self::SseEnvelope,
             "stream" => Self::Stream,
             "raw" => Self::Raw,
             _ => return None,
@@ -51,7 +54,7 @@ impl Technique {
 
     /// Whether one answer carries all messages, rather than one answer per request.
     pub const fn is_stream(self) -> bool {
-        matches!(self, Self::Sse | Self::Stream | Self::Raw)
+        matches!(self, Self::Sse | Self::SseEnvelope | Self::Stream | Self::Raw)
     }
 }
 
@@ -63,6 +66,10 @@ pub enum Format {
     Sse,
     /// [`Technique::Sse`] to an HTTP/1.0 client.
     SsePlain,
+    /// [`Technique::SseEnvelope`] as a chunk.
+    SseEnvelope,
+    /// [`Technique::SseEnvelope`] to an HTTP/1.0 client.
+    SseEnvelopePlain,
     /// [`Technique::Stream`] as a chunk.
     Stream,
     /// [`Technique::Stream`] to an HTTP/1.0 client.
@@ -83,6 +90,8 @@ impl Format {
         match (technique, chunked) {
             (Technique::Sse, true) => Self::Sse,
             (Technique::Sse, false) => Self::SsePlain,
+            (Technique::SseEnvelope, true) => Self::SseEnvelope,
+            (Technique::SseEnvelope, false) => Self::SseEnvelopePlain,
             (Technique::Raw, true) => Self::Raw,
             (Technique::Raw, false) => Self::RawPlain,
             (_, true) => Self::Stream,
@@ -99,6 +108,10 @@ pub fn frame(message: &Message, format: Format) -> (&[u8], usize) {
             Format::Sse | Format::SsePlain => {
                 sse::write_message(&mut payload, message);
                 format == Format::Sse
+            }
+            Format::SseEnvelope | Format::SseEnvelopePlain => {
+                sse::write_envelope_event(&mut payload, message);
+                format == Format::SseEnvelope
             }
             Format::Raw | Format::RawPlain => {
                 raw::write_message(&mut payload, message);
@@ -126,7 +139,7 @@ fn framed(payload: Vec<u8>, chunked: bool) -> Vec<u8> {
 /// The media type of a stream.
 pub const fn content_type(technique: Technique) -> &'static str {
     match technique {
-        Technique::Sse => media::EVENT_STREAM,
+        Technique::Sse | Technique::SseEnvelope => media::EVENT_STREAM,
         Technique::Raw => "application/octet-stream",
         _ => media::NDJSON,
     }
@@ -136,7 +149,7 @@ pub const fn content_type(technique: Technique) -> &'static str {
 pub fn opening(technique: Technique, chunked: bool, start: MessageId, config: &Config) -> Vec<u8> {
     let mut payload = Vec::new();
     match technique {
-        Technique::Sse => sse::write_opening(&mut payload, start, config.sse.retry_ms),
+        Technique::Sse | Technique::SseEnvelope => sse::write_opening(&mut payload, start, config.sse.retry_ms),
         Technique::Raw => {}
         _ => payload.push(b'\n'),
     }
@@ -151,6 +164,7 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
         let mut payload = Vec::new();
         match technique {
             Technique::Sse => sse::write_gap(&mut payload, gap),
+            Technique::SseEnvelope => sse::write_gap_envelope(&mut payload, gap),
             Technique::Raw => return None,
             _ => stream::write_gap(&mut payload, gap),
         }
@@ -162,8 +176,8 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
 /// A sign of life; empty if the technique has none.
 pub const fn heartbeat(technique: Technique, chunked: bool) -> &'static [u8] {
     match (technique, chunked) {
-        (Technique::Sse, true) => b"3\r\n:\n\n\r\n",
-        (Technique::Sse, false) => b":\n\n",
+        (Technique::Sse | Technique::SseEnvelope, true) => b"3\r\n:\n\n\r\n",
+        (Technique::Sse | Technique::SseEnvelope, false) => b":\n\n",
         (Technique::Raw, _) => b"",
         (_, true) => b"1\r\n\n\r\n",
         (_, false) => b"\n",
