@@ -186,7 +186,9 @@ impl Server {
         connection.half_closed = true;
         match connection.phase {
             Phase::Parked(_) => {}
-            Phase::Streaming(_) => self.heartbeat(now.at, slot, sink),
+            Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
+                self.heartbeat(now.at, slot, sink);
+            }
             Phase::Idle if connection.output.is_some() => connection.closing = true,
             _ => self.close(now.at, slot),
         }

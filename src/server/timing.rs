@@ -120,7 +120,7 @@ impl Server {
     pub(super) fn heartbeat(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
         let Phase::Streaming(listener) = &connection.phase else { return };
-        if connection.output.is_none() {
+        if connection.output.is_none() && listener.technique.has_heartbeat() {
             let sign = transport::heartbeat(listener.technique, listener.chunked);
             self.hub.stats.heartbeats += 1;
             self.send_bytes(now, slot, sign, sink);
