@@ -169,7 +169,7 @@ impl Server {
         match connection.phase {
             Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
             Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
-                self.wait_behind(now, slot, bytes, sink)
+                self.wait_behind(now, slot, bytes, sink);
             }
             // After an endless answer nothing is answered any more.
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => {}
