@@ -35,7 +35,8 @@ const HELP: &str = "The floor: the cheapest conceivable Comet server, to compare
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let Some(address) = arguments.iter().position(|a| a == "--listen").and_then(|at| arguments.get(at + 1)) else {
+    let Some(address) = arguments.iter().position(|a| a == "--listen").and_then(|at| arguments.get(at + 1))
+    else {
         println!("{HELP}");
         return ExitCode::SUCCESS;
     };
@@ -196,7 +197,8 @@ impl Floor {
             kind.render(number, channel.sequence, body, &mut self.frame);
             for &fd in listeners.iter() {
                 let Some(socket) = &self.sockets[fd as usize] else { continue };
-                if !matches!(rustix::io::write(socket, &self.frame), Ok(length) if length == self.frame.len()) {
+                if !matches!(rustix::io::write(socket, &self.frame), Ok(length) if length == self.frame.len())
+                {
                     self.dropped.push(fd);
                 }
             }

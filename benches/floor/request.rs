@@ -15,8 +15,14 @@ pub struct Request {
 
 /// What the load generator may ask.
 pub enum Asked {
-    Listen { channel: usize, kind: Kind },
-    Publish { channel: usize, body: Range<usize> },
+    Listen {
+        channel: usize,
+        kind: Kind,
+    },
+    Publish {
+        channel: usize,
+        body: Range<usize>,
+    },
     /// Something that is answered at once, with a message that is there: `as=interval`, or a poll with `after=oldest`.
     Waiting,
     Health,

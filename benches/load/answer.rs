@@ -8,7 +8,7 @@ pub struct Head {
     pub status: u16,
     /// Bytes of the head, the empty line included.
     pub length: usize,
-    /// Bytes of the body; none for an endless (chunked) one.
+    /// Bytes of the body; none for one that is chunked or ends with the connection.
     pub body: Option<usize>,
     pub cursor: Option<Cursor>,
 }
@@ -24,13 +24,12 @@ impl Head {
             Err(error) => return Err(Error::Refused(format!("no HTTP: {error}"))),
         };
         let status = answer.code.unwrap_or(0);
-        let (mut body, mut chunked) = (None, false);
+        let mut body = None;
         let (mut id, mut tag, mut modified) = ("", "", "");
         for header in answer.headers.iter() {
             let value = || std::str::from_utf8(header.value).unwrap_or("");
             match header.name {
                 name if name.eq_ignore_ascii_case("content-length") => body = value().parse().ok(),
-                name if name.eq_ignore_ascii_case("transfer-encoding") => chunked = true,
                 name if name.eq_ignore_ascii_case("encke-next") => id = value(),
                 name if name.eq_ignore_ascii_case("etag") => tag = value(),
                 name if name.eq_ignore_ascii_case("last-modified") => modified = value(),
@@ -41,8 +40,6 @@ impl Head {
         let cursor = (!id.is_empty()).then(|| Cursor { id: id.into(), modified: modified.into() });
         if matches!(status, 204 | 304) {
             body = Some(0);
-        } else if !chunked && body.is_none() {
-            return Err(Error::Refused(format!("{status} with neither Content-Length nor chunks")));
         }
         Ok(Some(Self { status, length, body, cursor }))
     }

@@ -98,7 +98,8 @@ impl Ledger {
         }
         let next = &mut next[(mark.lane / channels) as usize];
         if mark.number != *next {
-            let what = if mark.number < *next { "again (a duplicate)" } else { "(others before it were lost)" };
+            let what =
+                if mark.number < *next { "again (a duplicate)" } else { "(others before it were lost)" };
             return Err(Error::Wrong(format!(
                 "a subscriber of c{channel} who should get message {next} got {} {what}",
                 mark.number
@@ -110,7 +111,10 @@ impl Ledger {
         let lane = &mut self.lanes[mark.lane as usize];
         let lacking = mark.number.checked_sub(lane.base).and_then(|at| lane.lacking.get_mut(at as usize));
         let Some(lacking) = lacking.filter(|lacking| **lacking > 0) else {
-            return Err(Error::Wrong(format!("message {} of c{channel} reached more than subscribed", mark.number)));
+            return Err(Error::Wrong(format!(
+                "message {} of c{channel} reached more than subscribed",
+                mark.number
+            )));
         };
         *lacking -= 1;
         while lane.lacking.front() == Some(&0) {
@@ -123,7 +127,8 @@ impl Ledger {
 
     /// Says which messages somebody still lacks.
     pub fn missing(&self) -> String {
-        let Some((at, lane)) = self.lanes.iter().enumerate().find(|(_, lane)| !lane.lacking.is_empty()) else {
+        let Some((at, lane)) = self.lanes.iter().enumerate().find(|(_, lane)| !lane.lacking.is_empty())
+        else {
             return "every published message has arrived".into();
         };
         let channel = at % self.subscribers.len();

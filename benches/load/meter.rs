@@ -52,13 +52,15 @@ impl Meter {
         for pid in &self.pids {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
             let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-            let ticks = |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0) * TICK_US;
+            let ticks =
+                |at: usize| fields.get(at).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0) * TICK_US;
             sum.user_us += ticks(11);
             sum.system_us += ticks(12);
             let mut exact = 0.0;
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
                 let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-                exact += text.split_whitespace().next().and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0) / 1000.0;
+                exact += text.split_whitespace().next().and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0)
+                    / 1000.0;
             }
             sum.total_us += if exact > 0.0 { exact } else { ticks(11) + ticks(12) };
         }
@@ -96,5 +98,6 @@ fn slab() -> io::Result<i64> {
 /// Bytes of a line `name   123 kB`.
 fn field(text: &str, name: &str) -> i64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<i64>().ok()).unwrap_or(0) << 10
+    line.and_then(|line| line.split_whitespace().next()).and_then(|n| n.parse::<i64>().ok()).unwrap_or(0)
+        << 10
 }

@@ -26,7 +26,13 @@ impl Publisher {
         let socket = std::net::TcpStream::connect(server).map_err(Error::Unreachable)?;
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
-        Ok(Self { socket: TcpStream::from_std(socket), out: Vec::new(), rest: Vec::new(), unanswered: 0, answered: 0 })
+        Ok(Self {
+            socket: TcpStream::from_std(socket),
+            out: Vec::new(),
+            rest: Vec::new(),
+            unanswered: 0,
+            answered: 0,
+        })
     }
 
     pub fn socket(&mut self) -> &mut TcpStream {

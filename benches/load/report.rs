@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::meter::Memory;
 
 /// The percentiles of the latency curve.
-const CURVE: [f64; 14] = [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 100.0];
+const CURVE: [f64; 14] =
+    [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99, 99.999, 100.0];
 
 /// One round.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -84,7 +85,10 @@ impl Report {
             row("bytes per delivery", format!("{:.1}", self.bytes_per_delivery));
         }
         if let Some(Latency { p50, p90, p99, p999, max, .. }) = self.latency {
-            row("latency µs", format!("p50 {p50:.0}  p90 {p90:.0}  p99 {p99:.0}  p99.9 {p999:.0}  max {max:.0}"));
+            row(
+                "latency µs",
+                format!("p50 {p50:.0}  p90 {p90:.0}  p99 {p99:.0}  p99.9 {p999:.0}  max {max:.0}"),
+            );
         }
         if let Some(cpu) = self.cpu {
             let unit = if self.deliveries > 0 {

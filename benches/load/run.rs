@@ -7,8 +7,8 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use mio::unix::SourceFd;
 use mio::Interest;
+use mio::unix::SourceFd;
 
 use crate::args::Args;
 use crate::error::Error;

@@ -37,7 +37,9 @@ pub enum Outcome {
     /// The endless answer has begun.
     Began,
     /// An interval poll is answered; the next is due after the interval.
-    Answered { first: bool },
+    Answered {
+        first: bool,
+    },
 }
 
 pub struct Subscriber {
@@ -99,7 +101,9 @@ impl Subscriber {
                 Ok(0) => return Err(Error::Closed(format!("a subscriber's, {:?}", self.phase))),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(outcome),
-                Err(error) => return Err(Error::Closed(format!("a subscriber's, {:?}: {error}", self.phase))),
+                Err(error) => {
+                    return Err(Error::Closed(format!("a subscriber's, {:?}: {error}", self.phase)));
+                }
             };
             *bytes += length as u64;
             let now = clock();
@@ -151,12 +155,15 @@ impl Subscriber {
                     return Ok((0, outcome));
                 }
                 if bytes.len() > end {
-                    return Err(Error::Refused(format!("more than one answer to a poll: {}", excerpt(bytes))));
+                    return Err(Error::Refused(format!(
+                        "more than one answer to a poll: {}",
+                        excerpt(bytes)
+                    )));
                 }
                 outcome = self.answered(manner, &head, &bytes[head.length..], ledger, now)?;
                 return Ok((end, outcome));
             }
-            if head.status != 200 || head.body.is_some() {
+            if head.status != 200 || head.body.is_some() || !manner.technique.is_endless() {
                 return Err(Error::Refused(excerpt(bytes)));
             }
             self.phase = Phase::Streaming;

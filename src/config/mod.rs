@@ -138,12 +138,7 @@ impl Default for Config {
             cors: Cors { origins: vec!["*".into()] },
             poll: Poll { timeout_seconds: 30, no_news_status: 204 },
             sse: Sse { retry_ms: 2000 },
-            history: History {
-                messages: 100,
-                bytes: 1 << 20,
-                total_bytes: 256 << 20,
-                seconds: 3600,
-            },
+            history: History { messages: 100, bytes: 1 << 20, total_bytes: 256 << 20, seconds: 3600 },
             limits: Limits {
                 connections: 100_000,
                 head_bytes: 8 << 10,

@@ -55,7 +55,8 @@ pub struct Wire<'a> {
 
 impl<'a> Wire<'a> {
     pub fn new(args: &'a Args) -> Result<Self, Error> {
-        let needed = args.subscribers as u64 + args.stalled as u64 + u64::from(args.publishers) + SPARE_DESCRIPTORS;
+        let needed =
+            args.subscribers as u64 + args.stalled as u64 + u64::from(args.publishers) + SPARE_DESCRIPTORS;
         let limit = getrlimit(Resource::Nofile).maximum;
         if let Some(most) = limit.filter(|&most| most < needed) {
             return Err(Error::Limit(format!(
@@ -72,7 +73,11 @@ impl<'a> Wire<'a> {
             events: Some(Events::with_capacity(1024)),
             scratch: vec![0; 256 << 10],
             epoch: Instant::now(),
-            manner: Manner { technique: args.technique, dialect: args.dialect, payload: args.payload as usize },
+            manner: Manner {
+                technique: args.technique,
+                dialect: args.dialect,
+                payload: args.payload as usize,
+            },
             subscribers: Vec::new(),
             publishers: Vec::new(),
             stalled: Vec::new(),
@@ -247,7 +252,9 @@ impl<'a> Wire<'a> {
         self.ask_again()?;
         self.check_silence(wait.is_some())?;
         let (asked, ledger) = (self.asked, &self.ledger);
-        self.progress.show(|| format!("{asked} subscribed, {} deliveries, {} under way", ledger.deliveries, ledger.under_way));
+        self.progress.show(|| {
+            format!("{asked} subscribed, {} deliveries, {} under way", ledger.deliveries, ledger.under_way)
+        });
         Ok(())
     }
 
