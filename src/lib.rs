@@ -16,3 +16,14 @@
 
 pub mod cli;
 pub mod config;
+pub mod conn;
+pub mod demo;
+pub mod dialect;
+pub mod hub;
+pub mod id;
+pub mod reactor;
+pub mod server;
+pub mod stats;
+pub mod time;
+pub mod transport;
+pub mod wire;

@@ -1,8 +1,108 @@
-//! The command line.
+//! The command line: what `encke` can be asked to do, and the only place that decides its exit code
+//! (0 fine, 1 failed, 2 the command line was wrong).
 
+mod client;
+mod config;
+mod publish;
+mod serve;
+mod settings;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
 use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use settings::Options;
+
+const EXAMPLES: &str = "\
+Examples:
+  encke --demo                         serve http://127.0.0.1:8080 with live market data
+  encke --listen 0.0.0.0:80 --config encke.toml
+  encke sub 'stocks/*'                 print messages as they come, resume by itself
+  encke pub stocks/AAPL 189.30         publish one message
+  tail -f app.log | encke pub logs     publish every line as it comes
+  encke config > encke.toml            every setting with its meaning, as a file to edit
+  encke config --check encke.toml      find mistakes before the server does
+
+Every setting is an option (encke serve --help), an environment variable and a line of the file.";
+
+/// Pushes messages to browsers over long polling and HTTP streaming.
+#[derive(Parser)]
+#[command(
+    name = "encke",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|config [OPTIONS] …",
+    after_help = EXAMPLES
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (what happens without a command, too); lists every setting in its help
+    Serve(Options),
+    /// Publish messages: from the arguments, or every line of standard input
+    Pub(publish::PublishArgs),
+    /// Print the messages of channels as they come
+    Sub(subscribe::SubscribeArgs),
+    /// Print every setting, its value and its meaning, or check a file
+    Config(config::ConfigArgs),
+}
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let matches = command().try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too. When nobody reads them there is nothing left to tell.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(options) => match options.load() {
+            Ok(loaded) => serve::run(loaded.config),
+            Err(problems) => settings::report(&problems),
+        },
+        Command::Pub(args) => publish::run(&args),
+        Command::Sub(args) => subscribe::run(&args),
+        Command::Config(args) => config::run(&args),
+    }
+}
+
+/// The parser. The settings fill only the help of `serve`; elsewhere they work but are not listed, so that
+/// the help fits a screen.
+fn command() -> clap::Command {
+    let named = |arg: &clap::Arg, names: &[&str]| names.contains(&arg.get_id().as_str());
+    let first = move |arg: clap::Arg| match named(&arg, &["config", "listen", "demo"]) {
+        true => arg.help_heading("Serve"),
+        false => arg.hide(true),
+    };
+    let config = move |arg: clap::Arg| {
+        let shown = named(&arg, &["config", "check"]);
+        arg.hide(!shown)
+    };
+    Cli::command().mut_args(first).mut_subcommand("config", |command| command.mut_args(config))
+}
+
+/// Prints a result to standard output. A reader that went away (`| head`) is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            eprintln!("encke: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }

@@ -1,160 +1,136 @@
-//! Every setting of the server, with its default.
+//! Every setting of the server: its name, type, default, meaning and bounds, in one table.
 //!
-//! Plain values: this module reads no file and no environment (that is `config/load.rs`), so that any
-//! part of the server can be built in a test from `Config::default()`.
+//! An entry of the table is the only thing to write for a new setting. From it come the field of
+//! [`Config`], the TOML key, the environment variable, the option of `encke serve`, the line `encke config`
+//! prints and the check of what was given. `limits.message_bytes` for example is
+//! `[limits] message_bytes = …` in a file, `ENCKE_LIMITS_MESSAGE_BYTES` and `--limits-message-bytes`.
+//!
+//! Plain values: nothing here opens a file or asks the environment (`cli` does and hands in the texts), so
+//! that any part of the server can be built in a test from `Config::default()`.
+
+mod file;
+mod kind;
+mod print;
+mod setting;
+mod source;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
-/// All settings. `Config::default()` is a safe server on the loopback address.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// Address that serves clients.
-    pub listen: SocketAddr,
-    /// Second address for publishing, channel information, metrics and statistics, which then vanish
-    /// from `listen`; none = everything on `listen`.
-    pub admin_listen: Option<SocketAddr>,
-    /// Publish the built-in market data to `demo/ticks`.
-    pub demo: bool,
-    /// Seconds between two heartbeats of a stream.
-    pub heartbeat: u64,
-    /// Seconds a shutdown waits for what is being written.
-    pub drain_seconds: u64,
-    /// Seconds an empty channel without subscribers is remembered.
-    pub channel_idle_seconds: u64,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpAddr>,
-    /// Who may publish.
-    pub publish: Publish,
-    /// Which web pages of other origins may use the server.
-    pub cors: Cors,
+pub use kind::{Describe, Given, Kind};
+pub use print::toml;
+pub use setting::{Section, Setting};
+pub use source::{File, Loaded, Origin, Problem, Sources, check, load};
+
+use kind::{Address, Bytes, Flag, Ip, List, Number, OneOf, Optional, Secret, TextFile, WebOrigin};
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+const YEAR: u64 = 365 * DAY;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+// One entry reads: what it means, then `name: type = default, what is allowed;`.
+setting::settings! {
+    /// All settings. `Config::default()` is a safe server on the loopback address.
+    Config {
+        /// Address that serves clients.
+        listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), Address;
+        /// Second address for publishing, channel information, metrics and statistics, which then vanish
+        /// from `listen`; none = everything on `listen`.
+        admin_listen: Option<SocketAddr> = None, Optional(Address);
+        /// Publish the built-in market data to `demo/ticks`.
+        demo: bool = false, Flag;
+        /// Seconds between two heartbeats of a stream.
+        heartbeat: u64 = 15, Number(1..=HOUR);
+        /// Seconds a shutdown waits for what is being written; 0 = it does not wait.
+        drain_seconds: u64 = 10, Number(0..=HOUR);
+        /// Seconds an empty channel without subscribers is remembered.
+        channel_idle_seconds: u64 = 60, Number(1..=DAY);
+        /// Proxies whose `X-Forwarded-For` is believed.
+        trusted_proxies: Vec<IpAddr> = Vec::new(), List(Ip);
+    }
+
+    /// Who may publish; without a token, only peers on a loopback address.
+    publish: Publish {
+        /// Bearer token that allows publishing from anywhere; none = loopback peers only. Not an option,
+        /// because `ps` shows options to everybody.
+        token: Option<String> = None, Secret;
+        /// File that holds the token, read at start; the line's end is cut off.
+        token_file: Option<PathBuf> = None, Optional(TextFile);
+    }
+
+    /// Which web pages of other origins may use the server (WHATWG Fetch).
+    cors: Cors {
+        /// Allowed origins; `*` allows all of them, without credentials.
+        origins: Vec<String> = vec!["*".into()], List(WebOrigin);
+    }
+
     /// Long polling.
-    pub poll: Poll,
+    poll: Poll {
+        /// Seconds a poll waits that names no `timeout=`.
+        timeout_seconds: u64 = 30, Number(1..=300);
+        /// Status of a poll that ran out without news: 204, 304 or 408.
+        no_news_status: u16 = 204, OneOf(&[204, 304, 408]);
+    }
+
     /// Server-sent events.
-    pub sse: Sse,
+    sse: Sse {
+        /// Milliseconds an EventSource waits before it reconnects (`retry:`).
+        retry_ms: u64 = 2000, Number(1..=1000 * HOUR);
+    }
+
     /// What is kept for those who were away.
-    pub history: History,
-    /// What a peer may ask for.
-    pub limits: Limits,
-    /// What one turn of the reactor may do.
-    pub turn: Turn,
-}
+    history: History {
+        /// Messages kept per channel.
+        messages: usize = 100, Number(1..=1_000_000);
+        /// Bytes kept per channel.
+        bytes: usize = 1 << 20, Bytes(1..=TIB);
+        /// Bytes kept in all channels together; the globally oldest message goes first.
+        total_bytes: usize = 256 << 20, Bytes(1..=TIB);
+        /// Seconds a message is kept.
+        seconds: u64 = HOUR, Number(1..=YEAR);
+    }
 
-/// Who may publish; without a token, only peers on a loopback address.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Publish {
-    /// Bearer token that allows publishing from anywhere; none = loopback peers only.
-    pub token: Option<String>,
-}
+    /// What a peer may ask for; the answer at each limit is in the README.
+    limits: Limits {
+        /// Open connections; above, 503.
+        connections: usize = 100_000, Number(1..=10_000_000);
+        /// Bytes of a request's head; above, 431.
+        head_bytes: usize = 8 << 10, Bytes(64..=1 << 20);
+        /// Seconds until a request's head is complete; after, 408.
+        head_seconds: u64 = 10, Number(1..=HOUR);
+        /// Bytes of a message; above, 413.
+        message_bytes: usize = 1 << 20, Bytes(1..=GIB);
+        /// Seconds until a request's body is complete; after, 408.
+        body_seconds: u64 = 30, Number(1..=HOUR);
+        /// Seconds a keep-alive connection may idle between requests; then closed.
+        idle_seconds: u64 = 75, Number(1..=DAY);
+        /// Seconds a client may leave what it is sent unread; then closed.
+        stalled_seconds: u64 = 60, Number(1..=DAY);
+        /// Seconds after which a stream ends, at a message boundary; 0 = never.
+        stream_seconds: u64 = 0, Number(0..=YEAR);
+        /// Channels that exist at once; above, 503.
+        channels: usize = 1_000_000, Number(1..=100_000_000);
+        /// Channels and patterns one request may name; above, 400.
+        channels_per_request: usize = 100, Number(1..=10_000);
+        /// Messages in one JSON batch; larger `max=` values are refused with 400.
+        batch_messages: usize = 1000, Number(1..=1_000_000);
+        /// Idempotency keys remembered at once; the oldest is forgotten first.
+        idempotency_keys: usize = 65_536, Number(1..=100_000_000);
+        /// Forgotten channels whose lost messages are remembered; beyond, gaps are announced on suspicion.
+        tombstones: usize = 65_536, Number(1..=100_000_000);
+    }
 
-/// Cross-origin rules (WHATWG Fetch).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cors {
-    /// Allowed origins; `*` allows all of them, without credentials.
-    pub origins: Vec<String>,
-}
-
-/// Long polling.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Poll {
-    /// Seconds a poll waits that names no `timeout=`.
-    pub timeout_seconds: u64,
-    /// Status of a poll that ran out without news: 204, 304 or 408.
-    pub no_news_status: u16,
-}
-
-/// Server-sent events.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sse {
-    /// Milliseconds an EventSource waits before it reconnects (`retry:`).
-    pub retry_ms: u64,
-}
-
-/// Bounds of what is kept for resuming subscribers.
-#[derive(Debug, Clone, PartialEq)]
-pub struct History {
-    /// Messages kept per channel.
-    pub messages: usize,
-    /// Bytes kept per channel.
-    pub bytes: usize,
-    /// Bytes kept in all channels together; the globally oldest message goes first.
-    pub total_bytes: usize,
-    /// Seconds a message is kept.
-    pub seconds: u64,
-}
-
-/// What a peer may ask for; the answer at each limit is in the README.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    /// Open connections; above, 503.
-    pub connections: usize,
-    /// Bytes of a request's head; above, 431.
-    pub head_bytes: usize,
-    /// Seconds until a request's head is complete; after, 408.
-    pub head_seconds: u64,
-    /// Bytes of a message; above, 413.
-    pub message_bytes: usize,
-    /// Seconds until a request's body is complete; after, 408.
-    pub body_seconds: u64,
-    /// Seconds a keep-alive connection may idle between requests; then closed.
-    pub idle_seconds: u64,
-    /// Seconds a client may leave what it is sent unread; then closed.
-    pub stalled_seconds: u64,
-    /// Seconds after which a stream ends, at a message boundary; 0 = never.
-    pub stream_seconds: u64,
-    /// Channels that exist at once; above, 503.
-    pub channels: usize,
-    /// Channels and patterns one request may name; above, 400.
-    pub channels_per_request: usize,
-    /// Messages in one JSON batch; larger `max=` values are refused with 400.
-    pub batch_messages: usize,
-    /// Idempotency keys remembered at once; the oldest is forgotten first.
-    pub idempotency_keys: usize,
-    /// Forgotten channels whose lost messages are remembered; beyond, gaps are announced on suspicion.
-    pub tombstones: usize,
-}
-
-/// Budget of one turn of the reactor: what exceeds it continues in the next turn.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Turn {
-    /// Connections accepted.
-    pub accepts: usize,
-    /// Sockets read.
-    pub reads: usize,
-    /// Subscribers written to.
-    pub deliveries: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            admin_listen: None,
-            demo: false,
-            heartbeat: 15,
-            drain_seconds: 10,
-            channel_idle_seconds: 60,
-            trusted_proxies: Vec::new(),
-            publish: Publish::default(),
-            cors: Cors { origins: vec!["*".into()] },
-            poll: Poll { timeout_seconds: 30, no_news_status: 204 },
-            sse: Sse { retry_ms: 2000 },
-            history: History { messages: 100, bytes: 1 << 20, total_bytes: 256 << 20, seconds: 3600 },
-            limits: Limits {
-                connections: 100_000,
-                head_bytes: 8 << 10,
-                head_seconds: 10,
-                message_bytes: 1 << 20,
-                body_seconds: 30,
-                idle_seconds: 75,
-                stalled_seconds: 60,
-                stream_seconds: 0,
-                channels: 1_000_000,
-                channels_per_request: 100,
-                batch_messages: 1000,
-                idempotency_keys: 65_536,
-                tombstones: 65_536,
-            },
-            turn: Turn { accepts: 64, reads: 256, deliveries: 256 },
-        }
+    /// Budget of one turn of the reactor: what exceeds it continues in the next turn.
+    turn: Turn {
+        /// Connections accepted.
+        accepts: usize = 64, Number(1..=1_000_000);
+        /// Sockets read.
+        reads: usize = 256, Number(1..=1_000_000);
+        /// Subscribers written to.
+        deliveries: usize = 256, Number(1..=1_000_000);
     }
 }

@@ -1,0 +1,46 @@
+//! `encke config`: prints the settings, or checks a file.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::settings::{self, Options};
+use crate::config::{self, File};
+
+/// Arguments of `encke config`.
+#[derive(Debug, Args)]
+#[command(after_help = "Takes every option of `encke serve` and shows what would be in force.")]
+pub struct ConfigArgs {
+    /// Only check this TOML file: report everything that is wrong in it, by line
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    check: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Runs it.
+pub fn run(args: &ConfigArgs) -> ExitCode {
+    if let Some(path) = &args.check {
+        return check(path);
+    }
+    match args.options.load() {
+        Ok(loaded) => super::print(&config::toml(&loaded)),
+        Err(problems) => settings::report(&problems),
+    }
+}
+
+fn check(path: &Path) -> ExitCode {
+    let problems = match settings::read(path) {
+        Ok(text) => config::check(File { name: &path.display().to_string(), text: &text }),
+        Err(problem) => vec![problem],
+    };
+    if problems.is_empty() {
+        return super::print("ok\n");
+    }
+    // Without the program's name in front, editors can jump to the lines.
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    ExitCode::FAILURE
+}

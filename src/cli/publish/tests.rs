@@ -1,0 +1,205 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::cli::client::Backoff;
+use crate::cli::client::mock::{Mock, Request, Step, answer};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn args(channel: &str) -> PublishArgs {
+    PublishArgs {
+        channel: channel.into(),
+        message: Vec::new(),
+        rate: None,
+        event: None,
+        key: None,
+        ttl: None,
+        content_type: None,
+        url: None,
+    }
+}
+
+fn receipt(subscribers: u64) -> Step {
+    let body = format!(r#"{{"id":"k3:1","channel":"x","subscribers":{subscribers},"messages":1}}"#);
+    Step::Answer(answer("201 Created", "Content-Type: application/json\r\n", &body))
+}
+
+fn refusal(status: &str, headers: &str) -> Step {
+    let headers = format!("Content-Type: application/problem+json\r\n{headers}");
+    Step::Answer(answer(status, &headers, r#"{"detail":"because"}"#))
+}
+
+/// Publishes the lines of `input` to a server with this script: the result, what was said, what was asked.
+fn publish(
+    args: &PublishArgs,
+    script: Vec<Step>,
+    input: &[u8],
+) -> (Result<(), String>, String, Vec<Request>) {
+    let mock = Mock::start(script);
+    let server = Server::new(&mock.url, Duration::from_secs(10)).unwrap();
+    let mut publisher = Publisher::new(server, args, Some("s3cret")).unwrap();
+    publisher.backoff = Backoff::new(MS, 4 * MS);
+    let mut said = Vec::new();
+    let mut progress = Progress::new(&mut said, false, &args.channel, Instant::now());
+    let result = publish_lines(&mut publisher, &mut &*input, args.rate.map(Pacer::new), &mut progress);
+    drop(publisher);
+    (result, String::from_utf8(said).unwrap(), mock.requests())
+}
+
+#[test]
+fn every_line_is_a_message_on_one_connection() {
+    let input = b"one\n\ntwo\r\n\xff\xfe\nlast";
+    let (result, said, requests) =
+        publish(&args("a,b/c"), vec![receipt(0), receipt(1), receipt(2), receipt(3)], input);
+    assert_eq!(result, Ok(()));
+    let bodies: Vec<&[u8]> = requests.iter().map(|request| &request.body[..]).collect();
+    assert_eq!(bodies, [&b"one"[..], b"two", b"\xff\xfe", b"last"]);
+    assert!(requests.iter().all(|request| request.connection == 1), "{requests:?}");
+    assert!(requests.iter().all(|request| request.line == "POST /pub/a%2Cb/c HTTP/1.1"), "{requests:?}");
+    let keys: HashSet<&str> = requests.iter().map(|r| r.header("idempotency-key").unwrap()).collect();
+    assert_eq!(keys.len(), 4, "each message has its own key");
+    assert_eq!(requests[0].header("authorization"), Some("Bearer s3cret"));
+    assert!(said.starts_with("published 4 messages to a,b/c in "), "{said}");
+    assert!(said.ends_with(", 3 listening\n"), "{said}");
+}
+
+#[test]
+fn options_reach_the_server() {
+    let args = PublishArgs {
+        event: Some("größer".into()),
+        key: Some("a&b".into()),
+        ttl: Some(0),
+        content_type: Some("application/json".into()),
+        ..args("x")
+    };
+    let (result, _, requests) = publish(&args, vec![receipt(0)], b"{}\n");
+    assert_eq!(result, Ok(()));
+    assert_eq!(requests[0].line, "POST /pub/x?event=gr%C3%B6%C3%9Fer&key=a%26b&ttl=0 HTTP/1.1");
+    assert_eq!(requests[0].header("content-type"), Some("application/json"));
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_again_with_the_same_key() {
+    let cut_in_the_answer = "HTTP/1.1 201 Created\r\nContent-Length: 50\r\n\r\n{\"id\"";
+    let script = vec![
+        Step::Cut(String::new()),
+        Step::Cut(cut_in_the_answer.into()),
+        refusal("429 Too Many Requests", "Retry-After: 0\r\n"),
+        refusal("503 Service Unavailable", ""),
+        receipt(5),
+        receipt(6),
+    ];
+    let (result, said, requests) = publish(&args("x"), script, b"one\ntwo\n");
+    assert_eq!(result, Ok(()), "{said}");
+    let keys: Vec<&str> = requests.iter().map(|r| r.header("idempotency-key").unwrap()).collect();
+    assert!(keys[..5].iter().all(|key| *key == keys[0]), "{keys:?}");
+    assert_ne!(keys[5], keys[0]);
+    assert!(requests[..5].iter().all(|request| request.body == b"one"));
+    assert_eq!(said.matches("line 1: http://").count(), 4, "{said}");
+    assert!(said.contains("503 Service Unavailable: because; trying again in "), "{said}");
+    assert!(said.contains("published 2 messages"), "{said}");
+}
+
+#[test]
+fn retry_after_is_waited_for() {
+    let begin = Instant::now();
+    let script = vec![refusal("503 Service Unavailable", "Retry-After: 1\r\n"), receipt(0)];
+    let (result, said, _) = publish(&args("x"), script, b"one\n");
+    assert_eq!(result, Ok(()));
+    assert!(begin.elapsed() >= Duration::from_secs(1), "{said}");
+    assert!(said.contains("trying again in 1 s"), "{said}");
+}
+
+#[test]
+fn a_refusal_ends_it_with_the_reason() {
+    let (result, said, requests) =
+        publish(&args("x"), vec![receipt(1), refusal("403 Forbidden", "")], b"1\n2\n3\n");
+    assert_eq!(result, Err("line 2 is not published: 403 Forbidden: because".into()));
+    assert_eq!(requests.len(), 2);
+    assert!(said.contains("published 1 message to x, 1 listening"), "{said}");
+}
+
+#[test]
+fn a_line_too_large_is_reported_and_the_next_ones_go_on() {
+    let mut input = vec![b'x'; 100_000];
+    input.extend_from_slice(b"\nsmall\n");
+    let too_large = answer("413 Content Too Large", "Connection: close\r\n", "");
+    let (result, said, requests) = publish(&args("x"), vec![Step::Cut(too_large), receipt(1)], &input);
+    assert!(result.unwrap_err().starts_with("1 too large"));
+    assert_eq!(requests[0].header("expect"), Some("100-continue"));
+    assert_eq!(requests[0].header("connection"), Some("close"));
+    assert_eq!(requests[0].body, b"", "a message that is refused is not sent");
+    assert_eq!(requests[1].body, b"small");
+    assert!(said.contains("line 1 is not published: 413"), "{said}");
+}
+
+#[test]
+fn a_doubt_that_is_too_old_is_left_to_the_person() {
+    let mock = Mock::start([Step::Cut(String::new())]);
+    let server = Server::new(&mock.url, Duration::from_secs(10)).unwrap();
+    let mut publisher = Publisher::new(server, &args("x"), None).unwrap();
+    publisher.in_doubt_max = Duration::ZERO;
+    let error = publisher.publish(b"one", |notice| panic!("{notice}")).unwrap_err();
+    assert!(error.contains("publishing twice"), "{error}");
+}
+
+#[test]
+fn a_server_of_another_kind_is_noticed() {
+    let script =
+        vec![Step::Answer(answer("200 OK", "Content-Type: text/html\r\n", "<html>It works!</html>"))];
+    let (result, _, _) = publish(&args("x"), script, b"one\n");
+    assert!(result.unwrap_err().contains("is an Encke server there?"));
+}
+
+#[test]
+fn the_rate_is_kept() {
+    let begin = Instant::now();
+    let args = PublishArgs { rate: Some(50.0), ..args("x") };
+    let (result, ..) = publish(&args, (0..6).map(receipt).collect(), b"1\n2\n3\n4\n5\n6\n");
+    assert_eq!(result, Ok(()));
+    assert!(begin.elapsed() >= 100 * MS, "six messages are five intervals of 20 ms: {:?}", begin.elapsed());
+}
+
+#[test]
+fn the_pace_does_not_drift_and_a_pause_makes_no_burst() {
+    let begin = Instant::now();
+    let mut pacer = Pacer::new(100.0);
+    let mut now = begin;
+    for n in 0..1000_u32 {
+        now += pacer.wait(now);
+        assert!(now >= begin + n * 10 * MS, "message {n} is early");
+        assert!(now <= begin + n * 10 * MS + 3 * MS, "message {n} is late: {:?}", now - begin);
+        now += 3 * MS; // each sleep is too long, each request takes its time
+    }
+    now += Duration::from_secs(60);
+    assert_eq!(pacer.wait(now), Duration::ZERO);
+    assert_eq!(pacer.wait(now), 10 * MS);
+}
+
+#[test]
+fn rates_are_checked() {
+    for good in ["200", "0.5", "1e3", "1000000"] {
+        assert!(parse_rate(good).is_ok(), "{good}");
+    }
+    for bad in ["0", "-1", "NaN", "inf", "1e-300", "1e300", "fast", ""] {
+        assert!(parse_rate(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn a_terminal_sees_a_line_that_counts() {
+    let begin = Instant::now();
+    let mut out = Vec::new();
+    let mut progress = Progress::new(&mut out, true, "x", begin);
+    for n in 1..=200_u32 {
+        progress.published(Some(7), begin + n * 10 * MS);
+    }
+    progress.note("hello");
+    progress.finish(begin + 2000 * MS);
+    let out = String::from_utf8(out).unwrap();
+    assert_eq!(out.matches('\r').count(), 20 + 1, "ten lines a second, and one is erased: {out:?}");
+    assert!(out.contains("\r191 published, 100 per second, 7 listening\x1b[K"), "{out:?}");
+    let end =
+        "\r\x1b[Kencke pub: hello\npublished 200 messages to x in 2.0 s (100.0 per second), 7 listening\n";
+    assert!(out.ends_with(end), "{out:?}");
+}

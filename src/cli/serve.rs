@@ -1,0 +1,94 @@
+//! `encke serve`: starts the reactor and says what runs.
+
+use crate::config::Config;
+use crate::demo;
+use crate::hub::{Data, Publication};
+use crate::reactor::{self, Mail, Mailbox, Reactor};
+use std::io;
+use std::process::ExitCode;
+use std::thread;
+
+/// Descriptors that are not clients: listeners, the poll, the waker, standard streams.
+const OWN_DESCRIPTORS: u64 = 16;
+
+/// Starts the server and returns when it has left.
+pub fn run(config: Config) -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config) -> io::Result<()> {
+    make_room(&config);
+    let demo = config.demo;
+    let drain_seconds = config.drain_seconds;
+    log::info!("encke {}", env!("CARGO_PKG_VERSION"));
+    log_facts(&config);
+    let reactor = Reactor::new(config)?;
+    for (address, what) in reactor.addresses().zip(["listening on", "admin listening on"]) {
+        log::info!("{what} {address}");
+    }
+    if demo {
+        start_demo(reactor.mailbox())?;
+        log::info!("demo: market data on channel {}, page at /", demo::CHANNEL);
+    }
+    let left = reactor.run()?;
+    match left.connections {
+        0 => log::info!("left; every connection had its answer"),
+        cut => log::warn!("left; {cut} connections were cut off after {drain_seconds} s"),
+    }
+    Ok(())
+}
+
+/// Every client takes a descriptor: takes as many as the system gives, and says if they may not suffice.
+fn make_room(config: &Config) {
+    let descriptors = reactor::raise_descriptors();
+    let room = descriptors.saturating_sub(OWN_DESCRIPTORS);
+    if room < config.limits.connections as u64 {
+        log::info!(
+            "the system allows {descriptors} open files, fewer than limits.connections = {}: accepting pauses \
+             when they are used up (raise LimitNOFILE or ulimit -n)",
+            config.limits.connections
+        );
+    }
+}
+
+/// One line for each fact that an operator may wonder about.
+fn log_facts(config: &Config) {
+    let publishers = match config.publish.token {
+        Some(_) => "whoever shows the token",
+        None => "loopback peers only",
+    };
+    log::info!("publishing: {publishers}");
+    let history = &config.history;
+    log::info!(
+        "history: {} messages, {} KiB and {} s a channel, {} MiB in all",
+        history.messages,
+        history.bytes >> 10,
+        history.seconds,
+        history.total_bytes >> 20
+    );
+    log::info!(
+        "limits: {} connections, {} bytes a message",
+        config.limits.connections,
+        config.limits.message_bytes
+    );
+}
+
+/// Publishes the demo's data from a thread of its own.
+fn start_demo(mailbox: Mailbox) -> io::Result<()> {
+    let publish = move |json: String| {
+        let publication = Publication {
+            content_type: Some(demo::CONTENT_TYPE.into()),
+            ..Publication::of(Data::Json(json.into()))
+        };
+        mailbox.send(Mail::Publish { channel: demo::CHANNEL, publication })
+    };
+    thread::Builder::new().name("demo".into()).spawn(move || demo::run(publish))?;
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! The settings as options, made from the table in `config`, and the loading of all sources.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::LazyLock;
+
+use clap::error::Error;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
+
+use crate::config::{self, Config, File, Loaded, Problem, SETTINGS, Setting, Sources};
+
+/// The options that are settings, as far as they were given.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    file: Option<PathBuf>,
+    given: Vec<(&'static Setting, String)>,
+}
+
+impl Options {
+    /// All sources together; or everything that is wrong with them.
+    pub fn load(&self) -> Result<Loaded, Vec<Problem>> {
+        self.load_from(&|name| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned()))
+    }
+
+    /// [`Options::load`] with an environment of one's own.
+    pub fn load_from(&self, environment: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, Vec<Problem>> {
+        let from_environment = || environment("ENCKE_CONFIG").filter(|name| !name.is_empty());
+        let path = self.file.clone().or_else(|| from_environment().map(PathBuf::from));
+        let name = path.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let text = path.map(|path| read(&path)).transpose().map_err(|problem| vec![problem])?;
+        let file = text.as_ref().map(|text| File { name: &name, text });
+
+        let mut loaded = config::load(&Sources { options: &self.given, environment, file })?;
+        // A file that is missing or empty is a failure even when an option named it.
+        read_token(&mut loaded).map_err(|problem| vec![Problem { usage: false, ..problem }])?;
+        Ok(loaded)
+    }
+}
+
+/// The text of a configuration file.
+pub fn read(path: &Path) -> Result<String, Problem> {
+    let problem = |text| Problem { place: path.display().to_string(), text, usage: false };
+    let bytes = std::fs::read(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error.as_bytes()[..error.utf8_error().valid_up_to()].split(|byte| *byte == b'\n').count();
+        problem(format!("is not UTF-8 text (line {line})"))
+    })
+}
+
+fn read_token(loaded: &mut Loaded) -> Result<(), Problem> {
+    let Some(path) = loaded.token_file()? else { return Ok(()) };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => loaded.take_token(&text),
+        Err(error) => {
+            let text = format!("publish.token_file: {} cannot be read: {error}", path.display());
+            Err(Problem::new(loaded.origin("publish.token_file"), text))
+        }
+    }
+}
+
+/// Tells everything that is wrong; the exit code says whether the command line is.
+pub fn report(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        eprintln!("encke: {problem}");
+    }
+    ExitCode::from(if problems.iter().any(|problem| problem.usage) { 2 } else { 1 })
+}
+
+/// What clap wants to borrow for ever.
+struct Words {
+    setting: &'static Setting,
+    option: String,
+    heading: String,
+}
+
+static WORDS: LazyLock<Vec<Words>> = LazyLock::new(|| {
+    let words = |setting: &'static Setting| {
+        let heading = match setting.section {
+            Some(section) => format!("[{}] {}", section.name, section.meaning().trim_end_matches('.')),
+            None => "Server".into(),
+        };
+        Some(Words { setting, option: setting.option()?, heading })
+    };
+    SETTINGS.iter().filter_map(words).collect()
+});
+
+fn arg(words: &'static Words) -> Arg {
+    let setting = words.setting;
+    let arg = Arg::new(setting.name)
+        .long(words.option.as_str())
+        .value_name(setting.kind.placeholder())
+        .help(help(setting))
+        .help_heading(words.heading.as_str())
+        .action(ArgAction::Set)
+        .allow_negative_numbers(true); // for our message instead of clap's
+    if setting.kind.is_flag() {
+        return arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .hide_possible_values(true);
+    }
+    arg
+}
+
+fn help(setting: &Setting) -> String {
+    let meaning = setting.meaning().trim_end_matches('.');
+    match setting.show(&Config::default()).trim_matches('"') {
+        "" | "[]" | "false" => meaning.into(),
+        default => format!("{meaning} [{}]", default.trim_matches(['[', ']']).trim_matches('"')),
+    }
+}
+
+impl Args for Options {
+    fn augment_args(command: Command) -> Command {
+        let file = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Read settings from this TOML file; ENCKE_CONFIG names it too");
+        command.arg(file).args(WORDS.iter().map(arg))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Options {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let value = |setting: &Setting| matches.get_one::<String>(setting.name).cloned();
+        let given = WORDS.iter().filter_map(|words| Some((words.setting, value(words.setting)?))).collect();
+        Ok(Self { file: matches.get_one("config").cloned(), given })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

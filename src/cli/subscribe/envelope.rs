@@ -1,0 +1,136 @@
+//! A line of the stream, and what is printed of it.
+//!
+//! Numbers and the order of keys stay as the publisher wrote them: a JSON message is compacted as text, not
+//! parsed and written anew.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// What the server says in one line.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// An empty line.
+    Heartbeat,
+    /// A message.
+    Message(Envelope<'a>),
+    /// Messages that cannot be had any more.
+    Gap(Gap<'a>),
+    /// Something of a later version of the protocol.
+    Other,
+}
+
+/// A message with what belongs to it.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    /// Where to resume after this message.
+    pub id: Cow<'a, str>,
+    payload: Payload<'a>,
+}
+
+/// The message itself.
+#[derive(Debug)]
+enum Payload<'a> {
+    Text(Cow<'a, str>),
+    Json(&'a str),
+    Bytes(Vec<u8>),
+}
+
+/// The server's notice of what is missing.
+#[derive(Debug, Deserialize)]
+pub struct Gap<'a> {
+    #[serde(borrow)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    after: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    oldest: Option<Cow<'a, str>>,
+}
+
+/// Every field a line may have.
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data64: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    gap: Option<Gap<'a>>,
+}
+
+/// Keeps a `null` apart from a field that is absent: it is a message.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'a> Event<'a> {
+    /// Reads a line without its end; the error says what is wrong with it.
+    pub fn parse(line: &'a [u8]) -> Result<Self, String> {
+        if line.is_empty() {
+            return Ok(Self::Heartbeat);
+        }
+        let fields: Fields = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+        if let Some(gap) = fields.gap {
+            return Ok(Self::Gap(gap));
+        }
+        let Some(id) = fields.id else { return Ok(Self::Other) };
+        let payload = match (fields.data, fields.data64) {
+            (Some(data), _) if data.get().starts_with('"') => {
+                Payload::Text(serde_json::from_str::<String>(data.get()).map_err(|e| e.to_string())?.into())
+            }
+            (Some(data), _) => Payload::Json(data.get()),
+            (None, Some(text)) => {
+                Payload::Bytes(BASE64.decode(text.as_bytes()).map_err(|error| format!("data64: {error}"))?)
+            }
+            (None, None) => Payload::Text("".into()),
+        };
+        Ok(Self::Message(Envelope { id, payload }))
+    }
+}
+
+impl Envelope<'_> {
+    /// Writes the message: text and bytes verbatim, JSON without white space.
+    pub fn write_payload(&self, out: &mut impl Write) -> io::Result<()> {
+        match &self.payload {
+            Payload::Text(text) => out.write_all(text.as_bytes()),
+            Payload::Bytes(bytes) => out.write_all(bytes),
+            Payload::Json(json) => write_compact(json, out),
+        }
+    }
+}
+
+impl Gap<'_> {
+    /// The notice for a person.
+    pub fn describe(&self) -> String {
+        let mut text = String::from("gap: messages");
+        for (word, value) in
+            [(" of channel", &self.channel), (" after", &self.after), (" before", &self.oldest)]
+        {
+            if let Some(value) = value {
+                text += &format!("{word} {value}");
+            }
+        }
+        text + " are no longer there"
+    }
+}
+
+/// Writes JSON without the white space between its tokens.
+fn write_compact(json: &str, out: &mut impl Write) -> io::Result<()> {
+    let (mut in_string, mut escaped) = (false, false);
+    let token = |c: &char| {
+        let inside = in_string;
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => in_string = !in_string,
+            _ => {}
+        }
+        inside || !c.is_ascii_whitespace()
+    };
+    out.write_all(json.chars().filter(token).collect::<String>().as_bytes())
+}

@@ -1,0 +1,146 @@
+//! The TOML file: finds the settings in it, and for each thing that is wrong its line.
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::{File, Given, Loaded, Origin, Problem, SETTINGS, Section, Setting};
+
+/// Puts the values of `file` into `loaded` and reports everything that is wrong, ordered by line.
+pub fn apply(file: File<'_>, loaded: &mut Loaded) -> Vec<Problem> {
+    // Editors of other systems leave a byte order mark; offsets then count from behind it.
+    let file = File { text: file.text.strip_prefix('\u{feff}').unwrap_or(file.text), ..file };
+    let document = match DeTable::parse(file.text) {
+        Ok(document) => document,
+        Err(error) => return vec![syntax(file, &error)],
+    };
+    let mut walk = Walk { file, loaded, problems: Vec::new() };
+    walk.top(document.get_ref());
+    walk.problems.sort_by_key(|(line, _)| *line);
+    walk.problems.into_iter().map(|(_, problem)| problem).collect()
+}
+
+struct Walk<'a> {
+    file: File<'a>,
+    loaded: &'a mut Loaded,
+    problems: Vec<(usize, Problem)>,
+}
+
+type Key<'a> = Spanned<DeString<'a>>;
+type Value<'a> = Spanned<DeValue<'a>>;
+
+impl Walk<'_> {
+    fn top(&mut self, table: &DeTable<'_>) {
+        for (key, value) in table {
+            let name = key.get_ref();
+            match (section(name), value.get_ref().as_table()) {
+                (Some(section), Some(table)) => self.section(section, table),
+                (Some(_), None) => {
+                    let text = format!("{name}: is a section; write [{name}] and its settings below");
+                    self.report(key.span().start, text);
+                }
+                (None, Some(_)) if Setting::find(name).is_none() => {
+                    self.report(key.span().start, unknown_section(name));
+                }
+                (None, _) => self.entry(name, key, value),
+            }
+        }
+    }
+
+    fn section(&mut self, section: Section, table: &DeTable<'_>) {
+        for (key, value) in table {
+            self.entry(&format!("{}.{}", section.name, key.get_ref()), key, value);
+        }
+    }
+
+    fn entry(&mut self, name: &str, key: &Key<'_>, value: &Value<'_>) {
+        let Some(setting) = Setting::find(name) else {
+            return self.report(key.span().start, unknown(name));
+        };
+        let line = line(self.file.text, value.span().start);
+        let origin = Origin::File { name: self.file.name.into(), line };
+        let written = self.file.text.get(value.span()).unwrap_or_default();
+        if let Err(problem) = self.loaded.give(setting, Given::Toml(value.get_ref()), written, origin) {
+            self.problems.push((line, problem));
+        }
+    }
+
+    fn report(&mut self, offset: usize, text: String) {
+        let line = line(self.file.text, offset);
+        let origin = Origin::File { name: self.file.name.into(), line };
+        self.problems.push((line, Problem::new(&origin, text)));
+    }
+}
+
+fn syntax(file: File<'_>, error: &toml::de::Error) -> Problem {
+    let offset = error.span().map_or(file.text.len(), |span| span.start).min(file.text.len());
+    let before = file.text.get(..offset).unwrap_or_default();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    Problem {
+        place: format!("{}:{}:{column}", file.name, line(file.text, offset)),
+        text: format!("not valid TOML: {}", error.message()),
+        usage: false,
+    }
+}
+
+/// The line of a byte offset, counted from 1.
+fn line(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+}
+
+fn section(name: &str) -> Option<Section> {
+    SETTINGS.iter().filter_map(|setting| setting.section).find(|section| section.name == name)
+}
+
+fn unknown_section(name: &str) -> String {
+    let sections = SETTINGS.iter().filter_map(|setting| setting.section);
+    let nearest = sections.map(|section| (distance(name, section.name), section.name)).min();
+    match nearest {
+        Some((changes, nearest)) if changes <= tolerance(name) => {
+            format!("{name}: unknown section, did you mean [{nearest}]?")
+        }
+        _ => format!("{name}: unknown section; `encke config` shows all of them"),
+    }
+}
+
+/// Looks for a name spelled nearly so, or the same key in another section.
+fn unknown(name: &str) -> String {
+    let key = name.rsplit('.').next().unwrap_or(name);
+    let misspelled = |setting: &Setting| distance(name, setting.name);
+    let misplaced = |setting: &Setting| distance(key, setting.key()) + 1;
+    let nearest = SETTINGS
+        .iter()
+        .map(|setting| (misspelled(setting).min(misplaced(setting)), setting))
+        .min_by_key(|it| it.0);
+    match nearest {
+        Some((changes, setting)) if changes <= tolerance(key) => {
+            let place = if setting.section.is_none() && name.contains('.') {
+                ", above the first [section]"
+            } else {
+                ""
+            };
+            format!("{name}: unknown setting, did you mean {}{place}?", setting.name)
+        }
+        _ => format!("{name}: unknown setting; `encke config` shows all of them"),
+    }
+}
+
+/// How many changes make a word another one rather than a misspelled one.
+fn tolerance(word: &str) -> usize {
+    1 + word.len() / 4
+}
+
+/// Characters to insert, remove or replace to get from `a` to `b` (Levenshtein).
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}

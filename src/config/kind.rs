@@ -1,0 +1,413 @@
+//! How values are read and shown: a kind for numbers, one for byte sizes, one for addresses …
+//!
+//! A kind is more than a type: it carries the bounds, and a size in bytes is read differently from a number
+//! of connections though both are `usize`.
+
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use toml::de::DeValue;
+
+/// A value as it was given.
+#[derive(Debug, Clone, Copy)]
+pub enum Given<'a> {
+    /// By an option or the environment.
+    Text(&'a str),
+    /// By a TOML file.
+    Toml(&'a DeValue<'a>),
+}
+
+impl<'a> Given<'a> {
+    fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text.trim()),
+            Self::Toml(value) => value.as_str(),
+        }
+    }
+
+    fn integer(self) -> Option<u64> {
+        match self {
+            Self::Text(text) => text.trim().parse().ok(),
+            Self::Toml(value) => {
+                let integer = value.as_integer()?;
+                u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+            }
+        }
+    }
+}
+
+/// What there is to know about a kind without its type.
+pub trait Describe {
+    /// What is allowed, to follow "must be".
+    fn allowed(&self) -> String;
+    /// What stands for the value in the help text.
+    fn placeholder(&self) -> &'static str;
+    /// Whether the option may stand without a value.
+    fn is_flag(&self) -> bool {
+        false
+    }
+    /// Whether the value may be shown to nobody.
+    fn is_secret(&self) -> bool {
+        false
+    }
+}
+
+/// Reads and shows values of type `T`.
+pub trait Kind<T>: Describe {
+    /// The value, or nothing when it is not allowed.
+    fn read(&self, given: Given<'_>) -> Option<T>;
+    /// The value as TOML, which [`Kind::read`] reads back.
+    fn show(&self, value: &T) -> String;
+}
+
+/// A whole number within bounds.
+pub struct Number(pub RangeInclusive<u64>);
+
+impl Describe for Number {
+    fn allowed(&self) -> String {
+        format!("a whole number from {} to {}", self.0.start(), self.0.end())
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "N"
+    }
+}
+
+impl<T: TryFrom<u64> + Display> Kind<T> for Number {
+    fn read(&self, given: Given<'_>) -> Option<T> {
+        let number = given.integer().filter(|number| self.0.contains(number))?;
+        T::try_from(number).ok()
+    }
+
+    fn show(&self, value: &T) -> String {
+        value.to_string()
+    }
+}
+
+/// One of a few numbers.
+pub struct OneOf(pub &'static [u16]);
+
+impl Describe for OneOf {
+    fn allowed(&self) -> String {
+        let numbers: Vec<String> = self.0.iter().map(u16::to_string).collect();
+        format!("one of {}", numbers.join(", "))
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "N"
+    }
+}
+
+impl Kind<u16> for OneOf {
+    fn read(&self, given: Given<'_>) -> Option<u16> {
+        let number = u16::try_from(given.integer()?).ok()?;
+        self.0.contains(&number).then_some(number)
+    }
+
+    fn show(&self, value: &u16) -> String {
+        value.to_string()
+    }
+}
+
+/// A size in bytes: a plain number, or one with `KiB`, `MiB` or `GiB`.
+pub struct Bytes(pub RangeInclusive<u64>);
+
+const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+impl Bytes {
+    fn parse(text: &str) -> Option<u64> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = (text[..digits].parse::<u64>().ok()?, text[digits..].trim_start());
+        if unit.is_empty() {
+            return Some(number);
+        }
+        let (_, factor) = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name))?;
+        number.checked_mul(*factor)
+    }
+
+    fn print(bytes: u64) -> String {
+        match UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)) {
+            Some((name, factor)) => format!("{}{name}", bytes / factor),
+            None => bytes.to_string(),
+        }
+    }
+}
+
+impl Describe for Bytes {
+    fn allowed(&self) -> String {
+        let (least, most) = (Self::print(*self.0.start()), Self::print(*self.0.end()));
+        format!("a size from {least} to {most}, in bytes or as 512KiB, 1MiB, 2GiB")
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "SIZE"
+    }
+}
+
+impl Kind<usize> for Bytes {
+    fn read(&self, given: Given<'_>) -> Option<usize> {
+        let bytes = given.integer().or_else(|| Self::parse(given.text()?))?;
+        usize::try_from(bytes).ok().filter(|_| self.0.contains(&bytes))
+    }
+
+    fn show(&self, value: &usize) -> String {
+        let printed = Self::print(*value as u64);
+        if printed.ends_with('B') { quote(&printed) } else { printed }
+    }
+}
+
+/// Yes or no.
+pub struct Flag;
+
+impl Describe for Flag {
+    fn allowed(&self) -> String {
+        "true or false".into()
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "BOOL"
+    }
+
+    fn is_flag(&self) -> bool {
+        true
+    }
+}
+
+impl Kind<bool> for Flag {
+    fn read(&self, given: Given<'_>) -> Option<bool> {
+        match given {
+            Given::Text(text) => text.trim().parse().ok(),
+            Given::Toml(value) => value.as_bool(),
+        }
+    }
+
+    fn show(&self, value: &bool) -> String {
+        value.to_string()
+    }
+}
+
+/// A kind that is written as one piece of text, and can so be an item of a [`List`] or be absent.
+pub trait Word {
+    /// The type it is read into.
+    type Value;
+    /// What is allowed, to follow "must be".
+    const ALLOWED: &'static str;
+    /// What stands for the value in the help text.
+    const PLACEHOLDER: &'static str;
+    /// The value, or nothing when it is not allowed.
+    fn parse(text: &str) -> Option<Self::Value>;
+    /// Text that [`Word::parse`] reads back.
+    fn print(value: &Self::Value) -> String;
+}
+
+/// Address and port; a port alone is one on the loopback address.
+pub struct Address;
+
+impl Word for Address {
+    type Value = SocketAddr;
+    const ALLOWED: &'static str = "ADDRESS:PORT such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080, or a PORT alone \
+                                   for the loopback address";
+    const PLACEHOLDER: &'static str = "ADDR:PORT";
+
+    fn parse(text: &str) -> Option<SocketAddr> {
+        let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':')).unwrap_or(text);
+        match port.parse::<u16>() {
+            Ok(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            Err(_) => text.parse().ok(),
+        }
+    }
+
+    fn print(value: &SocketAddr) -> String {
+        value.to_string()
+    }
+}
+
+impl Describe for Address {
+    fn allowed(&self) -> String {
+        Self::ALLOWED.into()
+    }
+
+    fn placeholder(&self) -> &'static str {
+        Self::PLACEHOLDER
+    }
+}
+
+impl Kind<SocketAddr> for Address {
+    fn read(&self, given: Given<'_>) -> Option<SocketAddr> {
+        Self::parse(&word(given)?)
+    }
+
+    fn show(&self, value: &SocketAddr) -> String {
+        quote(&Self::print(value))
+    }
+}
+
+/// An IP address.
+pub struct Ip;
+
+impl Word for Ip {
+    type Value = IpAddr;
+    const ALLOWED: &'static str = "IP addresses such as 10.0.0.1 or fd00::1";
+    const PLACEHOLDER: &'static str = "IP,…";
+
+    fn parse(text: &str) -> Option<IpAddr> {
+        text.parse().ok()
+    }
+
+    fn print(value: &IpAddr) -> String {
+        value.to_string()
+    }
+}
+
+/// The origin of a web page as browsers send it, or `*`.
+pub struct WebOrigin;
+
+impl Word for WebOrigin {
+    type Value = String;
+    const ALLOWED: &'static str =
+        "origins such as https://example.com, in small letters and without a path, or *";
+    const PLACEHOLDER: &'static str = "ORIGIN,…";
+
+    fn parse(text: &str) -> Option<String> {
+        let is_origin = text.split_once("://").is_some_and(|(scheme, host)| {
+            let plain = |c: char| c.is_ascii_graphic() && !c.is_ascii_uppercase() && !"/?#@,\\*".contains(c);
+            !scheme.is_empty() && !host.is_empty() && scheme.chars().all(plain) && host.chars().all(plain)
+        });
+        (text == "*" || is_origin).then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// The name of a file.
+pub struct TextFile;
+
+impl Word for TextFile {
+    type Value = PathBuf;
+    const ALLOWED: &'static str = "the name of a file";
+    const PLACEHOLDER: &'static str = "FILE";
+
+    fn parse(text: &str) -> Option<PathBuf> {
+        Some(text.into())
+    }
+
+    fn print(value: &PathBuf) -> String {
+        value.to_string_lossy().into_owned()
+    }
+}
+
+/// A value that may be absent, written as the empty text.
+pub struct Optional<W>(pub W);
+
+impl<W: Word> Describe for Optional<W> {
+    fn allowed(&self) -> String {
+        format!("{}, or empty for none", W::ALLOWED)
+    }
+
+    fn placeholder(&self) -> &'static str {
+        W::PLACEHOLDER
+    }
+}
+
+impl<W: Word> Kind<Option<W::Value>> for Optional<W> {
+    fn read(&self, given: Given<'_>) -> Option<Option<W::Value>> {
+        match word(given)?.as_str() {
+            "" => Some(None),
+            text => W::parse(text).map(Some),
+        }
+    }
+
+    fn show(&self, value: &Option<W::Value>) -> String {
+        quote(&value.as_ref().map(W::print).unwrap_or_default())
+    }
+}
+
+/// Several values: an array in TOML, separated by commas elsewhere.
+pub struct List<W>(pub W);
+
+impl<W: Word> Describe for List<W> {
+    fn allowed(&self) -> String {
+        format!("a list of {}", W::ALLOWED)
+    }
+
+    fn placeholder(&self) -> &'static str {
+        W::PLACEHOLDER
+    }
+}
+
+impl<W: Word> Kind<Vec<W::Value>> for List<W> {
+    fn read(&self, given: Given<'_>) -> Option<Vec<W::Value>> {
+        match given {
+            Given::Text(text) if text.trim().is_empty() => Some(Vec::new()),
+            Given::Text(text) => text.split(',').map(|item| W::parse(item.trim())).collect(),
+            Given::Toml(value) => {
+                value.as_array()?.iter().map(|item| W::parse(item.get_ref().as_str()?)).collect()
+            }
+        }
+    }
+
+    fn show(&self, value: &Vec<W::Value>) -> String {
+        let items: Vec<String> = value.iter().map(|item| quote(&W::print(item))).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// What nobody may see. Empty is refused: an empty token is nearly always a variable that was not filled.
+pub struct Secret;
+
+impl Secret {
+    /// The secret in `text`, unless no client could send it as a bearer token.
+    pub fn parse(text: &str) -> Option<String> {
+        (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())).then(|| text.into())
+    }
+}
+
+impl Describe for Secret {
+    fn allowed(&self) -> String {
+        "visible ASCII characters without spaces, and not empty (its value is not shown here)".into()
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "TOKEN"
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+impl Kind<Option<String>> for Secret {
+    fn read(&self, given: Given<'_>) -> Option<Option<String>> {
+        given.text().and_then(Self::parse).map(Some)
+    }
+
+    fn show(&self, value: &Option<String>) -> String {
+        quote(if value.is_some() { "(redacted)" } else { "" })
+    }
+}
+
+/// Text, or a number where text is due: `listen = 8080`.
+fn word(given: Given<'_>) -> Option<String> {
+    match given.text() {
+        Some(text) => Some(text.into()),
+        None => given.integer().map(|number| number.to_string()),
+    }
+}
+
+/// A TOML basic string.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => quoted += &format!("\\u{:04X}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

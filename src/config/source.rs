@@ -1,0 +1,215 @@
+//! Where values come from, and which of them wins: option, environment, file, default.
+//!
+//! The sources arrive as texts. Everything that is wrong is reported, not only the first thing, because a
+//! server that refuses to start five times in a row is no help. Variables that begin with `ENCKE_` and are no
+//! setting are ignored: Kubernetes puts such into the environment for a service named "encke".
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::kind::{Describe, Secret};
+use super::{Config, Given, SETTINGS, Setting, file};
+
+/// Where a value comes from; what is further down wins.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Origin {
+    /// Nobody gave one.
+    Default,
+    /// A line of the configuration file.
+    File {
+        /// The file's name as it was given.
+        name: String,
+        /// Line, counted from 1.
+        line: usize,
+    },
+    /// The environment variable of that name.
+    Environment(String),
+    /// The option of that name, with its dashes.
+    Option(String),
+}
+
+impl Origin {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::File { .. } => 1,
+            Self::Environment(_) => 2,
+            Self::Option(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { name, line } => write!(f, "{name}:{line}"),
+            Self::Environment(name) | Self::Option(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Something that must be put right before the server starts: `encke.toml:3: heartbeat: must be …`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where it is: `encke.toml:3`, `ENCKE_HEARTBEAT`, `--heartbeat`.
+    pub place: String,
+    /// What it is and what to do.
+    pub text: String,
+    /// Whether the command line is at fault.
+    pub usage: bool,
+}
+
+impl Problem {
+    /// A problem with what `origin` gave.
+    pub fn new(origin: &Origin, text: String) -> Self {
+        Self { place: origin.to_string(), text, usage: matches!(origin, Origin::Option(_)) }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.text)
+    }
+}
+
+/// A configuration file that was read.
+#[derive(Debug, Clone, Copy)]
+pub struct File<'a> {
+    /// Its name, for messages.
+    pub name: &'a str,
+    /// What it holds.
+    pub text: &'a str,
+}
+
+/// Everything values can come from.
+pub struct Sources<'a> {
+    /// Options that were given, with their values.
+    pub options: &'a [(&'static Setting, String)],
+    /// The environment: the value of a variable.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    /// The configuration file.
+    pub file: Option<File<'a>>,
+}
+
+/// The settings, and where each of them came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    origins: Vec<Origin>,
+}
+
+impl Loaded {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self { config: Config::default(), origins: vec![Origin::Default; SETTINGS.len()] }
+    }
+
+    /// Every setting with the origin of its value.
+    pub fn settings(&self) -> impl Iterator<Item = (&'static Setting, &Origin)> {
+        SETTINGS.iter().zip(&self.origins)
+    }
+
+    /// Where the value of the setting `name` comes from.
+    pub fn origin(&self, name: &str) -> &Origin {
+        self.settings()
+            .find(|(setting, _)| setting.name == name)
+            .map_or(&Origin::Default, |(_, origin)| origin)
+    }
+
+    pub(super) fn give(
+        &mut self,
+        setting: &Setting,
+        given: Given<'_>,
+        written: &str,
+        origin: Origin,
+    ) -> Result<(), Problem> {
+        match setting.set(&mut self.config, given, written) {
+            Ok(()) => {
+                self.set_origin(setting.name, origin);
+                Ok(())
+            }
+            Err(text) => Err(Problem::new(&origin, text)),
+        }
+    }
+
+    /// The file to read the token from, if `publish.token_file` is what counts. When both settings are
+    /// given, the one from the stronger source does, and the other is forgotten.
+    pub fn token_file(&mut self) -> Result<Option<PathBuf>, Problem> {
+        let (token, file) = (self.origin("publish.token").clone(), self.origin("publish.token_file").clone());
+        let publish = &mut self.config.publish;
+        if publish.token.is_none() || publish.token_file.is_none() {
+            return Ok(publish.token_file.clone());
+        }
+        if token.rank() == file.rank() {
+            let text = "publish.token_file: publish.token is given too; give one of them";
+            return Err(Problem::new(&file, text.into()));
+        }
+        if token.rank() > file.rank() {
+            publish.token_file = None;
+            self.set_origin("publish.token_file", token);
+        }
+        Ok(self.config.publish.token_file.clone())
+    }
+
+    /// Takes the token from the text of that file.
+    pub fn take_token(&mut self, text: &str) -> Result<(), Problem> {
+        let origin = self.origin("publish.token_file").clone();
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        match Secret::parse(line.strip_suffix('\r').unwrap_or(line)) {
+            Some(token) => {
+                self.config.publish.token = Some(token);
+                self.set_origin("publish.token", origin);
+                Ok(())
+            }
+            None => {
+                let file = self.config.publish.token_file.clone().unwrap_or_default();
+                let text = format!(
+                    "publish.token_file: the token in {} must be {}",
+                    file.display(),
+                    Secret.allowed()
+                );
+                Err(Problem::new(&origin, text))
+            }
+        }
+    }
+
+    fn set_origin(&mut self, name: &str, origin: Origin) {
+        if let Some(index) = SETTINGS.iter().position(|setting| setting.name == name) {
+            self.origins[index] = origin;
+        }
+    }
+}
+
+impl Default for Loaded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All sources together, the weakest first so that the stronger ones replace its values. A bad value is a
+/// problem even where a stronger source replaces it.
+pub fn load(sources: &Sources<'_>) -> Result<Loaded, Vec<Problem>> {
+    let mut loaded = Loaded::new();
+    let mut problems = sources.file.map(|file| file::apply(file, &mut loaded)).unwrap_or_default();
+    for setting in SETTINGS {
+        let variable = setting.variable();
+        let Some(value) = (sources.environment)(&variable) else { continue };
+        let origin = Origin::Environment(variable);
+        problems.extend(loaded.give(setting, Given::Text(&value), &value, origin).err());
+    }
+    for (setting, value) in sources.options {
+        let origin = Origin::Option(format!("--{}", setting.option().unwrap_or_default()));
+        problems.extend(loaded.give(setting, Given::Text(value), value, origin).err());
+    }
+    if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// Everything that is wrong with a file, ordered by line.
+pub fn check(file: File<'_>) -> Vec<Problem> {
+    let mut loaded = Loaded::new();
+    let mut problems = file::apply(file, &mut loaded);
+    problems.extend(loaded.token_file().err());
+    problems
+}

@@ -1,0 +1,251 @@
+use std::collections::HashMap;
+
+use super::*;
+
+/// Values of which every setting takes at least one that is not its default.
+const CANDIDATES: [&str; 6] = ["3", "304", "true", "127.0.0.1:9", "10.0.0.1", "https://a.example"];
+
+/// A value for each setting that is not its default, as text and as TOML.
+fn other(setting: &Setting) -> (&'static str, String, Config) {
+    for text in CANDIDATES {
+        let mut config = Config::default();
+        let set = setting.set(&mut config, Given::Text(text), text);
+        if set.is_ok() && config != Config::default() {
+            let toml = if setting.kind.is_secret() { format!("{text:?}") } else { setting.show(&config) };
+            return (text, toml, config);
+        }
+    }
+    panic!("{}: no candidate fits; add one to CANDIDATES", setting.name);
+}
+
+fn document(setting: &Setting, value: &str) -> String {
+    match setting.section {
+        Some(section) => format!("[{}]\n{} = {value}\n", section.name, setting.key()),
+        None => format!("{} = {value}\n", setting.key()),
+    }
+}
+
+fn load_all(
+    file: &str,
+    environment: &[(&str, &str)],
+    options: &[(&str, &str)],
+) -> Result<Loaded, Vec<Problem>> {
+    let variables: HashMap<&str, &str> = environment.iter().copied().collect();
+    let options: Vec<_> =
+        options.iter().map(|(name, value)| (Setting::find(name).unwrap(), value.to_string())).collect();
+    load(&Sources {
+        options: &options,
+        environment: &|name| variables.get(name).map(ToString::to_string),
+        file: Some(File { name: "encke.toml", text: file }),
+    })
+}
+
+#[track_caller]
+fn check_problems(file: &str, expected: &[&str]) {
+    let problems: Vec<String> =
+        check(File { name: "f", text: file }).iter().map(ToString::to_string).collect();
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+    for (problem, expected) in problems.iter().zip(expected) {
+        assert!(problem.starts_with(expected), "{problem}\n does not begin with\n{expected}");
+    }
+}
+
+#[test]
+fn every_setting_is_read_from_every_source() {
+    for setting in SETTINGS {
+        let (text, toml, expected) = other(setting);
+        let variable = setting.variable();
+
+        let file = load_all(&document(setting, &toml), &[], &[]).unwrap();
+        assert_eq!(file.config, expected, "{} from a file", setting.name);
+        assert!(matches!(file.origin(setting.name), Origin::File { .. }));
+
+        let environment = load_all("", &[(&variable, text)], &[]).unwrap();
+        assert_eq!(environment.config, expected, "{variable}");
+        assert_eq!(environment.origin(setting.name), &Origin::Environment(variable));
+
+        if setting.option().is_some() {
+            let option = load_all("", &[], &[(setting.name, text)]).unwrap();
+            assert_eq!(option.config, expected, "{} as an option", setting.name);
+            assert!(matches!(option.origin(setting.name), Origin::Option(_)));
+        }
+    }
+}
+
+#[test]
+fn every_default_is_allowed_and_shown_so_that_it_is_read_back() {
+    for setting in SETTINGS.iter().filter(|setting| !setting.kind.is_secret()) {
+        let shown = setting.show(&Config::default());
+        let loaded = load_all(&document(setting, &shown), &[], &[]);
+        assert_eq!(loaded.unwrap().config, Config::default(), "{}", setting.name);
+    }
+}
+
+#[test]
+fn every_setting_refuses_nonsense_and_names_itself() {
+    for setting in SETTINGS.iter().filter(|setting| !setting.name.ends_with("token_file")) {
+        let problems = load_all("", &[(&setting.variable(), "no such\tthing")], &[]).unwrap_err();
+        let place = format!("{}: {}: must be ", setting.variable(), setting.name);
+        assert!(problems[0].to_string().starts_with(&place), "{}", problems[0]);
+        check_problems(
+            &document(setting, "1979-05-27"),
+            &[&format!("f:{}", 1 + usize::from(setting.section.is_some()))],
+        );
+    }
+}
+
+#[test]
+fn options_win_over_environment_over_file_over_default() {
+    let (file, environment, option) = ("heartbeat = 2", ("ENCKE_HEARTBEAT", "3"), ("heartbeat", "4"));
+    let heartbeat = |loaded: Result<Loaded, _>| loaded.unwrap().config.heartbeat;
+    assert_eq!(heartbeat(load_all("", &[], &[])), 15);
+    assert_eq!(heartbeat(load_all(file, &[], &[])), 2);
+    assert_eq!(heartbeat(load_all(file, &[environment], &[])), 3);
+    assert_eq!(heartbeat(load_all(file, &[environment], &[option])), 4);
+}
+
+#[test]
+fn all_that_is_wrong_is_reported_with_its_line() {
+    let file = "listen = \"nowhere\"\nheartbeat = 0\n\n[limits]\nmesage_bytes = 5\nmessage_bytes = \"2MB\"\n\
+                demo = true\n[poll]\nno_news_status = 200\n[histroy]\nmessages = 1\n[zzzzzzzz]\n[turn]\nqqqqqqqqq = 1\n";
+    check_problems(
+        file,
+        &[
+            "f:1: listen: must be ADDRESS:PORT",
+            "f:2: heartbeat: must be a whole number from 1 to 3600, not 0",
+            "f:5: limits.mesage_bytes: unknown setting, did you mean limits.message_bytes?",
+            "f:6: limits.message_bytes: must be a size from 1 to 1GiB, in bytes or as 512KiB, 1MiB, 2GiB, not \"2MB\"",
+            "f:7: limits.demo: unknown setting, did you mean demo, above the first [section]?",
+            "f:9: poll.no_news_status: must be one of 204, 304, 408, not 200",
+            "f:10: histroy: unknown section, did you mean [history]?",
+            "f:12: zzzzzzzz: unknown section; ",
+            "f:14: turn.qqqqqqqqq: unknown setting; ",
+        ],
+    );
+    let problems = load_all(file, &[("ENCKE_DEMO", "maybe")], &[("sse.retry_ms", "0")]).unwrap_err();
+    assert_eq!(problems.len(), 11);
+    assert_eq!(problems.iter().map(|problem| problem.usage).collect::<Vec<_>>()[9..], [false, true]);
+}
+
+#[test]
+fn files_that_are_no_toml_or_of_another_shape() {
+    check_problems("a = 1\nb = [\n", &["f:2:6: not valid TOML: "]);
+    check_problems("demo = true\ndemo = true", &["f:2:1: not valid TOML: "]);
+    check_problems("limits = 3", &["f:1: limits: is a section"]);
+    check_problems("[[limits]]", &["f:1: limits: is a section"]);
+    check_problems("[heartbeat]\na = 1", &["f:1: heartbeat: must be a whole number"]);
+    check_problems("limits.channels.x = 1", &["f:1: limits.channels: must be a whole number"]);
+    check_problems(
+        "\n\nmessage_bytes = 1",
+        &["f:3: message_bytes: unknown setting, did you mean limits.message_bytes?"],
+    );
+    check_problems("\u{feff}\nheartbeat = \"15\"", &["f:2: heartbeat: must be a whole number"]);
+    check_problems("", &[]);
+}
+
+#[test]
+fn addresses() {
+    let listen = |text| load_all("", &[], &[("listen", text)]).map(|loaded| loaded.config.listen.to_string());
+    for text in ["8080", ":8080", "localhost:8080", " 127.0.0.1:8080 "] {
+        assert_eq!(listen(text).unwrap(), "127.0.0.1:8080");
+    }
+    assert_eq!(listen("[::1]:8080").unwrap(), "[::1]:8080");
+    assert_eq!(listen("0.0.0.0:0").unwrap(), "0.0.0.0:0");
+    for text in ["", ":", "65536", "127.0.0.1", "::1", "example.com:80", "[::1]"] {
+        assert!(listen(text).is_err(), "{text}");
+    }
+    assert_eq!(load_all("listen = 9000", &[], &[]).unwrap().config.listen.port(), 9000);
+    let none = load_all("admin_listen = 9000", &[("ENCKE_ADMIN_LISTEN", "")], &[]).unwrap();
+    assert_eq!(none.config.admin_listen, None);
+}
+
+#[test]
+fn sizes_and_numbers() {
+    let size =
+        |text: &str| load_all("", &[], &[("history.bytes", text)]).map(|loaded| loaded.config.history.bytes);
+    assert_eq!(size("1000"), Ok(1000));
+    assert_eq!(size("64KiB"), Ok(64 << 10));
+    assert_eq!(size("2 mib"), Ok(2 << 20));
+    assert_eq!(size("3GiB"), Ok(3 << 30));
+    for text in
+        ["0", "-1", "KiB", "1MB", "1.5MiB", "1MiBs", "99999999999999999999", "99999999999GiB", "1025GiB"]
+    {
+        assert!(size(text).is_err(), "{text}");
+    }
+    let file = load_all("history.bytes = 1_000\nhistory.messages = 0x10", &[], &[]).unwrap().config;
+    assert_eq!((file.history.bytes, file.history.messages), (1000, 16));
+    check_problems("heartbeat = -1", &["f:1: heartbeat: must be a whole number from 1 to 3600, not -1"]);
+}
+
+#[test]
+fn lists_and_origins() {
+    let origins = |text| load_all("", &[("ENCKE_CORS_ORIGINS", text)], &[]).map(|it| it.config.cors.origins);
+    assert_eq!(origins("").unwrap(), Vec::<String>::new());
+    assert_eq!(
+        origins("https://a.example, http://[::1]:80").unwrap(),
+        ["https://a.example", "http://[::1]:80"]
+    );
+    for text in ["a.example", "https://", "https://a.example/", "https://A.example", "*,", "https://*.a"] {
+        assert!(origins(text).is_err(), "{text}");
+    }
+    check_problems("trusted_proxies = \"10.0.0.1\"", &["f:1: trusted_proxies: must be a list"]);
+    check_problems("trusted_proxies = [\"10.0.0.1\",\n1]", &["f:1: trusted_proxies: must be a list"]);
+}
+
+#[test]
+fn the_token_is_shown_nowhere() {
+    let file = "[publish]\ntoken = \"hunter2\"";
+    let loaded = load_all(file, &[], &[]).unwrap();
+    assert_eq!(loaded.config.publish.token.as_deref(), Some("hunter2"));
+    assert!(toml(&loaded).contains("# token = \"(redacted)\""));
+    assert!(!toml(&loaded).contains("hunter2"));
+    assert!(!format!("{loaded:?}").contains("hunter2"));
+    assert_eq!(Setting::find("publish.token").unwrap().option(), None);
+
+    for bad in ["hunter 2", "hunter2\n", ""] {
+        let problems = load_all(&format!("[publish]\ntoken = {bad:?}"), &[], &[]).unwrap_err();
+        assert_eq!(problems[0].place, "encke.toml:2");
+        assert!(!problems[0].to_string().contains("hunter"));
+    }
+}
+
+#[test]
+fn of_token_and_token_file_the_stronger_source_counts() {
+    let both = "[publish]\ntoken = \"a\"\ntoken_file = \"f\"";
+    check_problems(both, &["f:3: publish.token_file: publish.token is given too"]);
+
+    let file = "[publish]\ntoken_file = \"f\"";
+    let mut loaded = load_all(file, &[("ENCKE_PUBLISH_TOKEN", "a")], &[]).unwrap();
+    assert_eq!(loaded.token_file(), Ok(None));
+    assert_eq!(loaded.config.publish.token.as_deref(), Some("a"));
+
+    let option = ("publish.token_file", "f");
+    let mut loaded = load_all("", &[("ENCKE_PUBLISH_TOKEN", "a")], &[option]).unwrap();
+    assert_eq!(loaded.token_file(), Ok(Some("f".into())));
+    loaded.take_token("b\n").unwrap();
+    assert_eq!(loaded.config.publish.token.as_deref(), Some("b"));
+    for bad in ["", "\n", "two words", "a\n\n"] {
+        let problem = loaded.take_token(bad).unwrap_err();
+        assert!(
+            problem
+                .to_string()
+                .starts_with("--publish-token-file: publish.token_file: the token in f must be")
+        );
+    }
+}
+
+#[test]
+fn what_is_printed_is_a_file_with_the_same_settings() {
+    assert_eq!(load_all(&toml(&Loaded::new()), &[], &[]).unwrap().config, Config::default());
+
+    // Every setting but the token, whose value is not printed, away from its default.
+    let values: Vec<(&str, &str)> = SETTINGS
+        .iter()
+        .filter(|setting| !setting.kind.is_secret())
+        .map(|setting| (setting.name, other(setting).0))
+        .collect();
+    let loaded = load_all("", &[], &values).unwrap();
+    let printed = toml(&loaded);
+    assert_eq!(load_all(&printed, &[], &[]).unwrap().config, loaded.config);
+    assert!(printed.contains("# --limits-channels; default 1000000"), "{printed}");
+}

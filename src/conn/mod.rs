@@ -1,0 +1,128 @@
+//! One client's HTTP/1.1 connection: what it is doing, what has arrived of its next request, what it has
+//! not taken yet of its answer.
+//!
+//! A connection that waits holds no buffer: bytes are read into one scratch buffer of the reactor, and only
+//! an incomplete request or a half-written answer costs heap, which is given back when it is done.
+
+mod input;
+mod output;
+
+pub use input::{Input, Request, whole_request};
+pub use output::Output;
+
+use crate::hub::SubscriberKey;
+use crate::time::Instant;
+use crate::transport::Technique;
+use std::net::IpAddr;
+
+/// Names a connection. The generation tells it from others that had its slot before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    /// Place in the server's slab.
+    pub slot: u32,
+    /// Which of the connections that had this place.
+    pub generation: u32,
+}
+
+/// The state of one client's connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// What it is doing.
+    pub phase: Phase,
+    /// The incomplete request, or requests that wait behind a parked one.
+    pub input: Option<Box<Input>>,
+    /// What its client has not taken yet.
+    pub output: Option<Box<Output>>,
+    /// When it began to do what it is doing.
+    pub since: Instant,
+    /// Who is at the other end.
+    pub peer: IpAddr,
+    /// Tells it from others that had its slot.
+    pub generation: u32,
+    /// It came by the admin listener.
+    pub admin: bool,
+    /// The client has shut down its writing side: nothing more will arrive.
+    pub half_closed: bool,
+    /// Close it when its output is written.
+    pub closing: bool,
+}
+
+/// What a connection is doing.
+#[derive(Debug)]
+pub enum Phase {
+    /// Between two requests, or before the first.
+    Idle,
+    /// A request has begun to arrive.
+    Reading,
+    /// A poll waits for news.
+    Parked(Listener),
+    /// An endless answer has begun.
+    Streaming(Listener),
+    /// The last answer has been given; what still arrives is thrown away until the client closes, as
+    /// closing at once could destroy that answer on its way (RFC 9112, section 9.6).
+    Lingering,
+    /// Nothing any more: the slot is given back at the end of the turn.
+    Closed,
+}
+
+/// What must be remembered of the request of a subscriber.
+#[derive(Debug)]
+pub struct Listener {
+    /// Its cursor in the hub.
+    pub subscriber: SubscriberKey,
+    /// Most messages in a batch.
+    pub max: u16,
+    /// Seconds a poll waits.
+    pub timeout_seconds: u16,
+    /// How messages reach it.
+    pub technique: Technique,
+    /// A poll answered with a JSON batch.
+    pub batch: bool,
+    /// HTTP/1.1: streams are chunked.
+    pub chunked: bool,
+    /// The connection ends with this answer.
+    pub close: bool,
+    /// The origin whose page asks, if answers must name it.
+    pub origin: Option<Box<String>>,
+}
+
+impl Connection {
+    /// A connection that has just been accepted.
+    pub const fn new(generation: u32, peer: IpAddr, admin: bool, now: Instant) -> Self {
+        Self {
+            phase: Phase::Idle,
+            input: None,
+            output: None,
+            since: now,
+            peer,
+            generation,
+            admin,
+            half_closed: false,
+            closing: false,
+        }
+    }
+
+    /// Moves on to `phase`.
+    pub fn enter(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
+        self.since = now;
+    }
+
+    /// The subscriber it listens as.
+    pub const fn listener(&self) -> Option<&Listener> {
+        match &self.phase {
+            Phase::Parked(listener) | Phase::Streaming(listener) => Some(listener),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_takes_at_most_eighty_bytes() {
+        assert!(size_of::<Connection>() <= 80, "{}", size_of::<Connection>());
+    }
+}

@@ -1,0 +1,85 @@
+//! What a client has not taken yet.
+
+use crate::hub::Message;
+use crate::time::Instant;
+use crate::transport::Format;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Bytes that the socket did not take. It exists only while a client is slower than we are, even if there
+/// are no bytes left over: then it says that nothing more should be tried until the socket is writable.
+#[derive(Debug)]
+pub struct Output {
+    parts: VecDeque<Part>,
+    /// Bytes of the first part that were written.
+    written: usize,
+    /// When the client last took anything.
+    pub progress: Instant,
+}
+
+#[derive(Debug)]
+enum Part {
+    Own(Vec<u8>),
+    /// A message's shared frame.
+    Frame(Arc<Message>, Format),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            // A frame that is being written has been encoded.
+            Self::Frame(message, format) => message.encoded(*format as u8).unwrap_or_default(),
+        }
+    }
+}
+
+impl Output {
+    /// No bytes, but a socket that takes none.
+    pub const fn blocked(now: Instant) -> Self {
+        Self { parts: VecDeque::new(), written: 0, progress: now }
+    }
+
+    /// Adds bytes of this connection alone.
+    pub fn push(&mut self, bytes: &[u8]) {
+        match self.parts.back_mut() {
+            Some(Part::Own(last)) => last.extend_from_slice(bytes),
+            _ if bytes.is_empty() => {}
+            _ => self.parts.push_back(Part::Own(bytes.to_vec())),
+        }
+    }
+
+    /// Begins with the rest of a shared frame of which `written` bytes are out.
+    pub fn push_frame(&mut self, message: &Arc<Message>, format: Format, written: usize) {
+        debug_assert!(self.parts.is_empty());
+        self.parts.push_back(Part::Frame(Arc::clone(message), format));
+        self.written = written;
+    }
+
+    /// The next bytes to write.
+    pub fn next(&self) -> Option<&[u8]> {
+        self.parts.front().map(|part| &part.bytes()[self.written..])
+    }
+
+    /// Notes that the socket took `count` of [`Output::next`].
+    pub fn took(&mut self, count: usize, now: Instant) {
+        if count > 0 {
+            self.progress = now;
+        }
+        self.written += count;
+        if self.parts.front().is_some_and(|part| self.written >= part.bytes().len()) {
+            self.parts.pop_front();
+            self.written = 0;
+        }
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Bytes left.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|part| part.bytes().len()).sum::<usize>() - self.written
+    }
+}

@@ -1,0 +1,151 @@
+//! Who may publish: whoever shows the token, and, while none is configured, peers on a loopback address.
+
+use super::Caller;
+use crate::config::Config;
+use crate::wire::head::Head;
+use std::net::IpAddr;
+use subtle::ConstantTimeEq;
+
+/// Why somebody may not publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Denied {
+    /// 401 or 403.
+    pub status: u16,
+    /// What the operator or the client can do.
+    pub detail: &'static str,
+}
+
+const NOT_LOOPBACK: Denied = Denied {
+    status: 403,
+    detail: "publishing is open to loopback peers only; to publish from elsewhere, start the server with \
+             --publish-token-file (or ENCKE_PUBLISH_TOKEN) and send `Authorization: Bearer <token>`; for a \
+             proxy in front, see --trusted-proxies",
+};
+const OTHER_SITE: Denied = Denied {
+    status: 403,
+    detail: "a page of another origin may not publish by the loopback rule; configure publish.token",
+};
+const NO_TOKEN: Denied = Denied {
+    status: 401,
+    detail: "publishing needs `Authorization: Bearer <token>` with the token of this server",
+};
+
+/// Whether the sender of `head` may publish, delete and look at channels.
+pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
+    if let Some(token) = &caller.config.publish.token {
+        let shown = head.field("authorization").and_then(bearer).unwrap_or_default();
+        return match bool::from(shown.as_bytes().ct_eq(token.as_bytes())) {
+            true => Ok(()),
+            false => Err(NO_TOKEN),
+        };
+    }
+    if !client(head, caller.peer, caller.config).is_some_and(|client| client.to_canonical().is_loopback()) {
+        return Err(NOT_LOOPBACK);
+    }
+    match is_other_site(head) {
+        true => Err(OTHER_SITE),
+        false => Ok(()),
+    }
+}
+
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether a browser says that a page of another origin sends this: being on the same machine is no proof of
+/// good will for that page.
+fn is_other_site(head: &Head) -> bool {
+    let authority = |origin: &str| origin.split_once("://").map(|(_, rest)| rest.to_ascii_lowercase());
+    let host = head.field("host").map(str::to_ascii_lowercase);
+    let other_origin = head.field("origin").is_some_and(|origin| authority(origin) != host);
+    other_origin
+        || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
+}
+
+/// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,
+/// any other makes the client unknown.
+fn client(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
+    let forwarded_for = head.fields("x-forwarded-for").chain(head.fields("forwarded"));
+    let mut address = Some(peer);
+    let mut hops: Vec<&str> = Vec::new();
+    for value in forwarded_for {
+        hops.extend(std::str::from_utf8(value).unwrap_or_default().split(','));
+    }
+    // The nearest proxy appended the last hop; each is believed only if the one after it is trusted.
+    for hop in hops.into_iter().rev() {
+        match address {
+            Some(proxy) if config.trusted_proxies.contains(&proxy.to_canonical()) => address = read_hop(hop),
+            _ => return if address == Some(peer) { None } else { address },
+        }
+    }
+    address
+}
+
+/// An address as in `X-Forwarded-For`, or the `for=` of `Forwarded` (RFC 7239), with or without a port.
+fn read_hop(hop: &str) -> Option<IpAddr> {
+    let node = hop.split(';').find_map(|part| {
+        let (name, value) = part.trim().split_once('=')?;
+        name.eq_ignore_ascii_case("for").then_some(value)
+    });
+    let node = node.unwrap_or_else(|| hop.trim()).trim_matches('"');
+    let bare = node.strip_prefix('[').and_then(|rest| rest.split(']').next());
+    let without_port = node.rsplit_once(':').map_or(node, |(address, _)| address);
+    [bare.unwrap_or(node), without_port].iter().find_map(|text| text.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Publish};
+    use crate::wire::head;
+
+    fn verdict(fields: &str, peer: &str, config: &Config) -> u16 {
+        let bytes = format!("POST /pub/a HTTP/1.1\r\nHost: localhost:8080\r\n{fields}\r\n");
+        let mut slots = head::slots();
+        let head = head::parse(bytes.as_bytes(), &mut slots).unwrap();
+        let caller = Caller { peer: peer.parse().unwrap(), admin: true, config };
+        may_publish(&head, caller).err().map_or(200, |denied| denied.status)
+    }
+
+    #[test]
+    fn without_a_token_only_loopback_peers() {
+        let check = |fields, peer, status| {
+            assert_eq!(verdict(fields, peer, &Config::default()), status, "{fields} from {peer}");
+        };
+        check("", "127.0.0.1", 200);
+        check("", "127.8.9.1", 200);
+        check("", "::1", 200);
+        check("", "::ffff:127.0.0.1", 200);
+        check("", "192.0.2.1", 403);
+        check("X-Forwarded-For: 127.0.0.1\r\n", "127.0.0.1", 403);
+        check("Forwarded: for=127.0.0.1\r\n", "127.0.0.1", 403);
+        check("Origin: http://localhost:8080\r\n", "127.0.0.1", 200);
+        check("Origin: http://evil.example\r\n", "127.0.0.1", 403);
+        check("Origin: null\r\n", "127.0.0.1", 403);
+        check("Sec-Fetch-Site: cross-site\r\n", "127.0.0.1", 403);
+        check("Sec-Fetch-Site: same-origin\r\n", "127.0.0.1", 200);
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed() {
+        let config = Config { trusted_proxies: vec!["127.0.0.1".parse().unwrap()], ..Config::default() };
+        let check = |fields, status| assert_eq!(verdict(fields, "127.0.0.1", &config), status, "{fields}");
+        check("X-Forwarded-For: 192.0.2.1\r\n", 403);
+        check("X-Forwarded-For: 127.0.0.2\r\n", 200);
+        check("X-Forwarded-For: 127.0.0.2, 192.0.2.1\r\n", 403);
+        check("Forwarded: proto=http;for=\"[::1]:4711\"\r\n", 200);
+        check("Forwarded: for=192.0.2.1\r\n", 403);
+        check("X-Forwarded-For: rubbish\r\n", 403);
+    }
+
+    #[test]
+    fn with_a_token_nothing_else_counts() {
+        let publish = Publish { token: Some("s3cret".into()), ..Publish::default() };
+        let config = Config { publish, ..Config::default() };
+        let check = |fields, status| assert_eq!(verdict(fields, "127.0.0.1", &config), status, "{fields}");
+        check("", 401);
+        check("Authorization: Bearer wrong\r\n", 401);
+        check("Authorization: bearer s3cret\r\nOrigin: http://elsewhere\r\n", 200);
+    }
+}

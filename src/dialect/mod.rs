@@ -1,0 +1,79 @@
+//! What clients speak. A dialect turns a request into a [`Command`]; the server carries it out.
+//!
+//! Each protocol is a folder of its own here; none has a branch inside another's.
+
+mod access;
+pub mod cors;
+pub mod native;
+
+use crate::config::Config;
+use crate::hub::{Pattern, Publication, Start};
+use crate::transport::Technique;
+use crate::wire::response::Response;
+use std::net::IpAddr;
+
+/// Who sent a request, and the rules that hold for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// What is for operators and backends may be served on this connection.
+    pub admin: bool,
+    /// The settings.
+    pub config: &'a Config,
+}
+
+/// What a request asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// This answer.
+    Respond(Response),
+    /// To publish.
+    Publish(Publish),
+    /// What is known of one channel.
+    Info(String),
+    /// The channels whose name begins so.
+    List(String),
+    /// To forget a channel.
+    Delete(String),
+    /// Messages.
+    Subscribe(Subscribe),
+    /// Whether the server is well.
+    Health,
+    /// Counters as Prometheus text.
+    Metrics,
+    /// Counters as JSON.
+    Stats,
+}
+
+/// Messages to publish, all or none.
+#[derive(Debug)]
+pub struct Publish {
+    /// Channel and message, in this order.
+    pub messages: Vec<(String, Publication)>,
+    /// A key under which a repeat is recognised; includes the channels.
+    pub idempotency: Option<String>,
+    /// The answer is a list even for one message.
+    pub list: bool,
+    /// The answer is text rather than JSON.
+    pub as_text: bool,
+}
+
+/// What a subscriber wants.
+#[derive(Debug)]
+pub struct Subscribe {
+    /// Distinct channel names.
+    pub names: Vec<String>,
+    /// Patterns of channel names.
+    pub patterns: Vec<Pattern>,
+    /// Where to begin.
+    pub start: Start,
+    /// How messages reach it.
+    pub technique: Technique,
+    /// A poll is answered by a JSON batch rather than by one message verbatim.
+    pub batch: bool,
+    /// Most messages in a batch.
+    pub max: u16,
+    /// Seconds a poll waits.
+    pub timeout_seconds: u64,
+}

@@ -1,0 +1,135 @@
+//! Encke's own HTTP API: `/pub`, `/sub` and the pages around them.
+
+pub mod answer;
+mod publish;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+use super::{Caller, Command, access, cors};
+use crate::wire::head::{Head, Method};
+use crate::wire::media;
+use crate::wire::query;
+use crate::wire::response::Response;
+
+/// A request that cannot be carried out: a status and a sentence.
+type Refused = (u16, String);
+
+/// The embedded first page.
+const INDEX: &[u8] = include_bytes!("../../web/index.html");
+/// What a page of ours may load: nothing from elsewhere.
+const PAGE_POLICY: &str = "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'self'";
+
+/// What the request asks for.
+pub fn command(head: &Head, body: &[u8], caller: Caller) -> Command {
+    let path = head.path;
+    let answer = match () {
+        () if path == "*" => options("GET, HEAD, POST, PUT, DELETE, OPTIONS", head),
+        () if path == "/" || path.is_empty() => get_only(head, || Ok(page(INDEX))),
+        () if path == "/healthz" => get_only(head, || Ok(Command::Health)),
+        () if path == "/metrics" && caller.admin => get_only(head, || Ok(Command::Metrics)),
+        () if path == "/stats" && caller.admin => get_only(head, || Ok(Command::Stats)),
+        () => match (path.strip_prefix("/pub"), path.strip_prefix("/sub/")) {
+            (Some(rest), _) if caller.admin && (rest.is_empty() || rest.starts_with('/')) => {
+                publication(head, body, rest, caller)
+            }
+            (_, Some(channels)) => get_only(head, || subscribe::read(head, channels, caller.config)),
+            _ => Err((404, format!("there is nothing at {path}; see / for what there is"))),
+        },
+    };
+    answer.unwrap_or_else(|(status, detail)| {
+        Command::Respond(Response::problem(status, &detail, wants_text(head)))
+    })
+}
+
+/// Whether the client asked for text, and so gets errors and information as text.
+pub fn wants_text(head: &Head) -> bool {
+    media::accepts(head, "text/plain") && !media::accepts(head, media::JSON)
+}
+
+/// Everything below `/pub`, of which `rest` is the remaining path.
+fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<Command, Refused> {
+    if head.method == Method::Options {
+        return options(allowed_methods(rest), head);
+    }
+    if let Err(denied) = access::may_publish(head, caller) {
+        let mut response = Response::problem(denied.status, denied.detail, wants_text(head));
+        if denied.status == 401 {
+            response = response.with("WWW-Authenticate", "Bearer");
+        }
+        return Ok(Command::Respond(response));
+    }
+    let channels = rest.strip_prefix('/').unwrap_or_default();
+    if rest.is_empty() && !matches!(head.method, Method::Post) {
+        return Ok(not_allowed(allowed_methods(rest), head));
+    }
+    match (head.method, channels.is_empty()) {
+        (Method::Post | Method::Put, false) => publish::read(head, body, channels, caller.config),
+        (Method::Post, true) => publish::read_batch(head, body, caller.config),
+        (Method::Get | Method::Head, false) => Ok(Command::Info(one_channel(channels)?)),
+        (Method::Get | Method::Head, true) => Ok(Command::List(prefix(head)?)),
+        (Method::Delete, false) => Ok(Command::Delete(one_channel(channels)?)),
+        _ => Ok(not_allowed(allowed_methods(rest), head)),
+    }
+}
+
+/// The methods of `/pub`, of the list `/pub/`, and of a channel.
+const fn allowed_methods(rest: &str) -> &'static str {
+    match rest.len() {
+        0 => "POST, OPTIONS",
+        1 => "GET, HEAD, POST, OPTIONS",
+        _ => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+    }
+}
+
+fn one_channel(encoded: &str) -> Result<String, Refused> {
+    let decoded = query::decode_path(encoded);
+    crate::hub::channel_name(&decoded).map(str::to_owned).map_err(|error| (400, error.to_string()))
+}
+
+fn prefix(head: &Head) -> Result<String, Refused> {
+    let mut prefix = String::new();
+    for (name, value) in pairs(head)? {
+        if name == "prefix" {
+            prefix = value.into_owned();
+        }
+    }
+    Ok(prefix)
+}
+
+/// The query's pairs; a 400 if it is not UTF-8.
+fn pairs<'b>(head: &Head<'b>) -> Result<Vec<query::Pair<'b>>, Refused> {
+    let all: Option<Vec<_>> = query::pairs(head.query).collect();
+    all.ok_or_else(|| (400, "the query is not UTF-8".to_owned()))
+}
+
+/// `command` for GET and HEAD, an answer to OPTIONS, and a 405 for anything else.
+fn get_only(head: &Head, command: impl FnOnce() -> Result<Command, Refused>) -> Result<Command, Refused> {
+    match head.method {
+        Method::Get | Method::Head => command(),
+        Method::Options => options("GET, HEAD, OPTIONS", head),
+        _ => Ok(not_allowed("GET, HEAD, OPTIONS", head)),
+    }
+}
+
+fn not_allowed(allow: &str, head: &Head) -> Command {
+    let detail = format!("this resource knows the methods {allow}");
+    Command::Respond(Response::problem(405, &detail, wants_text(head)).with("Allow", allow))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands among those that can fail")]
+fn options(allow: &str, head: &Head) -> Result<Command, Refused> {
+    let mut response = Response::empty(204).with("Allow", allow);
+    if head.field("access-control-request-method").is_some() {
+        response.fields.push_str(cors::PREFLIGHT);
+    }
+    Ok(Command::Respond(response))
+}
+
+fn page(html: &'static [u8]) -> Command {
+    let response = Response::new(200, "text/html; charset=utf-8", html)
+        .with("Cache-Control", "no-cache")
+        .with("X-Content-Type-Options", "nosniff")
+        .with("Content-Security-Policy", PAGE_POLICY);
+    Command::Respond(response)
+}

@@ -1,0 +1,193 @@
+//! `POST /pub/{channels}` and batches: requests that publish.
+
+use super::{Refused, pairs, wants_text};
+use crate::config::Config;
+use crate::dialect::{Command, Publish};
+use crate::hub::{Data, Publication, channel_name};
+use crate::wire::head::Head;
+use crate::wire::{media, query};
+use data_encoding::BASE64;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+const EVENT_BYTES_MAX: usize = 64;
+const KEY_BYTES_MAX: usize = 128;
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+const CONTENT_TYPE_BYTES_MAX: usize = 255;
+
+fn bad(detail: impl Into<String>) -> Refused {
+    (400, detail.into())
+}
+
+/// Reads a publication to one or several channels.
+pub fn read(head: &Head, body: &[u8], channels: &str, config: &Config) -> Result<Command, Refused> {
+    let names = channel_list(channels, config)?;
+    let publication = publication(head, body)?;
+    let list = names.len() > 1;
+    let idempotency = idempotency(head, channels)?;
+    let mut messages: Vec<_> = names[1..].iter().map(|name| (name.clone(), publication.clone())).collect();
+    messages.insert(0, (names.into_iter().next().unwrap_or_default(), publication));
+    Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
+}
+
+/// The channels to publish to, in the order given.
+fn channel_list(encoded: &str, config: &Config) -> Result<Vec<String>, Refused> {
+    let max = config.limits.channels_per_request;
+    if encoded.split(',').count() > max {
+        return Err(bad(format!("a request may name at most {max} channels (limits.channels_per_request)")));
+    }
+    let mut names: Vec<String> = Vec::new();
+    for part in encoded.split(',') {
+        let decoded = query::decode_path(part);
+        let name = channel_name(&decoded).map_err(|error| bad(error.to_string()))?;
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The message that the request's body and fields (or, where there is no such field, its query) describe.
+fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
+    let mut event = head.field("encke-event").map(Cow::Borrowed);
+    let mut key = head.field("encke-key").map(Cow::Borrowed);
+    let mut ttl = head.field("encke-ttl").map(Cow::Borrowed);
+    for (name, value) in pairs(head)? {
+        let place = match &*name {
+            "event" => &mut event,
+            "key" => &mut key,
+            "ttl" => &mut ttl,
+            _ => continue,
+        };
+        place.get_or_insert(value);
+    }
+    let content_type = head.field("content-type").filter(|value| !value.is_empty());
+    let ttl = ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
+    Ok(Publication {
+        data: data(body, content_type)?,
+        content_type: content_type
+            .map(|text| checked("Content-Type", text, CONTENT_TYPE_BYTES_MAX))
+            .transpose()?,
+        event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
+        key: key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
+        ttl,
+    })
+}
+
+/// Classifies a message; JSON is validated here, once for all who will read it.
+fn data(body: &[u8], content_type: Option<&str>) -> Result<Data, Refused> {
+    let text = std::str::from_utf8(body);
+    if content_type.is_some_and(media::is_json) {
+        let text = text.map_err(|_| bad("the message is not JSON: it is not UTF-8"))?;
+        serde_json::from_str::<IgnoredAny>(text)
+            .map_err(|error| bad(format!("the message is not JSON: {error}")))?;
+        return Ok(Data::Json(one_line(text).into()));
+    }
+    Ok(text.map_or_else(|_| Data::Binary(body.into()), |text| Data::Text(text.into())))
+}
+
+/// JSON has line ends only between its tokens, where spaces do as well.
+fn one_line(json: &str) -> Cow<'_, str> {
+    match json.contains(['\n', '\r']) {
+        true => Cow::Owned(json.replace(['\n', '\r'], " ")),
+        false => Cow::Borrowed(json),
+    }
+}
+
+fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
+    match text.len() <= max && !text.chars().any(char::is_control) {
+        true => Ok(text.into()),
+        false => Err(bad(format!("{name} has at most {max} bytes and no control characters"))),
+    }
+}
+
+fn idempotency(head: &Head, channels: &str) -> Result<Option<String>, Refused> {
+    let Some(key) = head.fields("idempotency-key").next() else { return Ok(None) };
+    let key = std::str::from_utf8(key).map_err(|_| bad("Idempotency-Key is not UTF-8"))?;
+    match key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        true => Err(bad(format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes"))),
+        false => Ok(Some(format!("{channels}\n{key}"))),
+    }
+}
+
+/// One line of a batch.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    #[serde(borrow)]
+    channel: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data64: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    key: Option<Cow<'a, str>>,
+    ttl: Option<u64>,
+}
+
+/// A value that is there, even if it is `null`.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Reads `POST /pub`: JSON lines, each a message with its channel.
+pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command, Refused> {
+    let content_type = head.field("content-type").unwrap_or_default();
+    if !media::essence(content_type).eq_ignore_ascii_case(media::NDJSON) {
+        let detail =
+            format!("a batch is published as {}; a single message to /pub/{{channel}}", media::NDJSON);
+        return Err((415, detail));
+    }
+    let text = std::str::from_utf8(body).map_err(|_| bad("the batch is not UTF-8"))?;
+    let max = config.limits.batch_messages;
+    let mut messages = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let number = index + 1;
+        messages
+            .push(read_line(line).map_err(|(status, detail)| (status, format!("line {number}: {detail}")))?);
+        if messages.len() > max {
+            return Err((413, format!("a batch has at most {max} messages (limits.batch_messages)")));
+        }
+    }
+    if messages.is_empty() {
+        return Err(bad("the batch is empty"));
+    }
+    let idempotency = idempotency(head, "")?;
+    Ok(Command::Publish(Publish { messages, idempotency, list: true, as_text: wants_text(head) }))
+}
+
+fn read_line(line: &str) -> Result<(String, Publication), Refused> {
+    let line: Line = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+    let name = channel_name(line.channel.as_bytes()).map_err(|error| bad(error.to_string()))?;
+    let (data, content_type) = match (line.data, line.data64) {
+        (Some(raw), None) if raw.get().starts_with('"') => {
+            let text: String = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
+            (Data::Text(text.into()), None)
+        }
+        (Some(raw), None) => (Data::Json(raw.get().into()), Some(media::JSON.into())),
+        (None, Some(encoded)) => {
+            let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| bad("data64 is not base64"))?;
+            let binary = "application/octet-stream".into();
+            (
+                String::from_utf8(bytes).map_or_else(
+                    |error| Data::Binary(error.into_bytes().into()),
+                    |text| Data::Text(text.into()),
+                ),
+                Some(binary),
+            )
+        }
+        _ => return Err(bad("a message has either data or data64")),
+    };
+    let publication = Publication {
+        data,
+        content_type,
+        event: line.event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
+        key: line.key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
+        ttl: line.ttl,
+    };
+    Ok((name.to_owned(), publication))
+}

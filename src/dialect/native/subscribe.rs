@@ -1,0 +1,122 @@
+//! `GET /sub/{channels}`: requests that listen.
+
+use super::{Refused, pairs};
+use crate::config::Config;
+use crate::dialect::{Command, Subscribe};
+use crate::hub::{Pattern, Start};
+use crate::id::MessageId;
+use crate::transport::Technique;
+use crate::wire::head::Head;
+use crate::wire::{media, query};
+
+/// Most seconds a poll may ask to wait.
+pub const POLL_SECONDS_MAX: u64 = 300;
+const BATCH_DEFAULT: usize = 100;
+
+fn bad(detail: impl Into<String>) -> Refused {
+    (400, detail.into())
+}
+
+/// Reads a subscription.
+pub fn read(head: &Head, channels: &str, config: &Config) -> Result<Command, Refused> {
+    let (names, patterns) = selection(channels, config)?;
+    let mut technique = None;
+    let mut start = header_start(head)?;
+    let mut timeout_seconds = config.poll.timeout_seconds;
+    let mut max = BATCH_DEFAULT.min(config.limits.batch_messages);
+    for (name, value) in pairs(head)? {
+        match &*name {
+            "as" => {
+                let unknown = || bad(format!("as={value}: use poll, interval, sse, stream or raw"));
+                technique = Some(Technique::by_name(&value).ok_or_else(unknown)?);
+            }
+            "after" | "last_event_id" | "lastEventId" if start.is_none() => start = Some(read_start(&value)?),
+            "timeout" => timeout_seconds = number(&value, POLL_SECONDS_MAX as usize, "timeout")? as u64,
+            "max" => max = number(&value, config.limits.batch_messages, "max")?,
+            _ => {}
+        }
+    }
+    Ok(Command::Subscribe(Subscribe {
+        names,
+        patterns,
+        start: start.unwrap_or(Start::Now),
+        technique: technique.unwrap_or_else(|| by_fields(head)),
+        batch: media::accepts(head, media::JSON),
+        max: u16::try_from(max).unwrap_or(u16::MAX),
+        timeout_seconds,
+    }))
+}
+
+/// The technique that the request's header fields ask for.
+fn by_fields(head: &Head) -> Technique {
+    match () {
+        () if media::accepts(head, media::EVENT_STREAM) => Technique::Sse,
+        () if media::accepts(head, media::NDJSON) => Technique::Stream,
+        () if head.lists("te", "chunked") => Technique::Raw,
+        () => Technique::Poll,
+    }
+}
+
+/// The distinct channels and patterns of the path.
+fn selection(encoded: &str, config: &Config) -> Result<(Vec<String>, Vec<Pattern>), Refused> {
+    let max = config.limits.channels_per_request;
+    let (mut names, mut patterns) = (Vec::new(), Vec::new());
+    for part in encoded.split(',') {
+        let decoded = query::decode_path(part);
+        match Pattern::parse(&decoded).map_err(|error| bad(error.to_string()))? {
+            Some(pattern) => patterns.push(pattern),
+            // Pattern::parse has checked that it is a name.
+            None => names.push(String::from_utf8_lossy(&decoded).into_owned()),
+        }
+        if names.len() + patterns.len() > max {
+            return Err(bad(format!(
+                "a request may name at most {max} channels (limits.channels_per_request)"
+            )));
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    patterns.sort_unstable();
+    patterns.dedup();
+    Ok((names, patterns))
+}
+
+/// Where the header fields say to begin. They win over the query, as an EventSource that reconnects keeps
+/// its URL and adds `Last-Event-ID`.
+fn header_start(head: &Head) -> Result<Option<Start>, Refused> {
+    for name in ["last-event-id", "if-none-match"] {
+        let Some(value) = head.fields(name).next() else { continue };
+        let value = std::str::from_utf8(value).map_err(|_| no_id(name))?;
+        if !value.is_empty() {
+            return read_start(value).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// `oldest`, `now`, `-N`, or an id, which may stand in quotes as an entity tag does.
+fn read_start(value: &str) -> Result<Start, Refused> {
+    let tag = value.strip_prefix("W/").unwrap_or(value);
+    let value = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
+    match value {
+        "oldest" => return Ok(Start::Oldest),
+        "now" => return Ok(Start::Now),
+        _ => {}
+    }
+    if let Some(count) =
+        value.strip_prefix('-').filter(|count| count.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return count.parse().map(Start::Last).map_err(|_| no_id(value));
+    }
+    MessageId::parse(value).map(Start::After).ok_or_else(|| no_id(value))
+}
+
+fn no_id(value: &str) -> Refused {
+    let shown: String = value.chars().take(60).collect();
+    bad(format!("after={shown:?} is no message id; use an id, oldest, now or -N"))
+}
+
+fn number(value: &str, max: usize, name: &str) -> Result<usize, Refused> {
+    let number = value.parse().ok().filter(|number| (1..=max).contains(number));
+    number.ok_or_else(|| bad(format!("{name} is a number from 1 to {max}")))
+}

@@ -1,0 +1,63 @@
+//! A channel: its ring and who listens.
+
+use super::ring::Ring;
+use super::subscriber::SubscriberKey;
+use crate::id::{Epoch, MessageId};
+use std::sync::Arc;
+
+/// Place of a channel in the hub's slab.
+pub type ChannelKey = u32;
+
+/// One subscriber in a channel's list.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Who.
+    pub subscriber: SubscriberKey,
+    /// Which of that subscriber's memberships this is.
+    pub membership: u32,
+}
+
+/// A named sequence of messages and those who listen to it.
+#[derive(Debug)]
+pub struct Channel {
+    name: Arc<str>,
+    /// What is kept.
+    pub ring: Ring,
+    /// Dense, in no order: 8 bytes a subscriber.
+    pub subscribers: Vec<Entry>,
+}
+
+/// What the API tells of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// The channel's name.
+    pub channel: Arc<str>,
+    /// The newest message kept, if any is.
+    pub newest: Option<MessageId>,
+    /// Subscribers listening.
+    pub subscribers: usize,
+    /// Messages kept.
+    pub messages: usize,
+}
+
+impl Channel {
+    /// A channel without messages, which lost those up to `evicted` in a former life.
+    pub fn new(name: Arc<str>, evicted: u64) -> Self {
+        Self { name, ring: Ring::new(evicted), subscribers: Vec::new() }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// What the API tells of it.
+    pub fn info(&self, epoch: Epoch) -> ChannelInfo {
+        ChannelInfo {
+            channel: Arc::clone(&self.name),
+            newest: (!self.ring.is_empty()).then(|| MessageId { epoch, seq: self.ring.newest() }),
+            subscribers: self.subscribers.len(),
+            messages: self.ring.len(),
+        }
+    }
+}

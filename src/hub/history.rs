@@ -1,0 +1,134 @@
+//! The bounds of all rings: count, bytes and age per channel, bytes in all.
+//!
+//! The count is enforced only when no delivery is outstanding ([`History::trim`]): a burst of more messages
+//! than a ring keeps, read in one turn, reaches the subscribers that are connected. Bytes are enforced at
+//! once.
+
+use super::channel::{Channel, ChannelKey};
+use super::message::Message;
+use super::ring::Gone;
+use crate::id::Seq;
+use crate::time::Instant;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Bounds of one channel's ring. The newest message is kept whatever they say.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes, without encoded frames.
+    pub bytes: usize,
+    /// Milliseconds.
+    pub age_ms: u64,
+}
+
+/// What all rings keep together.
+#[derive(Debug)]
+pub struct History {
+    limits: Limits,
+    total_bytes: usize,
+    /// Bytes of all messages and of all their frames.
+    bytes: usize,
+    messages: usize,
+    /// Every message kept, oldest first, with its channel; some have left since.
+    order: VecDeque<(Seq, ChannelKey)>,
+    /// Channels that keep more messages than they may.
+    overfull: Vec<ChannelKey>,
+}
+
+impl History {
+    /// No history yet; in all at most `total_bytes`.
+    pub const fn new(limits: Limits, total_bytes: usize) -> Self {
+        Self { limits, total_bytes, bytes: 0, messages: 0, order: VecDeque::new(), overfull: Vec::new() }
+    }
+
+    /// Messages in all rings.
+    pub const fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Bytes of all rings, with frames.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Notes `bytes` of newly encoded frames.
+    pub const fn charge(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
+    /// Puts `message` into the ring of channel `key` and enforces the bounds in bytes. Returns how many
+    /// messages were thrown away.
+    pub fn push(&mut self, channels: &mut Slab<Channel>, key: ChannelKey, message: Arc<Message>) -> usize {
+        let now = message.published;
+        self.order.push_back((message.id.seq, key));
+        self.messages += 1;
+        self.bytes += message.cost();
+        let ring = &mut channels[key as usize].ring;
+        ring.push(message, self.limits.age_ms);
+        let mut evicted = 0;
+        while ring.bytes() > self.limits.bytes && ring.len() > 1 {
+            evicted += self.settle(ring.evict(now)).evicted;
+        }
+        if ring.len() == self.limits.messages + 1 {
+            self.overfull.push(key);
+        }
+        evicted + self.enforce_total(channels, now)
+    }
+
+    /// Throws the globally oldest messages away until the total is kept.
+    fn enforce_total(&mut self, channels: &mut Slab<Channel>, now: Instant) -> usize {
+        let mut evicted = 0;
+        while self.bytes > self.total_bytes && self.messages > 1 {
+            let Some((seq, key)) = self.order.pop_front() else { break };
+            // The oldest of all, if its ring still keeps it, is the oldest of its ring.
+            if is_kept(channels, seq, key) {
+                evicted += self.settle(channels[key as usize].ring.evict(now)).evicted;
+            }
+        }
+        if self.order.len() > 2 * self.messages + 1024 {
+            self.order.retain(|&(seq, key)| is_kept(channels, seq, key));
+        }
+        evicted
+    }
+
+    /// Enforces the count of every ring that grew beyond it. Returns how many messages were thrown away.
+    pub fn trim(&mut self, channels: &mut Slab<Channel>, now: Instant) -> usize {
+        let mut evicted = 0;
+        for key in std::mem::take(&mut self.overfull) {
+            let Some(channel) = channels.get_mut(key as usize) else { continue };
+            while channel.ring.len() > self.limits.messages {
+                evicted += self.settle(channel.ring.evict(now)).evicted;
+            }
+        }
+        evicted
+    }
+
+    /// Takes out of `channel` what is too old.
+    pub fn expire(&mut self, channel: &mut Channel, now: Instant) -> Gone {
+        let gone = channel.ring.expire(self.limits.age_ms, now);
+        self.settle(gone)
+    }
+
+    /// Throws away all that `channel` keeps. Returns how many messages that were.
+    pub fn clear(&mut self, channel: &mut Channel, now: Instant) -> usize {
+        let mut evicted = 0;
+        while !channel.ring.is_empty() {
+            evicted += self.settle(channel.ring.evict(now)).evicted;
+        }
+        evicted
+    }
+
+    const fn settle(&mut self, gone: Gone) -> Gone {
+        self.bytes -= gone.bytes;
+        self.messages -= gone.expired + gone.evicted;
+        gone
+    }
+}
+
+/// Whether channel `key` still keeps message `seq`.
+fn is_kept(channels: &Slab<Channel>, seq: Seq, key: ChannelKey) -> bool {
+    channels.get(key as usize).is_some_and(|channel| channel.ring.contains(seq))
+}

@@ -1,0 +1,132 @@
+//! A published message and its encoded forms.
+
+use crate::id::MessageId;
+use crate::time::Instant;
+use std::sync::{Arc, OnceLock};
+
+/// What a message carries, classified once, when it is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// Valid JSON on one line: newlines between its tokens have been replaced by spaces.
+    Json(Box<str>),
+    /// UTF-8 text.
+    Text(Box<str>),
+    /// Anything else.
+    Binary(Box<[u8]>),
+}
+
+impl Data {
+    /// The bytes as they were published (up to the newlines inside JSON).
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Json(text) | Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+}
+
+/// A message before it has a number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// The payload.
+    pub data: Data,
+    /// Its media type; none = `text/plain; charset=utf-8`.
+    pub content_type: Option<Box<str>>,
+    /// The type of event, for subscribers that distinguish them.
+    pub event: Option<Box<str>>,
+    /// The key whose latest value this is.
+    pub key: Option<Box<str>>,
+    /// Seconds it may wait in the history; 0 = only for those connected now; none = as long as others.
+    pub ttl: Option<u64>,
+}
+
+impl Publication {
+    /// A publication of `data` and nothing else.
+    pub const fn of(data: Data) -> Self {
+        Self { data, content_type: None, event: None, key: None, ttl: None }
+    }
+}
+
+/// A message in a ring. Immutable, but for the cache of its encoded forms.
+#[derive(Debug)]
+pub struct Message {
+    /// Its id; the number in it orders all messages.
+    pub id: MessageId,
+    /// The channel it was published on.
+    pub channel: Arc<str>,
+    /// What was published.
+    pub publication: Publication,
+    /// When the hub took it.
+    pub published: Instant,
+    frames: OnceLock<Box<Frame>>,
+}
+
+/// One encoded form of a message, in a list of them. The list only grows, so that a frame can be lent out
+/// for as long as the message lives.
+#[derive(Debug)]
+struct Frame {
+    format: u8,
+    bytes: Box<[u8]>,
+    next: OnceLock<Box<Self>>,
+}
+
+impl Message {
+    pub(super) const fn new(
+        id: MessageId,
+        channel: Arc<str>,
+        publication: Publication,
+        published: Instant,
+    ) -> Self {
+        Self { id, channel, publication, published, frames: OnceLock::new() }
+    }
+
+    /// The message's bytes in wire format number `format`, made by `encode` for the first who asks.
+    /// The number returned beside them is what was newly encoded, 0 if they were there already.
+    pub fn frame(&self, format: u8, encode: impl FnOnce(&Self) -> Box<[u8]>) -> (&[u8], usize) {
+        let mut place = &self.frames;
+        while let Some(frame) = place.get() {
+            if frame.format == format {
+                return (&frame.bytes, 0);
+            }
+            place = &frame.next;
+        }
+        let frame =
+            place.get_or_init(|| Box::new(Frame { format, bytes: encode(self), next: OnceLock::new() }));
+        (&frame.bytes, frame.bytes.len() + size_of::<Frame>())
+    }
+
+    /// The frame already encoded as `format`.
+    pub fn encoded(&self, format: u8) -> Option<&[u8]> {
+        self.frames().find(|frame| frame.format == format).map(|frame| &*frame.bytes)
+    }
+
+    /// When the message's own TTL runs out.
+    pub fn expires(&self) -> Instant {
+        self.publication.ttl.map_or(Instant::NEVER, |ttl| self.published.plus_seconds(ttl))
+    }
+
+    /// Whether its own TTL has run out.
+    pub fn expired(&self, now: Instant) -> bool {
+        self.expires() <= now
+    }
+
+    /// Bytes the message takes without its frames: what the limits of a ring count.
+    pub fn cost(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let publication = &self.publication;
+        size_of::<Self>()
+            + publication.data.bytes().len()
+            + text(&publication.content_type)
+            + text(&publication.event)
+            + text(&publication.key)
+    }
+
+    /// Bytes of its frames.
+    pub fn frames_cost(&self) -> usize {
+        self.frames().map(|frame| frame.bytes.len() + size_of::<Frame>()).sum()
+    }
+
+    fn frames(&self) -> impl Iterator<Item = &Frame> {
+        std::iter::successors(self.frames.get(), |frame| frame.next.get()).map(|frame| &**frame)
+    }
+}

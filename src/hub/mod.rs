@@ -1,0 +1,333 @@
+//! Channels, rings and cursors: who must get which message. Knows no HTTP, no socket, no clock.
+//!
+//! Design: every message gets the next number of one sequence and lies in the ring of its channel. A
+//! subscriber owns no queue, only a cursor; delivering is pulling from the rings what is newer than the
+//! cursor, oldest first. Live delivery, resuming, history and slow readers are therefore one code path:
+//!
+//! ```text
+//! publish ─▶ number ─▶ ring ─▶ mark the channel's subscribers ready
+//!                               next_ready ─▶ pull at the cursor ─▶ (the server writes) ─▶ advance
+//! ```
+//!
+//! What a limit throws away raises the ring's `evicted` watermark; a cursor below it has a gap, which
+//! [`Hub::pull`] yields before the first message.
+
+mod channel;
+mod history;
+mod message;
+mod name;
+mod pull;
+mod ring;
+mod subscriber;
+#[cfg(test)]
+mod tests;
+mod tombstones;
+
+pub use channel::ChannelInfo;
+pub use message::{Data, Message, Publication};
+pub use name::{NameError, Pattern, channel_name};
+pub use pull::Gap;
+pub use subscriber::{Owner, Start, SubscriberKey};
+
+use crate::config::Config;
+use crate::id::{Epoch, MessageId, Seq};
+use crate::stats::Stats;
+use crate::time::{Instant, Wheel};
+use channel::{Channel, ChannelKey};
+use history::{History, Limits};
+use ring::Gone;
+use slab::Slab;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use subscriber::Subscriber;
+use tombstones::Tombstones;
+
+/// All channels and subscribers. Inputs: [`publish`](Hub::publish), [`attach`](Hub::attach),
+/// [`detach`](Hub::detach), [`delete`](Hub::delete), [`tick`](Hub::tick); outputs:
+/// [`next_ready`](Hub::next_ready) and [`pull`](Hub::pull).
+#[derive(Debug)]
+pub struct Hub {
+    epoch: Epoch,
+    seq: Seq,
+    channels: Slab<Channel>,
+    by_name: BTreeMap<Arc<str>, ChannelKey>,
+    subscribers: Slab<Subscriber>,
+    /// Subscribers by wildcard, which join channels as they appear.
+    patterns: HashMap<SubscriberKey, Vec<Pattern>>,
+    /// The foreign ids that subscribers came with who have not been told of the gap yet.
+    strangers: HashMap<SubscriberKey, MessageId>,
+    ready: VecDeque<SubscriberKey>,
+    /// One timer a channel: its next expiry, or its end when it is empty.
+    timers: Wheel,
+    history: History,
+    tombstones: Tombstones,
+    idle_seconds: u64,
+    channels_max: usize,
+    /// What the hub has counted.
+    pub stats: Stats,
+}
+
+/// Why a publication was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubError {
+    /// `limits.channels` channels exist.
+    TooManyChannels,
+}
+
+/// What became of a published message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The message's id.
+    pub id: MessageId,
+    /// Subscribers of its channel at that moment.
+    pub subscribers: usize,
+    /// Messages its channel now keeps.
+    pub messages: usize,
+}
+
+impl Hub {
+    /// An empty hub whose history is named `epoch`.
+    pub fn new(config: &Config, epoch: Epoch, now: Instant) -> Self {
+        let limits = Limits {
+            messages: config.history.messages,
+            bytes: config.history.bytes,
+            age_ms: config.history.seconds.saturating_mul(1000),
+        };
+        Self {
+            epoch,
+            seq: 0,
+            channels: Slab::new(),
+            by_name: BTreeMap::new(),
+            subscribers: Slab::new(),
+            patterns: HashMap::new(),
+            strangers: HashMap::new(),
+            ready: VecDeque::new(),
+            timers: Wheel::new(now),
+            history: History::new(limits, config.history.total_bytes),
+            tombstones: Tombstones::new(config.limits.tombstones),
+            idle_seconds: config.channel_idle_seconds,
+            channels_max: config.limits.channels,
+            stats: Stats::default(),
+        }
+    }
+
+    /// The id of the newest message (number 0 before the first).
+    pub const fn newest(&self) -> MessageId {
+        self.id(self.seq)
+    }
+
+    /// The id that message number `seq` of this history has.
+    const fn id(&self, seq: Seq) -> MessageId {
+        MessageId { epoch: self.epoch, seq }
+    }
+
+    /// Whether [`Hub::publish`] has room for new channels among `names`. Ask before a publication to
+    /// several channels, so that it happens in all of them or in none.
+    pub fn admits<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<(), HubError> {
+        let mut new: Vec<&str> = names.into_iter().filter(|name| !self.by_name.contains_key(*name)).collect();
+        new.sort_unstable();
+        new.dedup();
+        match self.channels.len() + new.len() <= self.channels_max {
+            true => Ok(()),
+            false => Err(HubError::TooManyChannels),
+        }
+    }
+
+    /// Numbers `publication`, keeps it in the ring of channel `name` and marks the channel's subscribers
+    /// ready.
+    pub fn publish(
+        &mut self,
+        now: Instant,
+        name: &str,
+        publication: Publication,
+    ) -> Result<Published, HubError> {
+        let key = self.open_channel(now, name)?;
+        self.seq += 1;
+        self.stats.messages_published += 1;
+        let channel = &mut self.channels[key as usize];
+        let id = MessageId { epoch: self.epoch, seq: self.seq };
+        let message = Arc::new(Message::new(id, Arc::clone(channel.name()), publication, now));
+        self.stats.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
+        self.mark_ready(key);
+        self.schedule(now, key);
+        let channel = &self.channels[key as usize];
+        Ok(Published { id, subscribers: channel.subscribers.len(), messages: channel.ring.len() })
+    }
+
+    /// Marks every subscriber of the channel ready to pull.
+    fn mark_ready(&mut self, key: ChannelKey) {
+        for entry in &self.channels[key as usize].subscribers {
+            let subscriber = &mut self.subscribers[entry.subscriber as usize];
+            subscriber.memberships.touch(entry.membership);
+            if !subscriber.queued {
+                subscriber.queued = true;
+                self.ready.push_back(entry.subscriber);
+            }
+        }
+    }
+
+    /// The next subscriber that may have something to pull; each is named once until it is marked again.
+    pub fn next_ready(&mut self) -> Option<SubscriberKey> {
+        while let Some(key) = self.ready.pop_front() {
+            // A key may be stale: its subscriber left, or left and the place was taken again.
+            if let Some(subscriber) = self.subscribers.get_mut(key as usize)
+                && std::mem::take(&mut subscriber.queued)
+            {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// Whether [`Hub::next_ready`] has anybody to name.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Marks one subscriber ready, because its last pull stopped early.
+    pub fn mark(&mut self, key: SubscriberKey) {
+        let subscriber = &mut self.subscribers[key as usize];
+        if !subscriber.queued {
+            subscriber.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The channel `name`, made if need be.
+    fn open_channel(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
+        if let Some(&key) = self.by_name.get(name) {
+            return Ok(key);
+        }
+        if self.channels.len() >= self.channels_max {
+            return Err(HubError::TooManyChannels);
+        }
+        let name: Arc<str> = name.into();
+        let evicted = self.tombstones.recall(&name);
+        let key = self.channels.insert(Channel::new(Arc::clone(&name), evicted)) as ChannelKey;
+        self.by_name.insert(Arc::clone(&name), key);
+        self.join_patterns(key, &name);
+        self.schedule(now, key);
+        Ok(key)
+    }
+
+    /// Adds the subscribers whose pattern matches to a new channel. What that channel lost in a former
+    /// life counts for them, too.
+    fn join_patterns(&mut self, key: ChannelKey, name: &str) {
+        let mut joining: Vec<SubscriberKey> = self
+            .patterns
+            .iter()
+            .filter(|(_, patterns)| patterns.iter().any(|pattern| pattern.matches(name)))
+            .map(|(&subscriber, _)| subscriber)
+            .collect();
+        // A hash map's order is not ours: keep the server's behaviour a function of its input.
+        joining.sort_unstable();
+        for subscriber in joining {
+            self.join(subscriber, key, 0);
+        }
+    }
+
+    /// Sets the channel's timer to the next thing that will happen to it.
+    fn schedule(&mut self, now: Instant, key: ChannelKey) {
+        let channel = &self.channels[key as usize];
+        let deadline = match channel.ring.next_expiry() {
+            Some(expiry) => expiry,
+            None if channel.subscribers.is_empty() => now.plus_seconds(self.idle_seconds),
+            None => return self.timers.clear(key as usize),
+        };
+        self.timers.set(key as usize, deadline);
+    }
+
+    /// Lets messages and channels expire whose time has come, and cuts rings to their count.
+    ///
+    /// Call it when nobody is ready any more, so that bursts and messages of TTL 0 reach those they are
+    /// for.
+    pub fn tick(&mut self, now: Instant) {
+        self.stats.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
+        while let Some(key) = self.timers.expire(now) {
+            let channel = &mut self.channels[key];
+            let gone = self.history.expire(channel, now);
+            self.stats.messages_expired += gone.expired as u64;
+            self.stats.messages_evicted += gone.evicted as u64;
+            let was_idle = gone == Gone::default() && channel.ring.is_empty();
+            match was_idle && channel.subscribers.is_empty() {
+                true => self.forget(key as ChannelKey),
+                false => self.schedule(now, key as ChannelKey),
+            }
+        }
+    }
+
+    /// When [`Hub::tick`] has something to do next.
+    pub fn next_deadline(&self) -> Instant {
+        self.timers.next_deadline()
+    }
+
+    /// Forgets channel `name`: its history and its subscribers, whose owners are returned (they are
+    /// detached from all their channels). `None` if there is no such channel.
+    pub fn delete(&mut self, now: Instant, name: &str) -> Option<Vec<Owner>> {
+        let key = *self.by_name.get(name)?;
+        let list = &self.channels[key as usize].subscribers;
+        let members: Vec<SubscriberKey> = list.iter().map(|entry| entry.subscriber).collect();
+        let owners = members.iter().map(|&member| self.owner(member)).collect();
+        members.into_iter().for_each(|member| self.detach(now, member));
+        let channel = &mut self.channels[key as usize];
+        self.stats.messages_evicted += self.history.clear(channel, now) as u64;
+        self.forget(key);
+        Some(owners)
+    }
+
+    /// Removes an empty channel, leaving a tombstone.
+    fn forget(&mut self, key: ChannelKey) {
+        self.timers.clear(key as usize);
+        let channel = self.channels.remove(key as usize);
+        debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
+        self.by_name.remove(channel.name());
+        self.tombstones.bury(channel.name(), channel.ring.evicted());
+    }
+
+    /// What is known of channel `name`.
+    pub fn info(&self, name: &str) -> Option<ChannelInfo> {
+        let key = *self.by_name.get(name)?;
+        Some(self.channels[key as usize].info(self.epoch))
+    }
+
+    /// The channels whose name begins with `prefix`, in the order of their names.
+    pub fn list<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = ChannelInfo> + 'a {
+        self.under(prefix).map(|(_, key)| self.channels[key as usize].info(self.epoch))
+    }
+
+    fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Arc<str>, ChannelKey)> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let channels = self.by_name.range::<str, _>(from);
+        channels.take_while(move |(name, _)| name.starts_with(prefix)).map(|(name, &key)| (name, key))
+    }
+
+    /// Notes that a message was encoded: what its frames take is charged to the history.
+    pub fn charge(&mut self, bytes: usize) {
+        self.stats.frames_encoded += 1;
+        self.history.charge(bytes);
+    }
+
+    /// Channels, subscribers, messages and bytes of history at this moment.
+    pub fn gauges(&self) -> Gauges {
+        Gauges {
+            channels: self.channels.len(),
+            subscribers: self.subscribers.len(),
+            messages: self.history.messages(),
+            bytes: self.history.bytes(),
+        }
+    }
+}
+
+/// What the hub holds at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gauges {
+    /// Channels that exist.
+    pub channels: usize,
+    /// Subscribers attached.
+    pub subscribers: usize,
+    /// Messages in all rings.
+    pub messages: usize,
+    /// Bytes these messages are charged with.
+    pub bytes: usize,
+}

@@ -1,0 +1,152 @@
+//! Channel names and patterns of them.
+
+use std::fmt;
+
+/// Longest channel name, in bytes.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Why a name is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameError {
+    /// Nothing, or more than [`NAME_BYTES_MAX`] bytes.
+    Length,
+    /// Not UTF-8.
+    NotUtf8,
+    /// A control character.
+    Control,
+    /// An empty segment, `.` or `..`.
+    Segment,
+    /// `*` or `**` where only a plain name may stand, or `**` before the last segment.
+    Wildcard,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Length => "a channel name has 1 to 255 bytes",
+            Self::NotUtf8 => "a channel name is UTF-8",
+            Self::Control => "a channel name has no control characters",
+            Self::Segment => "a channel name has no empty, `.` or `..` segment",
+            Self::Wildcard => {
+                "wildcards are whole segments (`*`, or `**` as the last one) and for subscribing only"
+            }
+        })
+    }
+}
+
+/// Checks a channel name that may not be a pattern.
+pub fn channel_name(bytes: &[u8]) -> Result<&str, NameError> {
+    let name = plain(bytes)?;
+    match name.split('/').any(is_wildcard) {
+        true => Err(NameError::Wildcard),
+        false => Ok(name),
+    }
+}
+
+fn is_wildcard(segment: &str) -> bool {
+    matches!(segment, "*" | "**")
+}
+
+fn plain(bytes: &[u8]) -> Result<&str, NameError> {
+    if bytes.is_empty() || bytes.len() > NAME_BYTES_MAX {
+        return Err(NameError::Length);
+    }
+    let name = std::str::from_utf8(bytes).map_err(|_| NameError::NotUtf8)?;
+    if name.chars().any(char::is_control) {
+        return Err(NameError::Control);
+    }
+    match name.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        true => Err(NameError::Segment),
+        false => Ok(name),
+    }
+}
+
+/// A channel name in which `*` stands for one segment and a last `**` for one or more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern(Box<str>);
+
+impl Pattern {
+    /// Reads a pattern; `None` if it is a plain name.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, NameError> {
+        let name = plain(bytes)?;
+        let segments: Vec<&str> = name.split('/').collect();
+        match segments.iter().position(|segment| *segment == "**") {
+            Some(at) if at + 1 < segments.len() => Err(NameError::Wildcard),
+            _ => Ok(segments.into_iter().any(is_wildcard).then(|| Self(name.into()))),
+        }
+    }
+
+    /// What every matching name begins with.
+    pub fn prefix(&self) -> &str {
+        let wildcard = self.0.find("/*").map(|at| at + 1).filter(|_| !self.0.starts_with('*'));
+        &self.0[..wildcard.unwrap_or(0)]
+    }
+
+    /// Whether `name` matches.
+    pub fn matches(&self, name: &str) -> bool {
+        let mut segments = name.split('/');
+        for wanted in self.0.split('/') {
+            match (wanted, segments.next()) {
+                ("**", found) => return found.is_some(),
+                ("*", Some(_)) => {}
+                (wanted, Some(found)) if wanted == found => {}
+                _ => return false,
+            }
+        }
+        segments.next().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let long = "x".repeat(256);
+        for (name, verdict) in [
+            ("ticks", None),
+            ("stocks/AAPL", None),
+            ("a,b *x/é", None),
+            ("", Some(NameError::Length)),
+            (&long, Some(NameError::Length)),
+            (&long[1..], None),
+            ("a//b", Some(NameError::Segment)),
+            ("/a", Some(NameError::Segment)),
+            ("a/", Some(NameError::Segment)),
+            ("a/../b", Some(NameError::Segment)),
+            (".", Some(NameError::Segment)),
+            ("a\nb", Some(NameError::Control)),
+            ("a\u{85}b", Some(NameError::Control)),
+            ("a/*", Some(NameError::Wildcard)),
+            ("**", Some(NameError::Wildcard)),
+        ] {
+            assert_eq!(channel_name(name.as_bytes()).err(), verdict, "{name:?}");
+        }
+        assert_eq!(channel_name(b"a\xff"), Err(NameError::NotUtf8));
+    }
+
+    #[test]
+    fn patterns() {
+        let check = |pattern: &str, name: &str, matches: bool| {
+            let pattern = Pattern::parse(pattern.as_bytes()).unwrap().unwrap();
+            assert_eq!(pattern.matches(name), matches, "{pattern:?} {name}");
+            assert!(!matches || name.starts_with(pattern.prefix()), "{pattern:?} {name}");
+        };
+        check("stocks/*", "stocks/AAPL", true);
+        check("stocks/*", "stocks", false);
+        check("stocks/*", "stocks/a/b", false);
+        check("stocks/**", "stocks/a/b", true);
+        check("stocks/**", "stocks/a", true);
+        check("stocks/**", "stocks", false);
+        check("*/x", "a/x", true);
+        check("*/x", "a/y", false);
+        check("a/*/c/**", "a/b/c/d/e", true);
+        check("a/*/c/**", "a/b/d/d/e", false);
+        check("**", "anything/at/all", true);
+        check("*", "one", true);
+        check("a*/*", "a*/b", true);
+        assert_eq!(Pattern::parse(b"a/**/b"), Err(NameError::Wildcard));
+        assert_eq!(Pattern::parse(b"a/b*"), Ok(None));
+    }
+}

@@ -1,0 +1,152 @@
+//! Pulling: what a subscriber has not had, oldest first.
+
+use super::message::Message;
+use super::subscriber::{Memberships, SubscriberKey};
+use super::{ChannelKey, Hub};
+use crate::id::{MessageId, Seq};
+use crate::time::Instant;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::iter::Peekable;
+use std::sync::Arc;
+
+/// Messages of a channel that a subscriber has not had and will not get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Which channel.
+    pub channel: Arc<str>,
+    /// The last message the subscriber had.
+    pub after: MessageId,
+    /// The oldest message that is kept (the newest of all, if none is kept).
+    pub oldest: MessageId,
+}
+
+impl Hub {
+    /// Adds at most `max` messages newer than the subscriber's cursor to `pulled`, oldest first. Tell
+    /// [`Hub::advance`] how far they were delivered.
+    pub fn pull<'a>(
+        &'a self,
+        now: Instant,
+        key: SubscriberKey,
+        max: usize,
+        pulled: &mut impl Extend<&'a Arc<Message>>,
+    ) {
+        let subscriber = &self.subscribers[key as usize];
+        let is_due = |message: &&Arc<Message>| message.id.seq > subscriber.joined || !message.expired(now);
+        match &subscriber.memberships {
+            Memberships::One { channel, .. } => {
+                let ring = &self.channels[*channel as usize].ring;
+                pulled.extend(ring.after(subscriber.after).filter(is_due).take(max));
+            }
+            Memberships::Many(many) => {
+                let dirty = many.dirty.iter().map(|&index| &many.all[index as usize]);
+                let mut rings: Vec<_> = dirty
+                    .map(|membership| {
+                        let ring = &self.channels[membership.channel as usize].ring;
+                        ring.after(subscriber.after.max(membership.floor)).filter(is_due).peekable()
+                    })
+                    .collect();
+                merge(&mut rings, max, pulled);
+            }
+        }
+    }
+
+    /// Notes that the subscriber has everything up to `seq`.
+    pub fn advance(&mut self, key: SubscriberKey, seq: Seq) {
+        let subscriber = &mut self.subscribers[key as usize];
+        debug_assert!(seq >= subscriber.after);
+        subscriber.after = seq;
+        if let Memberships::Many(many) = &mut subscriber.memberships {
+            let channels = &self.channels;
+            many.clean(|membership| {
+                channels[membership.channel as usize].ring.newest() > seq.max(membership.floor)
+            });
+        }
+    }
+
+    /// The gaps the subscriber must be told of before its next message. Asking counts as telling.
+    pub fn take_gaps(&mut self, key: SubscriberKey) -> Vec<Gap> {
+        let subscriber = &self.subscribers[key as usize];
+        let after = subscriber.after;
+        let stranger = subscriber.stranger;
+        let has_gap = match &subscriber.memberships {
+            Memberships::One { channel, .. } => self.lost(*channel, after) || stranger,
+            Memberships::Many(many) => {
+                stranger
+                    || many.dirty.iter().any(|&index| {
+                        let membership = &many.all[index as usize];
+                        self.lost(membership.channel, after.max(membership.floor))
+                    })
+            }
+        };
+        match has_gap {
+            true => self.settle_gaps(key),
+            false => Vec::new(),
+        }
+    }
+
+    fn lost(&self, channel: ChannelKey, after: Seq) -> bool {
+        self.channels[channel as usize].ring.evicted() > after
+    }
+
+    /// Lists the gaps of a subscriber that has some, and moves it past them.
+    fn settle_gaps(&mut self, key: SubscriberKey) -> Vec<Gap> {
+        let newest = self.newest();
+        let epoch = self.epoch;
+        let subscriber = &mut self.subscribers[key as usize];
+        let after = match std::mem::take(&mut subscriber.stranger) {
+            true => self.strangers.remove(&key),
+            false => None,
+        };
+        let channels = &self.channels;
+        let gap = |channel: ChannelKey, cursor: Seq| {
+            let channel = &channels[channel as usize];
+            Gap {
+                channel: Arc::clone(channel.name()),
+                after: after.unwrap_or(MessageId { epoch, seq: cursor }),
+                oldest: channel.ring.oldest().map_or(newest, |seq| MessageId { epoch, seq }),
+            }
+        };
+        let mut gaps = Vec::new();
+        match &mut subscriber.memberships {
+            Memberships::One { channel, .. } => {
+                gaps.push(gap(*channel, subscriber.after));
+                subscriber.after = subscriber.after.max(channels[*channel as usize].ring.evicted());
+            }
+            Memberships::Many(many) => {
+                for &index in &many.dirty {
+                    let membership = &mut many.all[index as usize];
+                    let evicted = channels[membership.channel as usize].ring.evicted();
+                    let cursor = subscriber.after.max(membership.floor);
+                    if std::mem::take(&mut membership.stranger) || evicted > cursor {
+                        gaps.push(gap(membership.channel, cursor));
+                        membership.floor = membership.floor.max(evicted);
+                    }
+                }
+            }
+        }
+        self.stats.gaps_told += gaps.len() as u64;
+        gaps
+    }
+
+    /// From where the subscriber would resume if it lost its connection now.
+    pub fn position(&self, key: SubscriberKey) -> MessageId {
+        self.id(self.subscribers[key as usize].after)
+    }
+}
+
+/// Adds the first `max` messages of all rings together, in the order of their numbers.
+fn merge<'a, I>(rings: &mut [Peekable<I>], max: usize, pulled: &mut impl Extend<&'a Arc<Message>>)
+where
+    I: Iterator<Item = &'a Arc<Message>>,
+{
+    let head = |ring: &mut Peekable<I>| ring.peek().map(|message| message.id.seq);
+    let heads = rings.iter_mut().enumerate();
+    let mut heap: BinaryHeap<Reverse<(Seq, usize)>> =
+        heads.filter_map(|(index, ring)| Some(Reverse((head(ring)?, index)))).collect();
+    for _ in 0..max {
+        let Some(Reverse((_, index))) = heap.pop() else { return };
+        pulled.extend(rings[index].next());
+        heap.extend(head(&mut rings[index]).map(|seq| Reverse((seq, index))));
+    }
+}

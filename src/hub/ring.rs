@@ -1,0 +1,149 @@
+//! The latest messages of one channel, oldest first, and the watermark of what was thrown away.
+
+use super::message::Message;
+use crate::id::Seq;
+use crate::time::Instant;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What an expiry took out of a ring.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// Messages whose own TTL ran out: no gap.
+    pub expired: usize,
+    /// Messages a limit threw away: a gap for whoever had not had them.
+    pub evicted: usize,
+    /// Bytes they were charged with.
+    pub bytes: usize,
+}
+
+/// A ring of messages in ascending order of their numbers.
+#[derive(Debug, Default)]
+pub struct Ring {
+    messages: VecDeque<Arc<Message>>,
+    /// Bytes of the messages without their frames.
+    bytes: usize,
+    /// The highest number that a limit threw away. Everything kept is newer.
+    evicted: Seq,
+    /// No message has to leave before this.
+    soonest: Instant,
+}
+
+impl Ring {
+    /// An empty ring of a channel that lost messages up to `evicted` in a former life.
+    pub fn new(evicted: Seq) -> Self {
+        Self { evicted, soonest: Instant::NEVER, ..Self::default() }
+    }
+
+    /// Messages kept.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Bytes kept, without frames.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The highest number thrown away by a limit; 0 if none was.
+    pub const fn evicted(&self) -> Seq {
+        self.evicted
+    }
+
+    /// The number of the newest message kept, 0 if none is.
+    pub fn newest(&self) -> Seq {
+        self.messages.back().map_or(0, |message| message.id.seq)
+    }
+
+    /// The number of the oldest message kept.
+    pub fn oldest(&self) -> Option<Seq> {
+        self.messages.front().map(|message| message.id.seq)
+    }
+
+    /// Whether message `seq` is kept.
+    pub fn contains(&self, seq: Seq) -> bool {
+        self.messages.binary_search_by_key(&seq, |message| message.id.seq).is_ok()
+    }
+
+    /// The messages newer than `after`, oldest first.
+    pub fn after(&self, after: Seq) -> impl Iterator<Item = &Arc<Message>> {
+        let newer = |message: &Arc<Message>| message.id.seq > after;
+        // Nearly always a subscriber lacks the last message or the last few.
+        let near = self.messages.iter().rev().take(4).take_while(|message| newer(message)).count();
+        let start = match near {
+            4 => self.messages.partition_point(|message| !newer(message)),
+            _ => self.messages.len() - near,
+        };
+        self.messages.range(start..)
+    }
+
+    /// The number after which the last `count` messages begin that have not expired at `now`.
+    pub fn before_last(&self, count: usize, now: Instant) -> Seq {
+        let live = self.messages.iter().rev().filter(|message| !message.expired(now));
+        let first = live.take(count).last().map(|message| message.id.seq);
+        first.map_or_else(|| self.newest().max(self.evicted), |first| first - 1)
+    }
+
+    /// Appends the newest message.
+    pub fn push(&mut self, message: Arc<Message>, age_ms: u64) {
+        debug_assert!(message.id.seq > self.newest());
+        self.soonest = self.soonest.min(leaves(&message, age_ms));
+        self.bytes += message.cost();
+        self.messages.push_back(message);
+    }
+
+    /// Throws the oldest message away because of a limit.
+    pub fn evict(&mut self, now: Instant) -> Gone {
+        let Some(message) = self.messages.pop_front() else { return Gone::default() };
+        self.remove(&message, now)
+    }
+
+    /// Takes out what is too old at `now`, by its own TTL or by the age limit.
+    pub fn expire(&mut self, age_ms: u64, now: Instant) -> Gone {
+        let mut gone = Gone::default();
+        let mut soonest = Instant::NEVER;
+        for message in std::mem::take(&mut self.messages) {
+            let end = leaves(&message, age_ms);
+            if end <= now {
+                let one = self.remove(&message, now);
+                gone.expired += one.expired;
+                gone.evicted += one.evicted;
+                gone.bytes += one.bytes;
+            } else {
+                soonest = soonest.min(end);
+                self.messages.push_back(message);
+            }
+        }
+        self.soonest = soonest;
+        gone
+    }
+
+    /// When [`Ring::expire`] may have something to do; `None` if nothing is kept.
+    pub fn next_expiry(&self) -> Option<Instant> {
+        (!self.is_empty()).then_some(self.soonest)
+    }
+
+    /// Accounts for a message that has left.
+    fn remove(&mut self, message: &Message, now: Instant) -> Gone {
+        self.bytes -= message.cost();
+        let expired = message.expired(now);
+        if !expired {
+            self.evicted = message.id.seq;
+        }
+        Gone {
+            expired: usize::from(expired),
+            evicted: usize::from(!expired),
+            bytes: message.cost() + message.frames_cost(),
+        }
+    }
+}
+
+/// When a message must leave its ring.
+fn leaves(message: &Message, age_ms: u64) -> Instant {
+    message.expires().min(message.published + age_ms)
+}

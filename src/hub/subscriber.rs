@@ -1,0 +1,264 @@
+//! A subscriber: one cursor, and the channels it listens to.
+
+use super::channel::{ChannelKey, Entry};
+use super::name::Pattern;
+use super::{Hub, HubError};
+use crate::id::{MessageId, Seq};
+use crate::time::Instant;
+use std::sync::Arc;
+
+/// Place of a subscriber in the hub's slab. Valid from [`Hub::attach`] until [`Hub::detach`].
+pub type SubscriberKey = u32;
+
+/// Whom the hub's user thinks of when a subscriber is ready; opaque to the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner(pub u32);
+
+/// Where a subscriber begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With what is published from now on.
+    Now,
+    /// With the oldest message kept.
+    Oldest,
+    /// With the last so many messages of each channel.
+    Last(usize),
+    /// After the message with this id.
+    After(MessageId),
+}
+
+/// One cursor and its channels.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// Everything up to here has been delivered.
+    pub(super) after: Seq,
+    /// The newest message when it came: what is newer reaches it whatever its TTL.
+    pub(super) joined: Seq,
+    pub(super) memberships: Memberships,
+    pub(super) owner: Owner,
+    /// In the ready queue.
+    pub(super) queued: bool,
+    /// It named an id of another history, and has not been told of the gap yet.
+    pub(super) stranger: bool,
+}
+
+/// The channels of a subscriber; nearly all have one.
+#[derive(Debug)]
+pub enum Memberships {
+    /// One channel: its key and the subscriber's place in its list.
+    One {
+        /// Which channel.
+        channel: ChannelKey,
+        /// Place in the channel's list.
+        index: u32,
+    },
+    /// Any number of channels, or patterns.
+    Many(Box<Many>),
+}
+
+/// Several channels of one subscriber, and which of them have news.
+#[derive(Debug, Default)]
+pub struct Many {
+    pub(super) all: Vec<Membership>,
+    /// Those with possibly something newer than the cursor. A channel that is not here has nothing, so
+    /// that a subscriber of ten thousand channels costs as much as those that speak.
+    pub(super) dirty: Vec<u32>,
+}
+
+/// One of several channels of a subscriber.
+#[derive(Debug)]
+pub struct Membership {
+    pub(super) channel: ChannelKey,
+    /// Place in the channel's list.
+    index: u32,
+    /// On this channel, everything up to here counts as delivered, told as a gap or not asked for.
+    pub(super) floor: Seq,
+    /// Listed in [`Many::dirty`].
+    dirty: bool,
+    /// A gap has to be told because the subscriber came with the id of another history.
+    pub(super) stranger: bool,
+}
+
+impl Memberships {
+    /// Notes that the channel of membership `index` has news.
+    pub(super) fn touch(&mut self, index: u32) {
+        if let Self::Many(many) = self {
+            many.touch(index);
+        }
+    }
+}
+
+impl Many {
+    fn touch(&mut self, index: u32) {
+        let membership = &mut self.all[index as usize];
+        if !membership.dirty {
+            membership.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// Keeps those dirty for which `news` holds.
+    pub(super) fn clean(&mut self, mut news: impl FnMut(&Membership) -> bool) {
+        let Self { all, dirty } = self;
+        dirty.retain(|&index| {
+            let membership = &mut all[index as usize];
+            membership.dirty = news(membership);
+            membership.dirty
+        });
+    }
+}
+
+impl Hub {
+    /// Adds a subscriber of the channels `names` (which must be distinct) and of all channels that match
+    /// `patterns`, beginning at `start`. If something is waiting for it, it is ready at once.
+    pub fn attach(
+        &mut self,
+        now: Instant,
+        owner: Owner,
+        names: &[&str],
+        patterns: Vec<Pattern>,
+        start: Start,
+    ) -> Result<SubscriberKey, HubError> {
+        self.admits(names.iter().copied())?;
+        let after = match start {
+            Start::Now => self.seq,
+            Start::After(id) if self.is_ours(id) => id.seq,
+            _ => 0,
+        };
+        let stranger = matches!(start, Start::After(id) if !self.is_ours(id));
+        let single = names.len() == 1 && patterns.is_empty();
+        let memberships = match single {
+            true => Memberships::One { channel: u32::MAX, index: 0 },
+            false => Memberships::Many(Box::default()),
+        };
+        let subscriber = Subscriber { after, joined: self.seq, memberships, owner, queued: false, stranger };
+        let key = self.subscribers.insert(subscriber) as SubscriberKey;
+        if let Start::After(id) = start
+            && stranger
+        {
+            self.strangers.insert(key, id);
+        }
+        for name in names {
+            let channel = self.open_channel(now, name)?;
+            self.join_at_start(now, key, channel, start);
+        }
+        for channel in self.matching(names, &patterns) {
+            self.join_at_start(now, key, channel, start);
+        }
+        if !patterns.is_empty() {
+            self.patterns.insert(key, patterns);
+        }
+        Ok(key)
+    }
+
+    /// Whether `id` was given out by this history.
+    fn is_ours(&self, id: MessageId) -> bool {
+        id.epoch == self.epoch && id.seq <= self.seq
+    }
+
+    /// Existing channels that match one of `patterns`, without those named in `names`.
+    fn matching(&self, names: &[&str], patterns: &[Pattern]) -> Vec<ChannelKey> {
+        let mut found: Vec<(&Arc<str>, ChannelKey)> = Vec::new();
+        for pattern in patterns {
+            let under = self.under(pattern.prefix());
+            found.extend(under.filter(|(name, _)| pattern.matches(name)));
+        }
+        found.retain(|(name, _)| !names.contains(&&***name));
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|(_, key)| key).collect()
+    }
+
+    /// Joins a channel with the floor that `start` means there.
+    fn join_at_start(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
+        let ring = &self.channels[channel as usize].ring;
+        let floor = match start {
+            Start::Now | Start::After(_) => 0,
+            Start::Oldest => ring.evicted(),
+            Start::Last(count) => ring.before_last(count, now),
+        };
+        self.join(key, channel, floor);
+        let ring = &self.channels[channel as usize].ring;
+        let subscriber = &mut self.subscribers[key as usize];
+        if let Memberships::Many(many) = &mut subscriber.memberships
+            && let Some(membership) = many.all.last_mut()
+        {
+            membership.stranger = subscriber.stranger;
+        }
+        let had = subscriber.after.max(floor);
+        if ring.newest() > had || ring.evicted() > had || subscriber.stranger {
+            self.mark(key);
+        }
+        self.schedule(now, channel);
+    }
+
+    /// Puts subscriber `key` on the list of `channel`.
+    pub(super) fn join(&mut self, key: SubscriberKey, channel: ChannelKey, floor: Seq) {
+        let list = &mut self.channels[channel as usize].subscribers;
+        let index = list.len() as u32;
+        let subscriber = &mut self.subscribers[key as usize];
+        let membership = match &mut subscriber.memberships {
+            Memberships::One { channel: only, index: place } => {
+                (*only, *place) = (channel, index);
+                subscriber.after = subscriber.after.max(floor);
+                0
+            }
+            Memberships::Many(many) => {
+                let number = many.all.len() as u32;
+                many.all.push(Membership { channel, index, floor, dirty: false, stranger: false });
+                many.touch(number);
+                number
+            }
+        };
+        list.push(Entry { subscriber: key, membership });
+    }
+
+    /// Removes a subscriber. Its key is invalid afterwards.
+    pub fn detach(&mut self, now: Instant, key: SubscriberKey) {
+        let subscriber = self.subscribers.remove(key as usize);
+        if subscriber.stranger {
+            self.strangers.remove(&key);
+        }
+        match subscriber.memberships {
+            Memberships::One { channel, index } => self.leave(now, channel, index),
+            Memberships::Many(many) => {
+                self.patterns.remove(&key);
+                for membership in &many.all {
+                    // Leaving moves others in a channel's list, never this one: it is on each list once.
+                    self.leave(now, membership.channel, membership.index);
+                }
+            }
+        }
+    }
+
+    /// Takes place `index` off the list of `channel` and tells whoever is moved there.
+    fn leave(&mut self, now: Instant, channel: ChannelKey, index: u32) {
+        let list = &mut self.channels[channel as usize].subscribers;
+        list.swap_remove(index as usize);
+        if let Some(moved) = list.get(index as usize) {
+            match &mut self.subscribers[moved.subscriber as usize].memberships {
+                Memberships::One { index: place, .. } => *place = index,
+                Memberships::Many(many) => many.all[moved.membership as usize].index = index,
+            }
+        }
+        if list.is_empty() {
+            self.schedule(now, channel);
+        }
+    }
+
+    /// Who owns a subscriber.
+    pub fn owner(&self, key: SubscriberKey) -> Owner {
+        self.subscribers[key as usize].owner
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscriber_of_one_channel_takes_forty_bytes() {
+        assert_eq!(size_of::<Subscriber>(), 40);
+        assert_eq!(size_of::<Entry>(), 8);
+    }
+}

@@ -1,0 +1,124 @@
+//! Message numbers and ids, and the seeded generator that tests draw from.
+
+use std::fmt;
+
+/// Number of a message in the one process-wide sequence, from 1; 0 stands before all messages.
+pub type Seq = u64;
+
+/// Longest message id accepted from a client, in bytes.
+pub const ID_BYTES_MAX: usize = 40;
+
+/// The random name of one history: drawn anew whenever the history starts empty, so that ids of a former
+/// life of the process are told from ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// An epoch from random bits. Only 41 of them are used, which are at most 8 digits in base 36.
+    pub const fn from_random(bits: u64) -> Self {
+        Self(bits & ((1 << 41) - 1))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = [0; 13];
+        let mut at = digits.len();
+        let mut rest = self.0;
+        loop {
+            at -= 1;
+            digits[at] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
+            rest /= 36;
+            if rest == 0 {
+                break;
+            }
+        }
+        f.write_str(std::str::from_utf8(&digits[at..]).unwrap_or_default())
+    }
+}
+
+/// A message id: `<epoch>:<seq>`, the epoch in base 36, the number in decimal. Opaque to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MessageId {
+    /// The history it belongs to.
+    pub epoch: Epoch,
+    /// The message's number in that history.
+    pub seq: Seq,
+}
+
+impl MessageId {
+    /// Reads what [`MessageId`]'s `Display` writes; `None` for anything else, longer than
+    /// [`ID_BYTES_MAX`], or with numbers that do not fit.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > ID_BYTES_MAX {
+            return None;
+        }
+        let (epoch, seq) = text.split_once(':')?;
+        let lower = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
+        if !epoch.bytes().all(lower) || !seq.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let epoch = Epoch(u64::from_str_radix(epoch, 36).ok()?);
+        Some(Self { epoch, seq: seq.parse().ok()? })
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.seq)
+    }
+}
+
+/// A small seeded generator (xorshift64*): for simulations and jitter, never for secrets.
+#[derive(Debug, Clone)]
+pub struct Random(u64);
+
+impl Random {
+    /// The sequence of `seed`.
+    pub const fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5DEE_CE66_D1CE_CAFE | 1)
+    }
+
+    /// The next 64 bits.
+    pub const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// A number below `bound` (which is at least 1).
+    pub const fn below(&mut self, bound: u64) -> u64 {
+        (self.next() >> 11) % bound
+    }
+
+    /// True once in `n` times.
+    pub const fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_read_what_they_write() {
+        for (bits, seq) in [(0, 0), (1, 1), (u64::MAX, u64::MAX), (35, 36), (123_456_789, 1042)] {
+            let id = MessageId { epoch: Epoch::from_random(bits), seq };
+            assert_eq!(MessageId::parse(&id.to_string()), Some(id));
+            assert!(id.to_string().len() <= ID_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn what_is_no_id_is_refused() {
+        for text in ["", ":", "a:", ":1", "a", "a:b", "A:1", "a:-1", "a:+1", " a:1", "a:1 ", "a:1:2", "ä:1"]
+        {
+            assert_eq!(MessageId::parse(text), None, "{text:?}");
+        }
+        assert_eq!(MessageId::parse("zzzzzzzzzzzzzz:1"), None, "an epoch beyond 64 bits");
+        assert_eq!(MessageId::parse("a:18446744073709551616"), None, "a number beyond 64 bits");
+        assert_eq!(MessageId::parse(&format!("a:{}1", "0".repeat(40))), None, "too long");
+    }
+}

@@ -1,0 +1,98 @@
+//! A listening socket: accepting, and pausing when there are no descriptors left.
+
+use super::sys;
+use crate::time::Instant;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use std::io;
+use std::net::SocketAddr;
+
+/// Milliseconds without accepting after the system refused a socket.
+const PAUSE_MS: u64 = 100;
+
+/// A listener and whether it has connections for us.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+    token: Token,
+    /// When to accept again: at once, at a time after a pause, or after the next event.
+    retry_at: Instant,
+    /// The system has no descriptors left, and that has been logged.
+    exhausted: bool,
+}
+
+impl Listener {
+    /// Binds and registers a listener.
+    pub fn bind(registry: &Registry, address: SocketAddr, token: Token) -> io::Result<Self> {
+        let socket = sys::listen(address)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+        let address = socket.local_addr()?;
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        Ok(Self { socket, address, token, retry_at: Instant::NEVER, exhausted: false })
+    }
+
+    /// The address it is bound to.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its token.
+    pub const fn token(&self) -> Token {
+        self.token
+    }
+
+    /// Notes that connections wait. A pause goes on.
+    pub fn note_ready(&mut self) {
+        if !self.exhausted {
+            self.retry_at = Instant::default();
+        }
+    }
+
+    /// When to call [`Listener::accept`] again, if no event says so before.
+    pub const fn retry_at(&self) -> Instant {
+        self.retry_at
+    }
+
+    /// The next connection, if there is one.
+    pub fn accept(&mut self, now: Instant) -> Option<(TcpStream, SocketAddr)> {
+        while self.retry_at <= now {
+            match self.socket.accept() {
+                Ok(accepted) => {
+                    self.resume();
+                    return Some(accepted);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.retry_at = Instant::NEVER,
+                // The client was gone before we came.
+                Err(error) if is_of_the_client(&error) => {}
+                Err(error) => self.pause(now, &error),
+            }
+        }
+        None
+    }
+
+    fn pause(&mut self, now: Instant, error: &io::Error) {
+        if !self.exhausted {
+            log::warn!(
+                "cannot accept: {error}; trying again every {PAUSE_MS} ms (raise the limit of open files)"
+            );
+        }
+        self.exhausted = true;
+        self.retry_at = now + PAUSE_MS;
+    }
+
+    fn resume(&mut self) {
+        if self.exhausted {
+            log::info!("accepting again");
+            self.exhausted = false;
+        }
+    }
+}
+
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}

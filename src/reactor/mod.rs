@@ -1,0 +1,245 @@
+//! The reactor: one thread, one `mio::Poll`, all I/O.
+//!
+//! ```text
+//!  signals ─┐
+//!  demo ────┼─▶ Mailbox ─▶ ┌─────────────── Reactor ───────────────┐
+//!           …              │ poll · clock · events · tick · deliver │ ─▶ sockets
+//!                          └────────────────┬──────────────────────┘
+//!                                         Server (sans-IO)
+//! ```
+//!
+//! Sockets are registered once, for both edges: there is no `epoll_ctl` between accept and close. A short
+//! read or write tells that the socket is drained or full (epoll(7) allows that conclusion for streams), so
+//! that most requests cost one read and one write.
+
+mod clock;
+mod listener;
+mod mailbox;
+mod signals;
+mod sockets;
+mod sys;
+
+pub use mailbox::{Mail, Mailbox};
+pub use sys::raise_descriptors;
+
+use crate::config::Config;
+use crate::id::Epoch;
+use crate::server::{Effect, Server};
+use crate::time::{Instant, Now};
+use clock::Clock;
+use listener::Listener;
+use mio::event::Event;
+use mio::{Events, Poll, Token, Waker};
+use sockets::{Read, Sockets};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+const WAKER: Token = Token(usize::MAX);
+const CLIENTS: Token = Token(usize::MAX - 1);
+const ADMIN: Token = Token(usize::MAX - 2);
+
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 1024;
+/// Mails taken in one turn.
+const MAIL_MAX: usize = 1024;
+/// The scratch buffer that all sockets are read into.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+/// The loop, and what it loops over.
+pub struct Reactor {
+    poll: Poll,
+    server: Server,
+    sockets: Sockets,
+    listeners: Vec<Listener>,
+    mailbox: Mailbox,
+    mail: Receiver<Mail>,
+    clock: Clock,
+    scratch: Box<[u8]>,
+    /// When a shutdown stops waiting.
+    leave_at: Option<Instant>,
+}
+
+/// What a shutdown left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Connections that had to be cut off.
+    pub connections: usize,
+}
+
+impl Reactor {
+    /// Binds the listeners of `config`.
+    pub fn new(config: Config) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let (mailbox, mail) = Mailbox::new(Arc::new(waker));
+        let mut listeners = vec![Listener::bind(poll.registry(), config.listen, CLIENTS)?];
+        if let Some(admin) = config.admin_listen {
+            listeners.push(Listener::bind(poll.registry(), admin, ADMIN)?);
+        }
+        let mut clock = Clock::start();
+        let epoch = Epoch::from_random(getrandom::u64().map_err(io::Error::other)?);
+        Ok(Self {
+            server: Server::new(config, epoch, clock.now()),
+            sockets: Sockets::default(),
+            listeners,
+            mailbox,
+            mail,
+            clock,
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            leave_at: None,
+            poll,
+        })
+    }
+
+    /// The address that serves clients, then that for operators, if there is one.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().map(Listener::address)
+    }
+
+    /// How other threads speak to the reactor.
+    pub fn mailbox(&self) -> Mailbox {
+        self.mailbox.clone()
+    }
+
+    /// Runs until a shutdown is complete or has waited for long enough.
+    pub fn run(mut self) -> io::Result<Left> {
+        signals::watch(self.mailbox())?;
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        let mut now = self.clock.now();
+        loop {
+            let timeout = self.timeout(now);
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => now = self.clock.now(),
+            }
+            self.turn(now, &events);
+            if self.has_left(now) {
+                return Ok(Left { connections: self.server.connections() });
+            }
+        }
+    }
+
+    /// How long to sleep: until the next deadline, not at all if work is left over.
+    fn timeout(&self, now: Now) -> Option<Duration> {
+        if self.sockets.has_unread() {
+            return Some(Duration::ZERO);
+        }
+        let retries = self.listeners.iter().map(Listener::retry_at);
+        match retries.chain(self.leave_at).fold(self.server.next_deadline(now), Instant::min) {
+            Instant::NEVER => None,
+            deadline => Some(Duration::from_millis(deadline.millis_since(now.at))),
+        }
+    }
+
+    /// One turn: what happened, what is due, deliveries, closings.
+    fn turn(&mut self, now: Now, events: &Events) {
+        for event in events {
+            match event.token() {
+                WAKER => {}
+                token @ (CLIENTS | ADMIN) => {
+                    self.listeners
+                        .iter_mut()
+                        .filter(|listener| listener.token() == token)
+                        .for_each(Listener::note_ready);
+                }
+                _ => self.note(now, event),
+            }
+        }
+        self.take_mail(now);
+        self.accept(now);
+        self.read(now);
+        self.server.tick(now, &mut self.sockets);
+        self.server.deliver(now, &mut self.sockets);
+        while let Some(effect) = self.server.poll_effect() {
+            match effect {
+                Effect::HalfClose(id) => self.sockets.half_close(id),
+                Effect::Close(id) => self.sockets.close(id),
+            }
+        }
+    }
+
+    /// Takes note of what happened to a client's socket.
+    fn note(&mut self, now: Now, event: &Event) {
+        let id = sockets::id(event.token());
+        if event.is_writable() {
+            self.server.writable(now, id, &mut self.sockets);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.sockets.note_unread(id, event.is_read_closed() || event.is_error());
+        }
+    }
+
+    /// Reads sockets, at most as many as the turn's budget allows.
+    fn read(&mut self, now: Now) {
+        for _ in 0..self.server.config().turn.reads {
+            let Some((id, read)) = self.sockets.read_next(&mut self.scratch) else { return };
+            match read {
+                Read::Bytes(count) => self.server.receive(now, id, &self.scratch[..count], &mut self.sockets),
+                Read::End => self.server.hang_up(now, id, &mut self.sockets),
+                Read::Broken => self.server.reset(now, id),
+                Read::Nothing => {}
+            }
+        }
+    }
+
+    /// Accepts connections, at most as many as the turn's budget allows.
+    fn accept(&mut self, now: Now) {
+        let mut budget = self.server.config().turn.accepts;
+        for listener in &mut self.listeners {
+            while budget > 0
+                && let Some((stream, peer)) = listener.accept(now.at)
+            {
+                budget -= 1;
+                let admin = listener.token() == ADMIN;
+                let Some(id) = self.server.accept(now, peer.ip(), admin) else { continue };
+                match self.sockets.insert(self.poll.registry(), id, stream) {
+                    Ok(()) => self.server.greet(now, id, &mut self.sockets),
+                    Err(error) => {
+                        log::warn!("{peer}: cannot watch its socket: {error}");
+                        self.server.reset(now, id);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what other threads sent.
+    fn take_mail(&mut self, now: Now) {
+        for _ in 0..MAIL_MAX {
+            match self.mail.try_recv() {
+                Err(_) => return,
+                Ok(Mail::Publish { channel, publication }) => {
+                    if let Err(error) = self.server.publish(now, channel, publication) {
+                        log::warn!("a message of the process itself was refused: {error:?}");
+                    }
+                }
+                Ok(Mail::Shutdown) => self.shut_down(now),
+            }
+        }
+        self.mailbox.wake();
+    }
+
+    /// The first call begins to drain, the second leaves at once.
+    fn shut_down(&mut self, now: Now) {
+        if self.leave_at.is_some() {
+            log::info!("leaving at once");
+            self.leave_at = Some(now.at);
+            return;
+        }
+        let seconds = self.server.config().drain_seconds;
+        log::info!(
+            "shutting down: {} connections have {seconds} s (drain_seconds)",
+            self.server.connections()
+        );
+        self.leave_at = Some(now.at.plus_seconds(seconds));
+        self.listeners.clear();
+        self.server.drain(now, &mut self.sockets);
+    }
+
+    fn has_left(&self, now: Now) -> bool {
+        self.leave_at.is_some_and(|leave_at| self.server.is_drained() || leave_at <= now.at)
+    }
+}

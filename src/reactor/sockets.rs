@@ -1,0 +1,132 @@
+//! The clients' sockets: a descriptor and a generation per connection, nothing else.
+
+use crate::conn::ConnId;
+use crate::server::{Sink, Wrote};
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Read as _, Write};
+use std::net::Shutdown;
+
+/// All client sockets, by the slot of their connection.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    sockets: Vec<Option<Socket>>,
+    /// Those with something to read, and whether the peer has closed, so that reading must go on until the
+    /// end of the stream is seen.
+    unread: VecDeque<(ConnId, bool)>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    stream: TcpStream,
+    generation: u32,
+}
+
+/// What reading a socket gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// So many bytes.
+    Bytes(usize),
+    /// The client sends nothing more.
+    End,
+    /// The connection is broken.
+    Broken,
+    /// Nothing at the moment.
+    Nothing,
+}
+
+/// The token of a connection.
+fn token(id: ConnId) -> Token {
+    Token((id.generation as usize) << 32 | id.slot as usize)
+}
+
+/// The connection of a token.
+pub fn id(token: Token) -> ConnId {
+    ConnId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
+}
+
+impl Sockets {
+    /// Adds the socket of a new connection and registers it, for both edges, for as long as it lives.
+    pub fn insert(&mut self, registry: &Registry, id: ConnId, mut stream: TcpStream) -> io::Result<()> {
+        registry.register(&mut stream, token(id), Interest::READABLE | Interest::WRITABLE)?;
+        let slot = id.slot as usize;
+        if slot >= self.sockets.len() {
+            self.sockets.resize_with(slot + 1, || None);
+        }
+        self.sockets[slot] = Some(Socket { stream, generation: id.generation });
+        Ok(())
+    }
+
+    /// Notes that a socket has something to read.
+    pub fn note_unread(&mut self, id: ConnId, closed: bool) {
+        self.unread.push_back((id, closed));
+    }
+
+    /// Whether any socket has something to read.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Reads the next socket that has something, once.
+    pub fn read_next(&mut self, scratch: &mut [u8]) -> Option<(ConnId, Read)> {
+        let (id, closed) = self.unread.pop_front()?;
+        let Some(stream) = self.find(id) else { return Some((id, Read::Nothing)) };
+        let read = match stream.read(scratch) {
+            Ok(0) => Read::End,
+            Ok(count) => {
+                // A short read has drained the socket; only a full one, or a close that came together
+                // with bytes, leaves something behind that no event will tell.
+                if closed || count == scratch.len() {
+                    self.unread.push_back((id, closed));
+                }
+                Read::Bytes(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.unread.push_back((id, closed));
+                Read::Nothing
+            }
+            Err(_) => Read::Broken,
+        };
+        Some((id, read))
+    }
+
+    /// Shuts down the writing side.
+    pub fn half_close(&mut self, id: ConnId) {
+        if let Some(stream) = self.find(id) {
+            // It fails only if the peer was faster, and then there is nothing to say.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    }
+
+    /// Closes a socket.
+    pub fn close(&mut self, id: ConnId) {
+        if self.find(id).is_some() {
+            self.sockets[id.slot as usize] = None;
+        }
+    }
+
+    fn find(&mut self, id: ConnId) -> Option<&mut TcpStream> {
+        let socket = self.sockets.get_mut(id.slot as usize)?.as_mut()?;
+        (socket.generation == id.generation).then_some(&mut socket.stream)
+    }
+}
+
+impl Sink for Sockets {
+    fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
+        let Some(stream) = self.find(id) else { return Wrote::Broken };
+        loop {
+            let written = match slices {
+                [one] => stream.write(one),
+                many => stream.write_vectored(many),
+            };
+            match written {
+                Ok(count) => return Wrote::Bytes(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Wrote::Bytes(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Wrote::Broken,
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The sans-IO whole: every connection, the hub and the timers. No socket, no clock, no thread.
+//!
+//! Inputs: [`accept`](Server::accept), [`receive`](Server::receive), [`hang_up`](Server::hang_up),
+//! [`reset`](Server::reset), [`writable`](Server::writable), [`publish`](Server::publish),
+//! [`tick`](Server::tick), [`drain`](Server::drain). Outputs: bytes, written through the [`Sink`] that each
+//! input is given, and [`poll_effect`](Server::poll_effect), to be drained at the end of the turn.
+//! A turn is: inputs, then `tick`, then [`deliver`](Server::deliver), then effects.
+
+mod deliver;
+mod recent;
+mod report;
+mod request;
+#[cfg(test)]
+mod tests;
+mod timing;
+
+use crate::config::Config;
+use crate::conn::{ConnId, Connection, Input, Output, Phase};
+use crate::dialect::cors;
+use crate::hub::{Hub, HubError, Publication};
+use crate::id::Epoch;
+use crate::stats::Stats;
+use crate::time::{Instant, Now, Wheel};
+use crate::wire::head::Refusal;
+use crate::wire::response::{self, Envelope, Response};
+use recent::Recent;
+use slab::Slab;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::net::IpAddr;
+
+/// Bytes that may wait behind a parked poll or an answer that is not taken: one scratch buffer of the reactor.
+pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
+/// No further request is served while so much of earlier answers has not been taken.
+const BACKLOG_BYTES_MAX: usize = 256 << 10;
+/// Connections beyond the limit that are told so; further ones are closed without a word.
+const REFUSED_AT_ONCE_MAX: usize = 64;
+
+/// Where the server writes: sockets, or what a test puts in their place.
+pub trait Sink {
+    /// Writes what the socket takes at once of `slices`, in order.
+    fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote;
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    /// So many bytes were taken. If fewer than offered, [`Server::writable`] is called when there is room.
+    Bytes(usize),
+    /// The connection is broken.
+    Broken,
+}
+
+/// Writes `slices`, if there are any.
+fn write_slices(sink: &mut impl Sink, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
+    if slices.is_empty() { Wrote::Bytes(0) } else { sink.write(id, slices) }
+}
+
+/// What the server asks of the outside at the end of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Shut down the writing side: the last answer has been given.
+    HalfClose(ConnId),
+    /// Close the connection; its id is invalid from now on.
+    Close(ConnId),
+}
+
+/// The server.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    connections: Slab<Connection>,
+    /// How many connections there have been.
+    generations: u32,
+    hub: Hub,
+    /// One timer a connection.
+    wheel: Wheel,
+    recent: Recent,
+    effects: VecDeque<Effect>,
+    /// Connections whose channel was deleted, and who have to be told.
+    deleted: Vec<ConnId>,
+    /// Answers of the connection at hand, until they are written.
+    out: Vec<u8>,
+    /// The header fields that every answer carries unless its origin is listed.
+    default_fields: String,
+    started: Now,
+    draining: bool,
+}
+
+impl Server {
+    /// A server without connections, whose history is named `epoch`.
+    pub fn new(config: Config, epoch: Epoch, now: Now) -> Self {
+        Self {
+            hub: Hub::new(&config, epoch, now.at),
+            wheel: Wheel::new(now.at),
+            recent: Recent::new(config.limits.idempotency_keys),
+            default_fields: cors::default_fields(&config.cors),
+            connections: Slab::new(),
+            generations: 0,
+            effects: VecDeque::new(),
+            deleted: Vec::new(),
+            out: Vec::new(),
+            started: now,
+            draining: false,
+            config,
+        }
+    }
+
+    /// The settings.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What has been counted.
+    pub const fn stats(&self) -> &Stats {
+        &self.hub.stats
+    }
+
+    /// Connections open.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The hub, to look at.
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Takes a new connection. `None` if it must be closed at once. Then call [`Server::greet`].
+    pub fn accept(&mut self, now: Now, peer: IpAddr, admin: bool) -> Option<ConnId> {
+        if self.connections.len() >= self.config.limits.connections + REFUSED_AT_ONCE_MAX {
+            self.hub.stats.connections_refused += 1;
+            return None;
+        }
+        self.hub.stats.connections_accepted += 1;
+        self.generations = self.generations.wrapping_add(1);
+        let generation = self.generations;
+        let slot = self.connections.insert(Connection::new(generation, peer, admin, now.at));
+        self.arm(slot, now.at);
+        Some(ConnId { slot: slot as u32, generation })
+    }
+
+    /// Tells a new connection if there is no room for it.
+    pub fn greet(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
+        if self.connections.len() <= self.config.limits.connections {
+            return;
+        }
+        self.hub.stats.connections_refused += 1;
+        let problem = Response::problem(503, "limits.connections is reached; try again later", false);
+        // Different for each client, so that they do not come back together.
+        let retry = 1 + u64::from(id.generation % 10);
+        self.refuse(now, id.slot as usize, &problem.with("Retry-After", retry));
+        self.send(now.at, id.slot as usize, sink);
+    }
+
+    /// Takes bytes that arrived.
+    pub fn receive(&mut self, now: Now, id: ConnId, bytes: &[u8], sink: &mut impl Sink) {
+        let Some(slot) = self.find(id) else { return };
+        let connection = &mut self.connections[slot];
+        match connection.phase {
+            Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
+            Phase::Idle | Phase::Reading | Phase::Parked(_) => self.wait_behind(now, slot, bytes, sink),
+            // After an endless answer nothing is answered any more.
+            Phase::Streaming(_) | Phase::Lingering | Phase::Closed => {}
+        }
+    }
+
+    /// Keeps bytes for when the answer at hand has been given.
+    fn wait_behind(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+        let connection = &mut self.connections[slot];
+        let input = connection.input.get_or_insert_default();
+        if input.len() + bytes.len() <= PIPELINE_BYTES_MAX {
+            return input.push(bytes);
+        }
+        let problem =
+            Response::problem(431, "too much is pipelined behind a request that is not answered yet", false);
+        self.refuse(now, slot, &problem);
+        self.send(now.at, slot, sink);
+    }
+
+    /// Notes that the client will send nothing more. A poll still gets its answer; a stream is probed, as a
+    /// client that has gone altogether looks the same until something is written to it.
+    pub fn hang_up(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
+        let Some(slot) = self.find(id) else { return };
+        let connection = &mut self.connections[slot];
+        connection.half_closed = true;
+        match connection.phase {
+            Phase::Parked(_) => {}
+            Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
+                self.heartbeat(now.at, slot, sink);
+            }
+            Phase::Idle if connection.output.is_some() => connection.closing = true,
+            _ => self.close(now.at, slot),
+        }
+    }
+
+    /// Notes that the connection is broken.
+    pub fn reset(&mut self, now: Now, id: ConnId) {
+        if let Some(slot) = self.find(id) {
+            self.close(now.at, slot);
+        }
+    }
+
+    /// Notes that the socket takes bytes again.
+    pub fn writable(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
+        let Some(slot) = self.find(id) else { return };
+        let connection = &mut self.connections[slot];
+        let Some(output) = &mut connection.output else { return };
+        while let Some(bytes) = output.next() {
+            let offered = bytes.len();
+            let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes)]) else {
+                return self.close(now.at, slot);
+            };
+            output.took(taken, now.at);
+            if taken < offered {
+                return;
+            }
+        }
+        connection.output = None;
+        self.unblocked(now, slot, sink);
+    }
+
+    /// Goes on with a connection whose client has taken everything.
+    fn unblocked(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
+        let connection = &self.connections[slot];
+        if connection.closing {
+            return self.finish(now.at, slot);
+        }
+        if let Phase::Streaming(listener) = &connection.phase {
+            return self.hub.mark(listener.subscriber);
+        }
+        self.serve_waiting(now, slot, sink);
+    }
+
+    /// Publishes a message of the process itself.
+    pub fn publish(&mut self, now: Now, channel: &str, publication: Publication) -> Result<(), HubError> {
+        self.hub.publish(now.at, channel, publication).map(|_| ())
+    }
+
+    /// The next effect; drain them at the end of each turn.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        let effect = self.effects.pop_front()?;
+        if let Effect::Close(id) = effect {
+            self.connections.remove(id.slot as usize);
+        }
+        Some(effect)
+    }
+
+    /// The slot of a connection that still exists.
+    fn find(&self, id: ConnId) -> Option<usize> {
+        let connection = self.connections.get(id.slot as usize)?;
+        let is_it = connection.generation == id.generation && !matches!(connection.phase, Phase::Closed);
+        is_it.then_some(id.slot as usize)
+    }
+
+    fn id(&self, slot: usize) -> ConnId {
+        ConnId { slot: slot as u32, generation: self.connections[slot].generation }
+    }
+
+    /// Writes the answers in `out` to the connection.
+    fn send(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+        let mut out = std::mem::take(&mut self.out);
+        self.send_bytes(now, slot, &out, sink);
+        out.clear();
+        // One large answer does not stay allocated for ever.
+        out.shrink_to(PIPELINE_BYTES_MAX);
+        self.out = out;
+    }
+
+    /// Writes `bytes` to the connection, or keeps what its socket does not take.
+    fn send_bytes(&mut self, now: Instant, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+        let id = self.id(slot);
+        let connection = &mut self.connections[slot];
+        if let Some(output) = &mut connection.output {
+            return output.push(bytes);
+        }
+        if !bytes.is_empty() {
+            let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes)]) else {
+                return self.close(now, slot);
+            };
+            if taken < bytes.len() {
+                let mut output = Output::blocked(now);
+                output.push(&bytes[taken..]);
+                connection.output = Some(Box::new(output));
+                return self.arm(slot, now);
+            }
+        }
+        if connection.closing {
+            self.finish(now, slot);
+        }
+    }
+
+    /// Ends a connection whose last byte has been written.
+    fn finish(&mut self, now: Instant, slot: usize) {
+        let id = self.id(slot);
+        let connection = &mut self.connections[slot];
+        connection.closing = false;
+        match connection.phase {
+            Phase::Lingering if !connection.half_closed => self.effects.push_back(Effect::HalfClose(id)),
+            _ => self.close(now, slot),
+        }
+    }
+
+    /// Answers what cannot be served, and nothing after it.
+    fn refuse(&mut self, now: Now, slot: usize, response: &Response) {
+        self.hub.stats.requests_refused += 1;
+        self.leave(now.at, slot);
+        let fields = self.default_fields.as_str();
+        let envelope = Envelope { unix: now.unix, head_only: false, close: true, fields };
+        response::write_response(&mut self.out, response, &envelope);
+        let connection = &mut self.connections[slot];
+        log::debug!(target: "encke::access", "{} refused: {}", connection.peer, response.status);
+        connection.input = None;
+        connection.closing = true;
+        connection.enter(Phase::Lingering, now.at);
+        self.arm(slot, now.at);
+    }
+
+    fn refuse_head(&mut self, now: Now, slot: usize, refusal: Refusal) {
+        self.refuse(now, slot, &Response::problem(refusal.status, refusal.detail, false));
+    }
+
+    /// Closes a connection at the end of the turn.
+    fn close(&mut self, now: Instant, slot: usize) {
+        self.leave(now, slot);
+        let id = self.id(slot);
+        let connection = &mut self.connections[slot];
+        if !matches!(connection.phase, Phase::Closed) {
+            connection.phase = Phase::Closed;
+            connection.input = None;
+            connection.output = None;
+            self.wheel.clear(slot);
+            self.effects.push_back(Effect::Close(id));
+        }
+    }
+
+    /// Takes the connection's subscriber out of the hub, if it has one.
+    fn leave(&mut self, now: Instant, slot: usize) {
+        let connection = &mut self.connections[slot];
+        if let Some(listener) = connection.listener() {
+            let key = listener.subscriber;
+            connection.enter(Phase::Idle, now);
+            self.hub.detach(now, key);
+        }
+    }
+
+    /// Keeps the rest of an incomplete request, or what waits behind the answer at hand.
+    fn keep(&mut self, slot: usize, input: Option<Box<Input>>) {
+        self.connections[slot].input = input.filter(|input| !input.is_empty());
+    }
+}

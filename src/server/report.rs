@@ -1,0 +1,57 @@
+//! What the server tells of itself: health, counters.
+
+use super::Server;
+use crate::time::Now;
+use crate::wire::media;
+use crate::wire::response::Response;
+use serde_json::{Map, Value, json};
+use std::fmt::Write;
+
+impl Server {
+    pub(super) fn health(&self) -> Response {
+        match self.draining {
+            false => Response::new(200, media::TEXT, &b"ok\n"[..]),
+            true => Response::new(503, media::TEXT, &b"draining\n"[..]),
+        }
+    }
+
+    /// What there is at this moment, by name and meaning.
+    fn gauges(&self) -> [(&'static str, &'static str, u64); 5] {
+        let hub = self.hub.gauges();
+        [
+            ("connections", "Connections open.", self.connections.len() as u64),
+            ("subscribers", "Subscribers listening.", hub.subscribers as u64),
+            ("channels", "Channels that exist.", hub.channels as u64),
+            ("history_messages", "Messages kept.", hub.messages as u64),
+            ("history_bytes", "Bytes of the messages kept, with their encoded frames.", hub.bytes as u64),
+        ]
+    }
+
+    /// The counters in the Prometheus text format.
+    pub(super) fn metrics(&self) -> Response {
+        let mut text = String::new();
+        for (name, help, value) in self.hub.stats.each() {
+            let _ = writeln!(
+                text,
+                "# HELP encke_{name}_total {help}\n# TYPE encke_{name}_total counter\nencke_{name}_total {value}"
+            );
+        }
+        for (name, help, value) in self.gauges() {
+            let _ =
+                writeln!(text, "# HELP encke_{name} {help}\n# TYPE encke_{name} gauge\nencke_{name} {value}");
+        }
+        Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
+    }
+
+    /// The counters as JSON.
+    pub(super) fn statistics(&self, now: Now) -> Response {
+        let mut all = Map::new();
+        all.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        all.insert("epoch".into(), self.hub.newest().epoch.to_string().into());
+        all.insert("newest".into(), self.hub.newest().to_string().into());
+        all.insert("uptime_seconds".into(), json!(now.at.millis_since(self.started.at) / 1000));
+        let values = self.hub.stats.each().chain(self.gauges());
+        all.extend(values.map(|(name, _, value)| (name.to_owned(), Value::from(value))));
+        Response::new(200, media::JSON, Value::Object(all).to_string().into_bytes())
+    }
+}

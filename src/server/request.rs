@@ -1,0 +1,304 @@
+//! Requests: from bytes to commands, and commands carried out.
+
+use super::deliver::write_answer;
+use super::{BACKLOG_BYTES_MAX, Server, Sink};
+use crate::conn::{Input, Listener, Phase, Request, whole_request};
+use crate::dialect::native::{self, answer};
+use crate::dialect::{Caller, Command, Publish, Subscribe, cors};
+use crate::hub::{HubError, Message, Owner};
+use crate::time::Now;
+use crate::transport::{self, poll};
+use crate::wire::head::{self, Method, Refusal};
+use crate::wire::response::{self, Envelope, Response};
+use std::io::Write;
+use std::sync::Arc;
+
+/// What an answer takes from its request.
+struct Reply<'b> {
+    head_only: bool,
+    close: bool,
+    http11: bool,
+    as_text: bool,
+    /// The origin that the answer must name.
+    origin: Option<&'b str>,
+    /// The fields that naming it takes.
+    origin_fields: Option<String>,
+}
+
+impl Server {
+    /// Serves the requests in `bytes` and writes the answers.
+    pub(super) fn serve(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+        let mut more = self.serve_until_backlog(now, slot, bytes);
+        self.send(now.at, slot, sink);
+        while more && self.may_serve(slot) {
+            let waiting = self.connections[slot].input.take().unwrap_or_default();
+            more = self.serve_until_backlog(now, slot, &waiting.into_bytes());
+            self.send(now.at, slot, sink);
+        }
+    }
+
+    /// Serves the requests in `bytes`, and keeps what is left. Returns whether it stopped because there is
+    /// much to be written first.
+    fn serve_until_backlog(&mut self, now: Now, slot: usize, bytes: &[u8]) -> bool {
+        let mut input = self.connections[slot].input.take();
+        let mut rest = bytes;
+        while !rest.is_empty() && self.may_serve(slot) {
+            if let Err(refusal) = self.serve_one(now, slot, &mut input, &mut rest) {
+                self.refuse_head(now, slot, refusal);
+                return false;
+            }
+        }
+        if !rest.is_empty() {
+            input.get_or_insert_default().push(rest);
+        }
+        self.keep(slot, input);
+        self.note_reading(now, slot);
+        self.out.len() >= BACKLOG_BYTES_MAX
+    }
+
+    /// Whether the connection can take another request now.
+    fn may_serve(&self, slot: usize) -> bool {
+        let connection = &self.connections[slot];
+        let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
+        is_free && !connection.closing && connection.output.is_none() && self.out.len() < BACKLOG_BYTES_MAX
+    }
+
+    /// Serves one request, if it is complete, from `rest` alone or together with what arrived before.
+    fn serve_one(
+        &mut self,
+        now: Now,
+        slot: usize,
+        input: &mut Option<Box<Input>>,
+        rest: &mut &[u8],
+    ) -> Result<(), Refusal> {
+        let mut slots = head::slots();
+        if input.is_none() {
+            let whole = whole_request(rest, &self.config.limits, &mut slots)?;
+            if let Some((request, used)) = whole {
+                self.handle(now, slot, &request);
+                *rest = &rest[used..];
+                return Ok(());
+            }
+            slots = head::slots();
+        }
+        let mut gathering = input.take().unwrap_or_default();
+        let was_in_body = gathering.in_body();
+        let gathered = gathering.gather(rest, &self.config.limits)?;
+        *rest = &rest[gathered.used..];
+        if gathered.complete {
+            self.handle(now, slot, &gathering.request(&mut slots)?);
+            return Ok(());
+        }
+        if gathered.wants_continue {
+            self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        if gathering.in_body() && !was_in_body {
+            self.connections[slot].enter(Phase::Reading, now.at);
+        }
+        *input = Some(gathering);
+        Ok(())
+    }
+
+    /// Starts or stops the clock for an incomplete request.
+    fn note_reading(&mut self, now: Now, slot: usize) {
+        let connection = &mut self.connections[slot];
+        match (&connection.phase, connection.input.is_some()) {
+            (Phase::Idle, true) => connection.enter(Phase::Reading, now.at),
+            (Phase::Reading, false) => connection.enter(Phase::Idle, now.at),
+            _ => {}
+        }
+        self.arm(slot, now.at);
+    }
+
+    /// Serves what waited behind an answer that has now been given.
+    pub(super) fn serve_waiting(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
+        let connection = &mut self.connections[slot];
+        if let Some(input) = connection.input.take_if(|input| !input.in_body()) {
+            self.serve(now, slot, &input.into_bytes(), sink);
+        }
+    }
+
+    /// Understands a request and carries it out.
+    fn handle(&mut self, now: Now, slot: usize, request: &Request) {
+        self.hub.stats.requests += 1;
+        let head = &request.head;
+        let connection = &mut self.connections[slot];
+        connection.enter(Phase::Idle, now.at);
+        let peer = connection.peer;
+        let admin = connection.admin || self.config.admin_listen.is_none();
+        let origin = cors::listed_origin(head, &self.config.cors);
+        let reply = Reply {
+            head_only: head.method == Method::Head,
+            close: !head.keep_alive || self.draining || connection.half_closed,
+            http11: head.http11,
+            as_text: native::wants_text(head),
+            origin,
+            origin_fields: origin.map(cors::listed_fields),
+        };
+        let caller = Caller { peer, admin, config: &self.config };
+        let command = native::command(head, request.body, caller);
+        let outcome = self.execute(now, slot, command, &reply);
+        log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, head.target);
+    }
+
+    /// Carries out a command. Returns what to log: the answer's status, or what became of a subscriber.
+    fn execute(&mut self, now: Now, slot: usize, command: Command, reply: &Reply) -> u16 {
+        let text = reply.as_text;
+        let response = match command {
+            Command::Respond(response) => response,
+            Command::Publish(publish) => self.carry_out_publish(now, publish),
+            Command::Info(name) => match self.hub.info(&name) {
+                Some(info) => answer::info(&info, text),
+                None => no_channel(text),
+            },
+            Command::List(prefix) => answer::list(self.hub.list(&prefix), text),
+            Command::Delete(name) => match self.hub.delete(now.at, &name) {
+                Some(owners) => {
+                    owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
+                    Response::empty(204)
+                }
+                None => no_channel(text),
+            },
+            Command::Subscribe(subscribe) => match self.carry_out_subscribe(now, slot, subscribe, reply) {
+                Ok(status) => return status,
+                Err(response) => response,
+            },
+            Command::Health => self.health(),
+            Command::Metrics => self.metrics(),
+            Command::Stats => self.statistics(now),
+        };
+        let envelope = envelope(now, reply, &self.default_fields);
+        response::write_response(&mut self.out, &response, &envelope);
+        self.answered(slot, reply.close);
+        response.status
+    }
+
+    /// Notes that a request has been answered.
+    fn answered(&mut self, slot: usize, close: bool) {
+        self.connections[slot].closing |= close;
+    }
+
+    fn carry_out_publish(&mut self, now: Now, publish: Publish) -> Response {
+        if let Some(earlier) = publish.idempotency.as_deref().and_then(|key| self.recent.get(now.at, key)) {
+            self.hub.stats.messages_repeated += 1;
+            let messages = earlier.iter().map(|(channel, published)| (channel.as_str(), published));
+            return answer::published(messages, publish.list, publish.as_text);
+        }
+        if self.hub.admits(publish.messages.iter().map(|(channel, _)| channel.as_str())).is_err() {
+            return too_many_channels(publish.as_text);
+        }
+        let mut done = Vec::with_capacity(publish.messages.len());
+        for (channel, publication) in publish.messages {
+            match self.hub.publish(now.at, &channel, publication) {
+                Ok(published) => done.push((channel, published)),
+                Err(HubError::TooManyChannels) => return too_many_channels(publish.as_text),
+            }
+        }
+        let messages = done.iter().map(|(channel, published)| (channel.as_str(), published));
+        let response = answer::published(messages, publish.list, publish.as_text);
+        if let Some(key) = publish.idempotency {
+            self.recent.insert(now.at, key, done);
+        }
+        response
+    }
+
+    /// Attaches a subscriber and answers or parks it, or begins its stream.
+    fn carry_out_subscribe(
+        &mut self,
+        now: Now,
+        slot: usize,
+        subscribe: Subscribe,
+        reply: &Reply,
+    ) -> Result<u16, Response> {
+        let Subscribe { names, patterns, start, technique, .. } = subscribe;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let owner = Owner(slot as u32);
+        let attached = self.hub.attach(now.at, owner, &names, patterns, start);
+        let subscriber = attached.map_err(|HubError::TooManyChannels| too_many_channels(reply.as_text))?;
+        let listener = Listener {
+            subscriber,
+            max: subscribe.max,
+            timeout_seconds: subscribe.timeout_seconds as u16,
+            technique,
+            batch: subscribe.batch,
+            chunked: reply.http11,
+            close: reply.close,
+            origin: reply.origin.map(|origin| Box::new(origin.to_owned())),
+        };
+        match technique.is_stream() {
+            true => self.begin_stream(now, slot, listener, reply),
+            false => self.begin_poll(now, slot, listener, reply),
+        }
+        Ok(200)
+    }
+
+    /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.
+    fn begin_stream(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
+        let Listener { subscriber, technique, chunked, .. } = listener;
+        let start = self.hub.position(subscriber);
+        let gaps = self.hub.take_gaps(subscriber);
+        let envelope = Envelope { close: !chunked, ..envelope(now, reply, &self.default_fields) };
+        response::write_head(&mut self.out, 200, &envelope);
+        let content_type = transport::content_type(technique);
+        let _ = write!(
+            self.out,
+            "Content-Type: {content_type}\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nEncke-Next: {start}\r\n"
+        );
+        poll::write_gap_field(&mut self.out, &gaps);
+        if chunked {
+            self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        self.out.extend_from_slice(b"\r\n");
+        if reply.head_only {
+            self.hub.detach(now.at, subscriber);
+            return self.answered(slot, reply.close);
+        }
+        self.out.extend_from_slice(&transport::opening(technique, chunked, start, &self.config));
+        // What cannot be told in band is told in the head.
+        self.out.extend(transport::gap_notice(technique, chunked, &gaps).unwrap_or_default());
+        self.hub.stats.streams_started += 1;
+        self.connections[slot].enter(Phase::Streaming(listener), now.at);
+    }
+
+    /// Answers a poll if there is anything to answer, else parks it.
+    fn begin_poll(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
+        let waits = listener.technique == transport::Technique::Poll && !reply.head_only;
+        let envelope = envelope(now, reply, &self.default_fields);
+        let gaps = self.hub.take_gaps(listener.subscriber);
+        let max = if listener.batch { listener.max } else { 1 };
+        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        self.hub.pull(now.at, listener.subscriber, usize::from(max), &mut pulled);
+        if pulled.is_empty() && gaps.is_empty() && waits {
+            self.hub.stats.polls_parked += 1;
+            return self.connections[slot].enter(Phase::Parked(listener), now.at);
+        }
+        let delivered = pulled.len() as u64;
+        if pulled.is_empty() && gaps.is_empty() {
+            let status = match listener.technique {
+                transport::Technique::Interval => 304,
+                _ => self.config.poll.no_news_status,
+            };
+            poll::write_no_news(&mut self.out, status, self.hub.newest(), &gaps, &envelope);
+        } else {
+            let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
+            write_answer(&mut self.out, &pulled, listener.batch, next, &gaps, &envelope);
+        }
+        self.hub.stats.messages_delivered += delivered;
+        self.hub.detach(now.at, listener.subscriber);
+        self.answered(slot, reply.close);
+    }
+}
+
+fn envelope<'a>(now: Now, reply: &'a Reply, default_fields: &'a str) -> Envelope<'a> {
+    let fields = reply.origin_fields.as_deref().unwrap_or(default_fields);
+    Envelope { unix: now.unix, head_only: reply.head_only, close: reply.close, fields }
+}
+
+fn no_channel(as_text: bool) -> Response {
+    Response::problem(404, "there is no such channel", as_text)
+}
+
+fn too_many_channels(as_text: bool) -> Response {
+    Response::problem(503, "limits.channels is reached; no new channel can be made", as_text)
+        .with("Retry-After", 60)
+}

@@ -1,0 +1,151 @@
+//! Deadlines: one timer a connection, set when it begins to do something and looked at when it fires.
+
+use super::{Server, Sink};
+use crate::conn::Phase;
+use crate::time::{Instant, Now};
+use crate::transport;
+use crate::wire::response::Response;
+
+/// Milliseconds a connection lingers after its last answer.
+const LINGER_MS: u64 = 2000;
+
+impl Server {
+    /// Sets the connection's timer.
+    pub(super) fn arm(&mut self, slot: usize, now: Instant) {
+        let deadline = self.deadline(slot, now);
+        match deadline {
+            Instant::NEVER => self.wheel.clear(slot),
+            deadline => self.wheel.set(slot, deadline),
+        }
+    }
+
+    /// When something must happen to the connection.
+    fn deadline(&self, slot: usize, now: Instant) -> Instant {
+        let connection = &self.connections[slot];
+        let limits = &self.config.limits;
+        let since = connection.since;
+        let own = match &connection.phase {
+            Phase::Idle => since.plus_seconds(limits.idle_seconds),
+            Phase::Reading => since.plus_seconds(self.reading_seconds(slot)),
+            Phase::Parked(listener) => since.plus_seconds(listener.timeout_seconds.into()),
+            Phase::Streaming(_) => self.stream_end(since).min(now.plus_seconds(self.config.heartbeat)),
+            Phase::Lingering => since + LINGER_MS,
+            Phase::Closed => Instant::NEVER,
+        };
+        own.min(self.stalled_at(slot))
+    }
+
+    /// How long the request that is arriving may take.
+    fn reading_seconds(&self, slot: usize) -> u64 {
+        let in_body = self.connections[slot].input.as_ref().is_some_and(|input| input.in_body());
+        if in_body { self.config.limits.body_seconds } else { self.config.limits.head_seconds }
+    }
+
+    fn stream_end(&self, since: Instant) -> Instant {
+        match self.config.limits.stream_seconds {
+            0 => Instant::NEVER,
+            seconds => since.plus_seconds(seconds),
+        }
+    }
+
+    /// When the client has taken nothing for too long.
+    fn stalled_at(&self, slot: usize) -> Instant {
+        let output = self.connections[slot].output.as_ref();
+        let limit = self.config.limits.stalled_seconds;
+        output.map_or(Instant::NEVER, |output| output.progress.plus_seconds(limit))
+    }
+
+    /// Does what is due: timeouts and heartbeats of at most as many connections as the turn's budget allows,
+    /// and the hub's expiries once nobody waits for a delivery.
+    pub fn tick(&mut self, now: Now, sink: &mut impl Sink) {
+        for _ in 0..self.config.turn.deliveries {
+            let Some(slot) = self.wheel.expire(now.at) else { break };
+            self.timeout(now, slot, sink);
+            if !matches!(self.connections[slot].phase, Phase::Closed) {
+                self.arm(slot, now.at);
+            }
+        }
+        if !self.hub.has_ready() {
+            self.hub.tick(now.at);
+        }
+    }
+
+    /// When the next turn must come; now, if work is left over.
+    pub fn next_deadline(&self, now: Now) -> Instant {
+        match self.hub.has_ready() || !self.deleted.is_empty() {
+            true => now.at,
+            false => self.wheel.next_deadline().min(self.hub.next_deadline()),
+        }
+    }
+
+    /// Does what the connection's timer was set for.
+    fn timeout(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
+        if self.stalled_at(slot) <= now.at {
+            return self.close_stalled(now.at, slot);
+        }
+        let connection = &self.connections[slot];
+        let since = connection.since;
+        match &connection.phase {
+            Phase::Streaming(_) if self.stream_end(since) <= now.at => self.end_stream(now.at, slot, sink),
+            Phase::Streaming(_) => self.heartbeat(now.at, slot, sink),
+            // It was set for something that has been done since.
+            _ if self.deadline(slot, now.at) > now.at => {}
+            Phase::Parked(_) => {
+                self.hub.stats.polls_timed_out += 1;
+                self.answer_no_news(now, slot, self.config.poll.no_news_status, sink);
+            }
+            Phase::Reading => {
+                self.hub.stats.heads_timed_out += 1;
+                self.refuse(now, slot, &Response::problem(408, "the request took too long to arrive", false));
+                self.send(now.at, slot, sink);
+            }
+            Phase::Idle | Phase::Lingering => self.close(now.at, slot),
+            Phase::Closed => {}
+        }
+    }
+
+    fn close_stalled(&mut self, now: Instant, slot: usize) {
+        let connection = &self.connections[slot];
+        let unread = connection.output.as_ref().map_or(0, |output| output.len());
+        let seconds = self.config.limits.stalled_seconds;
+        log::info!(
+            "{}: closed: the client stalled, it has read nothing for {seconds} s (limits.stalled_seconds), {unread} bytes unsent",
+            connection.peer
+        );
+        self.hub.stats.connections_stalled += 1;
+        self.close(now, slot);
+    }
+
+    /// Shows a stream's client that we are there, and finds out whether the client is.
+    pub(super) fn heartbeat(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+        let connection = &self.connections[slot];
+        let Phase::Streaming(listener) = &connection.phase else { return };
+        if connection.output.is_none() && listener.technique.has_heartbeat() {
+            let sign = transport::heartbeat(listener.technique, listener.chunked);
+            self.hub.stats.heartbeats += 1;
+            self.send_bytes(now, slot, sign, sink);
+        }
+    }
+
+    /// Begins to leave: answers parked polls, ends streams, closes idle connections. Requests that are
+    /// arriving are still answered.
+    pub fn drain(&mut self, now: Now, sink: &mut impl Sink) {
+        self.draining = true;
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let connection = &mut self.connections[slot];
+            match connection.phase {
+                Phase::Parked(_) => self.answer_no_news(now, slot, self.config.poll.no_news_status, sink),
+                Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
+                Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
+                Phase::Idle => connection.closing = true,
+                Phase::Reading | Phase::Lingering | Phase::Closed => {}
+            }
+        }
+    }
+
+    /// Whether a server that drains has no connection left.
+    pub fn is_drained(&self) -> bool {
+        self.draining && self.connections.is_empty()
+    }
+}

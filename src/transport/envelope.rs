@@ -1,0 +1,54 @@
+//! The JSON envelope: `{"id":…,"channel":…,"event":…,"key":…,"data":…}`, always on one line.
+
+use crate::hub::{Data, Gap, Message};
+use data_encoding::BASE64;
+
+/// Appends the envelope of `message`.
+pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(message.id.to_string().as_bytes());
+    out.extend_from_slice(b"\",\"channel\":");
+    write_string(out, &message.channel);
+    let publication = &message.publication;
+    for (name, value) in [("event", &publication.event), ("key", &publication.key)] {
+        if let Some(value) = value {
+            out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            write_string(out, value);
+        }
+    }
+    match &publication.data {
+        Data::Json(json) => {
+            out.extend_from_slice(b",\"data\":");
+            out.extend_from_slice(json.as_bytes());
+        }
+        Data::Text(text) => {
+            out.extend_from_slice(b",\"data\":");
+            write_string(out, text);
+        }
+        Data::Binary(bytes) => {
+            out.push(b',');
+            write_data64(out, bytes);
+        }
+    }
+    out.push(b'}');
+}
+
+/// Appends `"data64":"…"`.
+pub fn write_data64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(b"\"data64\":\"");
+    out.extend_from_slice(BASE64.encode(bytes).as_bytes());
+    out.push(b'"');
+}
+
+/// Appends `{"channel":…,"after":…,"oldest":…}`.
+pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
+    out.extend_from_slice(b"{\"channel\":");
+    write_string(out, &gap.channel);
+    out.extend_from_slice(format!(",\"after\":\"{}\",\"oldest\":\"{}\"}}", gap.after, gap.oldest).as_bytes());
+}
+
+/// Appends a JSON string.
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    // Writing a string into memory cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}

@@ -1,0 +1,181 @@
+//! How messages look on the wire: one file per technique, one enum over them.
+//!
+//! A message is encoded once per [`Format`] and its bytes are shared by all subscribers of that format. What
+//! differs between subscribers (a gap, the start of a stream) is rare and composed for each.
+//!
+//! A new technique is a new file and a new variant here; nothing of it in the hub or the reactor.
+
+mod envelope;
+pub mod poll;
+mod raw;
+mod sse;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+pub use envelope::write_envelope;
+
+use crate::config::Config;
+use crate::hub::{Gap, Message};
+use crate::id::MessageId;
+use crate::wire::chunked::{LAST_CHUNK, write_chunk};
+use crate::wire::media;
+
+/// A way to get messages to a client, as `as=` names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Technique {
+    /// Long polling: waits, then one answer.
+    Poll,
+    /// Interval polling: never waits.
+    Interval,
+    /// Server-sent events (WHATWG HTML, section 9.2).
+    Sse,
+    /// Endless JSON lines.
+    Stream,
+    /// Endless bare messages.
+    Raw,
+}
+
+impl Technique {
+    /// The technique of that name in a query.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "poll" => Self::Poll,
+            "interval" => Self::Interval,
+            "sse" => Self::Sse,
+            "stream" => Self::Stream,
+            "raw" => Self::Raw,
+            _ => return None,
+        })
+    }
+
+    /// Whether one answer carries all messages, rather than one answer per request.
+    pub const fn is_stream(self) -> bool {
+        matches!(self, Self::Sse | Self::Stream | Self::Raw)
+    }
+
+    /// Whether a stream of it can show a sign of life.
+    pub const fn has_heartbeat(self) -> bool {
+        matches!(self, Self::Sse | Self::Stream)
+    }
+}
+
+/// One of the byte forms that a message is encoded in at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Format {
+    /// [`Technique::Sse`] as a chunk.
+    Sse,
+    /// [`Technique::Sse`] to an HTTP/1.0 client.
+    SsePlain,
+    /// [`Technique::Stream`] as a chunk.
+    Stream,
+    /// [`Technique::Stream`] to an HTTP/1.0 client.
+    StreamPlain,
+    /// [`Technique::Raw`] as a chunk.
+    Raw,
+    /// [`Technique::Raw`] to an HTTP/1.0 client.
+    RawPlain,
+    /// A whole answer to a poll: the message verbatim.
+    PollVerbatim,
+    /// A whole answer to a poll: a batch of this message alone.
+    PollBatch,
+}
+
+impl Format {
+    /// The format of a stream; `chunked` unless the client speaks HTTP/1.0.
+    pub const fn of_stream(technique: Technique, chunked: bool) -> Self {
+        match (technique, chunked) {
+            (Technique::Sse, true) => Self::Sse,
+            (Technique::Sse, false) => Self::SsePlain,
+            (Technique::Raw, true) => Self::Raw,
+            (Technique::Raw, false) => Self::RawPlain,
+            (_, true) => Self::Stream,
+            (_, false) => Self::StreamPlain,
+        }
+    }
+}
+
+/// The shared bytes of `message` on a stream, and how much was newly encoded for it.
+pub fn frame(message: &Message, format: Format) -> (&[u8], usize) {
+    message.frame(format as u8, |message| {
+        let mut payload = Vec::new();
+        let chunked = match format {
+            Format::Sse | Format::SsePlain => {
+                sse::write_message(&mut payload, message);
+                format == Format::Sse
+            }
+            Format::Raw | Format::RawPlain => {
+                raw::write_message(&mut payload, message);
+                format == Format::Raw
+            }
+            _ => {
+                stream::write_message(&mut payload, message);
+                format == Format::Stream
+            }
+        };
+        framed(payload, chunked).into()
+    })
+}
+
+/// `payload` as one chunk, or as it is for HTTP/1.0.
+fn framed(payload: Vec<u8>, chunked: bool) -> Vec<u8> {
+    if !chunked {
+        return payload;
+    }
+    let mut chunk = Vec::with_capacity(payload.len() + 12);
+    write_chunk(&mut chunk, &[&payload]);
+    chunk
+}
+
+/// The media type of a stream.
+pub const fn content_type(technique: Technique) -> &'static str {
+    match technique {
+        Technique::Sse => media::EVENT_STREAM,
+        Technique::Raw => "application/octet-stream",
+        _ => media::NDJSON,
+    }
+}
+
+/// What a stream begins with, before the first message: `start` is where it stands.
+pub fn opening(technique: Technique, chunked: bool, start: MessageId, config: &Config) -> Vec<u8> {
+    let mut payload = Vec::new();
+    match technique {
+        Technique::Sse => sse::write_opening(&mut payload, start, config.sse.retry_ms),
+        Technique::Raw => {}
+        _ => payload.push(b'\n'),
+    }
+    framed(payload, chunked)
+}
+
+/// The notices of `gaps` on a stream; `None` if the technique cannot tell them in band, so that the stream
+/// has to end instead.
+pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    for gap in gaps {
+        let mut payload = Vec::new();
+        match technique {
+            Technique::Sse => sse::write_gap(&mut payload, gap),
+            Technique::Raw => return None,
+            _ => stream::write_gap(&mut payload, gap),
+        }
+        all.extend_from_slice(&framed(payload, chunked));
+    }
+    Some(all)
+}
+
+/// A sign of life; empty if the technique has none.
+pub const fn heartbeat(technique: Technique, chunked: bool) -> &'static [u8] {
+    match (technique, chunked) {
+        (Technique::Sse, true) => b"3\r\n:\n\n\r\n",
+        (Technique::Sse, false) => b":\n\n",
+        (Technique::Raw, _) => b"",
+        (_, true) => b"1\r\n\n\r\n",
+        (_, false) => b"\n",
+    }
+}
+
+/// What ends a stream in good order.
+pub const fn closing(chunked: bool) -> &'static [u8] {
+    if chunked { LAST_CHUNK } else { b"" }
+}

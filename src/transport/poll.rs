@@ -1,0 +1,103 @@
+//! Long polling and interval polling: whole answers.
+
+use super::Format;
+use super::envelope::write_envelope;
+use crate::hub::{Gap, Message};
+use crate::id::MessageId;
+use crate::wire::media;
+use crate::wire::query::encode_path;
+use crate::wire::response::{self, Envelope};
+use std::io::Write;
+use std::sync::Arc;
+
+/// The answer to a poll, verbatim or as a batch, that anybody without special wishes may get.
+/// `envelope` must be the one that all of them share; the frame is made at most once.
+pub fn shared_answer<'m>(message: &'m Arc<Message>, batch: bool, envelope: &Envelope) -> (&'m [u8], usize) {
+    let format = if batch { Format::PollBatch } else { Format::PollVerbatim };
+    message.frame(format as u8, |_| {
+        let mut out = Vec::new();
+        match batch {
+            true => write_batch(&mut out, &[message], message.id, &[], envelope),
+            false => write_verbatim(&mut out, message, &[], envelope),
+        }
+        out.into()
+    })
+}
+
+/// Whether an answer rendered earlier still tells the time.
+pub fn is_current(answer: &[u8], date: &[u8]) -> bool {
+    const DATE_AT: usize = b"HTTP/1.1 200 OK\r\nDate: ".len();
+    answer.get(DATE_AT..DATE_AT + date.len()) == Some(date)
+}
+
+/// Appends an answer that is the message itself.
+pub fn write_verbatim(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelope: &Envelope) {
+    let publication = &message.publication;
+    let body = publication.data.bytes();
+    out.reserve(body.len() + 512);
+    response::write_head(out, 200, envelope);
+    write_ids(out, message.id, gaps);
+    if let Some(event) = &publication.event {
+        let _ = write!(out, "Encke-Event: {event}\r\n");
+    }
+    if let Some(key) = &publication.key {
+        let _ = write!(out, "Encke-Key: {key}\r\n");
+    }
+    let content_type = publication.content_type.as_deref().unwrap_or(media::TEXT);
+    let _ = write!(out, "Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n", body.len());
+    if !envelope.head_only {
+        out.extend_from_slice(body);
+    }
+}
+
+/// Appends an answer that is a JSON batch of messages; `next` is the id to continue with.
+pub fn write_batch(
+    out: &mut Vec<u8>,
+    messages: &[&Arc<Message>],
+    next: MessageId,
+    gaps: &[Gap],
+    envelope: &Envelope,
+) {
+    let mut body = b"{\"messages\":[".to_vec();
+    for (index, message) in messages.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        write_envelope(&mut body, message);
+    }
+    let _ = write!(body, "],\"next\":\"{next}\",\"gap\":{}}}", !gaps.is_empty());
+    out.reserve(body.len() + 512);
+    response::write_head(out, 200, envelope);
+    write_ids(out, next, gaps);
+    let _ = write!(out, "Content-Type: {}\r\nContent-Length: {}\r\n\r\n", media::JSON, body.len());
+    if !envelope.head_only {
+        out.extend_from_slice(&body);
+    }
+}
+
+/// Appends an answer without news.
+pub fn write_no_news(out: &mut Vec<u8>, status: u16, next: MessageId, gaps: &[Gap], envelope: &Envelope) {
+    response::write_head(out, status, envelope);
+    write_ids(out, next, gaps);
+    if !matches!(status, 204 | 304) {
+        out.extend_from_slice(b"Content-Length: 0\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The fields from which a client continues, and the channels it missed messages of.
+fn write_ids(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap]) {
+    let _ = write!(out, "Cache-Control: no-store\r\nETag: \"{next}\"\r\nEncke-Next: {next}\r\n");
+    write_gap_field(out, gaps);
+}
+
+/// `Encke-Gap`, if there is one to tell.
+pub fn write_gap_field(out: &mut Vec<u8>, gaps: &[Gap]) {
+    for (index, gap) in gaps.iter().enumerate() {
+        let lead = if index == 0 { "Encke-Gap: " } else { ", " };
+        let _ = write!(out, "{lead}{}", encode_path(&gap.channel));
+    }
+    if !gaps.is_empty() {
+        out.extend_from_slice(b"\r\n");
+    }
+}

@@ -1,0 +1,51 @@
+//! Server-sent events (WHATWG HTML, section 9.2).
+
+use super::envelope;
+use crate::hub::{Data, Gap, Message};
+use crate::id::MessageId;
+use std::io::Write;
+
+/// Appends a message as an event: one `data:` per line of the message. An event stream is UTF-8, so other
+/// bytes come as `{"data64":"…"}`.
+pub fn write_message(out: &mut Vec<u8>, message: &Message) {
+    let _ = writeln!(out, "id: {}", message.id);
+    if let Some(event) = &message.publication.event {
+        let _ = writeln!(out, "event: {event}");
+    }
+    match &message.publication.data {
+        Data::Json(text) | Data::Text(text) => write_data(out, text),
+        Data::Binary(bytes) => {
+            out.extend_from_slice(b"data: {");
+            envelope::write_data64(out, bytes);
+            out.extend_from_slice(b"}\n");
+        }
+    }
+    out.push(b'\n');
+}
+
+/// Lines end with CR LF, LF or CR: to an event stream they are all the same.
+fn write_data(out: &mut Vec<u8>, text: &str) {
+    let mut rest = text;
+    loop {
+        let end = rest.find(['\r', '\n']);
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&rest.as_bytes()[..end.unwrap_or(rest.len())]);
+        out.push(b'\n');
+        let Some(end) = end else { return };
+        let ending = if rest[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = &rest[end + ending..];
+    }
+}
+
+/// Appends the notice of a gap.
+pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
+    out.extend_from_slice(b"event: encke.gap\ndata: ");
+    envelope::write_gap(out, gap);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends the beginning: how long to wait before reconnecting, a comment, and an id without an event, so
+/// that a client which loses its connection before the first message resumes from here.
+pub fn write_opening(out: &mut Vec<u8>, start: MessageId, retry_ms: u64) {
+    let _ = write!(out, "retry: {retry_ms}\n: open\nid: {start}\n\n");
+}

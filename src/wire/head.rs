@@ -1,0 +1,316 @@
+//! Request heads (RFC 9112), read with `httparse` and stricter than it: what two parsers could read
+//! differently is refused, so that nobody smuggles a request past a proxy.
+
+use memchr::memchr;
+use std::mem::MaybeUninit;
+
+/// Most header fields in a request.
+pub const HEADERS_MAX: usize = 64;
+
+/// Room for the fields of one head.
+pub type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; HEADERS_MAX];
+
+/// Empty [`Slots`].
+pub const fn slots<'b>() -> Slots<'b> {
+    [const { MaybeUninit::uninit() }; HEADERS_MAX]
+}
+
+/// The methods we know; any other is a 501.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "their names say it")]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Options,
+}
+
+/// How the body of a request is delimited (RFC 9112, section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// `Content-Length`, or none, which is 0.
+    Length(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// A request that is refused before anybody looks at its meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// A sentence for the client's author.
+    pub detail: &'static str,
+}
+
+const fn bad(detail: &'static str) -> Refusal {
+    Refusal { status: 400, detail }
+}
+
+/// A request's head.
+#[derive(Debug)]
+pub struct Head<'b> {
+    /// The method.
+    pub method: Method,
+    /// The request target as it came.
+    pub target: &'b str,
+    /// Its path, still percent-encoded.
+    pub path: &'b str,
+    /// Its query, without the question mark.
+    pub query: &'b str,
+    /// HTTP/1.1; else HTTP/1.0.
+    pub http11: bool,
+    /// Whether the connection may serve another request after this one.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue`.
+    pub expects_continue: bool,
+    /// How the body is delimited.
+    pub framing: Framing,
+    fields: &'b [httparse::Header<'b>],
+}
+
+/// The end of the head in `bytes`, of which the first `scanned` are known not to contain it.
+///
+/// A line must end with CR LF: a bare LF is refused at once, as a head made of such lines might never end.
+pub fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Refusal> {
+    let mut from = scanned;
+    while let Some(found) = memchr(b'\n', &bytes[from..]) {
+        let at = from + found;
+        let line = &bytes[..at];
+        if line.last() != Some(&b'\r') {
+            return Err(bad("a line of the head ends with LF alone; it must end with CR LF"));
+        }
+        if line.ends_with(b"\r\n\r") {
+            return Ok(Some(at + 1));
+        }
+        from = at + 1;
+    }
+    Ok(None)
+}
+
+/// Reads a complete head.
+pub fn parse<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Head<'b>, Refusal> {
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(bytes, slots) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(bad("the head is not complete")),
+        Err(httparse::Error::Version) => return Err(bad_version(bytes)),
+        Err(error) => return Err(refusal(error)),
+    }
+    let target = request.path.unwrap_or_default();
+    let http11 = request.version == Some(1);
+    let fields: &'b [httparse::Header<'b>] = request.headers;
+    let method = method(request.method.unwrap_or_default())?;
+    let (path, query) = split_target(target)?;
+    let mut head = Head {
+        method,
+        target,
+        path,
+        query,
+        http11,
+        keep_alive: http11,
+        expects_continue: false,
+        framing: Framing::Length(0),
+        fields,
+    };
+    head.check_host()?;
+    head.framing = head.read_framing()?;
+    head.keep_alive = http11 && !head.lists("connection", "close");
+    head.expects_continue = http11 && head.read_expect()?;
+    Ok(head)
+}
+
+fn refusal(error: httparse::Error) -> Refusal {
+    match error {
+        httparse::Error::TooManyHeaders => Refusal { status: 431, detail: "more than 64 header fields" },
+        httparse::Error::HeaderName => bad("a header field's name is malformed, or a field is folded"),
+        httparse::Error::HeaderValue => bad("a header field's value has a control character"),
+        httparse::Error::NewLine => bad("a CR stands alone in the head"),
+        _ => bad("the request line is malformed"),
+    }
+}
+
+/// A request line whose third word is no version we know: is it a version at all?
+fn bad_version(bytes: &[u8]) -> Refusal {
+    let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+    match words[..] {
+        [_, _, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Refusal { status: 505, detail: "this server speaks HTTP/1.1 and HTTP/1.0" }
+        }
+        _ => bad("the request line is malformed"),
+    }
+}
+
+fn method(name: &str) -> Result<Method, Refusal> {
+    Ok(match name {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "DELETE" => Method::Delete,
+        "OPTIONS" => Method::Options,
+        _ => return Err(Refusal { status: 501, detail: "this method is not implemented here" }),
+    })
+}
+
+/// Path and query of a target in origin form or absolute form (RFC 9112, section 3.2), or `*`.
+fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
+    let origin = match target.split_once("://") {
+        Some(("http" | "https", rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
+        _ => target,
+    };
+    if !(origin.is_empty() || origin.starts_with('/') || origin == "*") {
+        return Err(bad("the request target must begin with a slash"));
+    }
+    let origin = origin.split('#').next().unwrap_or_default();
+    Ok(origin.split_once('?').unwrap_or((origin, "")))
+}
+
+impl<'b> Head<'b> {
+    /// The first field of that name as text; `None` if there is none or it is not UTF-8. Names are given in
+    /// lower case.
+    pub fn field(&self, name: &str) -> Option<&'b str> {
+        self.fields(name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The values of all fields of that name.
+    pub fn fields(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
+        let found = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        found.map(|field| field.value)
+    }
+
+    /// Whether a comma-separated field lists `token` (parameters aside, in any case).
+    pub fn lists(&self, name: &str, token: &str) -> bool {
+        self.fields(name).filter_map(|value| std::str::from_utf8(value).ok()).any(|value| {
+            value
+                .split(',')
+                .any(|item| item.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token))
+        })
+    }
+
+    fn check_host(&self) -> Result<(), Refusal> {
+        match self.fields("host").count() {
+            1 => Ok(()),
+            0 if !self.http11 => Ok(()),
+            0 => Err(bad("an HTTP/1.1 request must have a Host field")),
+            _ => Err(bad("more than one Host field")),
+        }
+    }
+
+    fn read_framing(&self) -> Result<Framing, Refusal> {
+        let mut lengths = self.fields("content-length").flat_map(|value| value.split(|&byte| byte == b','));
+        let mut codings = self.fields("transfer-encoding");
+        let Some(coding) = codings.next() else {
+            let Some(first) = lengths.next() else { return Ok(Framing::Length(0)) };
+            let length = read_length(first)?;
+            return match lengths.all(|other| read_length(other) == Ok(length)) {
+                true => Ok(Framing::Length(length)),
+                false => Err(bad("differing Content-Length fields")),
+            };
+        };
+        if lengths.next().is_some() {
+            return Err(bad("both Content-Length and Transfer-Encoding"));
+        }
+        if !self.http11 {
+            return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
+        }
+        let all = std::iter::once(coding).chain(codings).flat_map(|value| value.split(|&byte| byte == b','));
+        let known: Vec<bool> = all.map(|name| name.trim_ascii().eq_ignore_ascii_case(b"chunked")).collect();
+        match known[..] {
+            [true] => Ok(Framing::Chunked),
+            // Chunked twice, or not last: the body's end cannot be known (RFC 9112, section 6.1).
+            [.., true, _] => Err(bad("chunked must be the last transfer coding, and only once")),
+            _ => Err(Refusal { status: 501, detail: "the only transfer coding understood is chunked" }),
+        }
+    }
+
+    fn read_expect(&self) -> Result<bool, Refusal> {
+        match self.field("expect") {
+            None => Ok(false),
+            Some(value) if value.eq_ignore_ascii_case("100-continue") => Ok(true),
+            Some(_) => {
+                Err(Refusal { status: 417, detail: "the only expectation understood is 100-continue" })
+            }
+        }
+    }
+}
+
+fn read_length(value: &[u8]) -> Result<u64, Refusal> {
+    let digits = value.trim_ascii();
+    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    text.and_then(|text| text.parse().ok()).ok_or(bad("Content-Length is not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(bytes: &str) -> u16 {
+        let mut slots = slots();
+        match find_end(bytes.as_bytes(), 0) {
+            Err(refusal) => refusal.status,
+            Ok(None) => 0,
+            Ok(Some(end)) => match parse(&bytes.as_bytes()[..end], &mut slots) {
+                Ok(_) => 200,
+                Err(refusal) => refusal.status,
+            },
+        }
+    }
+
+    #[test]
+    fn heads_and_their_verdicts() {
+        for (head, verdict) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+            ("GET / HTTP/1.0\r\n\r\n", 200),
+            ("GET http://a/b?c HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+            ("GET / HTTP/1.1\r\nHost: a\r\n", 0),
+            ("GET / HTTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\nHost: a\n\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\0\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+            ("GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
+            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+            ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET / http/1.1\r\nHost: a\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", 200),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+            (
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+                400,
+            ),
+            ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417),
+        ] {
+            assert_eq!(status(head), verdict, "{head:?}");
+        }
+        let many = "X: y\r\n".repeat(HEADERS_MAX);
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")), 431);
+    }
+
+    #[test]
+    fn the_end_is_found_however_the_head_is_cut() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nrest";
+        for cut in 0..head.len() {
+            match find_end(&head[..cut], 0).unwrap() {
+                Some(end) => assert!(end == 27 && cut >= 27),
+                None => assert_eq!(find_end(head, cut).unwrap(), Some(27), "cut at {cut}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Media types (RFC 9110, section 8.3) and what a client accepts.
+
+use super::head::Head;
+
+/// The type of a message whose publisher named none.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+/// JSON.
+pub const JSON: &str = "application/json";
+/// One JSON value a line.
+pub const NDJSON: &str = "application/x-ndjson";
+/// Server-sent events.
+pub const EVENT_STREAM: &str = "text/event-stream";
+/// Error details (RFC 9457).
+pub const PROBLEM: &str = "application/problem+json";
+
+/// The type without its parameters.
+pub fn essence(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// Whether a body of that type is JSON.
+pub fn is_json(content_type: &str) -> bool {
+    let essence = essence(content_type);
+    let suffix = essence.len().checked_sub(5).and_then(|at| essence.get(at..));
+    essence.eq_ignore_ascii_case(JSON) || suffix.is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))
+}
+
+/// Whether the client names `media_type` in `Accept`, and not with `q=0`. Ranges (`*/*`) do not count: they
+/// say that anything will do.
+pub fn accepts(head: &Head, media_type: &str) -> bool {
+    let fields = head.fields("accept").filter_map(|value| std::str::from_utf8(value).ok());
+    fields.flat_map(|value| value.split(',')).any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
+        let refused = |part: &str| {
+            let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
+            weight.is_some_and(|weight| weight.trim().parse::<f32>() == Ok(0.0))
+        };
+        named && !parts.any(refused)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::head;
+
+    #[test]
+    fn json_types() {
+        assert!(is_json("application/json; charset=utf-8") && is_json("Application/LD+JSON"));
+        assert!(!is_json("text/json5") && !is_json("") && !is_json("é+jso"));
+    }
+
+    #[test]
+    fn accepted_types() {
+        let check = |accept: &str, media_type, expected| {
+            let bytes = format!("GET / HTTP/1.0\r\nAccept: {accept}\r\n\r\n");
+            let mut slots = head::slots();
+            let head = head::parse(bytes.as_bytes(), &mut slots).unwrap();
+            assert_eq!(accepts(&head, media_type), expected, "{accept}");
+        };
+        check("text/event-stream", EVENT_STREAM, true);
+        check("text/html, Text/Event-Stream;q=0.5", EVENT_STREAM, true);
+        check("text/event-stream;q=0", EVENT_STREAM, false);
+        check("*/*", EVENT_STREAM, false);
+    }
+}

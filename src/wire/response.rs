@@ -1,0 +1,130 @@
+//! Answers: status line, header fields, body (RFC 9112, section 4).
+
+use super::media;
+use crate::time::http_date;
+use std::borrow::Cow;
+use std::io::Write;
+
+/// A complete answer.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// HTTP status.
+    pub status: u16,
+    /// Type of the body.
+    pub content_type: Cow<'static, str>,
+    /// The body; not sent for HEAD, 204 and 304.
+    pub body: Cow<'static, [u8]>,
+    /// Further header fields, complete lines with CR LF.
+    pub fields: String,
+}
+
+impl Response {
+    /// An answer with a body.
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
+        Self { status, content_type: content_type.into(), body: body.into(), fields: String::new() }
+    }
+
+    /// An answer without a body.
+    pub fn empty(status: u16) -> Self {
+        Self::new(status, "", Vec::new())
+    }
+
+    /// An error as `application/problem+json` (RFC 9457), or as text for those who asked for it.
+    pub fn problem(status: u16, detail: &str, as_text: bool) -> Self {
+        if as_text {
+            return Self::new(status, media::TEXT, format!("{detail}\n").into_bytes());
+        }
+        let detail = serde_json::Value::from(detail);
+        let title = reason(status);
+        let body = format!(
+            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":{detail}}}\n"
+        );
+        Self::new(status, media::PROBLEM, body.into_bytes())
+    }
+
+    /// Adds a header field. `value` must not contain line ends.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        use std::fmt::Write;
+        let _ = write!(self.fields, "{name}: {value}\r\n");
+        self
+    }
+}
+
+/// What an answer takes from the request and the connection it answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Envelope<'a> {
+    /// Wall clock, for `Date`.
+    pub unix: u64,
+    /// Only the head is sent (the request was a HEAD).
+    pub head_only: bool,
+    /// The connection ends after this answer.
+    pub close: bool,
+    /// Header fields that every answer to this request carries, complete lines.
+    pub fields: &'a str,
+}
+
+/// The bytes before the date in every answer's head.
+fn write_status(out: &mut Vec<u8>, status: u16, unix: u64) {
+    let _ = write!(out, "HTTP/1.1 {status} {}\r\nDate: ", reason(status));
+    out.extend_from_slice(&http_date(unix));
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a head up to, and without, the empty line.
+pub fn write_head(out: &mut Vec<u8>, status: u16, envelope: &Envelope) {
+    write_status(out, status, envelope.unix);
+    out.extend_from_slice(envelope.fields.as_bytes());
+    if envelope.close {
+        out.extend_from_slice(b"Connection: close\r\n");
+    }
+}
+
+/// Appends a complete answer.
+pub fn write_response(out: &mut Vec<u8>, response: &Response, envelope: &Envelope) {
+    write_head(out, response.status, envelope);
+    out.extend_from_slice(response.fields.as_bytes());
+    let has_body = !matches!(response.status, 204 | 304);
+    if has_body {
+        if !response.content_type.is_empty() {
+            let _ = write!(out, "Content-Type: {}\r\n", response.content_type);
+        }
+        let _ = write!(out, "Content-Length: {}\r\n", response.body.len());
+    }
+    out.extend_from_slice(b"\r\n");
+    if has_body && !envelope.head_only {
+        out.extend_from_slice(&response.body);
+    }
+}
+
+/// The reason phrase of the statuses we send.
+pub const fn reason(status: u16) -> &'static str {
+    match status {
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        410 => "Gone",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}

@@ -1,0 +1,108 @@
+//! Pages of other origins: what the answers allow them to read.
+
+use crate::client::Head;
+use crate::harness::Encke;
+
+const ORIGIN: &str = "Origin: https://app.example";
+
+fn allow_origin(head: &Head) -> Option<&str> {
+    head.get("access-control-allow-origin")
+}
+
+#[test]
+fn by_default_everybody_may_read_without_credentials() {
+    let server = Encke::start(&[]);
+    server.publish("x", "1");
+    let check = |head: &Head, what: &str| {
+        assert_eq!(allow_origin(head), Some("*"), "{what}");
+        assert_eq!(head.get("access-control-allow-credentials"), None, "{what}");
+        for header in ["ETag", "Encke-Next", "Encke-Gap"] {
+            assert!(head.lists("access-control-expose-headers", header), "{what}: {header}: {head:?}");
+        }
+    };
+    for (target, status) in [
+        ("/sub/x?after=oldest", 200),
+        ("/sub/x?as=interval", 304),
+        ("/sub/x?timeout=1", 204),
+        ("/sub/x?after=banana", 400),
+    ] {
+        let answer = server.get(target, &[ORIGIN]);
+        assert_eq!(answer.status, status, "{target}");
+        check(&answer, target);
+    }
+    for technique in ["sse", "stream", "raw"] {
+        let (head, _) = server.open(&format!("/sub/x?as={technique}"), &[ORIGIN]);
+        check(&head, technique);
+    }
+    let mut poll = server.park("/sub/x", &[ORIGIN], "x", 1);
+    assert_eq!(server.ask("DELETE", "/pub/x", &[], b"").status, 204);
+    let answer = poll.answer();
+    assert_eq!(answer.status, 410);
+    check(&answer, "a deleted channel");
+}
+
+#[test]
+fn a_listed_origin_gets_credentials_and_others_nothing() {
+    let server = Encke::start(&["--cors-origins", "https://app.example"]);
+    for target in ["/sub/x?as=interval", "/sub/x?as=sse", "/sub/x?after=banana"] {
+        let mut client = server.connect();
+        client.request("GET", target, &[ORIGIN], b"");
+        let head = client.head();
+        assert_eq!(allow_origin(&head), Some("https://app.example"), "{target}");
+        assert_eq!(head.get("access-control-allow-credentials"), Some("true"), "{target}");
+        assert!(head.lists("vary", "Origin"), "a cache must not mix origins: {head:?}");
+        for other in [
+            "Origin: https://app.example.evil.example",
+            "Origin: http://app.example",
+            "Origin: https://app.example:8443",
+            "Origin: null",
+        ] {
+            let mut client = server.connect();
+            client.request("GET", target, &[other], b"");
+            let head = client.head();
+            assert_eq!(allow_origin(&head), None, "{target} {other}");
+            assert_eq!(head.get("access-control-allow-credentials"), None, "{target} {other}");
+        }
+    }
+}
+
+#[test]
+fn a_preflight_is_answered() {
+    for (option, allowed, credentials) in
+        [("*", "*", None), ("https://app.example", "https://app.example", Some("true"))]
+    {
+        let server = Encke::start(&["--cors-origins", option]);
+        let headers = [
+            ORIGIN,
+            "Access-Control-Request-Method: GET",
+            "Access-Control-Request-Headers: last-event-id, if-none-match",
+        ];
+        let answer = server.ask("OPTIONS", "/sub/x", &headers, b"");
+        assert_eq!(answer.status, 204);
+        assert_eq!(allow_origin(&answer), Some(allowed));
+        assert_eq!(answer.get("access-control-allow-credentials"), credentials);
+        assert!(answer.lists("access-control-allow-methods", "GET"), "{answer:?}");
+        for header in ["Last-Event-ID", "If-None-Match"] {
+            // `*` means every header, but only where there are no credentials.
+            let all = credentials.is_none() && answer.lists("access-control-allow-headers", "*");
+            assert!(all || answer.lists("access-control-allow-headers", header), "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn options_says_what_a_path_allows() {
+    let server = Encke::start(&[]);
+    for (target, methods) in [
+        ("/sub/x", &["GET", "HEAD", "OPTIONS"][..]),
+        ("/pub/x", &["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"]),
+        ("/healthz", &["GET", "HEAD", "OPTIONS"]),
+    ] {
+        let answer = server.ask("OPTIONS", target, &[], b"");
+        assert!(matches!(answer.status, 200 | 204), "OPTIONS {target}: {}", answer.status);
+        for method in methods {
+            assert!(answer.lists("allow", method), "OPTIONS {target}: {answer:?}");
+        }
+    }
+    assert_eq!(server.get("/pub/x", &[]).status, 404, "asking made no channel");
+}

@@ -1,0 +1,125 @@
+//! Starting, and leaving by signal without losing anybody.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::harness::{Encke, until};
+
+/// A client that keeps the server writing: it has not read what 24 MB of messages left in its socket.
+fn unread_stream(server: &Encke) -> Client {
+    let mut client = server.connect();
+    client.fix_window();
+    client.request("GET", "/sub/large?as=stream", &[], b"");
+    assert_eq!(client.head().status, 200);
+    let body = vec![b'x'; 512 << 10];
+    for _ in 0..48 {
+        server.publish("large", &body);
+    }
+    client
+}
+
+#[test]
+fn a_signal_answers_polls_ends_streams_and_exits_with_0() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut server = Encke::start(&[]);
+        let id = server.publish("x", "before");
+        let (_, mut stream) = server.open("/sub/x?as=stream", &[]);
+        let (_, mut raw) = server.open("/sub/x?as=raw&after=oldest", &[]);
+        let (_, mut sse) = server.open("/sub/x?as=sse", &[]);
+        let mut idle = server.connect();
+        assert_eq!(idle.get("/healthz", &[]).status, 200);
+        let mut poll = server.park("/sub/x", &[], "x", 4);
+        let mut json = server.park(&format!("/sub/x?after={id}"), &["Accept: application/json"], "x", 5);
+
+        server.signal(signal);
+        for parked in [&mut poll, &mut json] {
+            let answer = parked.answer();
+            assert_eq!((answer.status, answer.next()), (204, id.clone()), "with the id to go on from");
+            parked.closed();
+        }
+        assert_eq!((stream.line().as_str(), stream.chunk()), ("\n", None), "ended with the last chunk");
+        assert_eq!((raw.line().as_str(), raw.chunk()), ("before", None));
+        sse.block();
+        assert_eq!(sse.block(), None);
+        for client in [&mut stream, &mut raw, &mut sse, &mut idle] {
+            client.closed();
+        }
+        assert_eq!(server.exit().code(), Some(0), "{signal:?}");
+    }
+}
+
+#[test]
+fn draining_waits_no_longer_than_it_may() {
+    let mut server = Encke::start(&["--drain-seconds", "1"]);
+    let _unread = unread_stream(&server);
+    let start = Instant::now();
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5), "left after {:?} instead of 1 s", start.elapsed());
+}
+
+#[test]
+fn what_is_being_written_is_finished_at_a_message_boundary() {
+    let mut server = Encke::start(&[]);
+    let mut unread = unread_stream(&server);
+    server.signal(Signal::TERM);
+    let mut chunks = 0;
+    while let Some(chunk) = unread.chunk() {
+        let line: Value = if chunk == b"\n" { continue } else { serde_json::from_slice(&chunk).unwrap() };
+        let whole = line["data"].as_str().is_some_and(|data| data.len() == 512 << 10);
+        assert!(whole || line.get("gap").is_some(), "a whole message or a notice");
+        chunks += 1;
+    }
+    assert!(chunks > 0);
+    unread.closed();
+    assert_eq!(server.exit().code(), Some(0));
+}
+
+#[test]
+fn while_draining_nobody_new_is_served() {
+    let mut server = Encke::start(&["--drain-seconds", "60"]);
+    let _unread = unread_stream(&server);
+    let mut inside = server.connect();
+    assert_eq!(inside.get("/healthz", &[]).status, 200);
+    inside.send("GET /healthz HTTP/1.1\r\nHost: local");
+    let mut poll = server.park("/sub/x", &[], "x", 1);
+    server.signal(Signal::TERM);
+    assert_eq!(poll.answer().status, 204, "draining has begun");
+
+    // A request half sent may be cut off; if it is answered, then with what a load balancer needs to know.
+    if inside.try_send("host\r\n\r\n") {
+        let rest = String::from_utf8(inside.rest()).expect("a head is text");
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 503 "), "{rest}");
+    }
+    until("nobody can connect", || std::net::TcpStream::connect(server.addr()).is_err().then_some(()));
+    server.signal(Signal::TERM);
+    server.exit();
+}
+
+#[test]
+fn a_second_signal_leaves_at_once() {
+    // Draining might last longer than this test's patience.
+    let mut server = Encke::start(&["--drain-seconds", "600"]);
+    let _unread = unread_stream(&server);
+    let mut poll = server.park("/sub/x", &[], "x", 1);
+    server.signal(Signal::TERM);
+    assert_eq!(poll.answer().status, 204, "draining has begun");
+    server.signal(Signal::INT);
+    server.exit();
+}
+
+#[test]
+fn an_address_in_use_is_said_and_ends_the_start() {
+    let server = Encke::start(&[]);
+    let addr = server.addr().to_string();
+    let mut second = Command::new(env!("CARGO_BIN_EXE_encke"));
+    let output = second.args(["serve", "--listen", &addr]).output().expect("the binary can be started");
+    assert!(!output.status.success());
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(log.contains(&addr), "names the address: {log}");
+    assert_eq!(server.get("/healthz", &[]).status, 200);
+}

@@ -1,0 +1,25 @@
+//! The real binary, driven over loopback: what the HTTP contract promises is proven here from outside.
+//!
+//! Every test starts a server of its own on a port the kernel picks, so tests run side by side. Nothing sleeps to
+//! let something happen: a test waits, with a deadline, until the server shows what it waits for (an answer, a line of
+//! its log, a count in a channel's information). "Nothing came" is proven by order: what came next came first.
+#![forbid(unsafe_code)]
+
+mod access;
+mod batch;
+mod client;
+mod cors;
+mod curl;
+mod exhaustion;
+mod gap;
+mod harness;
+mod http;
+mod lifecycle;
+mod limits;
+mod poll;
+mod position;
+mod publish;
+mod refusals;
+mod sse;
+mod stalled;
+mod stream;
