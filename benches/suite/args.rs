@@ -59,7 +59,8 @@ pub enum Size {
 
 impl Args {
     pub fn pairs(&self) -> usize {
-        self.pairs.unwrap_or(if self.is_full() { 30 } else { 10 }).max(2)
+        let usual = if self.is_full() { 30 } else { 10 };
+        self.pairs.unwrap_or(usual).max(2)
     }
 
     pub fn is_full(&self) -> bool {

@@ -95,13 +95,13 @@ fn cells(rows: &[Row], servers: &[&'static str], judged: &str) -> Vec<Vec<String
         let mut line = vec![row.measure.clone(), row.unit.into()];
         for server in servers {
             let value = row.values.iter().find(|(name, _)| name == server);
-            line.push(value.map_or("–".into(), |(_, value)| number(*value)));
+            line.push(value.map_or_else(|| "–".into(), |(_, value)| number(*value)));
         }
         for server in &servers[1..] {
             let ratio = row.ratios.iter().find(|(name, ..)| name == server);
-            line.push(ratio.map_or("–".into(), |(_, mean, error)| format!("{mean:.2} ± {error:.2}")));
+            line.push(ratio.map_or_else(|| "–".into(), |(_, mean, error)| format!("{mean:.2} ± {error:.2}")));
         }
-        line.push(row.goal.map_or("–".into(), Goal::text));
+        line.push(row.goal.map_or_else(|| "–".into(), Goal::text));
         line.push(row.reached(judged).unwrap_or("–").into());
         table.push(line);
     }
