@@ -39,6 +39,8 @@ fn fan_out(bench: &mut Bench<'_>) -> io::Result<()> {
         if !bench.begins(&name) {
             continue;
         }
+        // Longer rounds and more pairs both narrow the error; the full set can afford both.
+        let seconds = if bench.args.is_full() { 2.0 * seconds } else { seconds };
         let servers: Vec<&Server> = bench.servers.iter().collect();
         let arguments = format!("--as {technique} -n {subscribers} --seconds {seconds} --warm-up 0.1");
         let rounds = bench.interleave(&servers, &arguments, bench.args.pairs())?;
