@@ -8,8 +8,8 @@ use std::io;
 use std::process::ExitCode;
 use std::thread;
 
-/// Descriptors that are not clients: listeners, the poll, standard streams, and some air.
-const OWN_DESCRIPTORS: u64 = 100;
+/// Descriptors that are not clients: listeners, the poll, the waker, standard streams.
+const OWN_DESCRIPTORS: u64 = 16;
 
 /// Starts the server and returns when it has left.
 pub fn run(config: Config) -> ExitCode {
@@ -23,8 +23,8 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn serve(mut config: Config) -> io::Result<()> {
-    fit_connections(&mut config);
+fn serve(config: Config) -> io::Result<()> {
+    make_room(&config);
     let demo = config.demo;
     let drain_seconds = config.drain_seconds;
     log::info!("encke {}", env!("CARGO_PKG_VERSION"));
@@ -45,16 +45,16 @@ fn serve(mut config: Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Every client takes a descriptor: makes room for as many as the settings allow, or allows fewer.
-fn fit_connections(config: &mut Config) {
+/// Every client takes a descriptor: takes as many as the system gives, and says if they may not suffice.
+fn make_room(config: &Config) {
     let descriptors = reactor::raise_descriptors();
-    let room = usize::try_from(descriptors.saturating_sub(OWN_DESCRIPTORS)).unwrap_or(usize::MAX).max(16);
-    if room < config.limits.connections {
+    let room = descriptors.saturating_sub(OWN_DESCRIPTORS);
+    if room < config.limits.connections as u64 {
         log::info!(
-            "limits.connections lowered from {} to {room}: the system allows {descriptors} open files (LimitNOFILE, ulimit -n)",
+            "the system allows {descriptors} open files, fewer than limits.connections = {}: accepting pauses \
+             when they are used up (raise LimitNOFILE or ulimit -n)",
             config.limits.connections
         );
-        config.limits.connections = room;
     }
 }
 

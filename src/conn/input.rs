@@ -12,6 +12,8 @@ const HEAD_TOO_LARGE: Refusal = Refusal { status: 431, detail: "the head is larg
 const BODY_TOO_LARGE: Refusal =
     Refusal { status: 413, detail: "the message is larger than limits.message_bytes" };
 
+const NOT_HTTP: Refusal = Refusal { status: 400, detail: "this is not HTTP; TLS is not spoken here" };
+
 /// A complete request.
 #[derive(Debug)]
 pub struct Request<'b> {
@@ -165,6 +167,10 @@ impl Input {
 
 /// The end of the head, if it is complete and within its limit.
 fn head_end(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
+    // Told at once, as a TLS client waits for an answer and never sends a line.
+    if bytes.first().is_some_and(|first| first.is_ascii_control() && !first.is_ascii_whitespace()) {
+        return Err(NOT_HTTP);
+    }
     let within = &bytes[..bytes.len().min(limits.head_bytes)];
     match head::find_end(within, scanned.min(within.len()))? {
         None if bytes.len() > limits.head_bytes => Err(HEAD_TOO_LARGE),

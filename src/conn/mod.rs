@@ -58,6 +58,8 @@ pub enum Phase {
     Parked(Listener),
     /// An endless answer has begun.
     Streaming(Listener),
+    /// A protocol with sessions has its request and will answer it.
+    Held(Hold),
     /// The last answer has been given; what still arrives is thrown away until the client closes, as
     /// closing at once could destroy that answer on its way (RFC 9112, section 9.6).
     Lingering,
@@ -82,6 +84,32 @@ pub struct Listener {
     pub chunked: bool,
     /// The connection ends with this answer.
     pub close: bool,
+    /// The origin whose page asks, if answers must name it.
+    pub origin: Option<Box<String>>,
+}
+
+/// A protocol whose sessions outlive connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Bayeux 1.0.
+    Bayeux,
+    /// FDAjax.
+    Fdajax,
+}
+
+/// What must be remembered of a request that a protocol with sessions holds.
+#[derive(Debug)]
+pub struct Hold {
+    /// Which protocol.
+    pub protocol: Protocol,
+    /// The request was a HEAD.
+    pub head_only: bool,
+    /// The connection ends with this answer.
+    pub close: bool,
+    /// HTTP/1.1: streams are chunked.
+    pub chunked: bool,
+    /// An endless answer has begun.
+    pub begun: bool,
     /// The origin whose page asks, if answers must name it.
     pub origin: Option<Box<String>>,
 }

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn with_a_token_nothing_else_counts() {
-        let publish = Publish { token: Some("s3cret".into()) };
+        let publish = Publish { token: Some("s3cret".into()), ..Publish::default() };
         let config = Config { publish, ..Config::default() };
         let check = |fields, status| assert_eq!(verdict(fields, "127.0.0.1", &config), status, "{fields}");
         check("", 401);

@@ -5,6 +5,9 @@
 mod access;
 pub mod cors;
 pub mod native;
+mod session;
+
+pub use session::{Act, Context, Dialects, SESSION_OWNER};
 
 use crate::config::Config;
 use crate::hub::{Pattern, Publication, Start};

@@ -262,18 +262,27 @@ impl Hub {
         self.timers.next_deadline()
     }
 
-    /// Forgets channel `name`: its history and its subscribers, whose owners are returned (they are
-    /// detached from all their channels). `None` if there is no such channel.
-    pub fn delete(&mut self, now: Instant, name: &str) -> Option<Vec<Owner>> {
+    /// Forgets channel `name` and its history. Of its subscribers, those whose owner `ends` with it are
+    /// detached from all their channels and returned; others merely lose this one. `None` if there is no
+    /// such channel.
+    pub fn delete(&mut self, now: Instant, name: &str, ends: impl Fn(Owner) -> bool) -> Option<Vec<Owner>> {
         let key = *self.by_name.get(name)?;
         let list = &self.channels[key as usize].subscribers;
         let members: Vec<SubscriberKey> = list.iter().map(|entry| entry.subscriber).collect();
-        let owners = members.iter().map(|&member| self.owner(member)).collect();
-        members.into_iter().for_each(|member| self.detach(now, member));
+        let mut ended = Vec::new();
+        for member in members {
+            let owner = self.owner(member);
+            if ends(owner) {
+                ended.push(owner);
+                self.detach(now, member);
+            } else {
+                self.part(now, member, key);
+            }
+        }
         let channel = &mut self.channels[key as usize];
         self.stats.messages_evicted += self.history.clear(channel, now) as u64;
         self.forget(key);
-        Some(owners)
+        Some(ended)
     }
 
     /// Removes an empty channel, leaving a tombstone.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub type SubscriberKey = u32;
 
 /// Whom the hub's user thinks of when a subscriber is ready; opaque to the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner(pub u32);
 
 /// Where a subscriber begins.
@@ -190,6 +190,106 @@ impl Hub {
             self.mark(key);
         }
         self.schedule(now, channel);
+    }
+
+    /// Adds channels or patterns to a subscriber of several (one attached with a pattern, or with none or
+    /// several names), each beginning at `start`; what it listens to already is left as it is.
+    pub fn subscribe(
+        &mut self,
+        now: Instant,
+        key: SubscriberKey,
+        names: &[&str],
+        patterns: &[Pattern],
+        start: Start,
+    ) -> Result<(), HubError> {
+        self.admits(names.iter().copied())?;
+        let mut channels = Vec::new();
+        for name in names {
+            channels.push(self.open_channel(now, name)?);
+        }
+        channels.extend(self.matching(names, patterns));
+        for channel in channels {
+            if !self.listens(key, channel) {
+                self.join_at_start(now, key, channel, start);
+                self.begin_at(key, start);
+            }
+        }
+        if !patterns.is_empty() {
+            let known = self.patterns.entry(key).or_default();
+            known.extend(patterns.iter().cloned());
+            known.sort_unstable();
+            known.dedup();
+        }
+        Ok(())
+    }
+
+    /// The channel joined last begins at `start`, not at the subscriber's cursor.
+    fn begin_at(&mut self, key: SubscriberKey, start: Start) {
+        let newest = self.seq;
+        let after = match start {
+            Start::Now => newest,
+            Start::After(id) if self.is_ours(id) => id.seq,
+            _ => return,
+        };
+        let subscriber = &mut self.subscribers[key as usize];
+        if let Memberships::Many(many) = &mut subscriber.memberships
+            && let Some(membership) = many.all.last_mut()
+        {
+            membership.floor = membership.floor.max(after);
+        }
+    }
+
+    /// Takes channels or patterns away from a subscriber of several. A channel stays while another name or
+    /// pattern of the subscriber asks for it: `names` that remain are given by `stays`.
+    pub fn unsubscribe(
+        &mut self,
+        now: Instant,
+        key: SubscriberKey,
+        patterns: &[Pattern],
+        stays: impl Fn(&str) -> bool,
+    ) {
+        if let Some(known) = self.patterns.get_mut(&key) {
+            known.retain(|pattern| !patterns.contains(pattern));
+        }
+        let Memberships::Many(many) = &self.subscribers[key as usize].memberships else { return };
+        let kept_by_pattern = |name: &str| {
+            self.patterns.get(&key).is_some_and(|known| known.iter().any(|pattern| pattern.matches(name)))
+        };
+        let is_left = |membership: &Membership| {
+            let name = self.channels[membership.channel as usize].name();
+            !stays(name) && !kept_by_pattern(name)
+        };
+        let left: Vec<ChannelKey> = many
+            .all
+            .iter()
+            .filter(|membership| is_left(membership))
+            .map(|membership| membership.channel)
+            .collect();
+        left.into_iter().for_each(|channel| self.part(now, key, channel));
+    }
+
+    /// Whether subscriber `key` is on the list of `channel`.
+    fn listens(&self, key: SubscriberKey, channel: ChannelKey) -> bool {
+        match &self.subscribers[key as usize].memberships {
+            Memberships::One { channel: only, .. } => *only == channel,
+            Memberships::Many(many) => many.all.iter().any(|membership| membership.channel == channel),
+        }
+    }
+
+    /// Ends one membership of a subscriber of several.
+    pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey) {
+        let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
+        let Some(place) = many.all.iter().position(|membership| membership.channel == channel) else {
+            return;
+        };
+        let gone = many.all.swap_remove(place);
+        let moved = many.all.get(place).map(|membership| (membership.channel, membership.index));
+        many.dirty =
+            (0..).zip(&many.all).filter(|(_, membership)| membership.dirty).map(|(at, _)| at).collect();
+        if let Some((channel, index)) = moved {
+            self.channels[channel as usize].subscribers[index as usize].membership = place as u32;
+        }
+        self.leave(now, channel, gone.index);
     }
 
     /// Puts subscriber `key` on the list of `channel`.

@@ -3,7 +3,7 @@
 
 use super::{Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Listener, Output, Phase};
-use crate::dialect::cors;
+use crate::dialect::{SESSION_OWNER, cors};
 use crate::hub::{Gap, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
@@ -26,7 +26,11 @@ impl Server {
         self.dismiss(now, sink);
         for _ in 0..self.config.turn.deliveries {
             let Some(key) = self.hub.next_ready() else { return false };
-            let Owner(slot) = self.hub.owner(key);
+            let owner @ Owner(slot) = self.hub.owner(key);
+            if slot & SESSION_OWNER != 0 {
+                self.session_ready(now, owner, sink);
+                continue;
+            }
             let slot = slot as usize;
             let connection = &self.connections[slot];
             match &connection.phase {

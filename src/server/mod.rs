@@ -7,6 +7,7 @@
 //! A turn is: inputs, then `tick`, then [`deliver`](Server::deliver), then effects.
 
 mod deliver;
+mod held;
 mod recent;
 mod report;
 mod request;
@@ -15,8 +16,8 @@ mod tests;
 mod timing;
 
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Input, Output, Phase};
-use crate::dialect::cors;
+use crate::conn::{ConnId, Connection, Input, Output, Phase, Protocol};
+use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Publication};
 use crate::id::Epoch;
 use crate::stats::Stats;
@@ -76,7 +77,12 @@ pub struct Server {
     /// One timer a connection.
     wheel: Wheel,
     recent: Recent,
+    dialects: Dialects,
     effects: VecDeque<Effect>,
+    /// What the protocols with sessions asked and has not been done yet.
+    outbox: held::Outbox,
+    /// Connections that a protocol held and that have gone, of which it has to be told.
+    abandoned: Vec<(ConnId, Protocol)>,
     /// Connections whose channel was deleted, and who have to be told.
     deleted: Vec<ConnId>,
     /// Answers of the connection at hand, until they are written.
@@ -94,10 +100,13 @@ impl Server {
             hub: Hub::new(&config, epoch, now.at),
             wheel: Wheel::new(now.at),
             recent: Recent::new(config.limits.idempotency_keys),
+            dialects: Dialects::new(&config, now),
             default_fields: cors::default_fields(&config.cors),
             connections: Slab::new(),
             generations: 0,
             effects: VecDeque::new(),
+            outbox: Vec::new(),
+            abandoned: Vec::new(),
             deleted: Vec::new(),
             out: Vec::new(),
             started: now,
@@ -159,7 +168,9 @@ impl Server {
         let connection = &mut self.connections[slot];
         match connection.phase {
             Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
-            Phase::Idle | Phase::Reading | Phase::Parked(_) => self.wait_behind(now, slot, bytes, sink),
+            Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
+                self.wait_behind(now, slot, bytes, sink);
+            }
             // After an endless answer nothing is answered any more.
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => {}
         }
@@ -186,7 +197,9 @@ impl Server {
         connection.half_closed = true;
         match connection.phase {
             Phase::Parked(_) => {}
-            Phase::Streaming(_) => self.heartbeat(now.at, slot, sink),
+            Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
+                self.heartbeat(now.at, slot, sink);
+            }
             Phase::Idle if connection.output.is_some() => connection.closing = true,
             _ => self.close(now.at, slot),
         }
@@ -226,6 +239,10 @@ impl Server {
         }
         if let Phase::Streaming(listener) = &connection.phase {
             return self.hub.mark(listener.subscriber);
+        }
+        if let Phase::Held(hold) = &connection.phase {
+            let protocol = hold.protocol;
+            return self.held_writable(now, slot, protocol, sink);
         }
         self.serve_waiting(now, slot, sink);
     }
@@ -332,9 +349,15 @@ impl Server {
         }
     }
 
-    /// Takes the connection's subscriber out of the hub, if it has one.
+    /// Takes the connection's subscriber out of the hub, if it has one, or tells the protocol that holds the
+    /// connection.
     fn leave(&mut self, now: Instant, slot: usize) {
+        let id = self.id(slot);
         let connection = &mut self.connections[slot];
+        if let Phase::Held(hold) = &connection.phase {
+            self.abandoned.push((id, hold.protocol));
+            connection.enter(Phase::Idle, now);
+        }
         if let Some(listener) = connection.listener() {
             let key = listener.subscriber;
             connection.enter(Phase::Idle, now);

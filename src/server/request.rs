@@ -4,7 +4,7 @@ use super::deliver::write_answer;
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Input, Listener, Phase, Request, whole_request};
 use crate::dialect::native::{self, answer};
-use crate::dialect::{Caller, Command, Publish, Subscribe, cors};
+use crate::dialect::{Caller, Command, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{HubError, Message, Owner};
 use crate::time::Now;
 use crate::transport::{self, poll};
@@ -125,6 +125,11 @@ impl Server {
         let connection = &mut self.connections[slot];
         connection.enter(Phase::Idle, now.at);
         let peer = connection.peer;
+        if let Some(protocol) = self.claim(head.path) {
+            log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, head.path);
+            return self.hold(now, slot, protocol, request);
+        }
+        let connection = &self.connections[slot];
         let admin = connection.admin || self.config.admin_listen.is_none();
         let origin = cors::listed_origin(head, &self.config.cors);
         let reply = Reply {
@@ -152,13 +157,15 @@ impl Server {
                 None => no_channel(text),
             },
             Command::List(prefix) => answer::list(self.hub.list(&prefix), text),
-            Command::Delete(name) => match self.hub.delete(now.at, &name) {
-                Some(owners) => {
-                    owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
-                    Response::empty(204)
+            Command::Delete(name) => {
+                match self.hub.delete(now.at, &name, |Owner(owner)| owner & SESSION_OWNER == 0) {
+                    Some(owners) => {
+                        owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
+                        Response::empty(204)
+                    }
+                    None => no_channel(text),
                 }
-                None => no_channel(text),
-            },
+            }
             Command::Subscribe(subscribe) => match self.carry_out_subscribe(now, slot, subscribe, reply) {
                 Ok(status) => return status,
                 Err(response) => response,

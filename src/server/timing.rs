@@ -30,7 +30,8 @@ impl Server {
             Phase::Parked(listener) => since.plus_seconds(listener.timeout_seconds.into()),
             Phase::Streaming(_) => self.stream_end(since).min(now.plus_seconds(self.config.heartbeat)),
             Phase::Lingering => since + LINGER_MS,
-            Phase::Closed => Instant::NEVER,
+            // Its protocol keeps its own time.
+            Phase::Held(_) | Phase::Closed => Instant::NEVER,
         };
         own.min(self.stalled_at(slot))
     }
@@ -65,6 +66,7 @@ impl Server {
                 self.arm(slot, now.at);
             }
         }
+        self.tick_sessions(now, sink);
         if !self.hub.has_ready() {
             self.hub.tick(now.at);
         }
@@ -72,9 +74,13 @@ impl Server {
 
     /// When the next turn must come; now, if work is left over.
     pub fn next_deadline(&self, now: Now) -> Instant {
-        match self.hub.has_ready() || !self.deleted.is_empty() {
+        let work = self.hub.has_ready() || !self.deleted.is_empty() || !self.outbox.is_empty();
+        match work || !self.abandoned.is_empty() {
             true => now.at,
-            false => self.wheel.next_deadline().min(self.hub.next_deadline()),
+            false => {
+                let own = self.wheel.next_deadline().min(self.hub.next_deadline());
+                own.min(self.dialects.next_deadline())
+            }
         }
     }
 
@@ -100,7 +106,7 @@ impl Server {
                 self.send(now.at, slot, sink);
             }
             Phase::Idle | Phase::Lingering => self.close(now.at, slot),
-            Phase::Closed => {}
+            Phase::Held(_) | Phase::Closed => {}
         }
     }
 
@@ -120,7 +126,7 @@ impl Server {
     pub(super) fn heartbeat(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
         let Phase::Streaming(listener) = &connection.phase else { return };
-        if connection.output.is_none() {
+        if connection.output.is_none() && listener.technique.has_heartbeat() {
             let sign = transport::heartbeat(listener.technique, listener.chunked);
             self.hub.stats.heartbeats += 1;
             self.send_bytes(now, slot, sign, sink);
@@ -131,6 +137,7 @@ impl Server {
     /// arriving are still answered.
     pub fn drain(&mut self, now: Now, sink: &mut impl Sink) {
         self.draining = true;
+        self.drain_sessions(now, sink);
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let connection = &mut self.connections[slot];
@@ -139,6 +146,7 @@ impl Server {
                 Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
                 Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
                 Phase::Idle => connection.closing = true,
+                Phase::Held(_) => self.close(now.at, slot),
                 Phase::Reading | Phase::Lingering | Phase::Closed => {}
             }
         }

@@ -139,7 +139,7 @@ impl Wheel {
         });
         self.tick = next.min().unwrap_or(until).clamp(self.tick + 1, until);
         for level in (1..LEVELS).rev() {
-            if self.tick % (1 << (BITS * level as u32)) == 0 {
+            if self.tick.is_multiple_of(1 << (BITS * level as u32)) {
                 self.cascade(level);
             }
         }

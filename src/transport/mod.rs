@@ -56,6 +56,11 @@ impl Technique {
     pub const fn is_stream(self) -> bool {
         matches!(self, Self::Sse | Self::SseEnvelope | Self::Stream | Self::Raw)
     }
+
+    /// Whether a stream of it can show a sign of life.
+    pub const fn has_heartbeat(self) -> bool {
+        matches!(self, Self::Sse | Self::Stream)
+    }
 }
 
 /// One of the byte forms that a message is encoded in at most once.

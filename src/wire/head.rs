@@ -96,6 +96,7 @@ pub fn parse<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Head<'b>, 
     match request.parse_with_uninit_headers(bytes, slots) {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(bad("the head is not complete")),
+        Err(httparse::Error::Version) => return Err(bad_version(bytes)),
         Err(error) => return Err(refusal(error)),
     }
     let target = request.path.unwrap_or_default();
@@ -123,13 +124,24 @@ pub fn parse<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Head<'b>, 
 
 fn refusal(error: httparse::Error) -> Refusal {
     match error {
-        httparse::Error::Version => {
-            Refusal { status: 505, detail: "this server speaks HTTP/1.1 and HTTP/1.0" }
-        }
         httparse::Error::TooManyHeaders => Refusal { status: 431, detail: "more than 64 header fields" },
         httparse::Error::HeaderName => bad("a header field's name is malformed, or a field is folded"),
         httparse::Error::HeaderValue => bad("a header field's value has a control character"),
         httparse::Error::NewLine => bad("a CR stands alone in the head"),
+        _ => bad("the request line is malformed"),
+    }
+}
+
+/// A request line whose third word is no version we know: is it a version at all?
+fn bad_version(bytes: &[u8]) -> Refusal {
+    let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
+    match words[..] {
+        [_, _, [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Refusal { status: 505, detail: "this server speaks HTTP/1.1 and HTTP/1.0" }
+        }
         _ => bad("the request line is malformed"),
     }
 }
@@ -149,9 +161,7 @@ fn method(name: &str) -> Result<Method, Refusal> {
 /// Path and query of a target in origin form or absolute form (RFC 9112, section 3.2), or `*`.
 fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
     let origin = match target.split_once("://") {
-        Some((scheme, rest)) if matches!(scheme, "http" | "https") => {
-            &rest[rest.find('/').unwrap_or(rest.len())..]
-        }
+        Some(("http" | "https", rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
         _ => target,
     };
     if !(origin.is_empty() || origin.starts_with('/') || origin == "*") {
@@ -209,9 +219,13 @@ impl<'b> Head<'b> {
         if !self.http11 {
             return Err(bad("Transfer-Encoding in an HTTP/1.0 request"));
         }
-        match coding.trim_ascii().eq_ignore_ascii_case(b"chunked") && codings.next().is_none() {
-            true => Ok(Framing::Chunked),
-            false => Err(Refusal { status: 501, detail: "the only transfer coding understood is chunked" }),
+        let all = std::iter::once(coding).chain(codings).flat_map(|value| value.split(|&byte| byte == b','));
+        let known: Vec<bool> = all.map(|name| name.trim_ascii().eq_ignore_ascii_case(b"chunked")).collect();
+        match known[..] {
+            [true] => Ok(Framing::Chunked),
+            // Chunked twice, or not last: the body's end cannot be known (RFC 9112, section 6.1).
+            [.., true, _] => Err(bad("chunked must be the last transfer coding, and only once")),
+            _ => Err(Refusal { status: 501, detail: "the only transfer coding understood is chunked" }),
         }
     }
 
@@ -268,6 +282,8 @@ mod tests {
             ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("BREW / HTTP/1.1\r\nHost: a\r\n\r\n", 501),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+            ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET / http/1.1\r\nHost: a\r\n\r\n", 400),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", 200),
             ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", 400),
@@ -276,7 +292,7 @@ mod tests {
             ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-                501,
+                400,
             ),
             ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
             ("GET / HTTP/1.1\r\nHost: a\r\nExpect: tea\r\n\r\n", 417),

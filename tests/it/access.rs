@@ -32,7 +32,10 @@ fn a_trusted_proxy_is_believed() {
 
 #[test]
 fn a_token_allows_publishing_from_anywhere() {
-    let server = Encke::start(&["--publish-token", "sesame"]);
+    let file = std::env::temp_dir().join(format!("encke-token-{}", std::process::id()));
+    std::fs::write(&file, "sesame\n").unwrap();
+    let server = Encke::start(&["--publish-token-file", file.to_str().unwrap()]);
+    std::fs::remove_file(file).unwrap();
     let post = |headers: &[&str]| server.ask("POST", "/pub/x", headers, b"x").status;
     assert_eq!(post(&[FORWARDED, "Authorization: Bearer sesame"]), 202);
     for wrong in ["Bearer sesam", "Bearer sesame2", "Bearer", "Basic sesame", "sesame"] {

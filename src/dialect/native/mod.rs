@@ -50,9 +50,7 @@ pub fn wants_text(head: &Head) -> bool {
 /// Everything below `/pub`, of which `rest` is the remaining path.
 fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<Command, Refused> {
     if head.method == Method::Options {
-        let allow =
-            if rest.len() > 1 { "GET, HEAD, POST, PUT, DELETE, OPTIONS" } else { "GET, HEAD, POST, OPTIONS" };
-        return options(allow, head);
+        return options(allowed_methods(rest), head);
     }
     if let Err(denied) = access::may_publish(head, caller) {
         let mut response = Response::problem(denied.status, denied.detail, wants_text(head));
@@ -62,13 +60,25 @@ fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<C
         return Ok(Command::Respond(response));
     }
     let channels = rest.strip_prefix('/').unwrap_or_default();
+    if rest.is_empty() && !matches!(head.method, Method::Post) {
+        return Ok(not_allowed(allowed_methods(rest), head));
+    }
     match (head.method, channels.is_empty()) {
         (Method::Post | Method::Put, false) => publish::read(head, body, channels, caller.config),
         (Method::Post, true) => publish::read_batch(head, body, caller.config),
         (Method::Get | Method::Head, false) => Ok(Command::Info(one_channel(channels)?)),
         (Method::Get | Method::Head, true) => Ok(Command::List(prefix(head)?)),
         (Method::Delete, false) => Ok(Command::Delete(one_channel(channels)?)),
-        _ => Ok(not_allowed("GET, HEAD, POST, OPTIONS", head)),
+        _ => Ok(not_allowed(allowed_methods(rest), head)),
+    }
+}
+
+/// The methods of `/pub`, of the list `/pub/`, and of a channel.
+const fn allowed_methods(rest: &str) -> &'static str {
+    match rest.len() {
+        0 => "POST, OPTIONS",
+        1 => "GET, HEAD, POST, OPTIONS",
+        _ => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
     }
 }
 
@@ -88,9 +98,7 @@ fn prefix(head: &Head) -> Result<String, Refused> {
 }
 
 /// The query's pairs; a 400 if it is not UTF-8.
-fn pairs<'b>(
-    head: &Head<'b>,
-) -> Result<Vec<(std::borrow::Cow<'b, str>, std::borrow::Cow<'b, str>)>, Refused> {
+fn pairs<'b>(head: &Head<'b>) -> Result<Vec<query::Pair<'b>>, Refused> {
     let all: Option<Vec<_>> = query::pairs(head.query).collect();
     all.ok_or_else(|| (400, "the query is not UTF-8".to_owned()))
 }

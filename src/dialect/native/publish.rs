@@ -35,17 +35,15 @@ pub fn read(head: &Head, body: &[u8], channels: &str, config: &Config) -> Result
 /// The channels to publish to, in the order given.
 fn channel_list(encoded: &str, config: &Config) -> Result<Vec<String>, Refused> {
     let max = config.limits.channels_per_request;
+    if encoded.split(',').count() > max {
+        return Err(bad(format!("a request may name at most {max} channels (limits.channels_per_request)")));
+    }
     let mut names: Vec<String> = Vec::new();
     for part in encoded.split(',') {
         let decoded = query::decode_path(part);
         let name = channel_name(&decoded).map_err(|error| bad(error.to_string()))?;
         if !names.iter().any(|known| known == name) {
             names.push(name.to_owned());
-        }
-        if names.len() > max {
-            return Err(bad(format!(
-                "a request may name at most {max} channels (limits.channels_per_request)"
-            )));
         }
     }
     Ok(names)
@@ -120,7 +118,7 @@ fn idempotency(head: &Head, channels: &str) -> Result<Option<String>, Refused> {
 struct Line<'a> {
     #[serde(borrow)]
     channel: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     data64: Option<Cow<'a, str>>,
@@ -129,6 +127,11 @@ struct Line<'a> {
     #[serde(borrow)]
     key: Option<Cow<'a, str>>,
     ttl: Option<u64>,
+}
+
+/// A value that is there, even if it is `null`.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Reads `POST /pub`: JSON lines, each a message with its channel.

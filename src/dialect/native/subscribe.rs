@@ -113,7 +113,7 @@ fn read_start(value: &str) -> Result<Start, Refused> {
 
 fn no_id(value: &str) -> Refused {
     let shown: String = value.chars().take(60).collect();
-    bad(format!("{shown:?} is no message id; use an id, oldest, now or -N"))
+    bad(format!("after={shown:?} is no message id; use an id, oldest, now or -N"))
 }
 
 fn number(value: &str, max: usize, name: &str) -> Result<usize, Refused> {

@@ -1,0 +1,50 @@
+# What a newcomer needs is `make run` and `make test`. Everything else is for those who change the code.
+
+CARGO ?= cargo
+# Root on a bare machine has no sudo, and needs none.
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: ## Build and serve with the live demo at http://127.0.0.1:8080/
+	@$(CARGO) build --release --bin encke
+	@echo; echo "    Encke serves http://127.0.0.1:8080/ (stop with Ctrl-C)"; echo
+	@./target/release/encke serve --demo
+
+.PHONY: test
+test: test-tools ## Install what the tests need if it is missing, then run all of them
+	$(CARGO) test
+
+# Debian's names; on other systems, install the same tools by hand.
+.PHONY: test-tools
+test-tools:
+	@command -v curl >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl; }
+
+.PHONY: check
+check: ## Formatting, lints, documentation, dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	@$(MAKE) --no-print-directory deny
+
+.PHONY: deny
+deny: ## Licences, sources and banned crates; known vulnerabilities where their database can be reached
+	@command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked
+	@if $(CARGO) deny fetch db >/dev/null 2>&1; then $(CARGO) deny check; else \
+	  $(CARGO) deny check bans licenses sources; \
+	  echo "advisories were not checked: their database cannot be reached from here"; fi
+
+.PHONY: sim
+sim: ## Simulate the whole server with 100,000 seeds (ENCKE_SIM_SEED=n replays one)
+	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture
+
+.PHONY: clean
+clean: ## Remove what was built
+	$(CARGO) clean
+
+-include benches/bench.mk

@@ -1,0 +1,118 @@
+//! Protocols with sessions of their own: what they get from the server, and what they may ask of it.
+//!
+//! The native API needs no session: a cursor lives as long as its connection. A protocol whose sessions
+//! outlive connections keeps them in its own folder, each with a subscriber in the hub, and answers held
+//! connections through an outbox. The server calls it when
+//!
+//! - a request for it arrives ([`Dialects::request`]): the connection is then *held* until an [`Act`] ends it,
+//! - one of its subscribers is ready ([`Dialects::ready`]),
+//! - time has passed ([`Dialects::tick`]),
+//! - a held connection has gone ([`Dialects::gone`]) or takes bytes again ([`Dialects::writable`]).
+//!
+//! A protocol is one field of [`Dialects`] and one variant of [`Protocol`].
+
+use crate::config::Config;
+use crate::conn::{ConnId, Connection, Protocol, Request};
+use crate::hub::{Hub, Owner};
+use crate::time::{Instant, Now};
+use crate::wire::response::Response;
+use slab::Slab;
+use std::net::IpAddr;
+
+/// Marks the [`Owner`] of a session's subscriber; without it, an owner is the slot of a connection. The
+/// protocols share out the numbers below it.
+pub const SESSION_OWNER: u32 = 1 << 31;
+
+/// What a protocol asks of the server for a connection that it holds.
+#[derive(Debug)]
+pub enum Act {
+    /// Answer the request; the connection is free again.
+    Answer(Response),
+    /// Begin an endless answer with these header fields (complete lines); chunked for HTTP/1.1.
+    Begin(Response),
+    /// Write these bytes of an endless answer, as one chunk.
+    Write(Vec<u8>),
+    /// End an endless answer in good order.
+    End,
+    /// Close the connection without a word.
+    Close,
+}
+
+/// What a protocol works with while it is called.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// Channels and subscribers.
+    pub hub: &'a mut Hub,
+    /// The clocks.
+    pub now: Now,
+    /// Acts for the server, carried out in this order when the call returns.
+    pub outbox: &'a mut Vec<(ConnId, Act)>,
+    /// All connections, to look at.
+    pub connections: &'a Slab<Connection>,
+}
+
+impl Context<'_> {
+    /// Asks something for a held connection.
+    pub fn act(&mut self, connection: ConnId, act: Act) {
+        self.outbox.push((connection, act));
+    }
+
+    /// Whether the client has not taken what was written to it before. Nothing more should be written then;
+    /// [`Dialects::writable`] tells when it has.
+    pub fn is_blocked(&self, id: ConnId) -> bool {
+        self.connections.get(id.slot as usize).is_some_and(|connection| connection.output.is_some())
+    }
+
+    /// Who is at the other end of a connection.
+    pub fn peer(&self, id: ConnId) -> Option<IpAddr> {
+        self.connections.get(id.slot as usize).map(|connection| connection.peer)
+    }
+}
+
+/// The protocols with sessions that are switched on.
+#[derive(Debug, Default)]
+pub struct Dialects {}
+
+impl Dialects {
+    /// Those that `config` switches on.
+    pub fn new(_config: &Config, _now: Now) -> Self {
+        Self {}
+    }
+
+    /// The protocol that serves `path`.
+    pub fn claim(&self, _path: &str) -> Option<Protocol> {
+        None
+    }
+
+    /// Takes a request; the connection is held.
+    pub fn request(
+        &mut self,
+        _protocol: Protocol,
+        _context: &mut Context,
+        _from: ConnId,
+        _request: &Request,
+    ) {
+    }
+
+    /// Takes note that a subscriber of a session is ready.
+    pub fn ready(&mut self, _context: &mut Context, _owner: Owner) {}
+
+    /// Takes note that a held connection has gone.
+    pub fn gone(&mut self, _protocol: Protocol, _context: &mut Context, _connection: ConnId) {}
+
+    /// Takes note that a held connection which was blocked takes bytes again.
+    pub fn writable(&mut self, _protocol: Protocol, _context: &mut Context, _connection: ConnId) {}
+
+    /// Does what is due.
+    pub fn tick(&mut self, _context: &mut Context) {}
+
+    /// When [`Dialects::tick`] has something to do.
+    pub fn next_deadline(&self) -> Instant {
+        Instant::NEVER
+    }
+
+    /// Answers every held connection, because the server leaves.
+    pub fn drain(&mut self, _context: &mut Context) {}
+}

@@ -1,0 +1,159 @@
+//! Connections that a protocol with sessions holds: calling it, and doing what it asks.
+
+use super::{Server, Sink};
+use crate::conn::{ConnId, Hold, Phase, Protocol, Request};
+use crate::dialect::{Act, Context, Dialects, cors};
+use crate::hub::Owner;
+use crate::time::Now;
+use crate::transport;
+use crate::wire::chunked::write_chunk;
+use crate::wire::response::{self, Envelope, Response};
+
+impl Server {
+    /// Hands a request to the protocol that serves its path. What it asks for the connection at hand goes to
+    /// `out`, behind the answers before it.
+    pub(super) fn hold(&mut self, now: Now, slot: usize, protocol: Protocol, request: &Request) {
+        let head = &request.head;
+        let connection = &self.connections[slot];
+        let hold = Hold {
+            protocol,
+            head_only: head.method == crate::wire::head::Method::Head,
+            close: !head.keep_alive || self.draining || connection.half_closed,
+            chunked: head.http11,
+            begun: false,
+            origin: cors::listed_origin(head, &self.config.cors).map(|origin| Box::new(origin.to_owned())),
+        };
+        self.connections[slot].enter(Phase::Held(hold), now.at);
+        let id = self.id(slot);
+        self.consult(now, |dialects, context| dialects.request(protocol, context, id, request));
+        // Acts for others wait for the end of the turn; those for this connection are its answer.
+        let acts = std::mem::take(&mut self.outbox);
+        for (of, act) in acts {
+            match of == id {
+                true => self.write_act(now, slot, act),
+                false => self.outbox.push((of, act)),
+            }
+        }
+    }
+
+    /// Calls the protocols; what they ask is kept in the outbox.
+    fn consult<R>(&mut self, now: Now, call: impl FnOnce(&mut Dialects, &mut Context) -> R) -> R {
+        let mut context = Context {
+            config: &self.config,
+            hub: &mut self.hub,
+            now,
+            outbox: &mut self.outbox,
+            connections: &self.connections,
+        };
+        call(&mut self.dialects, &mut context)
+    }
+
+    /// Takes note that a session's subscriber is ready.
+    pub(super) fn session_ready(&mut self, now: Now, owner: Owner, sink: &mut impl Sink) {
+        self.consult(now, |dialects, context| dialects.ready(context, owner));
+        self.act(now, sink);
+    }
+
+    /// Takes note that a held connection takes bytes again.
+    pub(super) fn held_writable(&mut self, now: Now, slot: usize, protocol: Protocol, sink: &mut impl Sink) {
+        let id = self.id(slot);
+        self.consult(now, |dialects, context| dialects.writable(protocol, context, id));
+        self.act(now, sink);
+    }
+
+    /// Lets the protocols do what is due, and tells them of connections that have gone.
+    pub(super) fn tick_sessions(&mut self, now: Now, sink: &mut impl Sink) {
+        for (id, protocol) in std::mem::take(&mut self.abandoned) {
+            self.consult(now, |dialects, context| dialects.gone(protocol, context, id));
+        }
+        if self.dialects.next_deadline() <= now.at {
+            self.consult(now, |dialects, context| dialects.tick(context));
+        }
+        self.act(now, sink);
+    }
+
+    /// Lets the protocols answer whom they hold, because the server leaves.
+    pub(super) fn drain_sessions(&mut self, now: Now, sink: &mut impl Sink) {
+        self.consult(now, |dialects, context| dialects.drain(context));
+        self.act(now, sink);
+    }
+
+    /// Does what the protocols asked.
+    fn act(&mut self, now: Now, sink: &mut impl Sink) {
+        while !self.outbox.is_empty() {
+            for (id, act) in std::mem::take(&mut self.outbox) {
+                let Some(slot) = self.find(id) else { continue };
+                if !matches!(self.connections[slot].phase, Phase::Held(_)) {
+                    continue;
+                }
+                self.write_act(now, slot, act);
+                self.send(now.at, slot, sink);
+                let connection = &self.connections[slot];
+                if matches!(connection.phase, Phase::Idle)
+                    && connection.output.is_none()
+                    && !connection.closing
+                {
+                    self.serve_waiting(now, slot, sink);
+                }
+                if self.find(id).is_some() {
+                    self.arm(slot, now.at);
+                }
+            }
+        }
+    }
+
+    /// Appends to `out` what an act sends, and moves its connection on.
+    fn write_act(&mut self, now: Now, slot: usize, act: Act) {
+        let Phase::Held(hold) = &mut self.connections[slot].phase else { return };
+        let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
+        let named = hold.origin.as_ref().map(|origin| cors::listed_fields(origin));
+        let fields = named.as_deref().unwrap_or(&self.default_fields);
+        let envelope = Envelope { unix: now.unix, head_only: hold.head_only, close, fields };
+        match act {
+            Act::Answer(response) => {
+                response::write_response(&mut self.out, &response, &envelope);
+                self.release(now, slot, close);
+            }
+            Act::Begin(response) => {
+                hold.begun = true;
+                write_stream_head(&mut self.out, &response, chunked, &envelope);
+                if hold.head_only {
+                    self.leave(now.at, slot);
+                    self.connections[slot].closing |= close;
+                }
+            }
+            Act::Write(bytes) if chunked => write_chunk(&mut self.out, &[&bytes]),
+            Act::Write(bytes) => self.out.extend_from_slice(&bytes),
+            Act::End => {
+                if begun {
+                    self.out.extend_from_slice(transport::closing(chunked));
+                }
+                self.release(now, slot, true);
+            }
+            Act::Close => self.close(now.at, slot),
+        }
+    }
+
+    /// Frees a connection whose answer is complete.
+    fn release(&mut self, now: Now, slot: usize, close: bool) {
+        let connection = &mut self.connections[slot];
+        connection.enter(Phase::Idle, now.at);
+        connection.closing |= close || connection.half_closed;
+    }
+
+    /// Whether a protocol with sessions serves `path`.
+    pub(super) fn claim(&self, path: &str) -> Option<Protocol> {
+        self.dialects.claim(path)
+    }
+}
+
+fn write_stream_head(out: &mut Vec<u8>, response: &Response, chunked: bool, envelope: &Envelope) {
+    response::write_head(out, response.status, &Envelope { close: !chunked || envelope.close, ..*envelope });
+    out.extend_from_slice(response.fields.as_bytes());
+    out.extend_from_slice(format!("Content-Type: {}\r\n", response.content_type).as_bytes());
+    let coding = if chunked { "Transfer-Encoding: chunked\r\n\r\n" } else { "\r\n" };
+    out.extend_from_slice(coding.as_bytes());
+}
+
+/// Names a held connection, for the server's own book-keeping.
+pub(super) type Outbox = Vec<(ConnId, Act)>;

@@ -1,0 +1,146 @@
+//! House rules: what keeps the code simple to change, checked so that nobody has to remember it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors, from the ground up; files import only from floors below their own.
+const FLOORS: [&[&str]; 8] = [
+    &["time", "id", "config", "stats"],
+    &["hub", "wire"],
+    &["transport"],
+    &["conn"],
+    &["dialect"],
+    &["server"],
+    &["reactor", "demo"],
+    &["cli", "main", "lib"],
+];
+
+/// What nothing below the reactor may name, and what to do instead.
+const BANNED_BELOW_THE_REACTOR: [(&str, &str); 7] = [
+    ("std::time::", "take `now: crate::time::Now` as an argument"),
+    ("SystemTime", "take `now: crate::time::Now` as an argument"),
+    ("TcpStream", "write through `server::Sink`; sockets belong to src/reactor/sockets.rs"),
+    ("TcpListener", "listeners belong to src/reactor/listener.rs"),
+    ("std::thread", "work that must block is a thread behind `reactor::Mailbox`"),
+    ("mio::", "only src/reactor uses mio"),
+    ("std::fs", "files are read by src/cli"),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below `folder` with that ending: path from the root, and text.
+fn files(folder: &str, ending: &str) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == ending) {
+                let name = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+                found.insert(name, fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+/// The module at the top of `src` that a file belongs to.
+fn module(path: &str) -> &str {
+    let below = path.strip_prefix("src/").unwrap();
+    below.split(['/', '.']).next().unwrap()
+}
+
+fn floor(module: &str) -> usize {
+    FLOORS.iter().position(|floor| floor.contains(&module)).unwrap_or_else(|| {
+        panic!("src/{module} is on no floor: add it to FLOORS here and to ARCHITECTURE.md")
+    })
+}
+
+/// The code of a file, without its comments and its inline tests.
+fn code(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn is_test(path: &str) -> bool {
+    path.contains("/tests/") || path.ends_with("tests.rs")
+}
+
+#[test]
+fn files_import_only_from_floors_below() {
+    for (path, text) in files("src", "rs").iter().filter(|(path, _)| !is_test(path)) {
+        let own = module(path);
+        let code = code(text);
+        for used in code.split("crate::").skip(1) {
+            let used = used.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap();
+            if used.is_empty() || used == own || !Path::new(&root().join("src")).join(used).exists()
+                && !root().join(format!("src/{used}.rs")).exists()
+            {
+                continue;
+            }
+            assert!(
+                floor(used) < floor(own),
+                "{path} uses crate::{used}, which is not below it: move what it needs down, or the user up"
+            );
+        }
+    }
+}
+
+#[test]
+fn below_the_reactor_there_is_no_clock_socket_or_thread() {
+    let reactor = floor("reactor");
+    for (path, text) in files("src", "rs").iter().filter(|(path, _)| floor(module(path)) < reactor) {
+        for (name, remedy) in BANNED_BELOW_THE_REACTOR {
+            assert!(!code(text).contains(name), "{path} names `{name}`: {remedy}");
+        }
+    }
+}
+
+#[test]
+fn there_is_no_async_runtime_and_no_unsafe_code() {
+    for (path, text) in files("src", "rs") {
+        let code = code(&text);
+        for name in ["async fn", ".await", "unsafe {", "unsafe fn", "Rc<RefCell"] {
+            assert!(!code.contains(name), "{path} has `{name}`: this server is one plain loop");
+        }
+    }
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for name in ["tokio", "async-std", "smol", "futures-executor"] {
+        assert!(!lock.contains(&format!("name = \"{name}\"\n")), "{name} has come in with a dependency");
+    }
+}
+
+#[test]
+fn the_architecture_names_every_source_file() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for path in files("src", "rs").keys() {
+        assert!(text.contains(&format!("`{path}`")), "ARCHITECTURE.md does not say what `{path}` is for");
+    }
+    for line in text.lines().filter(|line| line.starts_with("| `src/")) {
+        let path = line.split('`').nth(1).unwrap();
+        assert!(root().join(path).exists(), "ARCHITECTURE.md names `{path}`, which is not there");
+    }
+}
+
+#[test]
+fn the_architecture_says_why_each_dependency_is_there() {
+    let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let dependencies = manifest.split("dependencies]\n").skip(1);
+    for line in dependencies.flat_map(|section| section.lines().take_while(|line| !line.is_empty())) {
+        let name = line.split([' ', '=']).next().unwrap();
+        assert!(text.contains(&format!("| `{name}` |")), "ARCHITECTURE.md does not say why `{name}` is there");
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for (path, text) in files("src", "rs") {
+        assert!(text.starts_with("//!") || is_test(&path), "{path} does not begin with what it is (`//! …`)");
+    }
+}
