@@ -8,7 +8,7 @@
 // The server leaves out the comments when it serves this file.
 
 const ORDER = ['websocket', 'sse', 'stream', 'poll', 'jsonp'];
-const POLL_SECONDS = 25;
+const TOKEN_MS = 30000; // for whoever is asked for a token
 const RETRY_MS = 1000, RETRY_MS_MAX = 30000;
 const SHORT_MS = 10000, BAD_MAX = 3; // so many streams in a row that lived no longer, and we poll
 const BUSY = 10, BUSY_MS = 5000; // so many answers to polls in this time, and we try to stream
@@ -110,7 +110,7 @@ async function read(line, as, pick) {
 async function poll(line, ask) {
   const { comet } = line;
   let since = 0, answers;
-  for (let seconds = 1; ; seconds = POLL_SECONDS) {
+  for (let seconds = 1; ; seconds = comet.pollSeconds) {
     const began = Date.now();
     line.alive(seconds * 1000 + comet.patience);
     const batch = await ask('&timeout=' + seconds), now = Date.now();
@@ -137,7 +137,7 @@ class Line {
     const cut = new Promise((_, fail) => this.signal.addEventListener('abort', fail));
     try {
       await Promise.race([cut, (async () => {
-        this.alive(POLL_SECONDS * 1000);
+        this.alive(TOKEN_MS);
         await this.authorize();
         this.alive();
         if (!this.signal.aborted) await task(this);
@@ -226,7 +226,7 @@ async function problem(answer) {
 
 export class Encke {
   constructor(url = '', options) {
-    Object.assign(this, { after: 'now', techniques: ORDER, share: true, patience: 5000, heartbeat: 15000 }, options);
+    Object.assign(this, { after: 'now', techniques: ORDER, share: true, patience: 5000, heartbeat: 15000, pollSeconds: 25 }, options);
     this.url = new URL(url || '/', page.location?.href).href.replace(/\/+$/, '');
     this.channels = new Set(this.channels);
     this._on = {};
@@ -240,7 +240,7 @@ export class Encke {
     // A page kept for the Back button must hold neither a connection nor a lock.
     listen(page, 'pagehide', () => this._stop());
     listen(page, 'pageshow', event => event.persisted && this._start());
-    this._start();
+    queueMicrotask(() => this._gone.signal.aborted || this._start()); // after the listeners are there
   }
 
   on(type, listener) {
@@ -299,7 +299,7 @@ export class Encke {
       this._tell('connecting', line);
       await line.run(() => this._join(line));
       if (run !== this._run) return;
-      if (line.opened) failures = Date.now() - line.opened < SHORT_MS ? Math.min(failures, 1) : 0;
+      if (line.opened && Date.now() - line.opened >= SHORT_MS) failures = 0;
       queue = line.why === 'again' ? [] : this._judge(line, queue);
       if (queue.length || line.why === 'again') continue;
       // Full jitter: clients that lost the same server must not all return at once.
