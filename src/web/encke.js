@@ -225,10 +225,13 @@ async function problem(answer) {
 }
 
 export class Encke {
-  constructor(url = '', options) {
-    Object.assign(this, { after: 'now', techniques: ORDER, share: true, patience: 5000, heartbeat: 15000, pollSeconds: 25 }, options);
+  constructor(url = '', {
+    channels, token, after = 'now', techniques = ORDER, share = true,
+    patience = 5000, heartbeat = 15000, pollSeconds = 25, credentials,
+  } = {}) {
+    Object.assign(this, { token, after, techniques, share, patience, heartbeat, pollSeconds, credentials, state: 'connecting' });
     this.url = new URL(url || '/', page.location?.href).href.replace(/\/+$/, '');
-    this.channels = new Set(this.channels);
+    this.channels = new Set(channels);
     this._on = {};
     this._retry = RETRY_MS;
     this._bad = this._falls = this._streamAt = 0;
@@ -408,7 +411,7 @@ export class Encke {
       try {
         listener(value);
       } catch (error) {
-        setTimeout(() => { throw error; }); // the listener's fault, not the line's
+        setTimeout(() => { throw error; }, 0); // the listener's fault, not the line's
       }
     }
   }
