@@ -35,7 +35,10 @@ fn serve(config: Config) -> io::Result<()> {
     }
     if demo {
         start_demo(reactor.mailbox())?;
-        log::info!("demo: market data on channels {} and demo/stocks/*, pages at / and /demo/ticker", demo::CHANNEL);
+        log::info!(
+            "demo: market data on channels {} and demo/stocks/*, pages at / and /demo/ticker",
+            demo::CHANNEL
+        );
     }
     let left = reactor.run()?;
     match left.connections {

@@ -154,7 +154,9 @@ pub const fn content_type(technique: Technique) -> &'static str {
 pub fn opening(technique: Technique, chunked: bool, start: MessageId, config: &Config) -> Vec<u8> {
     let mut payload = Vec::new();
     match technique {
-        Technique::Sse | Technique::SseEnvelope => sse::write_opening(&mut payload, start, config.sse.retry_ms),
+        Technique::Sse | Technique::SseEnvelope => {
+            sse::write_opening(&mut payload, start, config.sse.retry_ms)
+        }
         Technique::Raw => {}
         _ => payload.push(b'\n'),
     }

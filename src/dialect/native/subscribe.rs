@@ -27,7 +27,8 @@ pub fn read(head: &Head, channels: &str, config: &Config) -> Result<Command, Ref
     for (name, value) in pairs(head)? {
         match &*name {
             "as" => {
-                let unknown = || bad(format!("as={value}: use poll, interval, sse, sse-envelope, stream or raw"));
+                let unknown =
+                    || bad(format!("as={value}: use poll, interval, sse, sse-envelope, stream or raw"));
                 technique = Some(Technique::by_name(&value).ok_or_else(unknown)?);
             }
             "after" | "last_event_id" | "lastEventId" if start.is_none() => start = Some(read_start(&value)?),
