@@ -69,6 +69,14 @@ pub struct Head<'b> {
     /// How the body is delimited.
     pub framing: Framing,
     fields: &'b [httparse::Header<'b>],
+    /// A bit for each field name there is, by [`name_bit`]: most fields that are asked for are not there.
+    names: u64,
+}
+
+/// A bit that depends on a field name's length and first letter, in any case.
+fn name_bit(name: &str) -> u64 {
+    let first = name.as_bytes().first().map_or(0, |byte| byte | 0x20);
+    1 << ((name.len() * 11 + usize::from(first)) % 64)
 }
 
 /// The end of the head in `bytes`, of which the first `scanned` are known not to contain it.
@@ -114,6 +122,7 @@ pub fn parse<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Head<'b>, 
         expects_continue: false,
         framing: Framing::Length(0),
         fields,
+        names: fields.iter().fold(0, |names, field| names | name_bit(field.name)),
     };
     head.check_host()?;
     head.framing = head.read_framing()?;
@@ -180,7 +189,8 @@ impl<'b> Head<'b> {
 
     /// The values of all fields of that name.
     pub fn fields(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        let found = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        let fields = if self.names & name_bit(name) == 0 { &[] } else { self.fields };
+        let found = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         found.map(|field| field.value)
     }
 
