@@ -58,7 +58,7 @@ fn plain(bytes: &[u8]) -> Result<&str, NameError> {
     {
         return Err(NameError::Control);
     }
-    match name.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+    match name.as_bytes().split(|&byte| byte == b'/').any(|segment| matches!(segment, b"" | b"." | b"..")) {
         true => Err(NameError::Segment),
         false => Ok(name),
     }
@@ -72,7 +72,7 @@ impl Pattern {
     /// Reads a pattern; `None` if it is a plain name.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, NameError> {
         let name = plain(bytes)?;
-        if !name.contains('*') {
+        if !name.as_bytes().contains(&b'*') {
             return Ok(None);
         }
         let segments: Vec<&str> = name.split('/').collect();

@@ -1,6 +1,7 @@
 //! Request heads (RFC 9112), read with `httparse` and stricter than it: what two parsers could read
 //! differently is refused, so that nobody smuggles a request past a proxy.
 
+use super::query;
 use memchr::memchr;
 use std::mem::MaybeUninit;
 
@@ -169,15 +170,15 @@ fn method(name: &str) -> Result<Method, Refusal> {
 
 /// Path and query of a target in origin form or absolute form (RFC 9112, section 3.2), or `*`.
 fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
-    let origin = match target.split_once("://") {
-        Some(("http" | "https", rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
-        _ => target,
+    let origin = match target.as_bytes() {
+        [b'/', ..] | b"*" => target,
+        _ => match target.split_once("://") {
+            Some(("http" | "https", rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
+            _ => return Err(bad("the request target must begin with a slash")),
+        },
     };
-    if !(origin.is_empty() || origin.starts_with('/') || origin == "*") {
-        return Err(bad("the request target must begin with a slash"));
-    }
-    let origin = origin.split('#').next().unwrap_or_default();
-    Ok(origin.split_once('?').unwrap_or((origin, "")))
+    let origin = query::split_once(origin, b'#').map_or(origin, |(origin, _)| origin);
+    Ok(query::split_once(origin, b'?').unwrap_or((origin, "")))
 }
 
 impl<'b> Head<'b> {
@@ -196,10 +197,10 @@ impl<'b> Head<'b> {
 
     /// Whether a comma-separated field lists `token` (parameters aside, in any case).
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        self.fields(name).filter_map(|value| std::str::from_utf8(value).ok()).any(|value| {
-            value
-                .split(',')
-                .any(|item| item.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token))
+        let values = self.fields(name).filter_map(|value| std::str::from_utf8(value).ok());
+        values.flat_map(|value| query::split(value, b',')).any(|item| {
+            let name = query::split_once(item, b';').map_or(item, |(name, _)| name);
+            name.trim_ascii().eq_ignore_ascii_case(token)
         })
     }
 

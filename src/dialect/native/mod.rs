@@ -23,23 +23,28 @@ const PAGE_POLICY: &str = "default-src 'self' 'unsafe-inline' data:; frame-ances
 /// What the request asks for.
 pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> {
     let path = head.path;
+    if let Some(channels) = path.strip_prefix("/sub/") {
+        let read = get_only(head, || subscribe::read(head, channels, caller.config));
+        return read.unwrap_or_else(|refused| problem(head, refused));
+    }
     let answer = match () {
         () if path == "*" => options("GET, HEAD, POST, PUT, DELETE, OPTIONS", head),
         () if path == "/" || path.is_empty() => get_only(head, || Ok(page(INDEX))),
         () if path == "/healthz" => get_only(head, || Ok(Command::Health)),
         () if path == "/metrics" && caller.admin => get_only(head, || Ok(Command::Metrics)),
         () if path == "/stats" && caller.admin => get_only(head, || Ok(Command::Stats)),
-        () => match (path.strip_prefix("/pub"), path.strip_prefix("/sub/")) {
-            (Some(rest), _) if caller.admin && (rest.is_empty() || rest.starts_with('/')) => {
+        () => match path.strip_prefix("/pub") {
+            Some(rest) if caller.admin && (rest.is_empty() || rest.starts_with('/')) => {
                 publication(head, body, rest, caller)
             }
-            (_, Some(channels)) => get_only(head, || subscribe::read(head, channels, caller.config)),
             _ => Err((404, format!("there is nothing at {path}; see / for what there is"))),
         },
     };
-    answer.unwrap_or_else(|(status, detail)| {
-        Command::Respond(Response::problem(status, &detail, wants_text(head)))
-    })
+    answer.unwrap_or_else(|refused| problem(head, refused))
+}
+
+fn problem(head: &Head, (status, detail): Refused) -> Command<'static> {
+    Command::Respond(Response::problem(status, &detail, wants_text(head)))
 }
 
 /// Whether the client asked for text, and so gets errors and information as text.

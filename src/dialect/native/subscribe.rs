@@ -1,6 +1,6 @@
 //! `GET /sub/{channels}`: requests that listen.
 
-use super::{Refused, pairs};
+use super::Refused;
 use crate::config::Config;
 use crate::dialect::{Command, Subscribe};
 use crate::hub::{NameError, Pattern, Start};
@@ -25,7 +25,8 @@ pub fn read<'b>(head: &Head<'b>, channels: &'b str, config: &Config) -> Result<C
     let mut start = header_start(head)?;
     let mut timeout_seconds = config.poll.timeout_seconds;
     let mut max = BATCH_DEFAULT.min(config.limits.batch_messages);
-    for (name, value) in pairs(head)? {
+    for pair in query::pairs(head.query) {
+        let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
         match &*name {
             "as" => {
                 let unknown = || bad(format!("as={value}: use poll, interval, sse, stream or raw"));
@@ -62,7 +63,7 @@ fn by_fields(head: &Head) -> Technique {
 fn selection<'b>(encoded: &'b str, config: &Config) -> Result<(Vec<Cow<'b, str>>, Vec<Pattern>), Refused> {
     let max = config.limits.channels_per_request;
     let (mut names, mut patterns) = (Vec::new(), Vec::new());
-    for part in encoded.split(',') {
+    for part in query::split(encoded, b',') {
         let decoded = query::decode_path(part);
         match Pattern::parse(&decoded).map_err(|error| bad(error.to_string()))? {
             Some(pattern) => patterns.push(pattern),
