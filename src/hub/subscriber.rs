@@ -196,7 +196,6 @@ impl Hub {
         if ring.newest() > had || ring.evicted() > had || subscriber.stranger {
             self.mark(key);
         }
-        self.schedule(now, channel);
     }
 
     /// Adds channels or patterns to a subscriber of several (one attached with a pattern, or with none or

@@ -8,17 +8,16 @@ use crate::dialect::{Caller, Command, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{HubError, Message, Owner};
 use crate::time::Now;
 use crate::transport::{self, poll};
-use crate::wire::head::{self, Method, Refusal};
+use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
 use std::io::Write;
 use std::sync::Arc;
 
 /// What an answer takes from its request.
-struct Reply {
+struct Reply<'a> {
+    head: &'a Head<'a>,
     head_only: bool,
     close: bool,
-    http11: bool,
-    as_text: bool,
     /// The origin that the answer must name.
     origin: OriginIndex,
 }
@@ -132,8 +131,7 @@ impl Server {
         let reply = Reply {
             head_only: head.method == Method::Head,
             close: !head.keep_alive || self.draining || connection.half_closed,
-            http11: head.http11,
-            as_text: native::wants_text(head),
+            head,
             origin: self.cors.find(head),
         };
         let caller = Caller { peer, admin, config: &self.config };
@@ -144,22 +142,22 @@ impl Server {
 
     /// Carries out a command. Returns what to log: the answer's status, or what became of a subscriber.
     fn execute(&mut self, now: Now, slot: usize, command: Command, reply: &Reply) -> u16 {
-        let text = reply.as_text;
+        let text = || native::wants_text(reply.head);
         let response = match command {
             Command::Respond(response) => response,
             Command::Publish(publish) => self.carry_out_publish(now, publish),
             Command::Info(name) => match self.hub.info(&name) {
-                Some(info) => answer::info(&info, text),
-                None => no_channel(text),
+                Some(info) => answer::info(&info, text()),
+                None => no_channel(text()),
             },
-            Command::List(prefix) => answer::list(self.hub.list(&prefix), text),
+            Command::List(prefix) => answer::list(self.hub.list(&prefix), text()),
             Command::Delete(name) => {
                 match self.hub.delete(now.at, &name, |Owner(owner)| owner & SESSION_OWNER == 0) {
                     Some(owners) => {
                         owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
                         Response::empty(204)
                     }
-                    None => no_channel(text),
+                    None => no_channel(text()),
                 }
             }
             Command::Subscribe(subscribe) => match self.carry_out_subscribe(now, slot, subscribe, reply) {
@@ -227,14 +225,15 @@ impl Server {
         };
         let owner = Owner(slot as u32);
         let attached = self.hub.attach(now.at, owner, names, patterns, start);
-        let subscriber = attached.map_err(|HubError::TooManyChannels| too_many_channels(reply.as_text))?;
+        let subscriber = attached
+            .map_err(|HubError::TooManyChannels| too_many_channels(native::wants_text(reply.head)))?;
         let listener = Listener {
             subscriber,
             max: subscribe.max,
             timeout_seconds: subscribe.timeout_seconds as u16,
             technique,
             batch: subscribe.batch,
-            chunked: reply.http11,
+            chunked: reply.head.http11,
             close: reply.close,
             origin: reply.origin,
         };

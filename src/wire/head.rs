@@ -197,10 +197,9 @@ impl<'b> Head<'b> {
 
     /// Whether a comma-separated field lists `token` (parameters aside, in any case).
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        let values = self.fields(name).filter_map(|value| std::str::from_utf8(value).ok());
-        values.flat_map(|value| query::split(value, b',')).any(|item| {
-            let name = query::split_once(item, b';').map_or(item, |(name, _)| name);
-            name.trim_ascii().eq_ignore_ascii_case(token)
+        self.fields(name).flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
+            let name = item.split(|&byte| byte == b';').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(token.as_bytes())
         })
     }
 

@@ -1,7 +1,6 @@
 //! Media types (RFC 9110, section 8.3) and what a client accepts.
 
 use super::head::Head;
-use super::query;
 
 /// The type of a message whose publisher named none.
 pub const TEXT: &str = "text/plain; charset=utf-8";
@@ -29,18 +28,20 @@ pub fn is_json(content_type: &str) -> bool {
 /// Whether the client names `media_type` in `Accept`, and not with `q=0`. Ranges (`*/*`) do not count: they
 /// say that anything will do.
 pub fn accepts(head: &Head, media_type: &str) -> bool {
-    let fields = head.fields("accept").filter_map(|value| std::str::from_utf8(value).ok());
-    fields.flat_map(|value| query::split(value, b',')).any(|item| {
-        let (name, parameters) = query::split_once(item, b';').unwrap_or((item, ""));
-        name.trim_ascii().eq_ignore_ascii_case(media_type) && !parameters.split(';').any(is_refusal)
+    head.fields("accept").flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
+        let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type.as_bytes()));
+        named && !parts.any(is_refusal)
     })
 }
 
 /// Whether a parameter of an accepted type says that it is not accepted.
-fn is_refusal(parameter: &str) -> bool {
-    let parameter = parameter.trim();
-    let weight = parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q="));
-    weight.is_some_and(|weight| weight.trim().parse::<f32>() == Ok(0.0))
+fn is_refusal(parameter: &[u8]) -> bool {
+    let Some((name, weight)) = std::str::from_utf8(parameter).ok().and_then(|text| text.split_once('='))
+    else {
+        return false;
+    };
+    name.trim().eq_ignore_ascii_case("q") && weight.trim().parse::<f32>() == Ok(0.0)
 }
 
 #[cfg(test)]
