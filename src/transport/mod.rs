@@ -155,7 +155,7 @@ pub fn opening(technique: Technique, chunked: bool, start: MessageId, config: &C
     let mut payload = Vec::new();
     match technique {
         Technique::Sse | Technique::SseEnvelope => {
-            sse::write_opening(&mut payload, start, config.sse.retry_ms)
+            sse::write_opening(&mut payload, start, config.sse.retry_ms);
         }
         Technique::Raw => {}
         _ => payload.push(b'\n'),
