@@ -80,7 +80,11 @@ const TECHNIQUES = {
       page[name] = () => delete page[name]; // an answer may still be on its way
       then(value);
     };
-    page[name] = (messages, next) => leave(done)({ messages, next });
+    page[name] = (messages, next, gap) => {
+      // It does not say on which channel.
+      if (gap) line.channels.forEach(channel => line.take({ gap: { channel, after: line.comet.after } }));
+      leave(done)({ messages, next });
+    };
     script.onerror = script.onload = leave(fail); // too late when it has called back
     line.signal.addEventListener('abort', script.onerror);
     script.src = line.url('jsonp', line.token) + query + '&callback=' + name;

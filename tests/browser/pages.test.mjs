@@ -69,12 +69,32 @@ test('a page in the back-forward cache holds no connection and resumes when it i
 
 test('a page of another origin listens', { timeout }, async () => {
   const page = await openPage(server.url.replace('127.0.0.1', 'localhost') + '/healthz');
-  for (const technique of ['sse', 'stream', 'poll']) {
+  for (const technique of ['websocket', 'sse', 'stream', 'poll', 'jsonp']) {
     await startClient(page, { url: server.url, share: false, techniques: [technique], channels: ['cors/' + technique] }, technique);
     await untilOpen(page, technique, technique);
     await server.publish('cors/' + technique, [0, 1]);
     await expectInOrder(page, 2, technique);
   }
+  await page.close();
+});
+
+test('a page of another origin embeds a forever frame', { timeout }, async () => {
+  const page = await openPage(server.url.replace('127.0.0.1', 'localhost') + '/healthz');
+  await page.evaluate(url => {
+    window.one = { data: [], states: [] };
+    addEventListener('message', ({ origin, data }) => {
+      if (origin === url && data.next) one.states.push(data);
+      if (origin === url && 'data' in data) one.data.push(data.data);
+    });
+    const frame = document.createElement('iframe');
+    frame.src = `${url}/sub/cors/frame?as=iframe&callback=postMessage`;
+    document.body.append(frame);
+  }, server.url);
+  await until(page, 'the frame says where it starts', () => one.states.length === 1);
+  const values = ['</script>', '<!--', '\u2028', 1];
+  await server.publish('cors/frame', values);
+  await until(page, 'all has come', count => one.data.length === count, values.length);
+  assert.deepEqual(await page.evaluate(() => one.data), values);
   await page.close();
 });
 
