@@ -384,6 +384,7 @@ export class Encke {
       if (had.length) await line.catchUp(had);
       else this.after = 'now';
     }
+    if (line.signal.aborted) return;
     this._covered = channels;
     line.alive();
     await TECHNIQUES[technique](line);
