@@ -353,6 +353,26 @@ impl Hub {
 }
 
 #[cfg(test)]
+impl Membership {
+    pub(super) const fn place(&self) -> (ChannelKey, u32) {
+        (self.channel, self.index)
+    }
+
+    pub(super) const fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+}
+
+#[cfg(test)]
+impl Many {
+    /// Panics if the list of dirty memberships and their marks contradict each other.
+    pub(super) fn check(&self) {
+        assert_eq!(self.dirty.len(), self.all.iter().filter(|membership| membership.dirty).count());
+        assert!(self.dirty.iter().all(|&index| self.all[index as usize].dirty));
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

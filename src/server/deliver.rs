@@ -61,10 +61,12 @@ impl Server {
                 return;
             }
         }
-        let Some(written) = self.write_pulled(now.at, id, key, format, sink) else {
+        let written = self.write_pulled(now.at, id, key, format, sink);
+        self.hub.charge(written.frames, written.encoded);
+        if written.broken {
             return self.close(now.at, slot);
-        };
-        self.settle(key, written.last, written.count, written.encoded);
+        }
+        self.settle(key, written.last, written.count);
         match written.rest {
             Some(output) => {
                 self.connections[slot].output = Some(output);
@@ -75,7 +77,7 @@ impl Server {
         }
     }
 
-    /// Pulls what a stream lacks and writes it with one call; `None` if the connection is broken.
+    /// Pulls what a stream lacks and writes it with one call.
     fn write_pulled(
         &self,
         now: Instant,
@@ -83,46 +85,47 @@ impl Server {
         key: SubscriberKey,
         format: Format,
         sink: &mut impl Sink,
-    ) -> Option<Written> {
+    ) -> Written {
         let mut pulled: ArrayVec<&Arc<Message>, GATHER_MAX> = ArrayVec::new();
         self.hub.pull(now, key, GATHER_MAX, &mut pulled);
-        let (mut frames, mut offered, mut encoded) = (ArrayVec::<IoSlice, GATHER_MAX>::new(), 0, 0);
+        let (mut frames, mut offered) = (ArrayVec::<IoSlice, GATHER_MAX>::new(), 0);
+        let mut written = Written::default();
         for message in &pulled {
             let (bytes, new) = transport::frame(message, format);
-            encoded += new;
+            written.encoded += new;
+            written.frames += usize::from(new > 0);
             if offered > 0 && offered + bytes.len() > GATHER_BYTES_MAX {
                 break;
             }
             offered += bytes.len();
             frames.push(IoSlice::new(bytes));
         }
-        let Wrote::Bytes(taken) = write_slices(sink, id, &frames) else { return None };
+        let Wrote::Bytes(taken) = write_slices(sink, id, &frames) else {
+            return Written { broken: true, ..written };
+        };
         let (complete, partial) = split(&frames, taken);
-        let rest = (taken < offered).then(|| {
+        written.rest = (taken < offered).then(|| {
             let mut output = Output::blocked(now);
             if partial > 0 {
                 output.push_frame(pulled[complete], format, partial);
             }
             Box::new(output)
         });
-        let count = complete + usize::from(partial > 0);
-        let last = count.checked_sub(1).map(|index| pulled[index].id.seq);
-        let more = frames.len() < pulled.len() || pulled.is_full();
-        Some(Written { count, last, encoded, more, rest })
+        written.count = complete + usize::from(partial > 0);
+        written.last = written.count.checked_sub(1).map(|index| pulled[index].id.seq);
+        written.more = frames.len() < pulled.len() || pulled.is_full();
+        written
     }
 
-    /// Notes what was delivered and what was encoded for it.
-    fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize, encoded: usize) {
+    /// Notes what was delivered.
+    fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
         let last = last.unwrap_or_else(|| self.hub.position(key).seq);
         self.hub.advance(key, last);
         self.hub.stats.messages_delivered += count as u64;
         self.hub.stats.deliveries += u64::from(count > 0);
-        if encoded > 0 {
-            self.hub.charge(encoded);
-        }
     }
 
-    /// Answers a parked poll.
+    /// Answers a parked poll with what it lacks; without news it goes on waiting.
     fn deliver_poll(&mut self, now: Now, slot: usize, key: SubscriberKey, sink: &mut impl Sink) {
         let gaps = self.hub.take_gaps(key);
         let id = self.id(slot);
@@ -136,18 +139,19 @@ impl Server {
         let close = listener.close || connection.half_closed;
         let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
         let is_plain = gaps.is_empty() && !close && listener.origin.is_none();
-        let mut encoded = 0;
+        let (mut encoded, mut broken) = (0, false);
         let mut unsent = None;
         match &pulled[..] {
-            [] if gaps.is_empty() => return self.settle(key, None, 0, 0),
+            [] if gaps.is_empty() => return self.settle(key, None, 0),
             [message] if is_plain => {
                 let (answer, new) = poll::shared_answer(message, listener.batch, &envelope);
                 encoded = new;
                 if poll::is_current(answer, &http_date(now.unix)) {
-                    let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(answer)]) else {
-                        return self.close(now.at, slot);
-                    };
-                    if taken < answer.len() {
+                    let wrote = sink.write(id, &[IoSlice::new(answer)]);
+                    broken = wrote == Wrote::Broken;
+                    if let Wrote::Bytes(taken) = wrote
+                        && taken < answer.len()
+                    {
                         let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
                         let mut output = Output::blocked(now.at);
                         output.push_frame(message, format, taken);
@@ -163,7 +167,11 @@ impl Server {
             }
         }
         let last = pulled.last().map(|message| message.id.seq);
-        self.settle(key, last, count, encoded);
+        self.hub.charge(usize::from(encoded > 0), encoded);
+        if broken {
+            return self.close(now.at, slot);
+        }
+        self.settle(key, last, count);
         self.connections[slot].output = unsent;
         self.end_poll(now, slot, close, sink);
     }
@@ -237,17 +245,22 @@ impl Server {
 }
 
 /// What became of one delivery to a stream.
+#[derive(Default)]
 struct Written {
     /// Messages that are on their way, the last of them perhaps in part.
     count: usize,
     /// The number of the last of them.
     last: Option<Seq>,
-    /// Bytes newly encoded.
+    /// Frames newly encoded.
+    frames: usize,
+    /// What these take.
     encoded: usize,
     /// There may be more to pull.
     more: bool,
     /// What the socket did not take.
     rest: Option<Box<Output>>,
+    /// The connection is broken.
+    broken: bool,
 }
 
 /// The header fields that the answer to `listener` carries.
