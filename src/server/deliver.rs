@@ -37,7 +37,7 @@ impl Server {
                 // It pulls when its socket takes bytes again.
                 _ if connection.output.is_some() => {}
                 Phase::Streaming(_) => self.deliver_stream(now, slot, key, sink),
-                Phase::Parked(_) => self.deliver_poll(now, slot, key, sink),
+                Phase::Parked(_) => self.answer_poll(now, slot, None, sink),
                 _ => debug_assert!(false, "only who listens is ready"),
             }
         }
@@ -125,10 +125,13 @@ impl Server {
         self.hub.stats.deliveries += u64::from(count > 0);
     }
 
-    /// Answers a parked poll with what it lacks; without news it goes on waiting.
-    fn deliver_poll(&mut self, now: Now, slot: usize, key: SubscriberKey, sink: &mut impl Sink) {
-        let gaps = self.hub.take_gaps(key);
+    /// Answers a parked poll with what it lacks. Without news it gets the status `no_news`, or goes on
+    /// waiting if there is none. Whatever ends a poll comes here, so that no message is skipped which was
+    /// published a moment before.
+    pub(super) fn answer_poll(&mut self, now: Now, slot: usize, no_news: Option<u16>, sink: &mut impl Sink) {
         let id = self.id(slot);
+        let Some(key) = self.connections[slot].listener().map(|listener| listener.subscriber) else { return };
+        let gaps = self.hub.take_gaps(key);
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
         let max = if listener.batch { usize::from(listener.max) } else { 1 };
@@ -136,13 +139,16 @@ impl Server {
         self.hub.pull(now.at, key, max, &mut pulled);
         let count = pulled.len();
         let fields = fields(listener, &self.default_fields);
-        let close = listener.close || connection.half_closed;
+        let close = listener.close || connection.half_closed || self.draining;
         let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
-        let is_plain = gaps.is_empty() && !close && listener.origin.is_none();
+        let is_plain = gaps.is_empty() && !close && listener.origin.is_none() && connection.output.is_none();
         let (mut encoded, mut broken) = (0, false);
         let mut unsent = None;
         match &pulled[..] {
-            [] if gaps.is_empty() => return self.settle(key, None, 0),
+            [] if gaps.is_empty() => {
+                let Some(status) = no_news else { return self.settle(key, None, 0) };
+                poll::write_no_news(&mut self.out, status, self.hub.newest(), &[], &envelope);
+            }
             [message] if is_plain => {
                 let (answer, new) = poll::shared_answer(message, listener.batch, &envelope);
                 encoded = new;
@@ -167,23 +173,15 @@ impl Server {
             }
         }
         let last = pulled.last().map(|message| message.id.seq);
+        self.hub.stats.polls_timed_out += u64::from(count == 0 && gaps.is_empty());
         self.hub.charge(usize::from(encoded > 0), encoded);
         if broken {
             return self.close(now.at, slot);
         }
         self.settle(key, last, count);
-        self.connections[slot].output = unsent;
-        self.end_poll(now, slot, close, sink);
-    }
-
-    /// Answers a parked poll that has no news.
-    pub(super) fn answer_no_news(&mut self, now: Now, slot: usize, status: u16, sink: &mut impl Sink) {
-        let connection = &self.connections[slot];
-        let Phase::Parked(listener) = &connection.phase else { return };
-        let fields = fields(listener, &self.default_fields);
-        let close = listener.close || connection.half_closed || self.draining;
-        let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
-        poll::write_no_news(&mut self.out, status, self.hub.newest(), &[], &envelope);
+        if unsent.is_some() {
+            self.connections[slot].output = unsent;
+        }
         self.end_poll(now, slot, close, sink);
     }
 

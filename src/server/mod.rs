@@ -237,7 +237,8 @@ impl Server {
         if connection.closing {
             return self.finish(now.at, slot);
         }
-        if let Phase::Streaming(listener) = &connection.phase {
+        // What came meanwhile for a subscriber found it blocked.
+        if let Some(listener) = connection.listener() {
             return self.hub.mark(listener.subscriber);
         }
         if let Phase::Held(hold) = &connection.phase {

@@ -97,8 +97,7 @@ impl Server {
             // It was set for something that has been done since.
             _ if self.deadline(slot, now.at) > now.at => {}
             Phase::Parked(_) => {
-                self.hub.stats.polls_timed_out += 1;
-                self.answer_no_news(now, slot, self.config.poll.no_news_status, sink);
+                self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink);
             }
             Phase::Reading => {
                 self.hub.stats.heads_timed_out += 1;
@@ -142,7 +141,7 @@ impl Server {
         for slot in slots {
             let connection = &mut self.connections[slot];
             match connection.phase {
-                Phase::Parked(_) => self.answer_no_news(now, slot, self.config.poll.no_news_status, sink),
+                Phase::Parked(_) => self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink),
                 Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
                 Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
                 Phase::Idle => connection.closing = true,

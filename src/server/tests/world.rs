@@ -78,8 +78,10 @@ impl World {
         socket.buffer.is_empty() && (socket.ended || socket.closed)
     }
 
-    pub fn is_empty(&mut self, id: ConnId) -> bool {
-        self.socket(id).buffer.is_empty()
+    /// All connections are gone, the time goes on.
+    pub fn clear(&mut self) {
+        self.sockets.clear();
+        self.edges.clear();
     }
 
     pub fn advance(&mut self, ms: u64) {
