@@ -167,6 +167,7 @@ impl Server {
         let Some(slot) = self.find(id) else { return };
         let connection = &mut self.connections[slot];
         match connection.phase {
+            _ if connection.closing => {}
             Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
             Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
@@ -180,7 +181,7 @@ impl Server {
     fn wait_behind(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
         let connection = &mut self.connections[slot];
         let input = connection.input.get_or_insert_default();
-        if input.len() + bytes.len() <= PIPELINE_BYTES_MAX {
+        if input.waiting_len() + bytes.len() <= PIPELINE_BYTES_MAX {
             return input.push(bytes);
         }
         let problem =
@@ -200,7 +201,10 @@ impl Server {
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
-            Phase::Idle if connection.output.is_some() => connection.closing = true,
+            // What has been answered still reaches it.
+            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => {
+                connection.closing = true;
+            }
             _ => self.close(now.at, slot),
         }
     }
@@ -228,6 +232,10 @@ impl Server {
             }
         }
         connection.output = None;
+        if matches!(connection.phase, Phase::Idle | Phase::Reading | Phase::Lingering) {
+            connection.since = now.at;
+            self.arm(slot, now.at);
+        }
         self.unblocked(now, slot, sink);
     }
 

@@ -31,8 +31,8 @@ impl Server {
         let mut more = self.serve_until_backlog(now, slot, bytes);
         self.send(now.at, slot, sink);
         while more && self.may_serve(slot) {
-            let waiting = self.connections[slot].input.take().unwrap_or_default();
-            more = self.serve_until_backlog(now, slot, &waiting.into_bytes());
+            let waiting = self.take_waiting(slot);
+            more = self.serve_until_backlog(now, slot, &waiting);
             self.send(now.at, slot, sink);
         }
     }
@@ -48,7 +48,8 @@ impl Server {
                 return false;
             }
         }
-        if !rest.is_empty() {
+        // Behind a request that closes the connection nothing is answered.
+        if !rest.is_empty() && !self.connections[slot].closing {
             input.get_or_insert_default().push(rest);
         }
         self.keep(slot, input);
@@ -112,10 +113,19 @@ impl Server {
 
     /// Serves what waited behind an answer that has now been given.
     pub(super) fn serve_waiting(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
-        let connection = &mut self.connections[slot];
-        if let Some(input) = connection.input.take_if(|input| !input.in_body()) {
-            self.serve(now, slot, &input.into_bytes(), sink);
+        let waiting = self.take_waiting(slot);
+        if !waiting.is_empty() {
+            self.serve(now, slot, &waiting, sink);
         }
+    }
+
+    /// Takes the bytes that waited; a body that is being gathered stays.
+    fn take_waiting(&mut self, slot: usize) -> Vec<u8> {
+        let place = &mut self.connections[slot].input;
+        let Some(input) = place else { return Vec::new() };
+        let waiting = input.take_waiting();
+        place.take_if(|input| !input.in_body());
+        waiting
     }
 
     /// Understands a request and carries it out.

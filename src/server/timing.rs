@@ -25,6 +25,8 @@ impl Server {
         let limits = &self.config.limits;
         let since = connection.since;
         let own = match &connection.phase {
+            // While the client takes its answer, only stalling counts.
+            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => Instant::NEVER,
             Phase::Idle => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => since.plus_seconds(self.reading_seconds(slot)),
             Phase::Parked(listener) => since.plus_seconds(listener.timeout_seconds.into()),
