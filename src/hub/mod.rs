@@ -57,7 +57,7 @@ pub struct Hub {
     subscribers: Slab<Subscriber>,
     /// Subscribers by wildcard, which join channels as they appear.
     patterns: HashMap<SubscriberKey, Vec<Pattern>>,
-    /// The foreign ids that subscribers came with who have not been told of the gap yet.
+    /// The ids that [`Subscriber::stranger`]s came with.
     strangers: HashMap<SubscriberKey, MessageId>,
     ready: VecDeque<SubscriberKey>,
     /// One timer a channel: its next expiry, or its end when it is empty.
