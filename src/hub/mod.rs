@@ -247,7 +247,8 @@ impl Hub {
         self.timers.set(key as usize, deadline);
     }
 
-    /// Lets messages and channels expire whose time has come, and cuts rings to their count.
+    /// Lets messages and channels expire whose time has come, and keeps the limits that publishing leaves
+    /// for later: the count of each ring, and the bytes of frames encoded since.
     ///
     /// Call it when nobody is ready any more, so that bursts and messages of TTL 0 reach those they are
     /// for.

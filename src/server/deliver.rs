@@ -20,12 +20,22 @@ const GATHER_MAX: usize = 64;
 const GATHER_BYTES_MAX: usize = 256 << 10;
 
 impl Server {
-    /// Writes to subscribers that are ready, at most as many as the turn's budget allows. Returns whether
-    /// some are left for the next turn.
+    /// Writes to subscribers that are ready, at most as many as the turn's budget allows. Once nobody waits
+    /// for a delivery any more, the hub lets expire what is due and keeps its limits. Returns whether some
+    /// are left for the next turn.
     pub fn deliver(&mut self, now: Now, sink: &mut impl Sink) -> bool {
         self.dismiss(now, sink);
+        self.deliver_ready(now, sink);
+        let is_left = self.hub.has_ready();
+        if !is_left {
+            self.hub.tick(now.at);
+        }
+        is_left
+    }
+
+    fn deliver_ready(&mut self, now: Now, sink: &mut impl Sink) {
         for _ in 0..self.config.turn.deliveries {
-            let Some(key) = self.hub.next_ready() else { return false };
+            let Some(key) = self.hub.next_ready() else { return };
             let owner @ Owner(slot) = self.hub.owner(key);
             if slot & SESSION_OWNER != 0 {
                 self.session_ready(now, owner, sink);
@@ -41,7 +51,6 @@ impl Server {
                 _ => debug_assert!(false, "only who listens is ready"),
             }
         }
-        self.hub.has_ready()
     }
 
     /// Writes what a stream lacks.

@@ -58,8 +58,7 @@ impl Server {
         output.map_or(Instant::NEVER, |output| output.progress.plus_seconds(limit))
     }
 
-    /// Does what is due: timeouts and heartbeats of at most as many connections as the turn's budget allows,
-    /// and the hub's expiries once nobody waits for a delivery.
+    /// Does what is due: timeouts and heartbeats of at most as many connections as the turn's budget allows.
     pub fn tick(&mut self, now: Now, sink: &mut impl Sink) {
         for _ in 0..self.config.turn.deliveries {
             let Some(slot) = self.wheel.expire(now.at) else { break };
@@ -69,9 +68,6 @@ impl Server {
             }
         }
         self.tick_sessions(now, sink);
-        if !self.hub.has_ready() {
-            self.hub.tick(now.at);
-        }
     }
 
     /// When the next turn must come; now, if work is left over.
