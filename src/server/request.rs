@@ -274,12 +274,19 @@ impl Server {
         // What cannot be told in band is told in the head.
         self.out.extend(transport::gap_notice(technique, chunked, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
+        if self.draining {
+            // Its client comes back to whoever serves next.
+            self.out.extend_from_slice(transport::closing(chunked));
+            self.hub.detach(now.at, subscriber);
+            return self.answered(slot, true);
+        }
         self.connections[slot].enter(Phase::Streaming(listener), now.at);
     }
 
     /// Answers a poll if there is anything to answer, else parks it.
     fn begin_poll(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
-        let waits = listener.technique == transport::Technique::Poll && !reply.head_only;
+        let is_long = listener.technique == transport::Technique::Poll;
+        let waits = is_long && !reply.head_only && !self.draining;
         let envelope = envelope(now, reply, &self.default_fields);
         let gaps = self.hub.take_gaps(listener.subscriber);
         let max = if listener.batch { listener.max } else { 1 };
