@@ -156,6 +156,9 @@ impl Client {
 
     /// The connection ended: nothing may be left half-said, unless it was `cut`.
     pub fn end(&mut self, cut: bool) {
+        let is_raw = |kind: &Kind| matches!(kind, Kind::Subscribe(subscription) if subscription.technique == Technique::Raw);
+        // Whether somebody still reads a raw stream cannot be found out, so that it ends with its client's side.
+        let cut = cut || self.half_closed && self.asks.front().is_some_and(|ask| is_raw(&ask.kind));
         if let Some(stream) = &self.stream {
             let plain = !stream.chunked;
             let gap_cuts = stream.subscription.technique == Technique::Raw;
@@ -184,7 +187,9 @@ impl Client {
             self.inbox.drain(..head.length);
             return true;
         }
-        let head_only = self.asks.front().is_some_and(|ask| ask.head_only);
+        // What refuses the connection does not look at the request.
+        let refused = head.field("connection") == Some("close") && matches!(head.status, 408 | 431 | 503);
+        let head_only = !refused && self.asks.front().is_some_and(|ask| ask.head_only);
         let length = head.field("content-length").map(|length| length.parse::<usize>().unwrap());
         let chunked = head.field("transfer-encoding").is_some();
         assert!(length.is_none() || !chunked, "both lengths");

@@ -257,7 +257,9 @@ impl Sim {
     fn write(&mut self, who: usize, id: ConnId) {
         let client = &mut self.clients[who];
         let all = client.outbox.len();
-        if all == 0 || client.half_closed || client.over {
+        // A request that meets a closing connection is lost, as anywhere.
+        let is_lost = self.server.find(id).is_none();
+        if all == 0 || client.half_closed || client.over || is_lost {
             return;
         }
         let count = if self.random.one_in(2) { all } else { 1 + self.random.below(all as u64) as usize };
@@ -310,6 +312,13 @@ impl Sim {
     /// What holds after every turn.
     fn check(&mut self) {
         self.server.hub.check();
+        let listening =
+            self.server.connections.iter().filter(|(_, connection)| connection.listener().is_some());
+        assert_eq!(
+            self.server.hub.gauges().subscribers,
+            listening.count(),
+            "a subscriber without connection"
+        );
         for message in &self.server.hub.journal[self.checked..] {
             let number = number(message.publication.data.bytes());
             let (payload, ttl) = &self.sent[number];
@@ -387,6 +396,10 @@ impl Sim {
                 self.server.reset(self.world.now, id);
                 self.forget(who);
             }
+        }
+        // In the end the kernel tells of every reset.
+        for id in std::mem::take(&mut self.stale) {
+            self.server.reset(self.world.now, id);
         }
         for _ in 0..1000 {
             self.turn();
@@ -516,7 +529,7 @@ impl Sim {
         let batch = self.random.one_in(2);
         let timeout = [1, 5, 30][self.random.below(3) as usize];
         let max = [1, 2, 100][self.random.below(3) as usize];
-        let method = if self.random.one_in(20) { "HEAD" } else { "GET" };
+        let method = if http11 && self.random.one_in(20) { "HEAD" } else { "GET" };
         let path = self.clients[who].selection.0.join(",");
         let mut text = format!("{method} /sub/{path}?as={name}&timeout={timeout}&max={max}");
         let header = self.random.one_in(2);
