@@ -156,9 +156,6 @@ impl Client {
 
     /// The connection ended: nothing may be left half-said, unless it was `cut`.
     pub fn end(&mut self, cut: bool) {
-        let is_raw = |kind: &Kind| matches!(kind, Kind::Subscribe(subscription) if subscription.technique == Technique::Raw);
-        // Whether somebody still reads a raw stream cannot be found out, so that it ends with its client's side.
-        let cut = cut || self.half_closed && self.asks.front().is_some_and(|ask| is_raw(&ask.kind));
         if let Some(stream) = &self.stream {
             let plain = !stream.chunked;
             let gap_cuts = stream.subscription.technique == Technique::Raw;
@@ -187,8 +184,11 @@ impl Client {
             self.inbox.drain(..head.length);
             return true;
         }
-        // What refuses the connection does not look at the request.
-        let refused = head.field("connection") == Some("close") && matches!(head.status, 408 | 431 | 503);
+        // What refuses the connection does not look at the request; that no channel can be made is an answer.
+        let no_channel = head.field("retry-after") == Some("60");
+        let refused = head.field("connection") == Some("close")
+            && matches!(head.status, 408 | 431 | 503)
+            && !no_channel;
         let head_only = !refused && self.asks.front().is_some_and(|ask| ask.head_only);
         let length = head.field("content-length").map(|length| length.parse::<usize>().unwrap());
         let chunked = head.field("transfer-encoding").is_some();
@@ -286,7 +286,7 @@ fn polled(head: &Head, body: &[u8], subscription: &mut Subscription, view: &View
         let first = payloads.iter().find(|(seq, _)| channel(*seq) == name);
         watch.gap(&name, first.map_or(upto, |(seq, _)| seq - 1));
     }
-    watch.began.get_or_insert(view.newest());
+    watch.began.get_or_insert_with(|| view.newest());
     for (seq, payload) in &payloads {
         watch.message(view.journal, *seq, payload, view.at);
     }
@@ -356,7 +356,7 @@ impl Stream {
             Technique::Sse => self.event(std::str::from_utf8(payload).unwrap(), view, last),
             Technique::Raw => {
                 let watch = &mut self.subscription.watch;
-                let seq = watch.find(view.journal, payload).expect("a message that was published");
+                let seq = watch.find(view.journal, payload, view.at).expect("a message that was published");
                 watch.message(view.journal, seq, payload, view.at);
                 *last = Some(view.journal[seq as usize - 1].id.to_string());
             }

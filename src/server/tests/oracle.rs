@@ -80,14 +80,14 @@ impl Watch {
         !self.gaps.is_empty()
     }
 
-    /// The number of the next message with this payload.
-    pub fn find(&self, journal: &[Arc<Message>], payload: &[u8]) -> Option<Seq> {
+    /// The number of the next message with this payload, which may have been published on several channels:
+    /// rather one that has to come than one that may be missing.
+    pub fn find(&self, journal: &[Arc<Message>], payload: &[u8], now: Instant) -> Option<Seq> {
         let after = self.cursor.unwrap_or_default();
-        let mut newer = journal[after as usize..].iter();
-        let found = newer.find(|message| {
+        let newer = journal[after as usize..].iter().filter(|message| {
             message.publication.data.bytes() == payload && self.selection.matches(&message.channel)
         });
-        found.map(|message| message.id.seq)
+        newer.map(|message| (self.is_explained(message, now), message.id.seq)).min().map(|(_, seq)| seq)
     }
 
     /// Message `seq` arrived.

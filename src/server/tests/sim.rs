@@ -42,6 +42,8 @@ struct Habits {
     drains: bool,
     nonsense: bool,
     pipelines: bool,
+    /// Bare messages are known by what they say alone: then nothing is published twice.
+    raw: bool,
 }
 
 struct Sim {
@@ -95,6 +97,7 @@ fn habits(random: &mut Random) -> Habits {
         drains: one(),
         nonsense: one(),
         pipelines: one(),
+        raw: one(),
     }
 }
 
@@ -176,7 +179,10 @@ impl Sim {
         let who = self.random.below(self.clients.len() as u64) as usize;
         let below = self.random.below(100);
         let Some(id) = self.clients[who].id else {
-            return if self.draining { () } else { self.connect(who) };
+            if !self.draining {
+                self.connect(who);
+            }
+            return;
         };
         match below {
             0..35 => self.enqueue(who),
@@ -477,7 +483,7 @@ impl Sim {
     fn enqueue_publication(&mut self, who: usize) {
         let (payload, ttl) = self.message();
         let mut channels = vec![self.channel()];
-        if self.habits.batches && self.random.one_in(4) {
+        if self.habits.batches && !self.habits.raw && self.random.one_in(4) {
             let more = self.channel();
             channels.extend((more != channels[0]).then_some(more));
         }
@@ -486,7 +492,7 @@ impl Sim {
             let _ = write!(line, "Encke-TTL: {ttl}\r\n");
         }
         let messages: Vec<_> = channels.iter().map(|channel| (*channel, payload.clone())).collect();
-        if self.random.one_in(10) {
+        if !self.habits.raw && self.random.one_in(10) {
             let _ = write!(line, "Idempotency-Key: {payload:.4}\r\n");
             self.request(who, &line, &payload, Kind::Publish(messages.clone()));
         }
@@ -524,7 +530,9 @@ impl Sim {
             (Technique::Stream, "stream"),
             (Technique::Raw, "raw"),
         ];
-        let (technique, name) = techniques[self.random.below(6) as usize];
+        // Raw messages tell neither channel nor number: where they begin must be known.
+        let count = if from == From::Kept || !self.habits.raw { 5 } else { 6 };
+        let (technique, name) = techniques[self.random.below(count) as usize];
         let http11 = technique == Technique::Raw || !self.random.one_in(6);
         let batch = self.random.one_in(2);
         let timeout = [1, 5, 30][self.random.below(3) as usize];
