@@ -201,6 +201,8 @@ impl Server {
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
+            // A stream without a sign of life cannot be probed: it ends with its client's side.
+            Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
             // What has been answered still reaches it.
             Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => {
                 connection.closing = true;
