@@ -254,7 +254,8 @@ impl Server {
         let Listener { subscriber, technique, chunked, .. } = listener;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
-        let envelope = Envelope { close: !chunked, ..envelope(now, reply, &self.default_fields) };
+        let envelope =
+            Envelope { close: !chunked || reply.close, ..envelope(now, reply, &self.default_fields) };
         response::write_head(&mut self.out, 200, &envelope);
         let content_type = transport::content_type(technique);
         let _ = write!(
