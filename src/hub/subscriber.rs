@@ -120,7 +120,11 @@ impl Hub {
         patterns: Vec<Pattern>,
         start: Start,
     ) -> Result<SubscriberKey, HubError> {
-        self.admits(names.iter().copied())?;
+        let single = names.len() == 1 && patterns.is_empty();
+        let only = if single { Some(self.open_channel(now, names[0])?) } else { None };
+        if only.is_none() {
+            self.admits(names.iter().copied())?;
+        }
         let after = match start {
             Start::Now => self.seq,
             Start::After(id) if self.is_ours(id) => id.seq,
@@ -129,7 +133,6 @@ impl Hub {
         // Channels that a pattern would have matched may be forgotten, with messages that it never had.
         let had_lost = |id: MessageId| !patterns.is_empty() && id.seq < self.tombstones.highest();
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
-        let single = names.len() == 1 && patterns.is_empty();
         let memberships = match single {
             true => Memberships::One { channel: u32::MAX, index: 0 },
             false => Memberships::Many(Box::default()),
@@ -140,6 +143,10 @@ impl Hub {
             && stranger
         {
             self.strangers.insert(key, id);
+        }
+        if let Some(channel) = only {
+            self.join_at_start(now, key, channel, start);
+            return Ok(key);
         }
         for name in names {
             let channel = self.open_channel(now, name)?;
@@ -193,10 +200,9 @@ impl Hub {
             membership.stranger = foreign;
         }
         let had = subscriber.after.max(floor);
-        if ring.newest() > had || ring.evicted() > had {
+        if ring.newest() > had || ring.evicted() > had || foreign {
             self.mark(key);
         }
-        self.schedule(now, channel);
     }
 
     /// Adds channels or patterns to a subscriber of several (one attached with a pattern, or with none or

@@ -3,14 +3,13 @@
 
 use super::{Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Listener, Output, Phase};
-use crate::dialect::{SESSION_OWNER, cors};
+use crate::dialect::SESSION_OWNER;
 use crate::hub::{Gap, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
 use crate::transport::{self, Format, poll};
 use crate::wire::response::{self, Envelope, Response};
 use arrayvec::ArrayVec;
-use std::borrow::Cow;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -138,60 +137,86 @@ impl Server {
     /// waiting if there is none. Whatever ends a poll comes here, so that no message is skipped which was
     /// published a moment before.
     pub(super) fn answer_poll(&mut self, now: Now, slot: usize, no_news: Option<u16>, sink: &mut impl Sink) {
-        let id = self.id(slot);
+        if self.date.0 != now.unix {
+            self.date = (now.unix, http_date(now.unix));
+        }
         let Some(key) = self.connections[slot].listener().map(|listener| listener.subscriber) else { return };
         let gaps = self.hub.take_gaps(key);
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
+        let close = listener.close || connection.half_closed || self.draining;
+        let is_plain = gaps.is_empty() && !close && listener.origin.is_none() && connection.output.is_none();
+        match is_plain.then(|| self.write_shared(now, slot, key, listener, sink)).flatten() {
+            Some(Shared { last, encoded, outcome }) => {
+                self.hub.charge(usize::from(encoded > 0), encoded);
+                let Ok(rest) = outcome else { return self.close(now.at, slot) };
+                self.settle(key, Some(last), 1);
+                self.connections[slot].output = rest;
+            }
+            None if !self.compose_answer(now, slot, &gaps, no_news, close) => return,
+            None => {}
+        }
+        self.end_poll(now, slot, close, sink);
+    }
+
+    /// Answers a poll with the bytes that all polls of its kind get, if exactly one message is to be told.
+    fn write_shared(
+        &self,
+        now: Now,
+        slot: usize,
+        key: SubscriberKey,
+        listener: &Listener,
+        sink: &mut impl Sink,
+    ) -> Option<Shared> {
+        let mut pulled: ArrayVec<&Arc<Message>, 2> = ArrayVec::new();
+        self.hub.pull(now.at, key, if listener.batch { 2 } else { 1 }, &mut pulled);
+        let [message] = pulled[..] else { return None };
+        let fields = self.cors.fields(None);
+        let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };
+        let (answer, encoded) = poll::shared_answer(message, listener.batch, &envelope);
+        if !poll::is_current(answer, &self.date.1) {
+            return None;
+        }
+        let outcome = match sink.write(self.id(slot), &[IoSlice::new(answer)]) {
+            Wrote::Broken => Err(Broken),
+            Wrote::Bytes(taken) => Ok((taken < answer.len()).then(|| {
+                let mut output = Output::blocked(now.at);
+                let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
+                output.push_frame(message, format, taken);
+                Box::new(output)
+            })),
+        };
+        Some(Shared { last: message.id.seq, encoded, outcome })
+    }
+
+    /// Composes the answer to a poll in `out`. Returns whether there is one to give.
+    fn compose_answer(
+        &mut self,
+        now: Now,
+        slot: usize,
+        gaps: &[Gap],
+        no_news: Option<u16>,
+        close: bool,
+    ) -> bool {
+        let Phase::Parked(listener) = &self.connections[slot].phase else { return false };
+        let key = listener.subscriber;
         let max = if listener.batch { usize::from(listener.max) } else { 1 };
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         self.hub.pull(now.at, key, max, &mut pulled);
+        let fields = self.cors.fields(listener.origin);
+        let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
+        let last = pulled.last().map(|message| message.id);
+        let next = last.unwrap_or_else(|| self.hub.newest());
+        let has_news = !pulled.is_empty() || !gaps.is_empty();
+        match no_news {
+            _ if has_news => write_answer(&mut self.out, &pulled, listener.batch, next, gaps, &envelope),
+            Some(status) => poll::write_no_news(&mut self.out, status, next, &[], &envelope),
+            None => {}
+        }
         let count = pulled.len();
-        let fields = fields(listener, &self.default_fields);
-        let close = listener.close || connection.half_closed || self.draining;
-        let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
-        let is_plain = gaps.is_empty() && !close && listener.origin.is_none() && connection.output.is_none();
-        let (mut encoded, mut broken) = (0, false);
-        let mut unsent = None;
-        match &pulled[..] {
-            [] if gaps.is_empty() => {
-                let Some(status) = no_news else { return self.settle(key, None, 0) };
-                poll::write_no_news(&mut self.out, status, self.hub.newest(), &[], &envelope);
-            }
-            [message] if is_plain => {
-                let (answer, new) = poll::shared_answer(message, listener.batch, &envelope);
-                encoded = new;
-                if poll::is_current(answer, &http_date(now.unix)) {
-                    let wrote = sink.write(id, &[IoSlice::new(answer)]);
-                    broken = wrote == Wrote::Broken;
-                    if let Wrote::Bytes(taken) = wrote
-                        && taken < answer.len()
-                    {
-                        let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
-                        let mut output = Output::blocked(now.at);
-                        output.push_frame(message, format, taken);
-                        unsent = Some(Box::new(output));
-                    }
-                } else {
-                    write_answer(&mut self.out, &pulled, listener.batch, message.id, &gaps, &envelope);
-                }
-            }
-            _ => {
-                let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-                write_answer(&mut self.out, &pulled, listener.batch, next, &gaps, &envelope);
-            }
-        }
-        let last = pulled.last().map(|message| message.id.seq);
-        self.hub.stats.polls_timed_out += u64::from(count == 0 && gaps.is_empty());
-        self.hub.charge(usize::from(encoded > 0), encoded);
-        if broken {
-            return self.close(now.at, slot);
-        }
-        self.settle(key, last, count);
-        if unsent.is_some() {
-            self.connections[slot].output = unsent;
-        }
-        self.end_poll(now, slot, close, sink);
+        self.hub.stats.polls_timed_out += u64::from(!has_news && no_news.is_some());
+        self.settle(key, last.map(|id| id.seq), count);
+        has_news || no_news.is_some()
     }
 
     /// Turns an answered poll into an idle connection again.
@@ -230,8 +255,8 @@ impl Server {
         if is_stream {
             goodbye.extend_from_slice(transport::closing(listener.chunked));
         } else {
-            let fields = fields(listener, &self.default_fields);
-            let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
+            let fields = self.cors.fields(listener.origin);
+            let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
             let gone = Response::problem(410, "the channel has been deleted", false);
             response::write_response(&mut goodbye, &gone, &envelope);
         }
@@ -251,6 +276,19 @@ impl Server {
     }
 }
 
+/// What became of an answer that all polls of a kind share.
+struct Shared {
+    /// The number of its message.
+    last: Seq,
+    /// Bytes newly encoded.
+    encoded: usize,
+    /// What the socket did not take.
+    outcome: Result<Option<Box<Output>>, Broken>,
+}
+
+/// The connection is broken.
+struct Broken;
+
 /// What became of one delivery to a stream.
 #[derive(Default)]
 struct Written {
@@ -268,12 +306,6 @@ struct Written {
     rest: Option<Box<Output>>,
     /// The connection is broken.
     broken: bool,
-}
-
-/// The header fields that the answer to `listener` carries.
-fn fields<'a>(listener: &Listener, default: &'a str) -> Cow<'a, str> {
-    let named = listener.origin.as_ref().map(|origin| Cow::Owned(cors::listed_fields(origin)));
-    named.unwrap_or(Cow::Borrowed(default))
 }
 
 /// How many of `frames` were written whole, and how many bytes of the next.

@@ -61,12 +61,13 @@ struct Sim {
     sent: Vec<(String, Option<u64>)>,
     checked: usize,
     draining: bool,
+    finished: bool,
     trace: Option<String>,
 }
 
 impl Drop for Sim {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if !self.finished {
             eprintln!("{}", self.trace.as_deref().unwrap_or_default());
             eprintln!("seed {}: replay it with ENCKE_SIM_SEED={}", self.seed, self.seed);
         }
@@ -153,6 +154,7 @@ impl Sim {
             sent,
             checked: 0,
             draining: false,
+            finished: false,
             trace,
         }
     }
@@ -172,6 +174,7 @@ impl Sim {
             self.drain();
         }
         self.leave();
+        self.finished = true;
     }
 
     /// One thing happens.

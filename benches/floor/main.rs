@@ -1,0 +1,230 @@
+//! The floor: the cheapest conceivable Comet server, the measure of what the kernel alone costs.
+//!
+//! An `int` per connection, fixed answers, one `write` per subscriber in a plain loop. It reads no HTTP beyond the
+//! few bytes that tell what is asked, keeps no history, no timers, no limits, and drops whoever cannot take a frame
+//! at once. A ratio to the floor is therefore what a server's own work costs, and it is only worth something when both
+//! were measured in the same run.
+//!
+//! What it expects of its only client, the load generator: channels are called `c<number>`, a GET arrives whole and
+//! alone in a read, a `POST` has a `Content-Length`.
+#![forbid(unsafe_code)]
+
+mod answers;
+mod request;
+
+use std::collections::HashMap;
+use std::env;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::process::ExitCode;
+
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::answers::Kind;
+use crate::request::{Asked, Request};
+
+const LISTENER: Token = Token(usize::MAX);
+const HELP: &str = "The floor: the cheapest conceivable Comet server, to compare with.\n\n\
+                    Usage: floor --listen ADDR:PORT [--nagle]\n\n  \
+                    --listen   port 0: any; the address is printed on stderr\n  \
+                    --nagle    let the kernel gather small writes: cheaper when saturated, slower when not";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let Some(address) = arguments.iter().position(|a| a == "--listen").and_then(|at| arguments.get(at + 1))
+    else {
+        println!("{HELP}");
+        return ExitCode::SUCCESS;
+    };
+    let nagle = arguments.iter().any(|argument| argument == "--nagle");
+    let result = address.parse().map_err(io::Error::other).and_then(|address| serve(address, nagle));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("floor: {address}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Everybody who listens to one channel, as descriptors, by the framing they asked for.
+#[derive(Default)]
+struct Channel {
+    listeners: [Vec<u32>; Kind::COUNT],
+    sequence: u64,
+}
+
+struct Floor {
+    poll: Poll,
+    /// Indexed by descriptor: the kernel hands out the lowest free number, so this is dense.
+    sockets: Vec<Option<TcpStream>>,
+    channels: Vec<Channel>,
+    /// Requests of which a read got only the first part; in practice empty.
+    partial: HashMap<usize, Vec<u8>>,
+    frame: Vec<u8>,
+    dropped: Vec<u32>,
+}
+
+fn serve(address: SocketAddr, nagle: bool) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    let mut listener = TcpListener::bind(address)?;
+    rustix::net::sockopt::set_tcp_nodelay(&listener, !nagle)?; // accepted sockets inherit it
+    rustix::net::listen(&listener, 4096)?; // mio's backlog of 128 loses connections when thousands come at once
+    eprintln!("listening on {}", listener.local_addr()?);
+
+    let poll = Poll::new()?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut floor = Floor {
+        poll,
+        sockets: Vec::new(),
+        channels: Vec::new(),
+        partial: HashMap::new(),
+        frame: Vec::new(),
+        dropped: Vec::new(),
+    };
+    let mut events = Events::with_capacity(1024);
+    let mut scratch = vec![0; 256 << 10];
+    loop {
+        match floor.poll.poll(&mut events, None) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        }
+        for event in &events {
+            match event.token() {
+                LISTENER => floor.accept(&listener)?,
+                token => floor.ready(token.0, event, &mut scratch),
+            }
+        }
+    }
+}
+
+impl Floor {
+    fn accept(&mut self, listener: &TcpListener) -> io::Result<()> {
+        loop {
+            let mut socket = match listener.accept() {
+                Ok((socket, _)) => socket,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            let fd = socket.as_raw_fd() as usize;
+            self.poll.registry().register(&mut socket, Token(fd), Interest::READABLE)?;
+            if self.sockets.len() <= fd {
+                self.sockets.resize_with(fd + 1, || None);
+            }
+            self.sockets[fd] = Some(socket);
+        }
+    }
+
+    /// Reads until a short read, which is as good as `WouldBlock` with edge-triggered epoll.
+    fn ready(&mut self, fd: usize, event: &Event, scratch: &mut [u8]) {
+        loop {
+            let Some(Some(socket)) = self.sockets.get_mut(fd) else { return };
+            match socket.read(scratch) {
+                Ok(0) => return self.close(fd as u32),
+                Ok(length) => {
+                    self.received(fd, &scratch[..length]);
+                    if length < scratch.len() && !event.is_read_closed() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => return self.close(fd as u32),
+            }
+        }
+    }
+
+    fn received(&mut self, fd: usize, bytes: &[u8]) {
+        if self.partial.is_empty() {
+            let used = self.requests(fd, bytes);
+            if used < bytes.len() {
+                self.partial.insert(fd, bytes[used..].to_vec());
+            }
+            return;
+        }
+        let mut whole = self.partial.remove(&fd).unwrap_or_default();
+        whole.extend_from_slice(bytes);
+        let used = self.requests(fd, &whole);
+        if used < whole.len() {
+            self.partial.insert(fd, whole.split_off(used));
+        }
+    }
+
+    /// Answers the whole requests at the front of `bytes`; says how many bytes they were.
+    fn requests(&mut self, fd: usize, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while let Some(Request { asked, length }) = request::first(&bytes[used..]) {
+            match asked {
+                Asked::Listen { channel, kind } => {
+                    if let Some(head) = kind.head() {
+                        self.answer(fd, head);
+                    }
+                    self.channel(channel).listeners[kind as usize].push(fd as u32);
+                }
+                Asked::Publish { channel, body } => self.publish(fd, channel, &bytes[used..][body]),
+                Asked::Waiting => self.answer(fd, answers::WAITING),
+                Asked::Health => self.answer(fd, answers::HEALTH),
+                Asked::Unknown => self.answer(fd, answers::UNKNOWN),
+            }
+            used += length;
+        }
+        used
+    }
+
+    fn channel(&mut self, number: usize) -> &mut Channel {
+        if self.channels.len() <= number {
+            self.channels.resize_with(number + 1, Channel::default);
+        }
+        &mut self.channels[number]
+    }
+
+    /// Answers the publisher, then writes the frame to everybody: the loop that all others are measured by.
+    fn publish(&mut self, publisher: usize, number: usize, body: &[u8]) {
+        self.answer(publisher, answers::PUBLISHED);
+        self.channel(number);
+        let channel = &mut self.channels[number];
+        channel.sequence += 1;
+        for kind in Kind::ALL {
+            let listeners = &mut channel.listeners[kind as usize];
+            if listeners.is_empty() {
+                continue;
+            }
+            kind.render(number, channel.sequence, body, &mut self.frame);
+            for &fd in listeners.iter() {
+                let Some(socket) = &self.sockets[fd as usize] else { continue };
+                if !matches!(rustix::io::write(socket, &self.frame), Ok(length) if length == self.frame.len())
+                {
+                    self.dropped.push(fd);
+                }
+            }
+            if kind == Kind::Poll {
+                listeners.clear();
+            }
+        }
+        while let Some(fd) = self.dropped.pop() {
+            self.close(fd);
+        }
+    }
+
+    fn answer(&mut self, fd: usize, bytes: &[u8]) {
+        let Some(socket) = &self.sockets[fd] else { return };
+        if !matches!(rustix::io::write(socket, bytes), Ok(length) if length == bytes.len()) {
+            self.close(fd as u32);
+        }
+    }
+
+    fn close(&mut self, fd: u32) {
+        self.sockets[fd as usize] = None;
+        self.partial.remove(&(fd as usize));
+        for listeners in self.channels.iter_mut().flat_map(|channel| &mut channel.listeners) {
+            if let Some(at) = listeners.iter().position(|&listener| listener == fd) {
+                listeners.swap_remove(at);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The servers, and measuring them in turn.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use crate::args::Args;
+use crate::generator::{Generator, Generators};
+use crate::plot::{Line, Plot};
+use crate::report::Report;
+use crate::results::{self, Row};
+use crate::server::{self, Server};
+use crate::statistics::{Ratio, median};
+
+pub struct Bench<'a> {
+    pub args: &'a Args,
+    floor: PathBuf,
+    pub generators: Generators,
+    /// The floor first, then the one that is judged, then peers. All are up all the time.
+    pub servers: Vec<Server>,
+    rows: Vec<Row>,
+    plots: Vec<(&'static str, Plot)>,
+}
+
+/// One server's rounds.
+pub struct Rounds {
+    pub name: &'static str,
+    pub reports: Vec<Report>,
+}
+
+impl<'a> Bench<'a> {
+    pub fn new(args: &'a Args) -> io::Result<Self> {
+        let program = |given: &Option<PathBuf>, name| given.clone().map_or_else(|| server::sibling(name), Ok);
+        let floor = program(&args.floor, "floor")?;
+        let generators = Generators { program: program(&args.load, "load")?, cpu: args.load_cpu };
+        fs::create_dir_all(&args.output)?;
+        let mut bench =
+            Self { args, floor, generators, servers: Vec::new(), rows: Vec::new(), plots: Vec::new() };
+        bench.servers.push(bench.floor(false)?);
+        bench.servers.push(bench.judged()?);
+        if args.peers {
+            bench.servers.push(bench.nchan()?);
+        }
+        server::pin(args.load_cpu)?;
+        Ok(bench)
+    }
+
+    /// A further floor.
+    pub fn floor(&self, nagle: bool) -> io::Result<Server> {
+        Server::floor(&self.floor, "floor", nagle, self.args.server_cpu)
+    }
+
+    /// A further server of the kind that is judged.
+    pub fn judged(&self) -> io::Result<Server> {
+        if self.args.floor_twice {
+            return Server::floor(&self.floor, "floor 2", false, self.args.server_cpu);
+        }
+        Server::encke(&self.args.encke, self.args.server_cpu)
+    }
+
+    pub fn nchan(&self) -> io::Result<Server> {
+        Server::nchan(&self.args.output.join("nchan"), self.args.server_cpu)
+    }
+
+    /// A fresh one of every server, for what depends on the past.
+    pub fn fresh(&self) -> io::Result<Vec<Server>> {
+        let mut servers = vec![self.floor(false)?, self.judged()?];
+        if self.args.peers {
+            servers.push(self.nchan()?);
+        }
+        Ok(servers)
+    }
+
+    /// The program whose size counts.
+    pub fn judged_program(&self) -> &std::path::Path {
+        if self.args.floor_twice { &self.floor } else { &self.args.encke }
+    }
+
+    /// Whether the measure is wanted; says that it begins.
+    pub fn begins(&self, measure: &str) -> bool {
+        let wanted = measure.contains(&self.args.only);
+        if wanted {
+            eprintln!("measuring: {measure}");
+        }
+        wanted
+    }
+
+    pub fn row(&mut self, row: Row) {
+        let names = self.names();
+        let judged = self.servers[1].name;
+        eprint!("{}", results::text(std::slice::from_ref(&row), &names, judged));
+        self.rows.push(row);
+    }
+
+    pub fn plot(&mut self, file: &'static str, plot: Plot) {
+        self.plots.push((file, plot));
+    }
+
+    /// Rounds of all `servers` in turn: A B C, C B A, A B C …, the arguments being the generators'.
+    pub fn interleave(&self, servers: &[&Server], arguments: &str, pairs: usize) -> io::Result<Vec<Rounds>> {
+        let arguments: Vec<String> = arguments.split_whitespace().map(String::from).collect();
+        let mut generators: Vec<Generator> = servers
+            .iter()
+            .map(|server| self.generators.start(server, &arguments))
+            .collect::<io::Result<_>>()?;
+        let mut rounds: Vec<Rounds> =
+            servers.iter().map(|server| Rounds { name: server.name, reports: Vec::new() }).collect();
+        for pair in 0..pairs {
+            let mut order: Vec<usize> = (0..servers.len()).collect();
+            if pair % 2 == 1 {
+                order.reverse();
+            }
+            for at in order {
+                rounds[at].reports.push(generators[at].round()?);
+            }
+        }
+        Ok(rounds)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        let mut names: Vec<&'static str> = self.servers.iter().map(|server| server.name).collect();
+        let others: Vec<&'static str> =
+            self.rows.iter().flat_map(|row| row.values.iter().map(|(name, _)| *name)).collect();
+        for name in others {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// Writes all tables and plots, and prints the table.
+    pub fn write(&self) -> io::Result<()> {
+        let (names, judged) = (self.names(), self.servers[1].name);
+        let text = results::text(&self.rows, &names, judged);
+        let about = about(self.args.pairs());
+        let write = |file: &str, content: String| fs::write(self.args.output.join(file), content);
+        write("results.txt", format!("{about}\n\n{text}"))?;
+        let mut markdown = format!("{about}\n\n{}", results::markdown(&self.rows, &names, judged));
+        for (file, plot) in &self.plots {
+            write(file, plot.svg())?;
+            markdown += &format!("\n![{}]({file})\n", plot.title);
+        }
+        write("results.md", markdown)?;
+        write("results.json", serde_json::to_string_pretty(&self.rows).map_err(io::Error::other)? + "\n")?;
+        println!("{about}\n\n{text}\nTables and plots: {}", self.args.output.display());
+        Ok(())
+    }
+}
+
+/// Medians, and ratios to the first server, of what `metric` takes from each round.
+pub fn compare(mut row: Row, rounds: &[Rounds], metric: impl Fn(&Report) -> f64) -> Row {
+    for (at, server) in rounds.iter().enumerate() {
+        row = row.value(server.name, median(server.reports.iter().map(&metric)));
+        if at > 0 {
+            let pairs: Vec<(f64, f64)> = server
+                .reports
+                .iter()
+                .zip(&rounds[0].reports)
+                .map(|(own, floor)| (metric(own), metric(floor)))
+                .collect();
+            row = row.ratio(server.name, Ratio::of(&pairs));
+        }
+    }
+    row
+}
+
+/// CPU time per delivery (message, connection).
+pub fn cpu(report: &Report) -> f64 {
+    report.cpu.map_or(f64::NAN, |cpu| cpu.per_unit_us)
+}
+
+/// One line per server: percentile against latency, each the median over the rounds.
+pub fn latency_lines(rounds: &[Rounds]) -> Vec<Line> {
+    let curve =
+        |report: &Report| report.latency.as_ref().map(|latency| latency.curve.clone()).unwrap_or_default();
+    rounds
+        .iter()
+        .map(|server| {
+            let curves: Vec<Vec<(f64, f64)>> = server.reports.iter().map(curve).collect();
+            let points = curves.first().map_or(0, Vec::len);
+            let at =
+                |point: usize| median(curves.iter().filter_map(|curve| curve.get(point)).map(|(_, us)| *us));
+            // The last point, 100 %, has no place on a scale of nines.
+            let line =
+                (0..points.saturating_sub(1)).map(|point| (100.0 / (100.0 - curves[0][point].0), at(point)));
+            Line { name: server.name.into(), points: line.collect() }
+        })
+        .collect()
+}
+
+/// The machine, for the reader of a table.
+fn about(pairs: usize) -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"))
+        .unwrap_or("")
+        .trim_start_matches([' ', '\t', ':']);
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!(
+        "{cores} × {model}, Linux {}; {pairs} interleaved pairs per ratio, ± 2 standard errors",
+        kernel.trim()
+    )
+}
