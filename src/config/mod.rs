@@ -82,6 +82,12 @@ setting::settings! {
         retry_ms: u64 = 2000, Number(1..=1000 * HOUR);
     }
 
+    /// Forever frames.
+    iframe: Iframe {
+        /// Bytes of blanks at the beginning, against browsers and proxies that hold the first bytes back.
+        padding_bytes: usize = 2048, Bytes(0..=1 << 20);
+    }
+
     /// What is kept for those who were away.
     history: History {
         /// Messages kept per channel.

@@ -8,7 +8,7 @@ use crate::hub::{Gap, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
 use crate::transport::websocket::CLOSE_GAP;
-use crate::transport::{self, Format, poll};
+use crate::transport::{self, Format, Technique, jsonp, poll};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
@@ -143,7 +143,8 @@ impl Server {
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
         let close = listener.close || connection.half_closed;
-        let is_plain = gaps.is_empty() && !close && listener.origin.is_none();
+        let is_plain =
+            gaps.is_empty() && !close && listener.origin.is_none() && listener.technique != Technique::Jsonp;
         let rest = match is_plain.then(|| self.write_shared(now, slot, key, listener, sink)).flatten() {
             Some(Shared::Broken) => return self.close(now.at, slot),
             Some(Shared::Written { last, encoded, rest }) => {
@@ -208,7 +209,8 @@ impl Server {
         let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
         let last = pulled.last().map(|message| message.id);
         let next = last.unwrap_or_else(|| self.hub.newest());
-        write_answer(&mut self.out, &pulled, listener.batch, next, gaps, &envelope);
+        let callback = self.callbacks.get(&key).map(|name| &**name);
+        write_answer(&mut self.out, &pulled, listener.batch, callback, next, gaps, &envelope);
         let count = pulled.len();
         self.settle(key, last.map(|id| id.seq), count, 0);
         true
@@ -221,7 +223,8 @@ impl Server {
         let fields = self.cors.fields(listener.origin);
         let close = listener.close || connection.half_closed || self.draining;
         let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
-        poll::write_no_news(&mut self.out, status, self.hub.newest(), &[], &envelope);
+        let callback = self.callbacks.get(&listener.subscriber).map(|name| &**name);
+        write_no_news(&mut self.out, status, callback, self.hub.newest(), &envelope);
         self.end_poll(now, slot, close, sink);
     }
 
@@ -246,11 +249,11 @@ impl Server {
             self.close_socket(now, slot, Some(close::GOING_AWAY), "come back");
             return self.send(now, slot, sink);
         }
-        let Some((_, chunked)) = connection.stream() else { return };
-        let closing = transport::closing(chunked);
+        let Some((technique, chunked)) = connection.stream() else { return };
+        let ending = transport::ending(technique, chunked);
         self.leave(now, slot);
         self.connections[slot].closing = true;
-        self.send_bytes(now, slot, closing, sink);
+        self.send_bytes(now, slot, &ending, sink);
     }
 
     /// Ends the subscriber of a deleted channel, which the hub has already detached. Its connection is told
@@ -260,10 +263,15 @@ impl Server {
         self.deleted.push(self.id(slot as usize));
         let connection = &mut self.connections[slot as usize];
         const DETAIL: &str = "the channel has been deleted";
+        if let Some(key) = connection.subscriber()
+            && !self.callbacks.is_empty()
+        {
+            self.callbacks.remove(&key);
+        }
         let mut goodbye = Vec::new();
         let (close, next) = match &connection.phase {
             Phase::Streaming(listener) => {
-                goodbye.extend_from_slice(transport::closing(listener.chunked));
+                goodbye.extend(transport::ending(listener.technique, listener.chunked));
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {
@@ -330,18 +338,34 @@ fn split(frames: &[IoSlice], written: usize) -> (usize, usize) {
     (frames.len(), 0)
 }
 
-/// Appends the answer to a poll.
+/// Appends the answer to a poll that has news.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     messages: &[&Arc<Message>],
     batch: bool,
+    callback: Option<&str>,
     next: MessageId,
     gaps: &[Gap],
     envelope: &Envelope,
 ) {
-    match (messages, batch) {
-        (_, true) => poll::write_batch(out, messages, next, gaps, envelope),
-        ([message, ..], false) => poll::write_verbatim(out, message, gaps, envelope),
-        ([], false) => poll::write_no_news(out, 204, next, gaps, envelope),
+    match (messages, callback) {
+        (_, Some(callback)) => jsonp::write_answer(out, callback, messages, next, gaps, envelope),
+        (_, None) if batch => poll::write_batch(out, messages, next, gaps, envelope),
+        ([message, ..], None) => poll::write_verbatim(out, message, gaps, envelope),
+        ([], None) => poll::write_no_news(out, 204, next, gaps, envelope),
+    }
+}
+
+/// Appends the answer to a poll without news. A script must be a script even then.
+pub(super) fn write_no_news(
+    out: &mut Vec<u8>,
+    status: u16,
+    callback: Option<&str>,
+    next: MessageId,
+    envelope: &Envelope,
+) {
+    match callback {
+        Some(callback) => jsonp::write_answer(out, callback, &[], next, &[], envelope),
+        None => poll::write_no_news(out, status, next, &[], envelope),
     }
 }

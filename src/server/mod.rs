@@ -19,7 +19,7 @@ mod timing;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Input, Output, Phase, Protocol};
 use crate::dialect::{Dialects, cors};
-use crate::hub::{Hub, HubError, Publication};
+use crate::hub::{Hub, HubError, Publication, SubscriberKey};
 use crate::id::Epoch;
 use crate::stats::Stats;
 use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
@@ -27,7 +27,7 @@ use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
 use recent::Recent;
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::net::IpAddr;
 
@@ -86,6 +86,8 @@ pub struct Server {
     abandoned: Vec<(ConnId, Protocol)>,
     /// Connections whose channel was deleted, and who have to be told.
     deleted: Vec<ConnId>,
+    /// The functions that parked polls by script want called; there are few such polls.
+    callbacks: HashMap<SubscriberKey, Box<str>>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// The second of the last delivery, and its `Date`.
@@ -112,6 +114,7 @@ impl Server {
             outbox: Vec::new(),
             abandoned: Vec::new(),
             deleted: Vec::new(),
+            callbacks: HashMap::new(),
             out: Vec::new(),
             started: now,
             draining: false,
@@ -365,6 +368,14 @@ impl Server {
         if let Some(key) = connection.subscriber() {
             connection.enter(Phase::Idle, now);
             self.hub.detach(now, key);
+            self.forget_callback(key);
+        }
+    }
+
+    /// Forgets what function a poll by script wants called.
+    fn forget_callback(&mut self, key: SubscriberKey) {
+        if !self.callbacks.is_empty() {
+            self.callbacks.remove(&key);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Requests: from bytes to commands, and commands carried out.
 
-use super::deliver::write_answer;
+use super::deliver::{write_answer, write_no_news};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Input, Listener, OriginIndex, Phase, Request, Socket, User, whole_request};
 use crate::dialect::native::{self, answer};
@@ -248,9 +248,10 @@ impl Server {
             loud: subscribe.loud,
             origin: reply.origin,
         };
+        let callback = subscribe.callback.as_deref();
         match technique.is_stream() {
-            true => self.begin_stream(now, slot, listener, reply),
-            false => self.begin_poll(now, slot, listener, reply),
+            true => self.begin_stream(now, slot, listener, reply, callback.unwrap_or_default()),
+            false => self.begin_poll(now, slot, listener, reply, callback),
         }
         Ok(200)
     }
@@ -273,18 +274,18 @@ impl Server {
         let _ = write!(self.out, "{}Encke-Next: {start}\r\n", response.fields);
         poll::write_gap_field(&mut self.out, &gaps);
         self.out.extend_from_slice(b"\r\n");
-        self.out.extend_from_slice(&transport::opening(technique, false, start, &self.config));
+        self.out.extend_from_slice(&transport::opening(technique, false, start, "", &self.config));
         self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
         let user = User::Subscriber { subscriber, technique, may_publish, loud };
-        self.connections[slot].enter(Phase::Socket(Socket { incoming: None, user }), now.at);
+        self.connections[slot].enter(Phase::Socket(Box::new(Socket { incoming: None, user })), now.at);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);
         Ok(response.status)
     }
 
     /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.
-    fn begin_stream(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
+    fn begin_stream(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply, callback: &str) {
         let Listener { subscriber, technique, chunked, .. } = listener;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
@@ -304,7 +305,7 @@ impl Server {
             self.hub.detach(now.at, subscriber);
             return self.answered(slot, reply.close);
         }
-        self.out.extend_from_slice(&transport::opening(technique, chunked, start, &self.config));
+        self.out.extend_from_slice(&transport::opening(technique, chunked, start, callback, &self.config));
         // What cannot be told in band is told in the head.
         self.out.extend(transport::gap_notice(technique, chunked, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
@@ -314,8 +315,15 @@ impl Server {
     }
 
     /// Answers a poll if there is anything to answer, else parks it.
-    fn begin_poll(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
-        let waits = listener.technique == transport::Technique::Poll && !reply.head_only;
+    fn begin_poll(
+        &mut self,
+        now: Now,
+        slot: usize,
+        listener: Listener,
+        reply: &Reply,
+        callback: Option<&str>,
+    ) {
+        let waits = listener.technique.waits() && !reply.head_only;
         let envelope = envelope(now, reply, &self.cors);
         let gaps = self.hub.take_gaps(listener.subscriber);
         let max = if listener.batch { listener.max } else { 1 };
@@ -323,6 +331,9 @@ impl Server {
         self.hub.pull(now.at, listener.subscriber, usize::from(max), &mut pulled);
         if pulled.is_empty() && gaps.is_empty() && waits {
             self.hub.stats.polls_parked += 1;
+            if let Some(callback) = callback {
+                self.callbacks.insert(listener.subscriber, callback.into());
+            }
             return self.connections[slot].enter(Phase::Parked(listener), now.at);
         }
         let delivered = pulled.len() as u64;
@@ -331,10 +342,10 @@ impl Server {
                 transport::Technique::Interval => 304,
                 _ => self.config.poll.no_news_status,
             };
-            poll::write_no_news(&mut self.out, status, self.hub.newest(), &gaps, &envelope);
+            write_no_news(&mut self.out, status, callback, self.hub.newest(), &envelope);
         } else {
             let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-            write_answer(&mut self.out, &pulled, listener.batch, next, &gaps, &envelope);
+            write_answer(&mut self.out, &pulled, listener.batch, callback, next, &gaps, &envelope);
         }
         self.hub.stats.messages_delivered += delivered;
         self.hub.detach(now.at, listener.subscriber);

@@ -141,9 +141,8 @@ impl Server {
 
     /// Whether a message has been arriving for too long.
     pub(super) fn is_overdue(&self, slot: usize, now: Instant) -> bool {
-        let Phase::Socket(Socket { incoming: Some(incoming), .. }) = &self.connections[slot].phase else {
-            return false;
-        };
+        let Phase::Socket(socket) = &self.connections[slot].phase else { return false };
+        let Some(incoming) = &socket.incoming else { return false };
         incoming.since.plus_seconds(self.config.limits.body_seconds) <= now
     }
 }

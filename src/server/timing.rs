@@ -1,7 +1,7 @@
 //! Deadlines: one timer a connection, set when it begins to do something and looked at when it fires.
 
 use super::{Server, Sink};
-use crate::conn::{Listener, Phase, Socket, User};
+use crate::conn::{Listener, Phase, User};
 use crate::time::{Instant, Now};
 use crate::transport;
 use crate::wire::response::Response;
@@ -141,14 +141,14 @@ impl Server {
             Phase::Streaming(Listener { technique, chunked, loud, .. }) if technique.has_heartbeat() => {
                 transport::heartbeat(*technique, *chunked, *loud)
             }
-            Phase::Socket(Socket { user: User::Subscriber { technique, loud, .. }, .. }) => {
-                transport::heartbeat(*technique, false, *loud)
-            }
-            Phase::Socket(Socket { user: User::Session(_), .. }) => EMPTY_PING,
+            Phase::Socket(socket) => match socket.user {
+                User::Subscriber { technique, loud, .. } => transport::heartbeat(technique, false, loud),
+                User::Session(_) => EMPTY_PING.into(),
+            },
             _ => return,
         };
         self.hub.stats.heartbeats += 1;
-        self.send_bytes(now, slot, sign, sink);
+        self.send_bytes(now, slot, &sign, sink);
     }
 
     /// Begins to leave: answers parked polls, ends streams, closes idle connections. Requests that are
