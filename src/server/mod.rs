@@ -174,6 +174,7 @@ impl Server {
         let Some(slot) = self.find(id) else { return };
         let connection = &mut self.connections[slot];
         match connection.phase {
+            _ if connection.closing => {}
             Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
             Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
@@ -188,7 +189,7 @@ impl Server {
     fn wait_behind(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
         let connection = &mut self.connections[slot];
         let input = connection.input.get_or_insert_default();
-        if input.len() + bytes.len() <= PIPELINE_BYTES_MAX {
+        if input.waiting_len() + bytes.len() <= PIPELINE_BYTES_MAX {
             return input.push(bytes);
         }
         let problem =
@@ -208,7 +209,12 @@ impl Server {
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
-            Phase::Idle if connection.output.is_some() => connection.closing = true,
+            // A stream without a sign of life cannot be probed: it ends with its client's side.
+            Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
+            // What has been answered still reaches it.
+            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => {
+                connection.closing = true;
+            }
             _ => self.close(now.at, slot),
         }
     }
@@ -236,6 +242,10 @@ impl Server {
             }
         }
         connection.output = None;
+        if matches!(connection.phase, Phase::Idle | Phase::Reading | Phase::Lingering) {
+            connection.since = now.at;
+            self.arm(slot, now.at);
+        }
         self.unblocked(now, slot, sink);
     }
 
@@ -248,7 +258,8 @@ impl Server {
         if let Some(protocol) = connection.holder() {
             return self.held_writable(now, slot, protocol, sink);
         }
-        if let (Some(subscriber), Some(_)) = (connection.subscriber(), connection.stream()) {
+        // What came meanwhile for a subscriber found it blocked.
+        if let Some(subscriber) = connection.subscriber() {
             return self.hub.mark(subscriber);
         }
         self.serve_waiting(now, slot, sink);
