@@ -6,8 +6,9 @@ mod publish;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 
-use super::{Caller, Command, access, cors};
+use super::{Caller, Command, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::query;
@@ -20,7 +21,10 @@ type Refused = (u16, String);
 pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> {
     let path = head.path;
     if let Some(channels) = path.strip_prefix("/sub/") {
-        let read = get_only(head, || subscribe::read(head, channels, caller.config));
+        if upgrade::is_asked(head) {
+            return websocket::open(head, channels, caller).unwrap_or_else(|refused| problem(head, refused));
+        }
+        let read = get_only(head, || subscribe::read(head, channels, caller.config).map(Command::Subscribe));
         return read.unwrap_or_else(|refused| problem(head, refused));
     }
     let answer = match () {
