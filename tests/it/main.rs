@@ -27,5 +27,6 @@ mod refusals;
 mod sse;
 mod stalled;
 mod stream;
+mod syscalls;
 mod websocket;
 mod websocket_frames;
