@@ -25,6 +25,8 @@ pub enum Start {
     Last(usize),
     /// After the message with this id.
     After(MessageId),
+    /// With the oldest message that was published at this time or later.
+    Since(Instant),
 }
 
 /// One cursor and its channels.
@@ -176,6 +178,7 @@ impl Hub {
             Start::Now | Start::After(_) => 0,
             Start::Oldest => ring.evicted(),
             Start::Last(count) => ring.before_last(count, now),
+            Start::Since(time) => ring.before(time),
         };
         self.join(key, channel, floor);
         let ring = &self.channels[channel as usize].ring;
