@@ -48,7 +48,8 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
     }
 }
 
-fn bearer(value: &str) -> Option<&str> {
+/// The token in an `Authorization` field.
+pub fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -65,7 +66,7 @@ fn is_other_site(head: &Head) -> bool {
 
 /// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,
 /// any other makes the client unknown.
-fn client(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
+pub fn client(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
     let forwarded_for = head.fields("x-forwarded-for").chain(head.fields("forwarded"));
     let mut address = Some(peer);
     let mut hops: Vec<&str> = Vec::new();
