@@ -12,6 +12,7 @@ mod cors;
 mod curl;
 mod exhaustion;
 mod fdajax;
+mod fdajax_memory;
 mod fdajax_messages;
 mod fdajax_windows;
 mod gap;
