@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::hub::{Pattern, Publication, Start};
 use crate::transport::Technique;
 use crate::wire::response::Response;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Who sent a request, and the rules that hold for it.
@@ -29,7 +30,7 @@ pub struct Caller<'a> {
 
 /// What a request asks for.
 #[derive(Debug)]
-pub enum Command {
+pub enum Command<'b> {
     /// This answer.
     Respond(Response),
     /// To publish.
@@ -41,7 +42,7 @@ pub enum Command {
     /// To forget a channel.
     Delete(String),
     /// Messages.
-    Subscribe(Subscribe),
+    Subscribe(Subscribe<'b>),
     /// Whether the server is well.
     Health,
     /// Counters as Prometheus text.
@@ -65,9 +66,9 @@ pub struct Publish {
 
 /// What a subscriber wants.
 #[derive(Debug)]
-pub struct Subscribe {
+pub struct Subscribe<'b> {
     /// Distinct channel names.
-    pub names: Vec<String>,
+    pub names: Vec<Cow<'b, str>>,
     /// Patterns of channel names.
     pub patterns: Vec<Pattern>,
     /// Where to begin.

@@ -2,7 +2,7 @@
 
 use super::{Server, Sink};
 use crate::conn::{ConnId, Hold, Phase, Protocol, Request};
-use crate::dialect::{Act, Context, Dialects, cors};
+use crate::dialect::{Act, Context, Dialects};
 use crate::hub::Owner;
 use crate::time::Now;
 use crate::transport;
@@ -21,7 +21,7 @@ impl Server {
             close: !head.keep_alive || self.draining || connection.half_closed,
             chunked: head.http11,
             begun: false,
-            origin: cors::listed_origin(head, &self.config.cors).map(|origin| Box::new(origin.to_owned())),
+            origin: self.cors.find(head),
         };
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);
@@ -106,8 +106,7 @@ impl Server {
     fn write_act(&mut self, now: Now, slot: usize, act: Act) {
         let Phase::Held(hold) = &mut self.connections[slot].phase else { return };
         let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
-        let named = hold.origin.as_ref().map(|origin| cors::listed_fields(origin));
-        let fields = named.as_deref().unwrap_or(&self.default_fields);
+        let fields = self.cors.fields(hold.origin);
         let envelope = Envelope { unix: now.unix, head_only: hold.head_only, close, fields };
         match act {
             Act::Answer(response) => {

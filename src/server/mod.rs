@@ -21,7 +21,7 @@ use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Publication};
 use crate::id::Epoch;
 use crate::stats::Stats;
-use crate::time::{Instant, Now, Wheel};
+use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
 use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
 use recent::Recent;
@@ -87,8 +87,10 @@ pub struct Server {
     deleted: Vec<ConnId>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
-    /// The header fields that every answer carries unless its origin is listed.
-    default_fields: String,
+    /// The second of the last delivery, and its `Date`.
+    date: (u64, [u8; HTTP_DATE_LEN]),
+    /// The header fields that answers to pages of other origins carry.
+    cors: cors::Rules,
     started: Now,
     draining: bool,
 }
@@ -104,7 +106,8 @@ impl Server {
             wheel: Wheel::new(now.at),
             recent: Recent::new(config.limits.idempotency_keys),
             dialects: Dialects::new(&config, now),
-            default_fields: cors::default_fields(&config.cors),
+            date: (now.unix, http_date(now.unix)),
+            cors: cors::Rules::new(&config.cors),
             connections: Slab::new(),
             generations: 0,
             effects: VecDeque::new(),
@@ -170,6 +173,7 @@ impl Server {
         let Some(slot) = self.find(id) else { return };
         let connection = &mut self.connections[slot];
         match connection.phase {
+            _ if connection.closing => {}
             Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
             Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
@@ -183,7 +187,7 @@ impl Server {
     fn wait_behind(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
         let connection = &mut self.connections[slot];
         let input = connection.input.get_or_insert_default();
-        if input.len() + bytes.len() <= PIPELINE_BYTES_MAX {
+        if input.waiting_len() + bytes.len() <= PIPELINE_BYTES_MAX {
             return input.push(bytes);
         }
         let problem =
@@ -203,7 +207,12 @@ impl Server {
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
-            Phase::Idle if connection.output.is_some() => connection.closing = true,
+            // A stream without a sign of life cannot be probed: it ends with its client's side.
+            Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
+            // What has been answered still reaches it.
+            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => {
+                connection.closing = true;
+            }
             _ => self.close(now.at, slot),
         }
     }
@@ -231,6 +240,10 @@ impl Server {
             }
         }
         connection.output = None;
+        if matches!(connection.phase, Phase::Idle | Phase::Reading | Phase::Lingering) {
+            connection.since = now.at;
+            self.arm(slot, now.at);
+        }
         self.unblocked(now, slot, sink);
     }
 
@@ -240,7 +253,8 @@ impl Server {
         if connection.closing {
             return self.finish(now.at, slot);
         }
-        if let Phase::Streaming(listener) = &connection.phase {
+        // What came meanwhile for a subscriber found it blocked.
+        if let Some(listener) = connection.listener() {
             return self.hub.mark(listener.subscriber);
         }
         if let Phase::Held(hold) = &connection.phase {
@@ -323,7 +337,7 @@ impl Server {
     fn refuse(&mut self, now: Now, slot: usize, response: &Response) {
         self.hub.stats.requests_refused += 1;
         self.leave(now.at, slot);
-        let fields = self.default_fields.as_str();
+        let fields = self.cors.fields(None);
         let envelope = Envelope { unix: now.unix, head_only: false, close: true, fields };
         response::write_response(&mut self.out, response, &envelope);
         let connection = &mut self.connections[slot];

@@ -10,12 +10,12 @@ use crate::wire::response::Response;
 const LINGER_MS: u64 = 2000;
 
 impl Server {
-    /// Sets the connection's timer.
+    /// Sees to it that the connection's timer fires in time; [`Server::timeout`] looks what for.
     pub(super) fn arm(&mut self, slot: usize, now: Instant) {
         let deadline = self.deadline(slot, now);
         match deadline {
             Instant::NEVER => self.wheel.clear(slot),
-            deadline => self.wheel.set(slot, deadline),
+            deadline => self.wheel.set_by(slot, deadline),
         }
     }
 
@@ -25,6 +25,8 @@ impl Server {
         let limits = &self.config.limits;
         let since = connection.since;
         let own = match &connection.phase {
+            // While the client takes its answer, only stalling counts.
+            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => Instant::NEVER,
             Phase::Idle => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => since.plus_seconds(self.reading_seconds(slot)),
             Phase::Parked(listener) => since.plus_seconds(listener.timeout_seconds.into()),
@@ -56,8 +58,7 @@ impl Server {
         output.map_or(Instant::NEVER, |output| output.progress.plus_seconds(limit))
     }
 
-    /// Does what is due: timeouts and heartbeats of at most as many connections as the turn's budget allows,
-    /// and the hub's expiries once nobody waits for a delivery.
+    /// Does what is due: timeouts and heartbeats of at most as many connections as the turn's budget allows.
     pub fn tick(&mut self, now: Now, sink: &mut impl Sink) {
         for _ in 0..self.config.turn.deliveries {
             let Some(slot) = self.wheel.expire(now.at) else { break };
@@ -67,9 +68,6 @@ impl Server {
             }
         }
         self.tick_sessions(now, sink);
-        if !self.hub.has_ready() {
-            self.hub.tick(now.at);
-        }
     }
 
     /// When the next turn must come; now, if work is left over.
@@ -97,8 +95,7 @@ impl Server {
             // It was set for something that has been done since.
             _ if self.deadline(slot, now.at) > now.at => {}
             Phase::Parked(_) => {
-                self.hub.stats.polls_timed_out += 1;
-                self.answer_no_news(now, slot, self.config.poll.no_news_status, sink);
+                self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink);
             }
             Phase::Reading => {
                 self.hub.stats.heads_timed_out += 1;
@@ -142,7 +139,7 @@ impl Server {
         for slot in slots {
             let connection = &mut self.connections[slot];
             match connection.phase {
-                Phase::Parked(_) => self.answer_no_news(now, slot, self.config.poll.no_news_status, sink),
+                Phase::Parked(_) => self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink),
                 Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
                 Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
                 Phase::Idle => connection.closing = true,
