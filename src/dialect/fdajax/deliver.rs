@@ -201,10 +201,9 @@ impl Fdajax {
 
     /// Tells the windows that ask for it of alerts, and the first of them of what no window wanted.
     pub(super) fn tell_unwanted(&mut self, context: &mut Context, user: UserKey) {
-        for key in self.users.get(user).windows {
-            if let Some(key) = key
-                && self.windows[key as usize].types.has(UNW)
-            {
+        let windows: Vec<WindowKey> = self.users.get(user).windows().collect();
+        for key in windows {
+            if self.windows[key as usize].types.has(UNW) {
                 self.deliver(context, key, false);
             }
         }

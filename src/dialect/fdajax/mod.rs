@@ -130,11 +130,13 @@ impl Fdajax {
             doubtful(context, from, Doubt::Session, &String::from_utf8_lossy(&answer.body));
         })?;
         self.note(context, Rank::Commands, user, "asks", &query);
-        match query.verb {
+        let outcome = match query.verb {
             Verb::Cancel => self.cancel(context, user, &query).map(Some),
             Verb::ChatSig => self.signal(context, user, &query).map(Some),
             _ => self.open(context, (user, from), head.field("host").unwrap_or_default(), &query),
-        }
+        };
+        self.users.note_idle(context.now.at, user);
+        outcome
     }
 
     /// Takes note that a subscriber is ready: that of a window, or that of a user.

@@ -5,17 +5,19 @@
 
 use super::post::Post;
 use crate::hub::SubscriberKey;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 /// Place of a user or guest in the slab.
 pub type UserKey = u32;
 /// Place of a window in its slab.
 pub type WindowKey = u32;
 
+/// A place without a window.
+pub const NO_WINDOW: WindowKey = WindowKey::MAX;
 /// Windows of one user, at most.
 pub const WINDOWS_MAX: usize = 5;
 /// Chat peers of one user, at most.
@@ -25,11 +27,11 @@ pub const PEERS_MAX: usize = 20;
 #[derive(Debug)]
 pub struct User {
     /// The session id.
-    pub session: Arc<str>,
+    pub session: Box<str>,
     /// The only address the session may be used from.
     pub address: IpAddr,
-    /// The windows, each at a fixed place.
-    pub windows: [Option<WindowKey>; WINDOWS_MAX],
+    /// The windows, each at a fixed place; [`NO_WINDOW`] where there is none.
+    pub windows: [WindowKey; WINDOWS_MAX],
     /// The second in which a message was last sent to a peer, and how many in it.
     calls: (u32, u32),
     /// Since when there has been no window.
@@ -56,7 +58,7 @@ pub struct Account {
 impl User {
     /// The windows there are, by their places.
     pub fn windows(&self) -> impl Iterator<Item = WindowKey> {
-        self.windows.into_iter().flatten()
+        self.windows.into_iter().filter(|&key| key != NO_WINDOW)
     }
 
     /// The number by which others know the user; 0 for guests.
@@ -81,7 +83,9 @@ pub struct Users {
     /// How long a guest without windows is remembered.
     guest_seconds: u64,
     all: Slab<User>,
-    by_session: HashMap<Arc<str>, UserKey>,
+    hasher: RandomState,
+    /// By a hash of the session id, so that a guest's is kept once.
+    by_session: HashMap<u64, UserKey>,
     by_id: HashMap<u32, UserKey>,
     guests: usize,
     /// Guests without windows, since when; some have windows again, or are gone.
@@ -94,6 +98,7 @@ impl Users {
         Self {
             guest_seconds,
             all: Slab::new(),
+            hasher: RandomState::new(),
             by_session: HashMap::new(),
             by_id: HashMap::new(),
             guests: 0,
@@ -103,7 +108,8 @@ impl Users {
 
     /// The owner of a session.
     pub fn of_session(&self, session: &str) -> Option<UserKey> {
-        self.by_session.get(session).copied()
+        let key = *self.by_session.get(&self.hasher.hash_one(session))?;
+        (*self.all[key as usize].session == *session).then_some(key)
     }
 
     /// The user of that number.
@@ -138,8 +144,9 @@ impl Users {
         self.all.contains(key as usize)
     }
 
-    /// Makes a guest. `None` if there are as many as there may be, and all of them have windows.
-    pub fn add_guest(&mut self, now: Now, session: &str, address: IpAddr, max: usize) -> Option<UserKey> {
+    /// Makes a guest, of whom [`Users::note_idle`] must be told if no window follows. `None` if there are as
+    /// many as there may be, and all of them have windows.
+    pub fn add_guest(&mut self, session: &str, address: IpAddr, max: usize) -> Option<UserKey> {
         while self.guests >= max {
             let (key, since) = self.idle_guests.pop_front()?;
             if self.is_idle(key, since) {
@@ -147,25 +154,22 @@ impl Users {
             }
         }
         self.guests += 1;
-        let key = self.add(session, address, None);
-        self.note_idle(now.at, key);
-        Some(key)
+        Some(self.add(session, address, None))
     }
 
     /// Adds somebody whose session is not known yet.
     pub fn add(&mut self, session: &str, address: IpAddr, account: Option<Box<Account>>) -> UserKey {
-        let session: Arc<str> = session.into();
         let id = account.as_ref().map(|account| account.id);
         let user = User {
-            session: Arc::clone(&session),
+            session: session.into(),
             address,
-            windows: [None; WINDOWS_MAX],
+            windows: [NO_WINDOW; WINDOWS_MAX],
             calls: (0, 0),
             idle_since: Instant::NEVER,
             account,
         };
         let key = self.all.insert(user) as UserKey;
-        self.by_session.insert(session, key);
+        self.by_session.insert(self.hasher.hash_one(session), key);
         self.by_id.extend(id.map(|id| (id, key)));
         key
     }
@@ -185,18 +189,17 @@ impl Users {
 
     /// Gives a user another session, which nobody has.
     pub fn change_session(&mut self, key: UserKey, session: &str, address: IpAddr) {
-        let session: Arc<str> = session.into();
         let user = &mut self.all[key as usize];
         user.address = address;
-        let old = std::mem::replace(&mut user.session, Arc::clone(&session));
-        self.by_session.remove(&old);
-        self.by_session.insert(session, key);
+        let old = std::mem::replace(&mut user.session, session.into());
+        self.by_session.remove(&self.hasher.hash_one(&*old));
+        self.by_session.insert(self.hasher.hash_one(session), key);
     }
 
     /// Forgets a user or guest.
     pub fn remove(&mut self, key: UserKey) -> User {
         let user = self.all.remove(key as usize);
-        self.by_session.remove(&user.session);
+        self.by_session.remove(&self.hasher.hash_one(&*user.session));
         match &user.account {
             Some(account) => {
                 self.by_id.remove(&account.id);
@@ -247,8 +250,8 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    fn at(ms: u64) -> Now {
-        Now { at: Instant::from_millis(ms), ..Now::default() }
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
     }
 
     #[test]
@@ -256,10 +259,11 @@ mod tests {
         let mut users = Users::new(60);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         for n in 0..100_000 {
-            assert!(users.add_guest(at(n), &format!("s{n}"), address, 1000).is_some());
+            let key = users.add_guest(&format!("s{n}"), address, 1000).unwrap();
+            users.note_idle(at(n), key);
             assert!(users.all.len() <= 1000 && users.idle_guests.len() <= 1001);
         }
-        users.expire(at(99_999 + 60_000).at);
+        users.expire(at(99_999 + 60_000));
         assert_eq!((users.all.len(), users.guests, users.by_session.len()), (0, 0, 0));
         assert_eq!(users.next_expiry(), Instant::NEVER);
     }
@@ -268,20 +272,21 @@ mod tests {
     fn guests_with_windows_stay() {
         let mut users = Users::new(60);
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let first = users.add_guest(at(0), "a", address, 2).unwrap();
-        let second = users.add_guest(at(0), "b", address, 2).unwrap();
-        users.get_mut(first).windows[0] = Some(1);
-        assert!(users.add_guest(at(1), "c", address, 2).is_some(), "the idle one goes");
+        let first = users.add_guest("a", address, 2).unwrap();
+        let second = users.add_guest("b", address, 2).unwrap();
+        [first, second].into_iter().for_each(|key| users.note_idle(at(0), key));
+        users.get_mut(first).windows[0] = 1;
+        assert!(users.add_guest("c", address, 2) == Some(second), "the idle one goes");
         assert_eq!((users.of_session("a"), users.of_session("b")), (Some(first), None));
-        users.get_mut(second).windows[0] = Some(2);
-        assert_eq!(users.add_guest(at(2), "d", address, 2), None);
-        users.expire(at(1_000_000).at);
+        users.get_mut(second).windows[0] = 2;
+        assert_eq!(users.add_guest("d", address, 2), None);
+        users.expire(at(1_000_000));
         assert_eq!(users.guests(), 2);
     }
 
     #[test]
     fn a_guest_takes_little_memory() {
-        assert!(size_of::<User>() <= 112, "{}", size_of::<User>());
+        assert!(size_of::<User>() <= 80, "{}", size_of::<User>());
     }
 
     #[test]

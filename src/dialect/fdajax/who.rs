@@ -41,7 +41,7 @@ impl Fdajax {
                 return Err(tell(&fdajax.js_no_guests));
             }
             let max = context.config.limits.fdajax_guests;
-            return self.users.add_guest(context.now, &session, address, max).ok_or_else(|| {
+            return self.users.add_guest(&session, address, max).ok_or_else(|| {
                 answers::refusal(503, "limits.fdajax_guests is reached").with("Retry-After", 10)
             });
         };

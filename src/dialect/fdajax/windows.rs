@@ -13,7 +13,7 @@ use super::answers;
 use super::query::Query;
 use super::slots::{self, Place, SLOTS};
 use super::types::{NAMES, Types, UNW};
-use super::users::{UserKey, WindowKey};
+use super::users::{NO_WINDOW, UserKey, WindowKey};
 use super::{Fdajax, OWNER, Rank, script};
 use crate::conn::ConnId;
 use crate::dialect::{Act, Context};
@@ -42,7 +42,7 @@ pub struct Window {
     /// What it wants.
     pub types: Types,
     /// The last message it got of each type that it got any of.
-    pub had: Vec<(u8, Seq)>,
+    pub had: Box<[(u8, Seq)]>,
     /// It gets nothing older than this.
     pub start: Instant,
     /// When it was made.
@@ -76,9 +76,8 @@ impl Window {
         match self.had.iter_mut().find(|(of, _)| *of == kind) {
             Some((_, had)) => *had = seq,
             None => {
-                // Nearly all windows hear one type.
-                self.had.reserve_exact(1);
-                self.had.push((kind, seq));
+                let more = self.had.iter().copied().chain([(kind, seq)]);
+                self.had = more.collect();
             }
         }
     }
@@ -165,15 +164,13 @@ impl Fdajax {
         slot: u8,
     ) -> Result<WindowKey, Response> {
         let places = &self.users.get(user).windows;
-        let place = places.iter().position(Option::is_none).unwrap_or_else(|| {
+        let place = places.iter().position(|&key| key == NO_WINDOW).unwrap_or_else(|| {
             // Those with a slot are fewer than the places: somebody has gone.
-            let gone = |key: &Option<WindowKey>| {
-                key.is_some_and(|key| self.windows[key as usize].state == State::Gone)
-            };
+            let gone = |&key: &WindowKey| self.windows[key as usize].state == State::Gone;
             places.iter().position(gone).unwrap_or_default()
         });
-        if let Some(gone) = places[place] {
-            self.forget(context, gone);
+        if places[place] != NO_WINDOW {
+            self.forget(context, places[place]);
         }
         let key = self.windows.vacant_key() as WindowKey;
         let start = start(query, context.now);
@@ -187,13 +184,13 @@ impl Fdajax {
             stream: false,
             win_st: 0,
             types: query.types.clone(),
-            had: Vec::new(),
+            had: Box::default(),
             start,
             created: context.now.at,
             deliveries: 0,
             last_alert: 0,
         });
-        self.users.get_mut(user).windows[place] = Some(key);
+        self.users.get_mut(user).windows[place] = key;
         Ok(key)
     }
 
@@ -250,7 +247,7 @@ impl Fdajax {
         let user = window.user;
         let slot = from.slot as usize;
         if slot >= self.by_connection.len() {
-            self.by_connection.resize(slot + 1, WindowKey::MAX);
+            self.by_connection.resize(slot + 1, NO_WINDOW);
         }
         self.by_connection[slot] = key;
         match context.config.fdajax.send_pings {
@@ -304,7 +301,7 @@ impl Fdajax {
     pub(super) fn rest(&mut self, context: &Context, key: WindowKey, state: State) {
         let window = &mut self.windows[key as usize];
         if let Some(connection) = window.connection() {
-            self.by_connection[connection.slot as usize] = WindowKey::MAX;
+            self.by_connection[connection.slot as usize] = NO_WINDOW;
         }
         window.state = state;
         self.timers.set(key as usize, context.now.at + context.config.fdajax.win_timeout);
@@ -315,13 +312,13 @@ impl Fdajax {
     fn forget(&mut self, context: &mut Context, key: WindowKey) {
         let window = self.windows.remove(key as usize);
         if let Some(connection) = window.connection() {
-            self.by_connection[connection.slot as usize] = WindowKey::MAX;
+            self.by_connection[connection.slot as usize] = NO_WINDOW;
         }
         self.timers.clear(key as usize);
         context.hub.detach(context.now.at, window.subscriber);
         let user = self.users.get_mut(window.user);
-        for place in user.windows.iter_mut().filter(|place| **place == Some(key)) {
-            *place = None;
+        for place in user.windows.iter_mut().filter(|place| **place == key) {
+            *place = NO_WINDOW;
         }
         self.users.note_idle(context.now.at, window.user);
     }
@@ -354,7 +351,8 @@ impl Fdajax {
 
     /// Notes which connections of a user have gone, of which nobody has told yet.
     pub(super) fn note_gone(&mut self, context: &Context, user: UserKey) {
-        for key in self.users.get(user).windows.into_iter().flatten() {
+        let windows: Vec<WindowKey> = self.users.get(user).windows().collect();
+        for key in windows {
             if let State::Open(connection) = self.windows[key as usize].state
                 && !context.is_held(connection)
             {
@@ -387,10 +385,10 @@ impl Fdajax {
         for key in windows {
             let slot = self.windows[key as usize].slot;
             let is_taken = |other: WindowKey| self.windows[other as usize].slot == slot;
-            let free = self.users.get(user).windows.iter().position(Option::is_none);
+            let free = self.users.get(user).windows.iter().position(|&key| key == NO_WINDOW);
             match free.filter(|_| !self.users.get(user).windows().any(is_taken)) {
                 Some(place) => {
-                    self.users.get_mut(user).windows[place] = Some(key);
+                    self.users.get_mut(user).windows[place] = key;
                     self.windows[key as usize].user = user;
                 }
                 None => self.end(context, key, &context.config.fdajax.js_maxwin_code),
@@ -433,6 +431,6 @@ mod tests {
 
     #[test]
     fn a_window_takes_little_memory() {
-        assert!(size_of::<Window>() <= 120, "{}", size_of::<Window>());
+        assert!(size_of::<Window>() <= 96, "{}", size_of::<Window>());
     }
 }
