@@ -197,9 +197,6 @@ impl Reactor {
                 budget -= 1;
                 let admin = listener.token() == ADMIN;
                 let Some(id) = self.server.accept(now, peer.ip(), admin) else { continue };
-                if self.server.config().fdajax.enabled {
-                    sockets::keep_alive(&stream);
-                }
                 match self.sockets.insert(self.poll.registry(), id, stream) {
                     Ok(()) => self.server.greet(now, id, &mut self.sockets),
                     Err(error) => {

@@ -4,14 +4,9 @@ use crate::conn::ConnId;
 use crate::server::{Sink, Wrote};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustix::net::sockopt;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _, Write};
 use std::net::Shutdown;
-use std::time::Duration;
-
-/// Seconds of silence after which the kernel asks whether a client is still there.
-const KEEP_ALIVE_SECONDS: u64 = 60;
 
 /// All client sockets, by the slot of their connection.
 #[derive(Debug, Default)]
@@ -44,14 +39,6 @@ pub enum Read {
 /// The token of a connection.
 fn token(id: ConnId) -> Token {
     Token((id.generation as usize) << 32 | id.slot as usize)
-}
-
-/// Lets the kernel find out whether the client is still there: for protocols that may wait for ever.
-pub fn keep_alive(stream: &TcpStream) {
-    let idle = Duration::from_secs(KEEP_ALIVE_SECONDS);
-    // Without it, the connection of a client that vanished stays until something is sent.
-    let _ = sockopt::set_socket_keepalive(stream, true);
-    let _ = sockopt::set_tcp_keepidle(stream, idle);
 }
 
 /// The connection of a token.

@@ -34,7 +34,7 @@ fn kind(message: &Message) -> (u8, Types) {
     }
     let named = message.publication.event.as_deref().and_then(Types::parse).unwrap_or_default();
     let kind = named.only().filter(|&kind| !types::is_group(kind));
-    kind.map_or((MES, Types::default()), |kind| (kind, named))
+    kind.map_or_else(|| (MES, Types::default()), |kind| (kind, named))
 }
 
 impl Fdajax {
