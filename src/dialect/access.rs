@@ -1,6 +1,6 @@
 //! Who may publish: whoever shows the token, and, while none is configured, peers on a loopback address.
 
-use super::Caller;
+use super::{Caller, fdajax};
 use crate::config::Config;
 use crate::wire::head::Head;
 use std::net::IpAddr;
@@ -44,6 +44,15 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
     }
     match is_other_site(head) {
         true => Err(OTHER_SITE),
+        false => Ok(()),
+    }
+}
+
+/// Whether the sender of `head` may listen to a channel, or to those that a pattern matches. All channels are
+/// open but those of FDAjax's users, while it is on: only who may publish may listen there.
+pub fn may_listen(head: &Head, caller: Caller, name: &str) -> Result<(), Denied> {
+    match caller.config.fdajax.enabled && fdajax::is_private(name) {
+        true => may_publish(head, caller),
         false => Ok(()),
     }
 }

@@ -284,6 +284,20 @@ fn pages_of_other_sites() {
 }
 
 #[test]
+fn what_is_for_one_user_is_nobody_elses_to_read() {
+    let site = Site::start(&[]);
+    let foreign = ["X-Forwarded-For: 192.0.2.1"];
+    for channels in ["fdajax/users/7", "fdajax/users/*", "**", "x,fdajax/**"] {
+        let target = format!("/sub/{channels}?as=interval");
+        assert_eq!(site.server.get(&target, &foreign).status, 403, "{channels}");
+        assert_eq!(site.server.get(&target, &[]).status, 304, "{channels}: the application may");
+    }
+    assert_eq!(site.server.get("/sub/fdajax/groups/feed?as=interval", &foreign).status, 304);
+    let off = Encke::start(&[]);
+    assert_eq!(off.get("/sub/fdajax/users/7?as=interval", &foreign).status, 304, "a channel like any other");
+}
+
+#[test]
 fn chat_peers() {
     let site = Site::start(&[]);
     let chat = |command: &str, user: u32, peer: u32| {

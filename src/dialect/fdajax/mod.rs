@@ -26,6 +26,8 @@ mod users;
 mod who;
 mod windows;
 
+pub use windows::is_private;
+
 use super::session::SESSION_OWNER;
 use super::{Act, Context, cors};
 use crate::config::Config;

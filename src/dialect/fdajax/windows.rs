@@ -415,6 +415,20 @@ pub fn group_channel(kind: u8) -> String {
     format!("fdajax/groups/{}", NAMES[usize::from(kind)])
 }
 
+/// Whether a channel, or one that a pattern matches, is that of a user. What is for one user is nobody
+/// else's to read, and other dialects know no users: there, only the application may listen.
+pub fn is_private(name: &str) -> bool {
+    let mut segments = name.split('/');
+    for wanted in ["fdajax", "users"] {
+        match segments.next() {
+            Some("**") => return true,
+            Some(found) if found == "*" || found == wanted => {}
+            _ => return false,
+        }
+    }
+    segments.next().is_some() && segments.next().is_none()
+}
+
 /// The channel of a user.
 pub fn user_channel(id: u32) -> String {
     format!("fdajax/users/{id}")
@@ -428,6 +442,18 @@ pub fn too_many_channels(_: HubError) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn channels_of_users_and_patterns_that_match_some() {
+        for name in
+            ["fdajax/users/1", "fdajax/users/*", "fdajax/users/**", "**", "fdajax/**", "*/*/*", "*/users/7"]
+        {
+            assert!(is_private(name), "{name}");
+        }
+        for name in ["fdajax/groups/feed", "fdajax/groups/*", "fdajax/users", "*", "*/*", "a/**", "users/1"] {
+            assert!(!is_private(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_window_takes_little_memory() {

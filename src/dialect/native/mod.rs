@@ -7,6 +7,7 @@ mod subscribe;
 mod tests;
 
 use super::{Caller, Command, access, cors};
+use crate::hub::Pattern;
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::query;
@@ -25,6 +26,13 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> 
     let path = head.path;
     if let Some(channels) = path.strip_prefix("/sub/") {
         let read = get_only(head, || subscribe::read(head, channels, caller.config));
+        if let Ok(Command::Subscribe(subscribe)) = &read {
+            let patterns = subscribe.patterns.iter().map(Pattern::as_str);
+            let mut names = subscribe.names.iter().map(AsRef::as_ref).chain(patterns);
+            if let Some(denied) = names.find_map(|name| access::may_listen(head, caller, name).err()) {
+                return refuse(head, denied);
+            }
+        }
         return read.unwrap_or_else(|refused| problem(head, refused));
     }
     let answer = match () {
@@ -58,11 +66,7 @@ fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<C
         return options(allowed_methods(rest), head);
     }
     if let Err(denied) = access::may_publish(head, caller) {
-        let mut response = Response::problem(denied.status, denied.detail, wants_text(head));
-        if denied.status == 401 {
-            response = response.with("WWW-Authenticate", "Bearer");
-        }
-        return Ok(Command::Respond(response));
+        return Ok(refuse(head, denied));
     }
     let channels = rest.strip_prefix('/').unwrap_or_default();
     if rest.is_empty() && !matches!(head.method, Method::Post) {
@@ -76,6 +80,15 @@ fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<C
         (Method::Delete, false) => Ok(Command::Delete(one_channel(channels)?)),
         _ => Ok(not_allowed(allowed_methods(rest), head)),
     }
+}
+
+/// Tells who may not.
+fn refuse<'b>(head: &Head, denied: access::Denied) -> Command<'b> {
+    let mut response = Response::problem(denied.status, denied.detail, wants_text(head));
+    if denied.status == 401 {
+        response = response.with("WWW-Authenticate", "Bearer");
+    }
+    Command::Respond(response)
 }
 
 /// The methods of `/pub`, of the list `/pub/`, and of a channel.
