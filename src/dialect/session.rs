@@ -109,7 +109,7 @@ impl Dialects {
 
     /// Takes note that a subscriber of a session is ready.
     pub fn ready(&mut self, context: &mut Context, owner: Owner) {
-        if let Some(fdajax) = &mut self.fdajax {
+        if let Some(fdajax) = self.fdajax.as_mut().filter(|_| Fdajax::owns(owner)) {
             fdajax.ready(context, owner);
         }
     }

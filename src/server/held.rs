@@ -121,6 +121,8 @@ impl Server {
                     self.connections[slot].closing |= close;
                 }
             }
+            // An empty chunk would be the end.
+            Act::Write(bytes) if bytes.is_empty() => {}
             Act::Write(bytes) if chunked => write_chunk(&mut self.out, &[&bytes]),
             Act::Write(bytes) => self.out.extend_from_slice(&bytes),
             Act::End => {

@@ -6,7 +6,7 @@ use super::users::{UserKey, WindowKey};
 use super::windows::State;
 use super::{Fdajax, answers, script};
 use crate::dialect::{Act, Context};
-use crate::hub::Message;
+use crate::hub::{Message, SubscriberKey};
 use crate::id::Seq;
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ impl Fdajax {
         if window.stream && context.is_blocked(connection) {
             return;
         }
+        self.pass_gaps(context, self.windows[key as usize].subscriber);
         let one_only = !context.config.fdajax.merge_messages && !window.stream;
         let (mut parts, seen) = self.gather(context, key, fresh);
         let all = !(one_only && parts.len() > 1);
@@ -66,6 +67,13 @@ impl Fdajax {
             self.windows[key as usize].deliveries += 1;
             let text = script::join(parts.iter().map(|part| &part.text[..]));
             self.write(context, key, &text);
+        }
+    }
+
+    /// Goes on behind messages that a limit threw away: FDAjax has no word for that.
+    fn pass_gaps(&self, context: &mut Context, subscriber: SubscriberKey) {
+        for gap in context.hub.take_gaps(subscriber) {
+            log::debug!(target: "encke::fdajax", "messages of {} are lost by a limit of history", gap.channel);
         }
     }
 
@@ -153,6 +161,8 @@ impl Fdajax {
     /// Judges what has been published for a user since the last time. `amode` is that of the newest message,
     /// if it came from here; those of others have none.
     pub(super) fn judge_new(&mut self, context: &mut Context, user: UserKey, amode: Option<u32>) {
+        let Some(subscriber) = self.users.get(user).account.as_ref().map(|it| it.subscriber) else { return };
+        self.pass_gaps(context, subscriber);
         let Some(account) = self.users.get_mut(user).account.as_mut() else { return };
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         context.hub.pull(context.now.at, account.subscriber, usize::MAX, &mut pulled);

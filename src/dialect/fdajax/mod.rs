@@ -90,6 +90,11 @@ impl Fdajax {
         })
     }
 
+    /// Whether a subscriber is one of ours.
+    pub const fn owns(Owner(owner): Owner) -> bool {
+        owner & OWNER == OWNER
+    }
+
     /// Whether it serves that path. A channel whose name has our ending stays a channel.
     pub fn claims(&self, path: &str) -> bool {
         let is_native = path.starts_with("/pub/") || path.starts_with("/sub/");
