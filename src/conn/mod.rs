@@ -1,4 +1,4 @@
-//! One client's HTTP/1.1 connection: what it is doing, what has arrived of its next request, what it has
+//! One client's connection, HTTP/1.1 or the WebSocket it became: what it is doing, what has arrived of its next request, what it has
 //! not taken yet of its answer.
 //!
 //! A connection that waits holds no buffer: bytes are read into one scratch buffer of the reactor, and only
@@ -6,9 +6,11 @@
 
 mod input;
 mod output;
+mod socket;
 
 pub use input::{Input, Request, whole_request};
 pub use output::Output;
+pub use socket::{Incoming, Socket, User};
 
 use crate::hub::SubscriberKey;
 use crate::time::Instant;
@@ -64,6 +66,8 @@ pub enum Phase {
     Streaming(Listener),
     /// A protocol with sessions has its request and will answer it.
     Held(Hold),
+    /// It is a WebSocket: messages go both ways. Boxed, as those that poll should not pay for it.
+    Socket(Box<Socket>),
     /// The last answer has been given; what still arrives is thrown away until the client closes, as
     /// closing at once could destroy that answer on its way (RFC 9112, section 9.6).
     Lingering,
@@ -88,6 +92,8 @@ pub struct Listener {
     pub chunked: bool,
     /// The connection ends with this answer.
     pub close: bool,
+    /// Signs of life are messages, which scripts see.
+    pub loud: bool,
     /// The origin whose page asks, if answers must name it.
     pub origin: OriginIndex,
 }
@@ -141,9 +147,37 @@ impl Connection {
     }
 
     /// The subscriber it listens as.
-    pub const fn listener(&self) -> Option<&Listener> {
+    pub fn subscriber(&self) -> Option<SubscriberKey> {
         match &self.phase {
-            Phase::Parked(listener) | Phase::Streaming(listener) => Some(listener),
+            Phase::Parked(listener) | Phase::Streaming(listener) => Some(listener.subscriber),
+            Phase::Socket(socket) => match socket.user {
+                User::Subscriber { subscriber, .. } => Some(subscriber),
+                User::Session(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The protocol with sessions that has it.
+    pub fn holder(&self) -> Option<Protocol> {
+        match &self.phase {
+            Phase::Held(hold) => Some(hold.protocol),
+            Phase::Socket(socket) => match socket.user {
+                User::Session(protocol) => Some(protocol),
+                User::Subscriber { .. } => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The technique of an endless answer, and whether it is chunked.
+    pub fn stream(&self) -> Option<(Technique, bool)> {
+        match &self.phase {
+            Phase::Streaming(listener) => Some((listener.technique, listener.chunked)),
+            Phase::Socket(socket) => match socket.user {
+                User::Subscriber { technique, .. } => Some((technique, false)),
+                User::Session(_) => None,
+            },
             _ => None,
         }
     }

@@ -43,6 +43,30 @@ impl Rules {
     }
 }
 
+/// Whether the page that sends this may connect by a technique where no browser keeps it from reading: pages of
+/// this host and of allowed origins may, and what is no page.
+pub fn admits(head: &Head, cors: &Cors) -> bool {
+    let Some(origin) = head.field("origin") else { return head.fields("origin").next().is_none() };
+    let host = head.field("host").unwrap_or_default();
+    let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
+    is_own || cors.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin))
+}
+
+/// The same for a script that is asked for by a page. Such requests carry no `Origin`: a browser tells by
+/// `Sec-Fetch-Site` that the page is ours, or by `Referer` which page it is.
+pub fn admits_script(head: &Head, cors: &Cors) -> bool {
+    let is_ours = head.field("sec-fetch-site").is_some_and(|site| matches!(site, "same-origin" | "none"));
+    let all = cors.origins.iter().any(|listed| listed == "*");
+    all || is_ours
+        || head.field("referer").is_some_and(|referer| {
+            let authority = referer.find("://").map_or(0, |at| at + 3);
+            let end = referer[authority..].find(['/', '?', '#']).map_or(referer.len(), |at| authority + at);
+            let host = head.field("host").unwrap_or_default();
+            let listed = cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(&referer[..end]));
+            listed || referer[authority..end].eq_ignore_ascii_case(host)
+        })
+}
+
 /// A listed origin gets credentials; `*` never does.
 fn listed_fields(origin: &str) -> String {
     format!(

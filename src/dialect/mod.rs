@@ -7,6 +7,7 @@ pub mod cors;
 pub mod fdajax;
 pub mod native;
 mod session;
+pub mod upgrade;
 
 pub use session::{Act, Context, Dialects, SESSION_OWNER};
 
@@ -43,6 +44,8 @@ pub enum Command<'b> {
     Delete(String),
     /// Messages.
     Subscribe(Subscribe<'b>),
+    /// A WebSocket.
+    Open(Open<'b>),
     /// Whether the server is well.
     Health,
     /// Counters as Prometheus text.
@@ -81,4 +84,19 @@ pub struct Subscribe<'b> {
     pub max: u16,
     /// Seconds a poll waits.
     pub timeout_seconds: u64,
+    /// Signs of life are messages, which scripts see.
+    pub loud: bool,
+    /// The function that scripts call, where the technique has them.
+    pub callback: Option<Cow<'b, str>>,
+}
+
+/// A subscriber that wants a WebSocket.
+#[derive(Debug)]
+pub struct Open<'b> {
+    /// What it begins with.
+    pub subscribe: Subscribe<'b>,
+    /// The answer to its handshake.
+    pub response: Response,
+    /// It may publish, too.
+    pub may_publish: bool,
 }

@@ -5,6 +5,7 @@
 //! connections through an outbox. The server calls it when
 //!
 //! - a request for it arrives ([`Dialects::request`]): the connection is then *held* until an [`Act`] ends it,
+//! - a message arrives on a WebSocket that such a connection became ([`Dialects::message`]),
 //! - one of its subscribers is ready ([`Dialects::ready`]),
 //! - time has passed ([`Dialects::tick`]),
 //! - a held connection has gone ([`Dialects::gone`]) or takes bytes again ([`Dialects::writable`]).
@@ -31,9 +32,11 @@ pub enum Act {
     Answer(Response),
     /// Begin an endless answer with these header fields (complete lines); chunked for HTTP/1.1.
     Begin(Response),
-    /// Write these bytes of an endless answer, as one chunk.
+    /// Make the connection a WebSocket with this answer (see [`upgrade::answer`](super::upgrade::answer)).
+    Upgrade(Response),
+    /// Write these bytes of an endless answer, as one chunk; or, on a WebSocket, this text as one message.
     Write(Vec<u8>),
-    /// End an endless answer in good order.
+    /// End an endless answer, or a WebSocket, in good order.
     End,
     /// Close the connection without a word.
     Close,
@@ -106,6 +109,9 @@ impl Dialects {
             _ => context.act(from, Act::Close),
         }
     }
+
+    /// Takes a text message from a connection that [`Act::Upgrade`] made a WebSocket.
+    pub fn message(&mut self, _protocol: Protocol, _context: &mut Context, _from: ConnId, _text: &str) {}
 
     /// Takes note that a subscriber of a session is ready.
     pub fn ready(&mut self, context: &mut Context, owner: Owner) {

@@ -272,8 +272,8 @@ impl Hub {
         self.timers.next_deadline()
     }
 
-    /// Forgets channel `name` and its history. Of its subscribers, those whose owner `ends` with it are
-    /// detached from all their channels and returned. Others go on listening to what comes under that name.
+    /// Forgets the history of channel `name`. Of its subscribers, those whose owner `ends` with it are
+    /// detached from all their channels and returned; while others listen, the channel goes on, empty.
     /// `None` if there is no such channel.
     pub fn delete(&mut self, now: Instant, name: &str, ends: impl Fn(Owner) -> bool) -> Option<Vec<Owner>> {
         let key = *self.by_name.get(name)?;

@@ -7,8 +7,10 @@ use crate::dialect::SESSION_OWNER;
 use crate::hub::{Gap, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
-use crate::transport::{self, Format, poll};
+use crate::transport::websocket::CLOSE_GAP;
+use crate::transport::{self, Format, Technique, jsonp, poll};
 use crate::wire::response::{self, Envelope, Response};
+use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -45,7 +47,7 @@ impl Server {
             match &connection.phase {
                 // It pulls when its socket takes bytes again.
                 _ if connection.output.is_some() => {}
-                Phase::Streaming(_) => self.deliver_stream(now, slot, key, sink),
+                Phase::Streaming(_) | Phase::Socket(_) => self.deliver_stream(now, slot, key, sink),
                 Phase::Parked(_) => self.answer_poll(now, slot, None, sink),
                 _ => debug_assert!(false, "only who listens is ready"),
             }
@@ -56,12 +58,11 @@ impl Server {
     fn deliver_stream(&mut self, now: Now, slot: usize, key: SubscriberKey, sink: &mut impl Sink) {
         let gaps = self.hub.take_gaps(key);
         let id = self.id(slot);
-        let Phase::Streaming(listener) = &self.connections[slot].phase else { return };
-        let format = Format::of_stream(listener.technique, listener.chunked);
+        let Some((technique, chunked)) = self.connections[slot].stream() else { return };
+        let format = Format::of_stream(technique, chunked);
         if !gaps.is_empty() {
-            let Some(notice) = transport::gap_notice(listener.technique, listener.chunked, &gaps) else {
-                log::info!("{}: a raw stream with a gap is cut off", self.connections[slot].peer);
-                return self.close(now.at, slot);
+            let Some(notice) = transport::gap_notice(technique, chunked, &gaps) else {
+                return self.cut_off(now.at, slot, sink);
             };
             self.send_bytes(now.at, slot, &notice, sink);
             let connection = &self.connections[slot];
@@ -82,6 +83,18 @@ impl Server {
             }
             None if written.more => self.hub.mark(key),
             None => {}
+        }
+    }
+
+    /// Ends a stream whose technique cannot tell the gap it has.
+    fn cut_off(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+        log::info!("{}: a raw stream with a gap is cut off", self.connections[slot].peer);
+        match self.connections[slot].phase {
+            Phase::Socket(_) => {
+                self.close_socket(now, slot, Some(CLOSE_GAP), "messages are missing");
+                self.send(now, slot, sink);
+            }
+            _ => self.close(now, slot),
         }
     }
 
@@ -140,12 +153,13 @@ impl Server {
         if self.date.0 != now.unix {
             self.date = (now.unix, http_date(now.unix));
         }
-        let Some(key) = self.connections[slot].listener().map(|listener| listener.subscriber) else { return };
+        let Some(key) = self.connections[slot].subscriber() else { return };
         let gaps = self.hub.take_gaps(key);
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
         let close = listener.close || connection.half_closed || self.draining;
-        let is_plain = gaps.is_empty() && !close && listener.origin.is_none() && connection.output.is_none();
+        let is_free = connection.output.is_none() && listener.technique != Technique::Jsonp;
+        let is_plain = gaps.is_empty() && !close && listener.origin.is_none() && is_free;
         match is_plain.then(|| self.write_shared(now, slot, key, listener, sink)).flatten() {
             Some(Shared { last, encoded, outcome }) => {
                 self.hub.charge(usize::from(encoded > 0), encoded);
@@ -207,10 +221,13 @@ impl Server {
         let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
         let last = pulled.last().map(|message| message.id);
         let next = last.unwrap_or_else(|| self.hub.newest());
+        let callback = self.callbacks.get(&key).map(|name| &**name);
         let has_news = !pulled.is_empty() || !gaps.is_empty();
         match no_news {
-            _ if has_news => write_answer(&mut self.out, &pulled, listener.batch, next, gaps, &envelope),
-            Some(status) => poll::write_no_news(&mut self.out, status, next, &[], &envelope),
+            _ if has_news => {
+                write_answer(&mut self.out, &pulled, listener.batch, callback, next, gaps, &envelope);
+            }
+            Some(status) => write_no_news(&mut self.out, status, callback, next, &envelope),
             None => {}
         }
         let count = pulled.len();
@@ -233,13 +250,18 @@ impl Server {
         }
     }
 
-    /// Ends a stream at a message boundary.
+    /// Ends a stream, or a WebSocket, at a message boundary.
     pub(super) fn end_stream(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
-        let Phase::Streaming(listener) = &self.connections[slot].phase else { return };
-        let closing = transport::closing(listener.chunked);
+        let connection = &self.connections[slot];
+        if matches!(connection.phase, Phase::Socket(_)) {
+            self.close_socket(now, slot, Some(close::GOING_AWAY), "come back");
+            return self.send(now, slot, sink);
+        }
+        let Some((technique, chunked)) = connection.stream() else { return };
+        let ending = transport::ending(technique, chunked);
         self.leave(now, slot);
         self.connections[slot].closing = true;
-        self.send_bytes(now, slot, closing, sink);
+        self.send_bytes(now, slot, &ending, sink);
     }
 
     /// Ends the subscriber of a deleted channel, which the hub has already detached. Its connection is told
@@ -248,19 +270,33 @@ impl Server {
         let Owner(slot) = owner;
         self.deleted.push(self.id(slot as usize));
         let connection = &mut self.connections[slot as usize];
-        let Some(listener) = connection.listener() else { return };
-        let is_stream = listener.technique.is_stream();
-        let close = is_stream || listener.close || connection.half_closed;
-        let mut goodbye = Vec::new();
-        if is_stream {
-            goodbye.extend_from_slice(transport::closing(listener.chunked));
-        } else {
-            let fields = self.cors.fields(listener.origin);
-            let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
-            let gone = Response::problem(410, "the channel has been deleted", false);
-            response::write_response(&mut goodbye, &gone, &envelope);
+        const DETAIL: &str = "the channel has been deleted";
+        if let Some(key) = connection.subscriber()
+            && !self.callbacks.is_empty()
+        {
+            self.callbacks.remove(&key);
         }
-        connection.enter(Phase::Idle, now.at);
+        let mut goodbye = Vec::new();
+        let (close, next) = match &connection.phase {
+            Phase::Streaming(listener) => {
+                goodbye.extend(transport::ending(listener.technique, listener.chunked));
+                (true, Phase::Idle)
+            }
+            Phase::Socket(_) => {
+                websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), DETAIL);
+                (true, Phase::Lingering)
+            }
+            Phase::Parked(listener) => {
+                let close = listener.close || connection.half_closed;
+                let fields = self.cors.fields(listener.origin);
+                let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
+                let gone = Response::problem(410, DETAIL, false);
+                response::write_response(&mut goodbye, &gone, &envelope);
+                (close, Phase::Idle)
+            }
+            _ => return,
+        };
+        connection.enter(next, now.at);
         connection.closing |= close;
         connection.output.get_or_insert_with(|| Box::new(Output::blocked(now.at))).push(&goodbye);
     }
@@ -320,18 +356,34 @@ fn split(frames: &[IoSlice], written: usize) -> (usize, usize) {
     (frames.len(), 0)
 }
 
-/// Appends the answer to a poll.
+/// Appends the answer to a poll that has news.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     messages: &[&Arc<Message>],
     batch: bool,
+    callback: Option<&str>,
     next: MessageId,
     gaps: &[Gap],
     envelope: &Envelope,
 ) {
-    match (messages, batch) {
-        (_, true) => poll::write_batch(out, messages, next, gaps, envelope),
-        ([message, ..], false) => poll::write_verbatim(out, message, gaps, envelope),
-        ([], false) => poll::write_no_news(out, 204, next, gaps, envelope),
+    match (messages, callback) {
+        (_, Some(callback)) => jsonp::write_answer(out, callback, messages, next, gaps, envelope),
+        (_, None) if batch => poll::write_batch(out, messages, next, gaps, envelope),
+        ([message, ..], None) => poll::write_verbatim(out, message, gaps, envelope),
+        ([], None) => poll::write_no_news(out, 204, next, gaps, envelope),
+    }
+}
+
+/// Appends the answer to a poll without news. A script must be a script even then.
+pub(super) fn write_no_news(
+    out: &mut Vec<u8>,
+    status: u16,
+    callback: Option<&str>,
+    next: MessageId,
+    envelope: &Envelope,
+) {
+    match callback {
+        Some(callback) => jsonp::write_answer(out, callback, &[], next, &[], envelope),
+        None => poll::write_no_news(out, status, next, &[], envelope),
     }
 }

@@ -11,6 +11,7 @@ mod held;
 mod recent;
 mod report;
 mod request;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -18,7 +19,7 @@ mod timing;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Input, Output, Phase, Protocol};
 use crate::dialect::{Dialects, cors};
-use crate::hub::{Hub, HubError, Publication};
+use crate::hub::{Hub, HubError, Publication, SubscriberKey};
 use crate::id::Epoch;
 use crate::stats::Stats;
 use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
@@ -26,7 +27,7 @@ use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
 use recent::Recent;
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::net::IpAddr;
 
@@ -85,6 +86,8 @@ pub struct Server {
     abandoned: Vec<(ConnId, Protocol)>,
     /// Connections whose channel was deleted, and who have to be told.
     deleted: Vec<ConnId>,
+    /// The functions that parked polls by script want called; there are few such polls.
+    callbacks: HashMap<SubscriberKey, Box<str>>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// The second of the last delivery, and its `Date`.
@@ -114,6 +117,7 @@ impl Server {
             outbox: Vec::new(),
             abandoned: Vec::new(),
             deleted: Vec::new(),
+            callbacks: HashMap::new(),
             out: Vec::new(),
             started: now,
             draining: false,
@@ -178,6 +182,7 @@ impl Server {
             Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
             }
+            Phase::Socket(_) => self.receive_frames(now, slot, bytes, sink),
             // After an endless answer nothing is answered any more.
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => {}
         }
@@ -253,13 +258,12 @@ impl Server {
         if connection.closing {
             return self.finish(now.at, slot);
         }
-        // What came meanwhile for a subscriber found it blocked.
-        if let Some(listener) = connection.listener() {
-            return self.hub.mark(listener.subscriber);
-        }
-        if let Phase::Held(hold) = &connection.phase {
-            let protocol = hold.protocol;
+        if let Some(protocol) = connection.holder() {
             return self.held_writable(now, slot, protocol, sink);
+        }
+        // What came meanwhile for a subscriber found it blocked.
+        if let Some(subscriber) = connection.subscriber() {
+            return self.hub.mark(subscriber);
         }
         self.serve_waiting(now, slot, sink);
     }
@@ -371,14 +375,21 @@ impl Server {
     fn leave(&mut self, now: Instant, slot: usize) {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
-        if let Phase::Held(hold) = &connection.phase {
-            self.abandoned.push((id, hold.protocol));
+        if let Some(protocol) = connection.holder() {
+            self.abandoned.push((id, protocol));
             connection.enter(Phase::Idle, now);
         }
-        if let Some(listener) = connection.listener() {
-            let key = listener.subscriber;
+        if let Some(key) = connection.subscriber() {
             connection.enter(Phase::Idle, now);
             self.hub.detach(now, key);
+            self.forget_callback(key);
+        }
+    }
+
+    /// Forgets what function a poll by script wants called.
+    fn forget_callback(&mut self, key: SubscriberKey) {
+        if !self.callbacks.is_empty() {
+            self.callbacks.remove(&key);
         }
     }
 

@@ -1,15 +1,16 @@
 //! Requests: from bytes to commands, and commands carried out.
 
-use super::deliver::write_answer;
+use super::deliver::{write_answer, write_no_news};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::conn::{Input, Listener, OriginIndex, Phase, Request, whole_request};
+use crate::conn::{Input, Listener, OriginIndex, Phase, Request, Socket, User, whole_request};
 use crate::dialect::native::{self, answer};
-use crate::dialect::{Caller, Command, Publish, SESSION_OWNER, Subscribe, cors};
+use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{HubError, Message, Owner};
 use crate::time::Now;
 use crate::transport::{self, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
+use crate::wire::websocket::close;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -31,6 +32,13 @@ impl Server {
             let waiting = self.take_waiting(slot);
             more = self.serve_until_backlog(now, slot, &waiting);
             self.send(now.at, slot, sink);
+        }
+        let connection = &mut self.connections[slot];
+        if let Phase::Socket(_) = connection.phase
+            && connection.input.is_some()
+        {
+            let frames = self.take_waiting(slot);
+            self.receive_frames(now, slot, &frames, sink);
         }
     }
 
@@ -174,6 +182,10 @@ impl Server {
                 Ok(status) => return status,
                 Err(response) => response,
             },
+            Command::Open(open) => match self.carry_out_open(now, slot, open, reply) {
+                Ok(status) => return status,
+                Err(response) => response,
+            },
             Command::Health => self.health(),
             Command::Metrics => self.metrics(),
             Command::Stats => self.statistics(now),
@@ -245,17 +257,50 @@ impl Server {
             batch: subscribe.batch,
             chunked: reply.head.http11,
             close: reply.close,
+            loud: subscribe.loud,
             origin: reply.origin,
         };
+        let callback = subscribe.callback.as_deref();
         match technique.is_stream() {
-            true => self.begin_stream(now, slot, listener, reply),
-            false => self.begin_poll(now, slot, listener, reply),
+            true => self.begin_stream(now, slot, listener, reply, callback.unwrap_or_default()),
+            false => self.begin_poll(now, slot, listener, reply, callback),
         }
         Ok(200)
     }
 
+    /// Attaches a subscriber and makes its connection a WebSocket.
+    fn carry_out_open(&mut self, now: Now, slot: usize, open: Open, reply: &Reply) -> Result<u16, Response> {
+        let Open {
+            subscribe: Subscribe { names, patterns, start, technique, loud, .. },
+            response,
+            may_publish,
+        } = open;
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let attached = self.hub.attach(now.at, Owner(slot as u32), &names, patterns, start);
+        let subscriber = attached
+            .map_err(|HubError::TooManyChannels| too_many_channels(native::wants_text(reply.head)))?;
+        let start = self.hub.position(subscriber);
+        let gaps = self.hub.take_gaps(subscriber);
+        let envelope = Envelope { close: false, ..envelope(now, reply, &self.cors) };
+        response::write_head(&mut self.out, response.status, &envelope);
+        let _ = write!(self.out, "{}Encke-Next: {start}\r\n", response.fields);
+        poll::write_gap_field(&mut self.out, &gaps);
+        self.out.extend_from_slice(b"\r\n");
+        self.out.extend_from_slice(&transport::opening(technique, false, start, "", &self.config));
+        self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
+        self.hub.stats.streams_started += 1;
+        let user = User::Subscriber { subscriber, technique, may_publish, loud };
+        self.connections[slot].enter(Phase::Socket(Box::new(Socket { incoming: None, user })), now.at);
+        // As with streams, heartbeats are counted from here.
+        self.wheel.clear(slot);
+        if self.draining {
+            self.close_socket(now.at, slot, Some(close::GOING_AWAY), "come back");
+        }
+        Ok(response.status)
+    }
+
     /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.
-    fn begin_stream(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
+    fn begin_stream(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply, callback: &str) {
         let Listener { subscriber, technique, chunked, .. } = listener;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
@@ -275,13 +320,13 @@ impl Server {
             self.hub.detach(now.at, subscriber);
             return self.answered(slot, reply.close);
         }
-        self.out.extend_from_slice(&transport::opening(technique, chunked, start, &self.config));
+        self.out.extend_from_slice(&transport::opening(technique, chunked, start, callback, &self.config));
         // What cannot be told in band is told in the head.
         self.out.extend(transport::gap_notice(technique, chunked, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
         if self.draining {
             // Its client comes back to whoever serves next.
-            self.out.extend_from_slice(transport::closing(chunked));
+            self.out.extend(transport::ending(technique, chunked));
             self.hub.detach(now.at, subscriber);
             return self.answered(slot, true);
         }
@@ -291,9 +336,15 @@ impl Server {
     }
 
     /// Answers a poll if there is anything to answer, else parks it.
-    fn begin_poll(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
-        let is_long = listener.technique == transport::Technique::Poll;
-        let waits = is_long && !reply.head_only && !self.draining;
+    fn begin_poll(
+        &mut self,
+        now: Now,
+        slot: usize,
+        listener: Listener,
+        reply: &Reply,
+        callback: Option<&str>,
+    ) {
+        let waits = listener.technique.waits() && !reply.head_only && !self.draining;
         let envelope = envelope(now, reply, &self.cors);
         let gaps = self.hub.take_gaps(listener.subscriber);
         let max = if listener.batch { listener.max } else { 1 };
@@ -301,6 +352,9 @@ impl Server {
         self.hub.pull(now.at, listener.subscriber, usize::from(max), &mut pulled);
         if pulled.is_empty() && gaps.is_empty() && waits {
             self.hub.stats.polls_parked += 1;
+            if let Some(callback) = callback {
+                self.callbacks.insert(listener.subscriber, callback.into());
+            }
             return self.connections[slot].enter(Phase::Parked(listener), now.at);
         }
         let delivered = pulled.len() as u64;
@@ -309,10 +363,10 @@ impl Server {
                 transport::Technique::Interval => 304,
                 _ => self.config.poll.no_news_status,
             };
-            poll::write_no_news(&mut self.out, status, self.hub.newest(), &gaps, &envelope);
+            write_no_news(&mut self.out, status, callback, self.hub.newest(), &envelope);
         } else {
             let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-            write_answer(&mut self.out, &pulled, listener.batch, next, &gaps, &envelope);
+            write_answer(&mut self.out, &pulled, listener.batch, callback, next, &gaps, &envelope);
         }
         self.hub.stats.messages_delivered += delivered;
         self.hub.detach(now.at, listener.subscriber);

@@ -50,6 +50,12 @@ const fn describe_published<'a>(channel: &'a str, published: &Published) -> Desc
     Description { id: Some(id), channel, subscribers, messages }
 }
 
+/// What a publication of one message did, as JSON.
+pub fn one(channel: &str, published: &Published) -> String {
+    // Writing plain values into memory cannot fail.
+    serde_json::to_string(&describe_published(channel, published)).unwrap_or_default()
+}
+
 /// What is known of one channel.
 pub fn info(info: &ChannelInfo, as_text: bool) -> Response {
     render(200, &[describe(info)], false, as_text)

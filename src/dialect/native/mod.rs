@@ -5,9 +5,9 @@ mod publish;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 
-use super::{Caller, Command, access, cors};
-use crate::hub::Pattern;
+use super::{Caller, Command, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::query;
@@ -25,14 +25,15 @@ const PAGE_POLICY: &str = "default-src 'self' 'unsafe-inline' data:; frame-ances
 pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> {
     let path = head.path;
     if let Some(channels) = path.strip_prefix("/sub/") {
-        let read = get_only(head, || subscribe::read(head, channels, caller.config));
-        if let Ok(Command::Subscribe(subscribe)) = &read {
-            let patterns = subscribe.patterns.iter().map(Pattern::as_str);
-            let mut names = subscribe.names.iter().map(AsRef::as_ref).chain(patterns);
-            if let Some(denied) = names.find_map(|name| access::may_listen(head, caller, name).err()) {
-                return refuse(head, denied);
-            }
+        let decoded = channels.split(',').map(query::decode_path);
+        let mut names = decoded.map(|name| String::from_utf8_lossy(&name).into_owned());
+        if let Some(denied) = names.find_map(|name| access::may_listen(head, caller, &name).err()) {
+            return refuse(head, denied);
         }
+        if upgrade::is_asked(head) {
+            return websocket::open(head, channels, caller).unwrap_or_else(|refused| problem(head, refused));
+        }
+        let read = get_only(head, || subscribe::read(head, channels, caller.config).map(Command::Subscribe));
         return read.unwrap_or_else(|refused| problem(head, refused));
     }
     let answer = match () {

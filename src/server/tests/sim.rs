@@ -322,7 +322,7 @@ impl Sim {
     fn check(&mut self) {
         self.server.hub.check();
         let listening =
-            self.server.connections.iter().filter(|(_, connection)| connection.listener().is_some());
+            self.server.connections.iter().filter(|(_, connection)| connection.subscriber().is_some());
         assert_eq!(
             self.server.hub.gauges().subscribers,
             listening.count(),
