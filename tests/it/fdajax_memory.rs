@@ -19,11 +19,11 @@ fn bytes_each(count: usize, channel: &str, target: impl Fn(usize) -> (String, St
         stream
     };
     // The first ones pay for what is allocated once.
-    let mut waiting: Vec<TcpStream> = (0..100).map(open).collect();
-    site.server.listeners(channel, 100);
+    let mut waiting: Vec<TcpStream> = (0..20).map(open).collect();
+    site.server.listeners(channel, 20);
     let before = site.server.resident_bytes();
-    waiting.extend((100..100 + count).map(open));
-    site.server.listeners(channel, 100 + count as u64);
+    waiting.extend((20..20 + count).map(open));
+    site.server.listeners(channel, 20 + count as u64);
     (site.server.resident_bytes() - before) / count
 }
 
