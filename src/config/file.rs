@@ -33,7 +33,7 @@ impl Walk<'_> {
         for (key, value) in table {
             let name = key.get_ref();
             match (section(name), value.get_ref().as_table()) {
-                (Some(section), Some(table)) => self.section(section, table),
+                (Some(section), Some(table)) => self.section(section, key, table),
                 (Some(_), None) => {
                     let text = format!("{name}: is a section; write [{name}] and its settings below");
                     self.report(key.span().start, text);
@@ -46,7 +46,14 @@ impl Walk<'_> {
         }
     }
 
-    fn section(&mut self, section: Section, table: &DeTable<'_>) {
+    fn section(&mut self, section: Section, key: &Key<'_>, table: &DeTable<'_>) {
+        let switch = SETTINGS.iter().find(|setting| setting.section == Some(section) && setting.is_switch());
+        if let Some(switch) = switch {
+            let line = line(self.file.text, key.span().start);
+            let origin = Origin::File { name: self.file.name.into(), line };
+            let given = self.loaded.give(switch, Given::Text("true"), "true", origin);
+            self.problems.extend(given.err().map(|problem| (line, problem)));
+        }
         for (key, value) in table {
             self.entry(&format!("{}.{}", section.name, key.get_ref()), key, value);
         }

@@ -283,6 +283,51 @@ impl Word for WebOrigin {
     }
 }
 
+/// The type of an event: a word in small letters.
+pub struct Event;
+
+impl Word for Event {
+    type Value = String;
+    const ALLOWED: &'static str = "event types such as chat";
+    const PLACEHOLDER: &'static str = "TYPE,…";
+
+    fn parse(text: &str) -> Option<String> {
+        let is_word = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase());
+        is_word.then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// Text of any kind: a name, a piece of JavaScript or HTML.
+pub struct Text;
+
+impl Describe for Text {
+    fn allowed(&self) -> String {
+        "text without control characters other than line ends".into()
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "TEXT"
+    }
+}
+
+impl Kind<String> for Text {
+    fn read(&self, given: Given<'_>) -> Option<String> {
+        let text = match given {
+            Given::Text(text) => text,
+            Given::Toml(value) => value.as_str()?,
+        };
+        text.chars().all(|c| c == '\n' || !c.is_control()).then(|| text.into())
+    }
+
+    fn show(&self, value: &String) -> String {
+        quote(value)
+    }
+}
+
 /// The name of a file.
 pub struct TextFile;
 

@@ -16,7 +16,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use kind::{Describe, Given, Kind};
@@ -24,7 +24,9 @@ pub use print::toml;
 pub use setting::{Section, Setting};
 pub use source::{File, Loaded, Origin, Problem, Sources, check, load};
 
-use kind::{Address, Bytes, Flag, Ip, List, Number, OneOf, Optional, Secret, TextFile, WebOrigin};
+use kind::{
+    Address, Bytes, Event, Flag, Ip, List, Number, OneOf, Optional, Secret, Text, TextFile, WebOrigin,
+};
 
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
@@ -74,6 +76,68 @@ setting::settings! {
         timeout_seconds: u64 = 30, Number(1..=300);
         /// Status of a poll that ran out without news: 204, 304 or 408.
         no_news_status: u16 = 204, OneOf(&[204, 304, 408]);
+    }
+
+    /// FDAjax, the protocol of the lighttpd module of 2007, under its own names for its options. A file that
+    /// has this section switches it on.
+    fdajax: Fdajax {
+        /// Serve FDAjax.
+        enabled: bool = false, Flag;
+        /// Paths that end in a dot and this are FDAjax requests.
+        ext: String = "fdajax".into(), Text;
+        /// Addresses that admin commands may come from.
+        admin_ips: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], List(Ip);
+        /// Password that admin commands must show, too: as `admin_passwd` or as a bearer token. Not an
+        /// option, because `ps` shows options to everybody.
+        admin_password: Option<String> = None, Secret;
+        /// The cookie that holds the session id.
+        session_cookie: String = "_session_id".into(), Text;
+        /// Milliseconds a message is kept.
+        mes_live_max: u64 = 500, Number(0..=65_535);
+        /// Milliseconds a window is remembered after its last answer.
+        win_timeout: u64 = 0, Number(0..=65_535);
+        /// Send all that waits in one answer; else one message at a time.
+        merge_messages: bool = true, Flag;
+        /// Send a window whose slot is taken to another one; else end the window that has it.
+        send_redirects: bool = true, Flag;
+        /// A session may only be used from the address it began at.
+        check_user_ip: bool = true, Flag;
+        /// Serve visitors who are not logged in.
+        allow_guests: bool = true, Flag;
+        /// Seconds after which a waiting window is told to ask anew; 0 = never.
+        send_pings: u64 = 0, Number(0..=65_535);
+        /// Event types that users may send to each other; none = no chat_sig.
+        allow_peer_call: Vec<String> = Vec::new(), List(Event);
+        /// JavaScript function that gets what a chat peer sends.
+        js_peer_func: String = "js_peer_func".into(), Text;
+        /// JavaScript function that gets what somebody sends to a group.
+        js_grp_peer_func: String = "js_grp_peer_func".into(), Text;
+        /// JavaScript for a window whose user is logged out.
+        js_logout_code: String = "js_logout_code();".into(), Text;
+        /// JavaScript for a window that has to give way to another one.
+        js_maxwin_code: String = "js_maxwin_code();".into(), Text;
+        /// JavaScript for a request without session cookie.
+        js_nocookies: String = "js_nocookies_code();".into(), Text;
+        /// JavaScript for a user who is not logged in (any more).
+        js_notfound: String = "js_notfound_code();".into(), Text;
+        /// JavaScript for guests where they are not allowed.
+        js_no_guests: String = "js_no_guests();".into(), Text;
+        /// JavaScript that tells a window to ask anew.
+        js_ping_code: String = "js_ping_code();".into(), Text;
+        /// JavaScript function that is told why the user must log in again.
+        js_relogin: String = "js_relogin_func".into(), Text;
+        /// JavaScript function that is told the slot to use instead.
+        js_redirect: String = "js_redirect_func".into(), Text;
+        /// JavaScript function that is told the number of the alert that follows.
+        js_alert_id_func: String = "js_alert_id_func".into(), Text;
+        /// What stands before a message that no window had asked for.
+        unw_prefix: String = "unw.".into(), Text;
+        /// How the page of a stream begins.
+        html_begin: String = "<html><head><title>FdAjax</title></head><body>".into(), Text;
+        /// How much is logged of what users do: 0 nothing, 1 logins, 2 windows as well, 3 every command.
+        log_level: u64 = 1, Number(0..=3);
+        /// How much is logged of what is refused: 0 nothing, 1 admin commands, 2 sessions, 3 everything.
+        log_security: u64 = 2, Number(0..=3);
     }
 
     /// Server-sent events.
@@ -130,6 +194,15 @@ setting::settings! {
         idempotency_keys: usize = 65_536, Number(1..=100_000_000);
         /// Forgotten channels whose lost messages are remembered; beyond, gaps are announced on suspicion.
         tombstones: usize = 65_536, Number(1..=100_000_000);
+        /// Bytes of a request's head while FDAjax is on, whose messages travel there; the larger of this and
+        /// head_bytes counts.
+        fdajax_head_bytes: usize = 96 << 10, Bytes(64..=1 << 20);
+        /// FDAjax guests known at once; above, those without a window are forgotten, then 503.
+        fdajax_guests: usize = 100_000, Number(1..=10_000_000);
+        /// Seconds an FDAjax guest without a window is remembered.
+        fdajax_guest_seconds: u64 = 60, Number(1..=DAY);
+        /// FDAjax messages (chat_sig) a session may send in a second; above, 429.
+        fdajax_peer_calls: u32 = 20, Number(1..=1_000_000);
     }
 
     /// Budget of one turn of the reactor: what exceeds it continues in the next turn.

@@ -7,6 +7,9 @@ use std::fmt;
 
 use super::{Config, Describe, Given, SETTINGS};
 
+/// How the name of a setting ends that switches its section on.
+const SWITCH: &str = ".enabled";
+
 /// One setting, whatever its type.
 pub struct Setting {
     /// Its name in full, as in `limits.message_bytes`.
@@ -46,12 +49,22 @@ impl Setting {
 
     /// The environment variable: `ENCKE_LIMITS_MESSAGE_BYTES`.
     pub fn variable(&self) -> String {
-        format!("ENCKE_{}", self.name.replace('.', "_").to_uppercase())
+        format!("ENCKE_{}", self.short_name().replace('.', "_").to_uppercase())
+    }
+
+    /// Its name, but for the switch of a section, which goes by the section's: `--fdajax`.
+    fn short_name(&self) -> &'static str {
+        self.name.strip_suffix(SWITCH).unwrap_or(self.name)
+    }
+
+    /// Whether it switches its section on, which a file does by having that section.
+    pub fn is_switch(&self) -> bool {
+        self.name.ends_with(SWITCH)
     }
 
     /// The option without its dashes: `limits-message-bytes`; none for what `ps` must not show.
     pub fn option(&self) -> Option<String> {
-        (!self.kind.is_secret()).then(|| self.name.replace(['.', '_'], "-"))
+        (!self.kind.is_secret()).then(|| self.short_name().replace(['.', '_'], "-"))
     }
 
     /// Its value as TOML; of a secret, only whether there is one.

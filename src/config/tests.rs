@@ -3,7 +3,8 @@ use std::collections::HashMap;
 use super::*;
 
 /// Values of which every setting takes at least one that is not its default.
-const CANDIDATES: [&str; 6] = ["3", "304", "true", "127.0.0.1:9", "10.0.0.1", "https://a.example"];
+const CANDIDATES: [&str; 8] =
+    ["3", "304", "true", "127.0.0.1:9", "10.0.0.1", "https://a.example", "false", "chat"];
 
 /// A value for each setting that is not its default, as text and as TOML.
 fn other(setting: &Setting) -> (&'static str, String, Config) {
@@ -18,8 +19,16 @@ fn other(setting: &Setting) -> (&'static str, String, Config) {
     panic!("{}: no candidate fits; add one to CANDIDATES", setting.name);
 }
 
+fn has_switch(section: Section) -> bool {
+    SETTINGS.iter().any(|setting| setting.section == Some(section) && setting.is_switch())
+}
+
 fn document(setting: &Setting, value: &str) -> String {
     match setting.section {
+        // A section that has a switch is on where nothing else is said.
+        Some(section) if has_switch(section) && !setting.is_switch() => {
+            format!("[{}]\nenabled = false\n{} = {value}\n", section.name, setting.key())
+        }
         Some(section) => format!("[{}]\n{} = {value}\n", section.name, setting.key()),
         None => format!("{} = {value}\n", setting.key()),
     }
@@ -89,7 +98,7 @@ fn every_setting_refuses_nonsense_and_names_itself() {
         assert!(problems[0].to_string().starts_with(&place), "{}", problems[0]);
         check_problems(
             &document(setting, "1979-05-27"),
-            &[&format!("f:{}", 1 + usize::from(setting.section.is_some()))],
+            &[&format!("f:{}", document(setting, "").lines().count())],
         );
     }
 }
@@ -248,4 +257,19 @@ fn what_is_printed_is_a_file_with_the_same_settings() {
     let printed = toml(&loaded);
     assert_eq!(load_all(&printed, &[], &[]).unwrap().config, loaded.config);
     assert!(printed.contains("# --limits-channels; default 1000000"), "{printed}");
+}
+
+#[test]
+fn a_section_with_a_switch_is_on_when_it_is_there() {
+    let enabled = |file, environment: &[_], options: &[_]| {
+        load_all(file, environment, options).unwrap().config.fdajax.enabled
+    };
+    assert!(!enabled("", &[], &[]));
+    assert!(enabled("[fdajax]", &[], &[]));
+    assert!(enabled("[fdajax]\nwin_timeout = 5000", &[], &[]));
+    assert!(!enabled("[fdajax]\nenabled = false", &[], &[]));
+    assert!(enabled("", &[], &[("fdajax.enabled", "true")]));
+    assert!(!enabled("[fdajax]", &[("ENCKE_FDAJAX", "false")], &[]));
+    assert_eq!(Setting::find("fdajax.enabled").unwrap().option().unwrap(), "fdajax");
+    assert_eq!(load_all("[fdajax]", &[], &[]).unwrap().origin("fdajax.enabled").to_string(), "encke.toml:1");
 }

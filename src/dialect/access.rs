@@ -1,6 +1,6 @@
 //! Who may publish: whoever shows the token, and, while none is configured, peers on a loopback address.
 
-use super::Caller;
+use super::{Caller, fdajax};
 use crate::config::Config;
 use crate::wire::head::Head;
 use std::net::IpAddr;
@@ -48,7 +48,17 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
     }
 }
 
-fn bearer(value: &str) -> Option<&str> {
+/// Whether the sender of `head` may listen to a channel, or to those that a pattern matches. All channels are
+/// open but those of FDAjax's users, while it is on: only who may publish may listen there.
+pub fn may_listen(head: &Head, caller: Caller, name: &str) -> Result<(), Denied> {
+    match caller.config.fdajax.enabled && fdajax::is_private(name) {
+        true => may_publish(head, caller),
+        false => Ok(()),
+    }
+}
+
+/// The token in an `Authorization` field.
+pub fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
@@ -65,7 +75,7 @@ fn is_other_site(head: &Head) -> bool {
 
 /// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,
 /// any other makes the client unknown.
-fn client(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
+pub fn client(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
     let forwarded_for = head.fields("x-forwarded-for").chain(head.fields("forwarded"));
     let mut address = Some(peer);
     let mut hops: Vec<&str> = Vec::new();

@@ -4,6 +4,7 @@
 
 mod access;
 pub mod cors;
+pub mod fdajax;
 pub mod native;
 mod session;
 pub mod upgrade;

@@ -12,8 +12,9 @@
 //!
 //! A protocol is one field of [`Dialects`] and one variant of [`Protocol`].
 
+use super::fdajax::Fdajax;
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Protocol, Request};
+use crate::conn::{ConnId, Connection, Phase, Protocol, Request};
 use crate::hub::{Hub, Owner};
 use crate::time::{Instant, Now};
 use crate::wire::response::Response;
@@ -68,6 +69,15 @@ impl Context<'_> {
         self.connections.get(id.slot as usize).is_some_and(|connection| connection.output.is_some())
     }
 
+    /// Whether a connection is still there and waits for its answer. One that has gone may not have been told
+    /// of yet.
+    pub fn is_held(&self, id: ConnId) -> bool {
+        let connection = self.connections.get(id.slot as usize);
+        connection.is_some_and(|connection| {
+            connection.generation == id.generation && matches!(connection.phase, Phase::Held(_))
+        })
+    }
+
     /// Who is at the other end of a connection.
     pub fn peer(&self, id: ConnId) -> Option<IpAddr> {
         self.connections.get(id.slot as usize).map(|connection| connection.peer)
@@ -76,49 +86,70 @@ impl Context<'_> {
 
 /// The protocols with sessions that are switched on.
 #[derive(Debug, Default)]
-pub struct Dialects {}
+pub struct Dialects {
+    fdajax: Option<Fdajax>,
+}
 
 impl Dialects {
     /// Those that `config` switches on.
-    pub fn new(_config: &Config, _now: Now) -> Self {
-        Self {}
+    pub fn new(config: &Config, now: Now) -> Self {
+        Self { fdajax: Fdajax::new(config, now) }
     }
 
     /// The protocol that serves `path`.
-    pub fn claim(&self, _path: &str) -> Option<Protocol> {
-        None
+    pub fn claim(&self, path: &str) -> Option<Protocol> {
+        let fdajax = self.fdajax.as_ref().filter(|fdajax| fdajax.claims(path));
+        fdajax.map(|_| Protocol::Fdajax)
     }
 
     /// Takes a request; the connection is held.
-    pub fn request(
-        &mut self,
-        _protocol: Protocol,
-        _context: &mut Context,
-        _from: ConnId,
-        _request: &Request,
-    ) {
+    pub fn request(&mut self, protocol: Protocol, context: &mut Context, from: ConnId, request: &Request) {
+        match (protocol, &mut self.fdajax) {
+            (Protocol::Fdajax, Some(fdajax)) => fdajax.request(context, from, request),
+            _ => context.act(from, Act::Close),
+        }
     }
 
     /// Takes a text message from a connection that [`Act::Upgrade`] made a WebSocket.
     pub fn message(&mut self, _protocol: Protocol, _context: &mut Context, _from: ConnId, _text: &str) {}
 
     /// Takes note that a subscriber of a session is ready.
-    pub fn ready(&mut self, _context: &mut Context, _owner: Owner) {}
+    pub fn ready(&mut self, context: &mut Context, owner: Owner) {
+        if let Some(fdajax) = self.fdajax.as_mut().filter(|_| Fdajax::owns(owner)) {
+            fdajax.ready(context, owner);
+        }
+    }
 
     /// Takes note that a held connection has gone.
-    pub fn gone(&mut self, _protocol: Protocol, _context: &mut Context, _connection: ConnId) {}
+    pub fn gone(&mut self, protocol: Protocol, context: &mut Context, connection: ConnId) {
+        if let (Protocol::Fdajax, Some(fdajax)) = (protocol, &mut self.fdajax) {
+            fdajax.gone(context, connection);
+        }
+    }
 
     /// Takes note that a held connection which was blocked takes bytes again.
-    pub fn writable(&mut self, _protocol: Protocol, _context: &mut Context, _connection: ConnId) {}
+    pub fn writable(&mut self, protocol: Protocol, context: &mut Context, connection: ConnId) {
+        if let (Protocol::Fdajax, Some(fdajax)) = (protocol, &mut self.fdajax) {
+            fdajax.writable(context, connection);
+        }
+    }
 
     /// Does what is due.
-    pub fn tick(&mut self, _context: &mut Context) {}
+    pub fn tick(&mut self, context: &mut Context) {
+        if let Some(fdajax) = &mut self.fdajax {
+            fdajax.tick(context);
+        }
+    }
 
     /// When [`Dialects::tick`] has something to do.
     pub fn next_deadline(&self) -> Instant {
-        Instant::NEVER
+        self.fdajax.as_ref().map_or(Instant::NEVER, Fdajax::next_deadline)
     }
 
     /// Answers every held connection, because the server leaves.
-    pub fn drain(&mut self, _context: &mut Context) {}
+    pub fn drain(&mut self, context: &mut Context) {
+        if let Some(fdajax) = &mut self.fdajax {
+            fdajax.drain(context);
+        }
+    }
 }

@@ -36,14 +36,14 @@ pub struct Publication {
     pub event: Option<Box<str>>,
     /// The key whose latest value this is.
     pub key: Option<Box<str>>,
-    /// Seconds it may wait in the history; 0 = only for those connected now; none = as long as others.
-    pub ttl: Option<u64>,
+    /// Milliseconds it may wait in the history; 0 = only for those connected now; none = as long as others.
+    pub ttl_ms: Option<u64>,
 }
 
 impl Publication {
     /// A publication of `data` and nothing else.
     pub const fn of(data: Data) -> Self {
-        Self { data, content_type: None, event: None, key: None, ttl: None }
+        Self { data, content_type: None, event: None, key: None, ttl_ms: None }
     }
 }
 
@@ -102,7 +102,7 @@ impl Message {
 
     /// When the message's own TTL runs out.
     pub fn expires(&self) -> Instant {
-        self.publication.ttl.map_or(Instant::NEVER, |ttl| self.published.plus_seconds(ttl))
+        self.publication.ttl_ms.map_or(Instant::NEVER, |ttl| self.published + ttl)
     }
 
     /// Whether its own TTL has run out.

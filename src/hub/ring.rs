@@ -89,6 +89,13 @@ impl Ring {
         first.map_or_else(|| self.newest().max(self.evicted), |first| first - 1)
     }
 
+    /// The number after which the messages published at `time` or later begin.
+    pub fn before(&self, time: Instant) -> Seq {
+        let older = self.messages.partition_point(|message| message.published < time);
+        let last = older.checked_sub(1).and_then(|at| self.messages.get(at));
+        last.map_or(self.evicted, |message| message.id.seq)
+    }
+
     /// Appends the newest message.
     pub fn push(&mut self, message: Arc<Message>, age_ms: u64) {
         debug_assert!(message.id.seq > self.newest());
@@ -146,4 +153,24 @@ impl Ring {
 /// When a message must leave its ring.
 fn leaves(message: &Message, age_ms: u64) -> Instant {
     message.expires().min(message.published + age_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{Data, Publication};
+    use crate::id::{Epoch, MessageId};
+
+    #[test]
+    fn the_messages_since_a_time() {
+        let mut ring = Ring::new(0);
+        for (seq, ms) in [(3, 100), (5, 200), (6, 200), (9, 300)] {
+            let id = MessageId { epoch: Epoch::from_random(1), seq };
+            let publication = Publication::of(Data::Text("".into()));
+            ring.push(Arc::new(Message::new(id, "c".into(), publication, Instant::from_millis(ms))), 1000);
+        }
+        for (ms, after) in [(0, 0), (100, 0), (101, 3), (200, 3), (201, 6), (300, 6), (301, 9)] {
+            assert_eq!(ring.before(Instant::from_millis(ms)), after, "since {ms}");
+        }
+    }
 }

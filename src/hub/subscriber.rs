@@ -25,6 +25,8 @@ pub enum Start {
     Last(usize),
     /// After the message with this id.
     After(MessageId),
+    /// With the oldest message that was published at this time or later.
+    Since(Instant),
 }
 
 /// One cursor and its channels.
@@ -192,6 +194,7 @@ impl Hub {
             Start::Now | Start::After(_) => 0,
             Start::Oldest => ring.evicted(),
             Start::Last(count) => ring.before_last(count, now),
+            Start::Since(time) => ring.before(time),
         };
         self.join(key, channel, floor);
         let foreign = matches!(start, Start::After(id) if !self.is_ours(id));
@@ -261,7 +264,7 @@ impl Hub {
         let begin = match start {
             Start::Now => return,
             Start::After(id) if self.is_ours(id) => id.seq,
-            Start::After(_) | Start::Oldest | Start::Last(_) => {
+            Start::After(_) | Start::Oldest | Start::Last(_) | Start::Since(_) => {
                 self.channels[channel as usize].ring.evicted()
             }
         };

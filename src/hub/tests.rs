@@ -95,7 +95,8 @@ impl Pair {
         let name = self.name();
         let ttl = self.random.one_in(3).then(|| [0, 1, 15][self.random.below(3) as usize]);
         let text = "x".repeat(self.random.below(300) as usize);
-        let publication = Publication { ttl, ..Publication::of(Data::Text(text.into())) };
+        let publication =
+            Publication { ttl_ms: ttl.map(|ttl| ttl * 1000), ..Publication::of(Data::Text(text.into())) };
         let room = self.hub.info(name).is_some() || self.hub.channels.len() < self.config.limits.channels;
         let published = self.hub.publish(self.now, name, publication);
         assert_eq!(published.is_ok(), room);

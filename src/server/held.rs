@@ -125,6 +125,8 @@ impl Server {
                     self.connections[slot].closing |= close;
                 }
             }
+            // An empty chunk would be the end.
+            Act::Write(bytes) if bytes.is_empty() => {}
             Act::Upgrade(response) => {
                 let envelope = Envelope { head_only: false, close: false, ..envelope };
                 response::write_response(&mut self.out, &response, &envelope);

@@ -100,7 +100,10 @@ pub struct Server {
 
 impl Server {
     /// A server without connections, whose history is named `epoch`.
-    pub fn new(config: Config, epoch: Epoch, now: Now) -> Self {
+    pub fn new(mut config: Config, epoch: Epoch, now: Now) -> Self {
+        if config.fdajax.enabled {
+            config.limits.head_bytes = config.limits.head_bytes.max(config.limits.fdajax_head_bytes);
+        }
         Self {
             hub: Hub::new(&config, epoch, now.at),
             wheel: Wheel::new(now.at),

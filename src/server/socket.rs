@@ -2,14 +2,18 @@
 
 use super::{PIPELINE_BYTES_MAX, Server, Sink};
 use crate::conn::{Incoming, Phase, Protocol, Socket, User};
+use crate::dialect::fdajax::is_private;
 use crate::dialect::native::{answer, websocket as native};
-use crate::hub::{HubError, Start, SubscriberKey};
+use crate::hub::{HubError, Pattern, Start, SubscriberKey};
 use crate::time::{Instant, Now};
 use crate::wire::websocket::{self, Message, Reader, Violation, close};
 use std::borrow::Cow;
 
 const MAY_NOT_PUBLISH: &str = "this connection may not publish: without publish.token, only loopback clients may; \
     with it, the handshake must carry `Authorization: Bearer <token>`; with --admin-listen, connect there";
+
+const MAY_NOT_LISTEN: &str =
+    "this connection may not listen to channels of FDAjax's users: only who may publish may";
 
 impl Server {
     /// Takes bytes that arrived on a WebSocket.
@@ -110,6 +114,10 @@ impl Server {
                 Ok(answer::one(&channel, &published))
             }
             native::Order::Subscribe(names, patterns) => {
+                let mut asked = names.iter().map(AsRef::as_ref).chain(patterns.iter().map(Pattern::as_str));
+                if self.config.fdajax.enabled && !may_publish && asked.any(is_private) {
+                    return Err(MAY_NOT_LISTEN.into());
+                }
                 let max = self.config.limits.channels_per_connection;
                 if self.hub.subscriptions(subscriber) + names.len() + patterns.len() > max {
                     return Err(format!(

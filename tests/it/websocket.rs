@@ -402,3 +402,16 @@ fn text(client: &mut Client) -> String {
     let length = wide.iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
     String::from_utf8(client.read_exactly(length)).unwrap()
 }
+
+#[test]
+fn the_channels_of_fdajax_users_are_not_for_everybody() {
+    let server = Encke::start(&["--fdajax"]);
+    let (_, mut socket) = open_with(&server, "/sub/x", &[("X-Forwarded-For", "192.0.2.1")]);
+    assert!(json(&mut socket)["next"].is_string());
+    for channel in ["fdajax/users/7", "fdajax/**"] {
+        let answer = ask(&mut socket, &json!({"subscribe": [channel], "ref": 1}));
+        assert!(error(&answer).contains("FDAjax"), "{answer}");
+    }
+    let answer = ask(&mut socket, &json!({"subscribe": ["fdajax/groups/feed"], "ref": 2}));
+    assert_eq!(answer, json!({"ref": 2, "ok": true}));
+}

@@ -21,6 +21,11 @@ type Refused = (u16, String);
 pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> {
     let path = head.path;
     if let Some(channels) = path.strip_prefix("/sub/") {
+        let decoded = channels.split(',').map(query::decode_path);
+        let mut names = decoded.map(|name| String::from_utf8_lossy(&name).into_owned());
+        if let Some(denied) = names.find_map(|name| access::may_listen(head, caller, &name).err()) {
+            return refuse(head, denied);
+        }
         if upgrade::is_asked(head) {
             return websocket::open(head, channels, caller).unwrap_or_else(|refused| problem(head, refused));
         }
@@ -60,11 +65,7 @@ fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<C
         return options(allowed_methods(rest), head);
     }
     if let Err(denied) = access::may_publish(head, caller) {
-        let mut response = Response::problem(denied.status, denied.detail, wants_text(head));
-        if denied.status == 401 {
-            response = response.with("WWW-Authenticate", "Bearer");
-        }
-        return Ok(Command::Respond(response));
+        return Ok(refuse(head, denied));
     }
     let channels = rest.strip_prefix('/').unwrap_or_default();
     if rest.is_empty() && !matches!(head.method, Method::Post) {
@@ -78,6 +79,15 @@ fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<C
         (Method::Delete, false) => Ok(Command::Delete(one_channel(channels)?)),
         _ => Ok(not_allowed(allowed_methods(rest), head)),
     }
+}
+
+/// Tells who may not.
+fn refuse<'b>(head: &Head, denied: access::Denied) -> Command<'b> {
+    let mut response = Response::problem(denied.status, denied.detail, wants_text(head));
+    if denied.status == 401 {
+        response = response.with("WWW-Authenticate", "Bearer");
+    }
+    Command::Respond(response)
 }
 
 /// The methods of `/pub`, of the list `/pub/`, and of a channel.

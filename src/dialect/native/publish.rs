@@ -64,7 +64,8 @@ fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
         place.get_or_insert(value);
     }
     let content_type = head.field("content-type").filter(|value| !value.is_empty());
-    let ttl = ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
+    let ttl: Option<u64> =
+        ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
     Ok(Publication {
         data: data(body, content_type)?,
         content_type: content_type
@@ -72,7 +73,7 @@ fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
             .transpose()?,
         event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
         key: key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
-        ttl,
+        ttl_ms: ttl.map(milliseconds),
     })
 }
 
@@ -94,6 +95,11 @@ fn one_line(json: &str) -> Cow<'_, str> {
         true => Cow::Owned(json.replace(['\n', '\r'], " ")),
         false => Cow::Borrowed(json),
     }
+}
+
+/// A time to live is given in seconds.
+const fn milliseconds(seconds: u64) -> u64 {
+    seconds.saturating_mul(1000)
 }
 
 fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
@@ -191,7 +197,7 @@ pub fn line_publication(line: Line) -> Result<(String, Publication), Refused> {
         content_type,
         event: line.event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
         key: line.key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
-        ttl: line.ttl,
+        ttl_ms: line.ttl.map(milliseconds),
     };
     Ok((name.to_owned(), publication))
 }

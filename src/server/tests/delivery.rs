@@ -63,7 +63,8 @@ impl Bench {
     }
 
     fn publish(&mut self, channel: &str, text: &str, ttl: Option<u64>) {
-        let publication = Publication { ttl, ..Publication::of(Data::Text(text.into())) };
+        let publication =
+            Publication { ttl_ms: ttl.map(|ttl| ttl * 1000), ..Publication::of(Data::Text(text.into())) };
         self.server.publish(self.world.now, channel, publication).unwrap();
     }
 

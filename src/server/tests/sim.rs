@@ -332,7 +332,7 @@ impl Sim {
             let number = number(message.publication.data.bytes());
             let (payload, ttl) = &self.sent[number];
             assert_eq!(message.publication.data.bytes(), payload.as_bytes());
-            assert_eq!(message.publication.ttl, *ttl);
+            assert_eq!(message.publication.ttl_ms, ttl.map(|ttl| ttl * 1000));
         }
         self.checked = self.server.hub.journal.len();
         if !self.server.hub.has_ready() {

@@ -1,0 +1,138 @@
+//! What has come for a user and has not been delivered: messages to be judged, and alerts.
+//!
+//! The messages themselves lie in the ring of the user's channel. This is what a channel cannot say: whether
+//! any window wanted a message, and what becomes of one that no window wanted (`amode`).
+
+use crate::hub::Message;
+use crate::id::Seq;
+use crate::time::Instant;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// Alerts of one user; beyond, the oldest goes.
+const ALERTS_MAX: usize = 10;
+
+/// What is to become of a message that no window has got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// A window wants it.
+    Waiting,
+    /// No window wants it: one that asks for unwanted messages will be shown it.
+    Kept,
+    /// It has been shown as unwanted. A window that wants it can still get it.
+    Shown,
+    /// It has become an alert, or nothing; no window gets it any more.
+    Withdrawn,
+}
+
+/// A message that no window has got.
+#[derive(Debug)]
+pub struct Stored {
+    /// The message.
+    pub message: Arc<Message>,
+    /// What its sender wanted in case that it is unwanted.
+    pub amode: u32,
+    /// What is to become of it.
+    pub fate: Fate,
+}
+
+/// A text that is told every window that asks for unwanted messages, until the user dismisses it.
+#[derive(Debug)]
+pub struct Alert {
+    /// Counted from 1 for each user.
+    pub number: u32,
+    /// JavaScript.
+    pub text: Box<[u8]>,
+}
+
+/// All that.
+#[derive(Debug, Default)]
+pub struct Post {
+    stored: VecDeque<Stored>,
+    alerts: VecDeque<Alert>,
+    /// Alerts there have been.
+    numbers: u32,
+}
+
+impl Post {
+    /// Takes a new message. The oldest one is given up for it if there are `max` already.
+    pub fn store(&mut self, message: Arc<Message>, amode: u32, max: usize) {
+        if self.stored.len() >= max {
+            self.stored.pop_front();
+        }
+        self.stored.push_back(Stored { message, amode, fate: Fate::Waiting });
+    }
+
+    /// Drops what is too old to be delivered.
+    pub fn expire(&mut self, now: Instant, age_ms: u64) {
+        while self.stored.front().is_some_and(|it| it.message.published + age_ms < now) {
+            self.stored.pop_front();
+        }
+    }
+
+    /// The messages that no window has got.
+    pub fn stored(&self) -> impl Iterator<Item = &Stored> {
+        self.stored.iter()
+    }
+
+    /// What is to become of message `seq`, if it is here.
+    pub fn fate(&self, seq: Seq) -> Option<Fate> {
+        self.position(seq).map(|at| self.stored[at].fate)
+    }
+
+    /// Decides what is to become of message `seq`.
+    pub fn decide(&mut self, seq: Seq, fate: Fate) {
+        if let Some(at) = self.position(seq) {
+            self.stored[at].fate = fate;
+        }
+    }
+
+    /// Notes that a window got message `seq`.
+    pub fn delivered(&mut self, seq: Seq) {
+        if let Some(at) = self.position(seq) {
+            self.stored.remove(at);
+        }
+    }
+
+    fn position(&self, seq: Seq) -> Option<usize> {
+        self.stored.binary_search_by_key(&seq, |stored| stored.message.id.seq).ok()
+    }
+
+    /// Adds an alert.
+    pub fn alert(&mut self, text: Box<[u8]>) {
+        self.numbers += 1;
+        if self.alerts.len() == ALERTS_MAX {
+            self.alerts.pop_front();
+        }
+        self.alerts.push_back(Alert { number: self.numbers, text });
+    }
+
+    /// The alerts after that number, in order.
+    pub fn alerts_after(&self, number: u32) -> impl Iterator<Item = &Alert> {
+        self.alerts.iter().filter(move |alert| alert.number > number)
+    }
+
+    /// Removes an alert; says whether there was one.
+    pub fn dismiss(&mut self, number: u32) -> bool {
+        let before = self.alerts.len();
+        self.alerts.retain(|alert| alert.number != number);
+        self.alerts.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_alerts_the_last_ten_stay() {
+        let mut post = Post::default();
+        (1..=12).for_each(|n: u32| post.alert(n.to_string().into_bytes().into()));
+        let numbers = |post: &Post, after| post.alerts_after(after).map(|it| it.number).collect::<Vec<_>>();
+        assert_eq!(numbers(&post, 0), (3..=12).collect::<Vec<_>>());
+        assert!(!post.dismiss(2) && post.dismiss(5) && !post.dismiss(5));
+        assert_eq!(numbers(&post, 4), [6, 7, 8, 9, 10, 11, 12]);
+        post.alert(Box::default());
+        assert_eq!(numbers(&post, 11), [12, 13]);
+    }
+}

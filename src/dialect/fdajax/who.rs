@@ -1,0 +1,173 @@
+//! Who is asking, and whether they may.
+//!
+//! Pages are known by their session cookie alone, the application by its address and perhaps a password.
+//! The original asked no more than that. Since then, browsers tell which page a request comes from, and
+//! proxies for whom they ask: what was sent on behalf of somebody else is not taken for the application.
+
+use super::query::{self, Query, WORD_BYTES_MAX};
+use super::slots::site;
+use super::users::UserKey;
+use super::{Fdajax, answers};
+use crate::conn::ConnId;
+use crate::dialect::{Context, access};
+use crate::wire::head::Head;
+use crate::wire::response::Response;
+use subtle::ConstantTimeEq;
+
+impl Fdajax {
+    /// The user or guest who asks; an unknown session becomes a guest. Otherwise what to tell the page.
+    pub(super) fn identify(
+        &mut self,
+        context: &Context,
+        from: ConnId,
+        head: &Head,
+        query: &Query,
+    ) -> Result<UserKey, Response> {
+        let fdajax = &context.config.fdajax;
+        let tell = |code: &str| answers::to_page(code.as_bytes(), query.win_st);
+        if is_foreign_page(head) && !is_listed(head, &context.config.cors.origins) {
+            return Err(answers::refusal(403, "a page of another site asks"));
+        }
+        let peer = context.peer(from).ok_or_else(|| answers::refusal(403, "nobody asks"))?;
+        let address = access::client(head, peer, context.config).unwrap_or(peer).to_canonical();
+        let Some(session) = cookie(head, &fdajax.session_cookie) else {
+            return Err(tell(&fdajax.js_nocookies));
+        };
+        let Some(key) = self.users.of_session(&session) else {
+            if query.user_id != 0 {
+                return Err(tell(&fdajax.js_notfound));
+            }
+            if !fdajax.allow_guests {
+                return Err(tell(&fdajax.js_no_guests));
+            }
+            let max = context.config.limits.fdajax_guests;
+            return self.users.add_guest(&session, address, max).ok_or_else(|| {
+                answers::refusal(503, "limits.fdajax_guests is reached").with("Retry-After", 10)
+            });
+        };
+        let user = self.users.get(key);
+        if user.id() != query.user_id {
+            return Err(answers::refusal(403, "this session is not that user's"));
+        }
+        if fdajax.check_user_ip && user.address != address {
+            return Err(tell(&format!("{}('ipaddr');", fdajax.js_relogin)));
+        }
+        Ok(key)
+    }
+}
+
+/// Whether the application asks.
+pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> Result<(), &'static str> {
+    let config = context.config;
+    let connection = context.connections.get(from.slot as usize).ok_or("nobody asks")?;
+    if config.admin_listen.is_some() && !connection.admin {
+        return Err("admin commands are served on admin_listen");
+    }
+    let client = access::client(head, connection.peer, config).ok_or("a proxy asks that is not trusted")?;
+    if !config.fdajax.admin_ips.contains(&client.to_canonical()) {
+        return Err("this address is not among fdajax.admin_ips");
+    }
+    match &config.fdajax.admin_password {
+        Some(password) => {
+            let shown = head.field("authorization").and_then(access::bearer).or(query.admin_passwd);
+            match bool::from(counts(shown.unwrap_or_default()).ct_eq(counts(password))) {
+                true => Ok(()),
+                false => Err("the password is missing or wrong"),
+            }
+        }
+        // A browser on the machine of the application runs pages of anybody.
+        None if is_of_page(head) => Err("a page asks, and there is no fdajax.admin_password it could know"),
+        None => Ok(()),
+    }
+}
+
+/// As much of a password as is compared.
+fn counts(password: &str) -> &[u8] {
+    &password.as_bytes()[..password.len().min(WORD_BYTES_MAX)]
+}
+
+/// Whether a page sends this, rather than a program or somebody who typed the address.
+fn is_of_page(head: &Head) -> bool {
+    head.fields("origin").next().is_some() || head.field("sec-fetch-site").is_some_and(|site| site != "none")
+}
+
+/// Whether a browser says that a page of another site sends this. Hosts that differ in their slot are one
+/// site.
+fn is_foreign_page(head: &Head) -> bool {
+    let host = head.field("host").unwrap_or_default().to_ascii_lowercase();
+    let is_foreign = |origin: &str| {
+        let origin = origin.to_ascii_lowercase();
+        origin.split_once("://").is_none_or(|(_, from)| site(from) != site(&host))
+    };
+    head.field("sec-fetch-site") == Some("cross-site") || head.field("origin").is_some_and(is_foreign)
+}
+
+/// Whether the page is of an origin that is listed by name.
+fn is_listed(head: &Head, origins: &[String]) -> bool {
+    let origin = head.field("origin").unwrap_or_default();
+    origins.iter().any(|listed| listed != "*" && listed.eq_ignore_ascii_case(origin))
+}
+
+/// The session id in the cookie of that name (RFC 6265, section 4.2.1).
+fn cookie(head: &Head, name: &str) -> Option<String> {
+    let cookies = head.fields("cookie").filter_map(|value| std::str::from_utf8(value).ok());
+    let mut pairs = cookies.flat_map(|value| value.split(';')).filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| key.trim() == name)?;
+    query::session(value.trim().trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::head;
+
+    fn with_head<R>(fields: &str, look: impl FnOnce(&Head) -> R) -> R {
+        let bytes = format!("GET / HTTP/1.1\r\nHost: www1.example.com:80\r\n{fields}\r\n");
+        let mut slots = head::slots();
+        look(&head::parse(bytes.as_bytes(), &mut slots).unwrap())
+    }
+
+    #[test]
+    fn cookies() {
+        for (fields, session) in [
+            ("Cookie: PHPSESSID=abc\r\n", Some("abc")),
+            ("Cookie: a=b; PHPSESSID=abc; c=d\r\n", Some("abc")),
+            ("Cookie: a=b\r\nCookie: PHPSESSID=abc\r\n", Some("abc")),
+            ("Cookie: XPHPSESSID=no; PHPSESSID=abc\r\n", Some("abc")),
+            ("Cookie: PHPSESSID=a-b%2Cc_d\r\n", Some("a-b,c_d")),
+            ("Cookie: PHPSESSID=\"abc\"\r\n", Some("abc")),
+            ("Cookie: PHPSESSID=abc.def==\r\n", Some("abc.def==")),
+            ("Cookie: XPHPSESSID=abc\r\n", None),
+            ("Cookie: PHPSESSID=\r\n", None),
+            ("Cookie: PHPSESSID\r\n", None),
+            ("Cookie: phpsessid=abc\r\n", None),
+            ("Cookie: PHPSESSID=a b\r\n", None),
+            ("", None),
+        ] {
+            assert_eq!(with_head(fields, |head| cookie(head, "PHPSESSID")).as_deref(), session, "{fields}");
+        }
+    }
+
+    #[test]
+    fn pages() {
+        for (fields, of_page, foreign) in [
+            ("", false, false),
+            ("Sec-Fetch-Site: none\r\n", false, false),
+            ("Sec-Fetch-Site: same-origin\r\n", true, false),
+            ("Sec-Fetch-Site: same-site\r\n", true, false),
+            ("Sec-Fetch-Site: cross-site\r\n", true, true),
+            ("Origin: http://www.example.com:80\r\n", true, false),
+            ("Origin: http://WWW1.Example.com:80\r\n", true, false),
+            ("Origin: http://evil.example:80\r\n", true, true),
+            ("Origin: null\r\n", true, true),
+        ] {
+            assert_eq!(with_head(fields, is_of_page), of_page, "{fields}");
+            assert_eq!(with_head(fields, is_foreign_page), foreign, "{fields}");
+        }
+        let listed =
+            |fields| with_head(fields, |head| is_listed(head, &["*".into(), "http://a.example".into()]));
+        assert!(
+            listed("Origin: http://a.example\r\n") && !listed("Origin: http://b.example\r\n") && !listed("")
+        );
+    }
+}
