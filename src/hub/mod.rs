@@ -262,9 +262,9 @@ impl Hub {
         self.timers.next_deadline()
     }
 
-    /// Forgets channel `name` and its history. Of its subscribers, those whose owner `ends` with it are
-    /// detached from all their channels and returned; others merely lose this one. `None` if there is no
-    /// such channel.
+    /// Forgets the history of channel `name`. Of its subscribers, those whose owner `ends` with it are
+    /// detached from all their channels and returned; while others listen, the channel goes on, empty.
+    /// `None` if there is no such channel.
     pub fn delete(&mut self, now: Instant, name: &str, ends: impl Fn(Owner) -> bool) -> Option<Vec<Owner>> {
         let key = *self.by_name.get(name)?;
         let list = &self.channels[key as usize].subscribers;
@@ -275,13 +275,14 @@ impl Hub {
             if ends(owner) {
                 ended.push(owner);
                 self.detach(now, member);
-            } else {
-                self.part(now, member, key);
             }
         }
         let channel = &mut self.channels[key as usize];
         self.stats.messages_evicted += self.history.clear(channel, now) as u64;
-        self.forget(key);
+        match channel.subscribers.is_empty() {
+            true => self.forget(key),
+            false => self.schedule(now, key),
+        }
         Some(ended)
     }
 

@@ -75,6 +75,8 @@ pub struct Membership {
     pub(super) floor: Seq,
     /// Listed in [`Many::dirty`].
     dirty: bool,
+    /// Asked for by its name, and not only by a pattern.
+    named: bool,
     /// A gap has to be told because the subscriber came with the id of another history.
     pub(super) stranger: bool,
 }
@@ -141,6 +143,7 @@ impl Hub {
         for name in names {
             let channel = self.open_channel(now, name)?;
             self.join_at_start(now, key, channel, start);
+            self.set_named(key, channel, true);
         }
         for channel in self.matching(names, &patterns) {
             self.join_at_start(now, key, channel, start);
@@ -192,8 +195,8 @@ impl Hub {
         self.schedule(now, channel);
     }
 
-    /// Adds channels or patterns to a subscriber of several (one attached with a pattern, or with none or
-    /// several names), each beginning at `start`; what it listens to already is left as it is.
+    /// Adds channels or patterns to a subscriber, each beginning at `start`; what it listens to already is
+    /// left as it is.
     pub fn subscribe(
         &mut self,
         now: Instant,
@@ -203,16 +206,14 @@ impl Hub {
         start: Start,
     ) -> Result<(), HubError> {
         self.admits(names.iter().copied())?;
-        let mut channels = Vec::new();
+        self.grow(key);
         for name in names {
-            channels.push(self.open_channel(now, name)?);
+            let channel = self.open_channel(now, name)?;
+            self.add(now, key, channel, start);
+            self.set_named(key, channel, true);
         }
-        channels.extend(self.matching(names, patterns));
-        for channel in channels {
-            if !self.listens(key, channel) {
-                self.join_at_start(now, key, channel, start);
-                self.begin_at(key, start);
-            }
+        for channel in self.matching(names, patterns) {
+            self.add(now, key, channel, start);
         }
         if !patterns.is_empty() {
             let known = self.patterns.entry(key).or_default();
@@ -223,49 +224,101 @@ impl Hub {
         Ok(())
     }
 
-    /// The channel joined last begins at `start`, not at the subscriber's cursor.
-    fn begin_at(&mut self, key: SubscriberKey, start: Start) {
-        let newest = self.seq;
-        let after = match start {
-            Start::Now => newest,
-            Start::After(id) if self.is_ours(id) => id.seq,
-            _ => return,
-        };
+    /// Makes a subscriber of one channel one of several.
+    fn grow(&mut self, key: SubscriberKey) {
         let subscriber = &mut self.subscribers[key as usize];
-        if let Memberships::Many(many) = &mut subscriber.memberships
-            && let Some(membership) = many.all.last_mut()
-        {
-            membership.floor = membership.floor.max(after);
+        let Memberships::One { channel, index } = subscriber.memberships else { return };
+        let (floor, stranger) = (subscriber.after, subscriber.stranger);
+        let only = Membership { channel, index, floor, dirty: true, named: true, stranger };
+        subscriber.memberships = Memberships::Many(Box::new(Many { all: vec![only], dirty: vec![0] }));
+    }
+
+    /// Joins a channel, unless it listens there already.
+    fn add(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
+        if !self.listens(key, channel) {
+            self.begin_at(key, channel, start);
+            self.join_at_start(now, key, channel, start);
+            self.settle_floor(key, start);
         }
     }
 
-    /// Takes channels or patterns away from a subscriber of several. A channel stays while another name or
-    /// pattern of the subscriber asks for it: `names` that remain are given by `stays`.
-    pub fn unsubscribe(
-        &mut self,
-        now: Instant,
-        key: SubscriberKey,
-        patterns: &[Pattern],
-        stays: impl Fn(&str) -> bool,
-    ) {
+    /// Moves the cursor back if the channel about to be joined begins before it: what the subscriber had on
+    /// its other channels is kept as their floor.
+    fn begin_at(&mut self, key: SubscriberKey, channel: ChannelKey, start: Start) {
+        let begin = match start {
+            Start::Now => return,
+            Start::After(id) if self.is_ours(id) => id.seq,
+            Start::After(_) | Start::Oldest | Start::Last(_) => {
+                self.channels[channel as usize].ring.evicted()
+            }
+        };
+        let subscriber = &mut self.subscribers[key as usize];
+        if let Memberships::Many(many) = &mut subscriber.memberships
+            && begin < subscriber.after
+        {
+            for membership in &mut many.all {
+                membership.floor = membership.floor.max(subscriber.after);
+            }
+            subscriber.after = begin;
+        }
+    }
+
+    /// The channel joined last begins at `start`, wherever the subscriber's cursor is.
+    fn settle_floor(&mut self, key: SubscriberKey, start: Start) {
+        let floor = match start {
+            Start::Now => self.seq,
+            Start::After(id) if self.is_ours(id) => id.seq,
+            _ => return,
+        };
+        if let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships
+            && let Some(membership) = many.all.last_mut()
+        {
+            membership.floor = membership.floor.max(floor);
+        }
+    }
+
+    /// Takes channels or patterns away from a subscriber. A channel stays while it is asked for by its name
+    /// or by another pattern.
+    pub fn unsubscribe(&mut self, now: Instant, key: SubscriberKey, names: &[&str], patterns: &[Pattern]) {
+        self.grow(key);
+        for name in names {
+            if let Some(&channel) = self.by_name.get(*name) {
+                self.set_named(key, channel, false);
+            }
+        }
         if let Some(known) = self.patterns.get_mut(&key) {
             known.retain(|pattern| !patterns.contains(pattern));
+            if known.is_empty() {
+                self.patterns.remove(&key);
+            }
         }
         let Memberships::Many(many) = &self.subscribers[key as usize].memberships else { return };
-        let kept_by_pattern = |name: &str| {
-            self.patterns.get(&key).is_some_and(|known| known.iter().any(|pattern| pattern.matches(name)))
-        };
-        let is_left = |membership: &Membership| {
+        let known = self.patterns.get(&key);
+        let is_left = |membership: &&Membership| {
             let name = self.channels[membership.channel as usize].name();
-            !stays(name) && !kept_by_pattern(name)
+            !membership.named && !known.is_some_and(|known| known.iter().any(|pattern| pattern.matches(name)))
         };
-        let left: Vec<ChannelKey> = many
-            .all
-            .iter()
-            .filter(|membership| is_left(membership))
-            .map(|membership| membership.channel)
-            .collect();
+        let left: Vec<ChannelKey> =
+            many.all.iter().filter(is_left).map(|membership| membership.channel).collect();
         left.into_iter().for_each(|channel| self.part(now, key, channel));
+    }
+
+    /// How many names and patterns a subscriber asks for.
+    pub fn asks(&self, key: SubscriberKey) -> usize {
+        let names = match &self.subscribers[key as usize].memberships {
+            Memberships::One { .. } => 1,
+            Memberships::Many(many) => many.all.iter().filter(|membership| membership.named).count(),
+        };
+        names + self.patterns.get(&key).map_or(0, Vec::len)
+    }
+
+    /// Notes whether the subscriber asks for a channel by its name.
+    fn set_named(&mut self, key: SubscriberKey, channel: ChannelKey, named: bool) {
+        if let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships
+            && let Some(membership) = many.all.iter_mut().find(|membership| membership.channel == channel)
+        {
+            membership.named = named;
+        }
     }
 
     /// Whether subscriber `key` is on the list of `channel`.
@@ -277,7 +330,7 @@ impl Hub {
     }
 
     /// Ends one membership of a subscriber of several.
-    pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey) {
+    fn part(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey) {
         let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
         let Some(place) = many.all.iter().position(|membership| membership.channel == channel) else {
             return;
@@ -305,7 +358,8 @@ impl Hub {
             }
             Memberships::Many(many) => {
                 let number = many.all.len() as u32;
-                many.all.push(Membership { channel, index, floor, dirty: false, stranger: false });
+                let (dirty, named, stranger) = (false, false, false);
+                many.all.push(Membership { channel, index, floor, dirty, named, stranger });
                 many.touch(number);
                 number
             }
@@ -355,6 +409,81 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Instant = Instant::from_millis(0);
+
+    fn hub() -> Hub {
+        Hub::new(&crate::config::Config::default(), crate::id::Epoch::from_random(1), NOW)
+    }
+
+    fn publish(hub: &mut Hub, channel: &str) -> Seq {
+        let publication = crate::hub::Publication::of(crate::hub::Data::Text(channel.into()));
+        hub.publish(NOW, channel, publication).unwrap().id.seq
+    }
+
+    /// What the subscriber gets now.
+    fn pull(hub: &mut Hub, key: SubscriberKey) -> Vec<Seq> {
+        let mut pulled = Vec::new();
+        hub.pull(NOW, key, 100, &mut pulled);
+        let seqs: Vec<Seq> = pulled.iter().map(|message| message.id.seq).collect();
+        if let Some(&last) = seqs.last() {
+            hub.advance(key, last);
+        }
+        seqs
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text.as_bytes()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_subscriber_grows_and_shrinks() {
+        let mut hub = hub();
+        let key = hub.attach(NOW, Owner(0), &["a"], Vec::new(), Start::Now).unwrap();
+        let (a, b) = (publish(&mut hub, "a"), publish(&mut hub, "b"));
+        hub.subscribe(NOW, key, &["b"], &[pattern("*")], Start::Now).unwrap();
+        let (b2, c) = (publish(&mut hub, "b"), publish(&mut hub, "c"));
+        assert_eq!(hub.asks(key), 3);
+        assert_eq!(pull(&mut hub, key), [a, b2, c], "what was published on b before is not its own: {b}");
+        hub.unsubscribe(NOW, key, &["a", "b", "never"], &[]);
+        let again = ["a", "b", "c"].map(|name| publish(&mut hub, name));
+        assert_eq!(pull(&mut hub, key), again, "the pattern still asks for them");
+        hub.subscribe(NOW, key, &["b"], &[], Start::Now).unwrap();
+        hub.unsubscribe(NOW, key, &[], &[pattern("*")]);
+        let [_, b, _] = ["a", "b", "c"].map(|name| publish(&mut hub, name));
+        assert_eq!(pull(&mut hub, key), [b]);
+        hub.unsubscribe(NOW, key, &["b"], &[]);
+        assert_eq!((publish(&mut hub, "b"), hub.asks(key)).1, 0);
+        assert_eq!(pull(&mut hub, key), []);
+    }
+
+    #[test]
+    fn a_channel_joined_later_may_begin_before_the_cursor() {
+        let mut hub = hub();
+        let old = [0; 3].map(|_| publish(&mut hub, "old"));
+        let key = hub.attach(NOW, Owner(0), &["a"], Vec::new(), Start::Now).unwrap();
+        let a = publish(&mut hub, "a");
+        assert_eq!(pull(&mut hub, key), [a]);
+        let after = MessageId { seq: old[0], ..hub.newest() };
+        hub.subscribe(NOW, key, &["old"], &[], Start::After(after)).unwrap();
+        let new = publish(&mut hub, "a");
+        assert_eq!(pull(&mut hub, key), [old[1], old[2], new], "nothing twice");
+        hub.unsubscribe(NOW, key, &["old"], &[]);
+        hub.subscribe(NOW, key, &["old"], &[], Start::Oldest).unwrap();
+        assert_eq!(pull(&mut hub, key), old);
+    }
+
+    #[test]
+    fn sessions_stay_on_a_deleted_channel() {
+        let mut hub = hub();
+        let stays = hub.attach(NOW, Owner(1), &["a"], Vec::new(), Start::Now).unwrap();
+        hub.attach(NOW, Owner(2), &["a"], Vec::new(), Start::Now).unwrap();
+        publish(&mut hub, "a");
+        assert_eq!(hub.delete(NOW, "a", |owner| owner == Owner(2)), Some(vec![Owner(2)]));
+        let seq = publish(&mut hub, "a");
+        assert_eq!(hub.take_gaps(stays).len(), 1, "what was deleted is missing");
+        assert_eq!(pull(&mut hub, stays), [seq]);
+    }
 
     #[test]
     fn a_subscriber_of_one_channel_takes_forty_bytes() {

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 #[derive(Debug)]
 pub struct Clock {
     start: std::time::Instant,
-    /// The tenth of a second in which the wall clock was last read, and what it said.
+    /// The tenth of a second in which the wall clock was last read, and the wall time, in milliseconds, at
+    /// which by that reading the process began.
     wall: (u64, u64),
 }
 
@@ -23,8 +24,11 @@ impl Clock {
         let at = Instant::from_millis(elapsed);
         if self.wall.0 != elapsed / 100 {
             let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            self.wall = (elapsed / 100, unix.map_or(0, |since| since.as_secs()));
+            // What the wall clock said when the process began, had nobody set it since.
+            let start = unix.map_or(0, |since| since.as_millis() as u64).saturating_sub(elapsed);
+            self.wall = (elapsed / 100, start);
         }
-        Now { at, unix: self.wall.1 }
+        let unix_ms = self.wall.1 + elapsed;
+        Now { at, unix: unix_ms / 1000, unix_ms }
     }
 }

@@ -83,17 +83,9 @@ fn data(body: &[u8], content_type: Option<&str>) -> Result<Data, Refused> {
         let text = text.map_err(|_| bad("the message is not JSON: it is not UTF-8"))?;
         serde_json::from_str::<IgnoredAny>(text)
             .map_err(|error| bad(format!("the message is not JSON: {error}")))?;
-        return Ok(Data::Json(one_line(text).into()));
+        return Ok(Data::json(text));
     }
     Ok(text.map_or_else(|_| Data::Binary(body.into()), |text| Data::Text(text.into())))
-}
-
-/// JSON has line ends only between its tokens, where spaces do as well.
-fn one_line(json: &str) -> Cow<'_, str> {
-    match json.contains(['\n', '\r']) {
-        true => Cow::Owned(json.replace(['\n', '\r'], " ")),
-        false => Cow::Borrowed(json),
-    }
 }
 
 fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
