@@ -78,8 +78,10 @@ fn files_import_only_from_floors_below() {
         let code = code(text);
         for used in code.split("crate::").skip(1) {
             let used = used.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap();
-            if used.is_empty() || used == own || !Path::new(&root().join("src")).join(used).exists()
-                && !root().join(format!("src/{used}.rs")).exists()
+            if used.is_empty()
+                || used == own
+                || !Path::new(&root().join("src")).join(used).exists()
+                    && !root().join(format!("src/{used}.rs")).exists()
             {
                 continue;
             }
@@ -134,7 +136,10 @@ fn the_architecture_says_why_each_dependency_is_there() {
     let dependencies = manifest.split("dependencies]\n").skip(1);
     for line in dependencies.flat_map(|section| section.lines().take_while(|line| !line.is_empty())) {
         let name = line.split([' ', '=']).next().unwrap();
-        assert!(text.contains(&format!("| `{name}` |")), "ARCHITECTURE.md does not say why `{name}` is there");
+        assert!(
+            text.contains(&format!("| `{name}` |")),
+            "ARCHITECTURE.md does not say why `{name}` is there"
+        );
     }
 }
 

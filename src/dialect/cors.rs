@@ -20,6 +20,14 @@ pub fn listed_origin<'b>(head: &Head<'b>, cors: &Cors) -> Option<&'b str> {
         .filter(|origin| cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin)))
 }
 
+/// The origin of the request, if it may read answers at all: for protocols whose clients send credentials
+/// without meaning anything by them.
+pub fn allowed_origin<'b>(head: &Head<'b>, cors: &Cors) -> Option<&'b str> {
+    head.field("origin").filter(|origin| {
+        allows_all(cors) || cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin))
+    })
+}
+
 /// The fields of answers to a listed origin, which gets credentials.
 pub fn listed_fields(origin: &str) -> String {
     format!(

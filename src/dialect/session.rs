@@ -11,10 +11,13 @@
 //!
 //! A protocol is one field of [`Dialects`] and one variant of [`Protocol`].
 
+use super::bayeux::{self, Bayeux};
+use super::cors;
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Protocol, Request};
+use crate::conn::{ConnId, Connection, Phase, Protocol, Request};
 use crate::hub::{Hub, Owner};
 use crate::time::{Instant, Now};
+use crate::wire::head::Head;
 use crate::wire::response::Response;
 use slab::Slab;
 use std::net::IpAddr;
@@ -65,6 +68,13 @@ impl Context<'_> {
         self.connections.get(id.slot as usize).is_some_and(|connection| connection.output.is_some())
     }
 
+    /// Whether a connection that was held still is.
+    pub fn is_held(&self, id: ConnId) -> bool {
+        self.connections.get(id.slot as usize).is_some_and(|connection| {
+            connection.generation == id.generation && matches!(connection.phase, Phase::Held(_))
+        })
+    }
+
     /// Who is at the other end of a connection.
     pub fn peer(&self, id: ConnId) -> Option<IpAddr> {
         self.connections.get(id.slot as usize).map(|connection| connection.peer)
@@ -72,47 +82,71 @@ impl Context<'_> {
 }
 
 /// The protocols with sessions that are switched on.
-#[derive(Debug, Default)]
-pub struct Dialects {}
+#[derive(Debug)]
+pub struct Dialects {
+    bayeux: Bayeux,
+}
 
 impl Dialects {
     /// Those that `config` switches on.
-    pub fn new(_config: &Config, _now: Now) -> Self {
-        Self {}
+    pub fn new(config: &Config, now: Now) -> Self {
+        Self { bayeux: Bayeux::new(config, now) }
     }
 
     /// The protocol that serves `path`.
-    pub fn claim(&self, _path: &str) -> Option<Protocol> {
-        None
+    pub fn claim(&self, path: &str) -> Option<Protocol> {
+        self.bayeux.claims(path).then_some(Protocol::Bayeux)
+    }
+
+    /// The origin that answers to this request must name.
+    pub fn origin<'b>(&self, protocol: Protocol, head: &Head<'b>, config: &Config) -> Option<&'b str> {
+        match protocol {
+            Protocol::Bayeux => bayeux::origin(head, config),
+            Protocol::Fdajax => cors::listed_origin(head, &config.cors),
+        }
     }
 
     /// Takes a request; the connection is held.
-    pub fn request(
-        &mut self,
-        _protocol: Protocol,
-        _context: &mut Context,
-        _from: ConnId,
-        _request: &Request,
-    ) {
+    pub fn request(&mut self, protocol: Protocol, context: &mut Context, from: ConnId, request: &Request) {
+        match protocol {
+            Protocol::Bayeux => self.bayeux.request(context, from, request),
+            Protocol::Fdajax => {}
+        }
     }
 
     /// Takes note that a subscriber of a session is ready.
-    pub fn ready(&mut self, _context: &mut Context, _owner: Owner) {}
+    pub fn ready(&mut self, context: &mut Context, owner: Owner) {
+        self.bayeux.ready(context, owner);
+    }
 
     /// Takes note that a held connection has gone.
-    pub fn gone(&mut self, _protocol: Protocol, _context: &mut Context, _connection: ConnId) {}
+    pub fn gone(&mut self, protocol: Protocol, context: &mut Context, connection: ConnId) {
+        match protocol {
+            Protocol::Bayeux => self.bayeux.gone(context, connection),
+            Protocol::Fdajax => {}
+        }
+    }
 
     /// Takes note that a held connection which was blocked takes bytes again.
-    pub fn writable(&mut self, _protocol: Protocol, _context: &mut Context, _connection: ConnId) {}
+    pub fn writable(&mut self, protocol: Protocol, context: &mut Context, connection: ConnId) {
+        match protocol {
+            Protocol::Bayeux => self.bayeux.writable(context, connection),
+            Protocol::Fdajax => {}
+        }
+    }
 
     /// Does what is due.
-    pub fn tick(&mut self, _context: &mut Context) {}
+    pub fn tick(&mut self, context: &mut Context) {
+        self.bayeux.tick(context);
+    }
 
     /// When [`Dialects::tick`] has something to do.
     pub fn next_deadline(&self) -> Instant {
-        Instant::NEVER
+        self.bayeux.next_deadline()
     }
 
     /// Answers every held connection, because the server leaves.
-    pub fn drain(&mut self, _context: &mut Context) {}
+    pub fn drain(&mut self, context: &mut Context) {
+        self.bayeux.drain(context);
+    }
 }

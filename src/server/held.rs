@@ -21,7 +21,10 @@ impl Server {
             close: !head.keep_alive || self.draining || connection.half_closed,
             chunked: head.http11,
             begun: false,
-            origin: cors::listed_origin(head, &self.config.cors).map(|origin| Box::new(origin.to_owned())),
+            origin: self
+                .dialects
+                .origin(protocol, head, &self.config)
+                .map(|origin| Box::new(origin.to_owned())),
         };
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);

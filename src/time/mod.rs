@@ -54,6 +54,6 @@ pub struct Now {
     pub at: Instant,
     /// Wall clock, in seconds since 1970 (UTC): only for what people read, such as `Date`.
     pub unix: u64,
-    /// The same in milliseconds, for protocols that tell their clients the time.
-    pub unix_ms: u64,
+    /// The milliseconds of that second, to compare with the clock of another machine.
+    pub unix_ms: u16,
 }
