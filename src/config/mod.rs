@@ -154,6 +154,8 @@ setting::settings! {
         channels: usize = 1_000_000, Number(1..=100_000_000);
         /// Channels and patterns one request may name; above, 400.
         channels_per_request: usize = 100, Number(1..=10_000);
+        /// Channels and patterns one WebSocket may come to listen to; above, its command is refused.
+        channels_per_connection: usize = 1000, Number(1..=1_000_000);
         /// Messages in one JSON batch; larger `max=` values are refused with 400.
         batch_messages: usize = 1000, Number(1..=1_000_000);
         /// Idempotency keys remembered at once; the oldest is forgotten first.

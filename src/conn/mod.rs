@@ -1,4 +1,4 @@
-//! One client's HTTP/1.1 connection: what it is doing, what has arrived of its next request, what it has
+//! One client's connection, HTTP/1.1 or the WebSocket it became: what it is doing, what has arrived of its next request, what it has
 //! not taken yet of its answer.
 //!
 //! A connection that waits holds no buffer: bytes are read into one scratch buffer of the reactor, and only
@@ -6,9 +6,11 @@
 
 mod input;
 mod output;
+mod socket;
 
 pub use input::{Input, Request, whole_request};
 pub use output::Output;
+pub use socket::{Incoming, Socket, User};
 
 use crate::hub::SubscriberKey;
 use crate::time::Instant;
@@ -60,6 +62,8 @@ pub enum Phase {
     Streaming(Listener),
     /// A protocol with sessions has its request and will answer it.
     Held(Hold),
+    /// It is a WebSocket: messages go both ways.
+    Socket(Socket),
     /// The last answer has been given; what still arrives is thrown away until the client closes, as
     /// closing at once could destroy that answer on its way (RFC 9112, section 9.6).
     Lingering,
@@ -84,6 +88,8 @@ pub struct Listener {
     pub chunked: bool,
     /// The connection ends with this answer.
     pub close: bool,
+    /// Signs of life are messages, which scripts see.
+    pub loud: bool,
     /// The origin whose page asks, if answers must name it.
     pub origin: Option<Box<String>>,
 }
@@ -137,9 +143,30 @@ impl Connection {
     }
 
     /// The subscriber it listens as.
-    pub const fn listener(&self) -> Option<&Listener> {
+    pub const fn subscriber(&self) -> Option<SubscriberKey> {
         match &self.phase {
-            Phase::Parked(listener) | Phase::Streaming(listener) => Some(listener),
+            Phase::Parked(listener) | Phase::Streaming(listener) => Some(listener.subscriber),
+            Phase::Socket(Socket { user: User::Subscriber { subscriber, .. }, .. }) => Some(*subscriber),
+            _ => None,
+        }
+    }
+
+    /// The protocol with sessions that has it.
+    pub const fn holder(&self) -> Option<Protocol> {
+        match &self.phase {
+            Phase::Held(hold) => Some(hold.protocol),
+            Phase::Socket(Socket { user: User::Session(protocol), .. }) => Some(*protocol),
+            _ => None,
+        }
+    }
+
+    /// The technique of an endless answer, and whether it is chunked.
+    pub const fn stream(&self) -> Option<(Technique, bool)> {
+        match &self.phase {
+            Phase::Streaming(listener) => Some((listener.technique, listener.chunked)),
+            Phase::Socket(Socket { user: User::Subscriber { technique, .. }, .. }) => {
+                Some((*technique, false))
+            }
             _ => None,
         }
     }

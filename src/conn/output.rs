@@ -78,6 +78,12 @@ impl Output {
         self.parts.is_empty()
     }
 
+    /// Bytes of this connection alone that are kept.
+    pub fn own_len(&self) -> usize {
+        let own = |part: &Part| if let Part::Own(bytes) = part { bytes.len() } else { 0 };
+        self.parts.iter().map(own).sum()
+    }
+
     /// Bytes left.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.bytes().len()).sum::<usize>() - self.written

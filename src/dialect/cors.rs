@@ -28,6 +28,17 @@ pub fn allowed_origin<'b>(head: &Head<'b>, cors: &Cors) -> Option<&'b str> {
     })
 }
 
+/// Whether the page that sends this may open a WebSocket, which no browser refuses it on our behalf: pages of
+/// this host and of allowed origins may, and what is no page.
+pub fn admits(head: &Head, cors: &Cors) -> bool {
+    let Some(origin) = head.field("origin") else { return head.fields("origin").next().is_none() };
+    let is_own = || {
+        let host = head.field("host").unwrap_or_default();
+        origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
+    };
+    allows_all(cors) || listed_origin(head, cors).is_some() || is_own()
+}
+
 /// The fields of answers to a listed origin, which gets credentials.
 pub fn listed_fields(origin: &str) -> String {
     format!(

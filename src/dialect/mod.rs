@@ -7,6 +7,7 @@ mod bayeux;
 pub mod cors;
 pub mod native;
 mod session;
+pub mod upgrade;
 
 pub use session::{Act, Context, Dialects, SESSION_OWNER};
 
@@ -42,6 +43,8 @@ pub enum Command {
     Delete(String),
     /// Messages.
     Subscribe(Subscribe),
+    /// A WebSocket.
+    Open(Open),
     /// Whether the server is well.
     Health,
     /// Counters as Prometheus text.
@@ -80,4 +83,17 @@ pub struct Subscribe {
     pub max: u16,
     /// Seconds a poll waits.
     pub timeout_seconds: u64,
+    /// Signs of life are messages, which scripts see.
+    pub loud: bool,
+}
+
+/// A subscriber that wants a WebSocket.
+#[derive(Debug)]
+pub struct Open {
+    /// What it begins with.
+    pub subscribe: Subscribe,
+    /// The answer to its handshake.
+    pub response: Response,
+    /// It may publish, too.
+    pub may_publish: bool,
 }

@@ -5,6 +5,7 @@
 //! connections through an outbox. The server calls it when
 //!
 //! - a request for it arrives ([`Dialects::request`]): the connection is then *held* until an [`Act`] ends it,
+//! - a message arrives on a WebSocket that such a connection became ([`Dialects::message`]),
 //! - one of its subscribers is ready ([`Dialects::ready`]),
 //! - time has passed ([`Dialects::tick`]),
 //! - a held connection has gone ([`Dialects::gone`]) or takes bytes again ([`Dialects::writable`]).
@@ -14,7 +15,7 @@
 use super::bayeux::{self, Bayeux};
 use super::cors;
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Phase, Protocol, Request};
+use crate::conn::{ConnId, Connection, Protocol, Request};
 use crate::hub::{Hub, Owner};
 use crate::time::{Instant, Now};
 use crate::wire::head::Head;
@@ -33,9 +34,11 @@ pub enum Act {
     Answer(Response),
     /// Begin an endless answer with these header fields (complete lines); chunked for HTTP/1.1.
     Begin(Response),
-    /// Write these bytes of an endless answer, as one chunk.
+    /// Make the connection a WebSocket with this answer (see [`upgrade::answer`](super::upgrade::answer)).
+    Upgrade(Response),
+    /// Write these bytes of an endless answer, as one chunk; or, on a WebSocket, this text as one message.
     Write(Vec<u8>),
-    /// End an endless answer in good order.
+    /// End an endless answer, or a WebSocket, in good order.
     End,
     /// Close the connection without a word.
     Close,
@@ -70,9 +73,9 @@ impl Context<'_> {
 
     /// Whether a connection that was held still is.
     pub fn is_held(&self, id: ConnId) -> bool {
-        self.connections.get(id.slot as usize).is_some_and(|connection| {
-            connection.generation == id.generation && matches!(connection.phase, Phase::Held(_))
-        })
+        self.connections
+            .get(id.slot as usize)
+            .is_some_and(|connection| connection.generation == id.generation && connection.holder().is_some())
     }
 
     /// Who is at the other end of a connection.
@@ -110,6 +113,14 @@ impl Dialects {
     pub fn request(&mut self, protocol: Protocol, context: &mut Context, from: ConnId, request: &Request) {
         match protocol {
             Protocol::Bayeux => self.bayeux.request(context, from, request),
+            Protocol::Fdajax => {}
+        }
+    }
+
+    /// Takes a text message from a connection that [`Act::Upgrade`] made a WebSocket.
+    pub fn message(&mut self, protocol: Protocol, context: &mut Context, from: ConnId, text: &str) {
+        match protocol {
+            Protocol::Bayeux => self.bayeux.message(context, from, text),
             Protocol::Fdajax => {}
         }
     }

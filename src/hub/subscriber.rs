@@ -303,15 +303,6 @@ impl Hub {
         left.into_iter().for_each(|channel| self.part(now, key, channel));
     }
 
-    /// How many names and patterns a subscriber asks for.
-    pub fn asks(&self, key: SubscriberKey) -> usize {
-        let names = match &self.subscribers[key as usize].memberships {
-            Memberships::One { .. } => 1,
-            Memberships::Many(many) => many.all.iter().filter(|membership| membership.named).count(),
-        };
-        names + self.patterns.get(&key).map_or(0, Vec::len)
-    }
-
     /// Notes whether the subscriber asks for a channel by its name.
     fn set_named(&mut self, key: SubscriberKey, channel: ChannelKey, named: bool) {
         if let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships
@@ -400,6 +391,17 @@ impl Hub {
         }
     }
 
+    /// How many channels a subscriber asks for by name, and by how many patterns.
+    pub fn subscriptions(&self, key: SubscriberKey) -> usize {
+        match &self.subscribers[key as usize].memberships {
+            Memberships::One { .. } => 1,
+            Memberships::Many(many) => {
+                let named = many.all.iter().filter(|membership| membership.named).count();
+                named + self.patterns.get(&key).map_or(0, Vec::len)
+            }
+        }
+    }
+
     /// Who owns a subscriber.
     pub fn owner(&self, key: SubscriberKey) -> Owner {
         self.subscribers[key as usize].owner
@@ -443,7 +445,7 @@ mod tests {
         let (a, b) = (publish(&mut hub, "a"), publish(&mut hub, "b"));
         hub.subscribe(NOW, key, &["b"], &[pattern("*")], Start::Now).unwrap();
         let (b2, c) = (publish(&mut hub, "b"), publish(&mut hub, "c"));
-        assert_eq!(hub.asks(key), 3);
+        assert_eq!(hub.subscriptions(key), 3);
         assert_eq!(pull(&mut hub, key), [a, b2, c], "what was published on b before is not its own: {b}");
         hub.unsubscribe(NOW, key, &["a", "b", "never"], &[]);
         let again = ["a", "b", "c"].map(|name| publish(&mut hub, name));
@@ -453,7 +455,7 @@ mod tests {
         let [_, b, _] = ["a", "b", "c"].map(|name| publish(&mut hub, name));
         assert_eq!(pull(&mut hub, key), [b]);
         hub.unsubscribe(NOW, key, &["b"], &[]);
-        assert_eq!((publish(&mut hub, "b"), hub.asks(key)).1, 0);
+        assert_eq!((publish(&mut hub, "b"), hub.subscriptions(key)).1, 0);
         assert!(pull(&mut hub, key).is_empty());
     }
 

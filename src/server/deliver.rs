@@ -7,8 +7,10 @@ use crate::dialect::{SESSION_OWNER, cors};
 use crate::hub::{Gap, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
+use crate::transport::websocket::CLOSE_GAP;
 use crate::transport::{self, Format, poll};
 use crate::wire::response::{self, Envelope, Response};
+use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
 use std::borrow::Cow;
 use std::io::IoSlice;
@@ -36,7 +38,7 @@ impl Server {
             match &connection.phase {
                 // It pulls when its socket takes bytes again.
                 _ if connection.output.is_some() => {}
-                Phase::Streaming(_) => self.deliver_stream(now, slot, key, sink),
+                Phase::Streaming(_) | Phase::Socket(_) => self.deliver_stream(now, slot, key, sink),
                 Phase::Parked(_) => self.deliver_poll(now, slot, key, sink),
                 _ => debug_assert!(false, "only who listens is ready"),
             }
@@ -48,12 +50,11 @@ impl Server {
     fn deliver_stream(&mut self, now: Now, slot: usize, key: SubscriberKey, sink: &mut impl Sink) {
         let gaps = self.hub.take_gaps(key);
         let id = self.id(slot);
-        let Phase::Streaming(listener) = &self.connections[slot].phase else { return };
-        let format = Format::of_stream(listener.technique, listener.chunked);
+        let Some((technique, chunked)) = self.connections[slot].stream() else { return };
+        let format = Format::of_stream(technique, chunked);
         if !gaps.is_empty() {
-            let Some(notice) = transport::gap_notice(listener.technique, listener.chunked, &gaps) else {
-                log::info!("{}: a raw stream with a gap is cut off", self.connections[slot].peer);
-                return self.close(now.at, slot);
+            let Some(notice) = transport::gap_notice(technique, chunked, &gaps) else {
+                return self.cut_off(now.at, slot, sink);
             };
             self.send_bytes(now.at, slot, &notice, sink);
             let connection = &self.connections[slot];
@@ -72,6 +73,18 @@ impl Server {
             }
             None if written.more => self.hub.mark(key),
             None => {}
+        }
+    }
+
+    /// Ends a stream whose technique cannot tell the gap it has.
+    fn cut_off(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+        log::info!("{}: a raw stream with a gap is cut off", self.connections[slot].peer);
+        match self.connections[slot].phase {
+            Phase::Socket(_) => {
+                self.close_socket(now, slot, Some(CLOSE_GAP), "messages are missing");
+                self.send(now, slot, sink);
+            }
+            _ => self.close(now, slot),
         }
     }
 
@@ -193,10 +206,15 @@ impl Server {
         }
     }
 
-    /// Ends a stream at a message boundary.
+    /// Ends a stream, or a WebSocket, at a message boundary.
     pub(super) fn end_stream(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
-        let Phase::Streaming(listener) = &self.connections[slot].phase else { return };
-        let closing = transport::closing(listener.chunked);
+        let connection = &self.connections[slot];
+        if matches!(connection.phase, Phase::Socket(_)) {
+            self.close_socket(now, slot, Some(close::GOING_AWAY), "come back");
+            return self.send(now, slot, sink);
+        }
+        let Some((_, chunked)) = connection.stream() else { return };
+        let closing = transport::closing(chunked);
         self.leave(now, slot);
         self.connections[slot].closing = true;
         self.send_bytes(now, slot, closing, sink);
@@ -208,19 +226,28 @@ impl Server {
         let Owner(slot) = owner;
         self.deleted.push(self.id(slot as usize));
         let connection = &mut self.connections[slot as usize];
-        let Some(listener) = connection.listener() else { return };
-        let is_stream = listener.technique.is_stream();
-        let close = is_stream || listener.close || connection.half_closed;
+        const DETAIL: &str = "the channel has been deleted";
         let mut goodbye = Vec::new();
-        if is_stream {
-            goodbye.extend_from_slice(transport::closing(listener.chunked));
-        } else {
-            let fields = fields(listener, &self.default_fields);
-            let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
-            let gone = Response::problem(410, "the channel has been deleted", false);
-            response::write_response(&mut goodbye, &gone, &envelope);
-        }
-        connection.enter(Phase::Idle, now.at);
+        let (close, next) = match &connection.phase {
+            Phase::Streaming(listener) => {
+                goodbye.extend_from_slice(transport::closing(listener.chunked));
+                (true, Phase::Idle)
+            }
+            Phase::Socket(_) => {
+                websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), DETAIL);
+                (true, Phase::Lingering)
+            }
+            Phase::Parked(listener) => {
+                let close = listener.close || connection.half_closed;
+                let fields = fields(listener, &self.default_fields);
+                let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
+                let gone = Response::problem(410, DETAIL, false);
+                response::write_response(&mut goodbye, &gone, &envelope);
+                (close, Phase::Idle)
+            }
+            _ => return,
+        };
+        connection.enter(next, now.at);
         connection.closing |= close;
         connection.output.get_or_insert_with(|| Box::new(Output::blocked(now.at))).push(&goodbye);
     }

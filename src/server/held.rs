@@ -1,13 +1,14 @@
 //! Connections that a protocol with sessions holds: calling it, and doing what it asks.
 
 use super::{Server, Sink};
-use crate::conn::{ConnId, Hold, Phase, Protocol, Request};
+use crate::conn::{ConnId, Hold, Phase, Protocol, Request, Socket, User};
 use crate::dialect::{Act, Context, Dialects, cors};
 use crate::hub::Owner;
 use crate::time::Now;
 use crate::transport;
 use crate::wire::chunked::write_chunk;
 use crate::wire::response::{self, Envelope, Response};
+use crate::wire::websocket;
 
 impl Server {
     /// Hands a request to the protocol that serves its path. What it asks for the connection at hand goes to
@@ -40,7 +41,7 @@ impl Server {
     }
 
     /// Calls the protocols; what they ask is kept in the outbox.
-    fn consult<R>(&mut self, now: Now, call: impl FnOnce(&mut Dialects, &mut Context) -> R) -> R {
+    pub(super) fn consult<R>(&mut self, now: Now, call: impl FnOnce(&mut Dialects, &mut Context) -> R) -> R {
         let mut context = Context {
             config: &self.config,
             hub: &mut self.hub,
@@ -82,11 +83,11 @@ impl Server {
     }
 
     /// Does what the protocols asked.
-    fn act(&mut self, now: Now, sink: &mut impl Sink) {
+    pub(super) fn act(&mut self, now: Now, sink: &mut impl Sink) {
         while !self.outbox.is_empty() {
             for (id, act) in std::mem::take(&mut self.outbox) {
                 let Some(slot) = self.find(id) else { continue };
-                if !matches!(self.connections[slot].phase, Phase::Held(_)) {
+                if self.connections[slot].holder().is_none() {
                     continue;
                 }
                 self.write_act(now, slot, act);
@@ -107,6 +108,9 @@ impl Server {
 
     /// Appends to `out` what an act sends, and moves its connection on.
     fn write_act(&mut self, now: Now, slot: usize, act: Act) {
+        if let Phase::Socket(_) = &self.connections[slot].phase {
+            return self.write_socket_act(now, slot, act);
+        }
         let Phase::Held(hold) = &mut self.connections[slot].phase else { return };
         let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
         let named = hold.origin.as_ref().map(|origin| cors::listed_fields(origin));
@@ -125,6 +129,12 @@ impl Server {
                     self.connections[slot].closing |= close;
                 }
             }
+            Act::Upgrade(response) => {
+                let envelope = Envelope { head_only: false, close: false, ..envelope };
+                response::write_response(&mut self.out, &response, &envelope);
+                let socket = Socket { incoming: None, user: User::Session(hold.protocol) };
+                self.connections[slot].enter(Phase::Socket(socket), now.at);
+            }
             Act::Write(bytes) if chunked => write_chunk(&mut self.out, &[&bytes]),
             Act::Write(bytes) => self.out.extend_from_slice(&bytes),
             Act::End => {
@@ -134,6 +144,18 @@ impl Server {
                 self.release(now, slot, true);
             }
             Act::Close => self.close(now.at, slot),
+        }
+    }
+
+    /// The same for a connection that is a WebSocket.
+    fn write_socket_act(&mut self, now: Now, slot: usize, act: Act) {
+        match act {
+            Act::Write(bytes) => websocket::write_text(&mut self.out, &bytes),
+            Act::End => self.close_socket(now.at, slot, Some(websocket::close::NORMAL), ""),
+            Act::Close => self.close(now.at, slot),
+            Act::Answer(_) | Act::Begin(_) | Act::Upgrade(_) => {
+                debug_assert!(false, "a WebSocket has no requests to answer");
+            }
         }
     }
 

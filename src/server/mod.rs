@@ -11,6 +11,7 @@ mod held;
 mod recent;
 mod report;
 mod request;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -171,6 +172,7 @@ impl Server {
             Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
             }
+            Phase::Socket(_) => self.receive_frames(now, slot, bytes, sink),
             // After an endless answer nothing is answered any more.
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => {}
         }
@@ -237,12 +239,11 @@ impl Server {
         if connection.closing {
             return self.finish(now.at, slot);
         }
-        if let Phase::Streaming(listener) = &connection.phase {
-            return self.hub.mark(listener.subscriber);
-        }
-        if let Phase::Held(hold) = &connection.phase {
-            let protocol = hold.protocol;
+        if let Some(protocol) = connection.holder() {
             return self.held_writable(now, slot, protocol, sink);
+        }
+        if let (Some(subscriber), Some(_)) = (connection.subscriber(), connection.stream()) {
+            return self.hub.mark(subscriber);
         }
         self.serve_waiting(now, slot, sink);
     }
@@ -354,12 +355,11 @@ impl Server {
     fn leave(&mut self, now: Instant, slot: usize) {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
-        if let Phase::Held(hold) = &connection.phase {
-            self.abandoned.push((id, hold.protocol));
+        if let Some(protocol) = connection.holder() {
+            self.abandoned.push((id, protocol));
             connection.enter(Phase::Idle, now);
         }
-        if let Some(listener) = connection.listener() {
-            let key = listener.subscriber;
+        if let Some(key) = connection.subscriber() {
             connection.enter(Phase::Idle, now);
             self.hub.detach(now, key);
         }

@@ -2,9 +2,9 @@
 
 use super::deliver::write_answer;
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::conn::{Input, Listener, Phase, Request, whole_request};
+use crate::conn::{Input, Listener, Phase, Request, Socket, User, whole_request};
 use crate::dialect::native::{self, answer};
-use crate::dialect::{Caller, Command, Publish, SESSION_OWNER, Subscribe, cors};
+use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{HubError, Message, Owner};
 use crate::time::Now;
 use crate::transport::{self, poll};
@@ -34,6 +34,12 @@ impl Server {
             let waiting = self.connections[slot].input.take().unwrap_or_default();
             more = self.serve_until_backlog(now, slot, &waiting.into_bytes());
             self.send(now.at, slot, sink);
+        }
+        let connection = &mut self.connections[slot];
+        if let Phase::Socket(_) = connection.phase
+            && let Some(frames) = connection.input.take()
+        {
+            self.receive_frames(now, slot, &frames.into_bytes(), sink);
         }
     }
 
@@ -170,6 +176,10 @@ impl Server {
                 Ok(status) => return status,
                 Err(response) => response,
             },
+            Command::Open(open) => match self.carry_out_open(now, slot, open, reply) {
+                Ok(status) => return status,
+                Err(response) => response,
+            },
             Command::Health => self.health(),
             Command::Metrics => self.metrics(),
             Command::Stats => self.statistics(now),
@@ -230,6 +240,7 @@ impl Server {
             batch: subscribe.batch,
             chunked: reply.http11,
             close: reply.close,
+            loud: subscribe.loud,
             origin: reply.origin.map(|origin| Box::new(origin.to_owned())),
         };
         match technique.is_stream() {
@@ -237,6 +248,31 @@ impl Server {
             false => self.begin_poll(now, slot, listener, reply),
         }
         Ok(200)
+    }
+
+    /// Attaches a subscriber and makes its connection a WebSocket.
+    fn carry_out_open(&mut self, now: Now, slot: usize, open: Open, reply: &Reply) -> Result<u16, Response> {
+        let Open {
+            subscribe: Subscribe { names, patterns, start, technique, loud, .. },
+            response,
+            may_publish,
+        } = open;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let attached = self.hub.attach(now.at, Owner(slot as u32), &names, patterns, start);
+        let subscriber = attached.map_err(|HubError::TooManyChannels| too_many_channels(reply.as_text))?;
+        let start = self.hub.position(subscriber);
+        let gaps = self.hub.take_gaps(subscriber);
+        let envelope = Envelope { close: false, ..envelope(now, reply, &self.default_fields) };
+        response::write_head(&mut self.out, response.status, &envelope);
+        let _ = write!(self.out, "{}Encke-Next: {start}\r\n", response.fields);
+        poll::write_gap_field(&mut self.out, &gaps);
+        self.out.extend_from_slice(b"\r\n");
+        self.out.extend_from_slice(&transport::opening(technique, false, start, &self.config));
+        self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
+        self.hub.stats.streams_started += 1;
+        let user = User::Subscriber { subscriber, technique, may_publish, loud };
+        self.connections[slot].enter(Phase::Socket(Socket { incoming: None, user }), now.at);
+        Ok(response.status)
     }
 
     /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.

@@ -1,10 +1,11 @@
 //! Deadlines: one timer a connection, set when it begins to do something and looked at when it fires.
 
 use super::{Server, Sink};
-use crate::conn::Phase;
+use crate::conn::{Listener, Phase, Socket, User};
 use crate::time::{Instant, Now};
 use crate::transport;
 use crate::wire::response::Response;
+use crate::wire::websocket::{EMPTY_PING, close};
 
 /// Milliseconds a connection lingers after its last answer.
 const LINGER_MS: u64 = 2000;
@@ -28,7 +29,9 @@ impl Server {
             Phase::Idle => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => since.plus_seconds(self.reading_seconds(slot)),
             Phase::Parked(listener) => since.plus_seconds(listener.timeout_seconds.into()),
-            Phase::Streaming(_) => self.stream_end(since).min(now.plus_seconds(self.config.heartbeat)),
+            Phase::Streaming(_) | Phase::Socket(_) => {
+                self.stream_end(since).min(now.plus_seconds(self.config.heartbeat))
+            }
             Phase::Lingering => since + LINGER_MS,
             // Its protocol keeps its own time.
             Phase::Held(_) | Phase::Closed => Instant::NEVER,
@@ -92,8 +95,14 @@ impl Server {
         let connection = &self.connections[slot];
         let since = connection.since;
         match &connection.phase {
-            Phase::Streaming(_) if self.stream_end(since) <= now.at => self.end_stream(now.at, slot, sink),
-            Phase::Streaming(_) => self.heartbeat(now.at, slot, sink),
+            Phase::Streaming(_) | Phase::Socket(_) if self.stream_end(since) <= now.at => {
+                self.end_stream(now.at, slot, sink);
+            }
+            Phase::Socket(_) if self.is_overdue(slot, now.at) => {
+                self.close_socket(now.at, slot, Some(close::POLICY), "the message took too long to arrive");
+                self.send(now.at, slot, sink);
+            }
+            Phase::Streaming(_) | Phase::Socket(_) => self.heartbeat(now.at, slot, sink),
             // It was set for something that has been done since.
             _ if self.deadline(slot, now.at) > now.at => {}
             Phase::Parked(_) => {
@@ -125,12 +134,21 @@ impl Server {
     /// Shows a stream's client that we are there, and finds out whether the client is.
     pub(super) fn heartbeat(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
-        let Phase::Streaming(listener) = &connection.phase else { return };
-        if connection.output.is_none() && listener.technique.has_heartbeat() {
-            let sign = transport::heartbeat(listener.technique, listener.chunked);
-            self.hub.stats.heartbeats += 1;
-            self.send_bytes(now, slot, sign, sink);
+        if connection.output.is_some() {
+            return;
         }
+        let sign = match &connection.phase {
+            Phase::Streaming(Listener { technique, chunked, loud, .. }) if technique.has_heartbeat() => {
+                transport::heartbeat(*technique, *chunked, *loud)
+            }
+            Phase::Socket(Socket { user: User::Subscriber { technique, loud, .. }, .. }) => {
+                transport::heartbeat(*technique, false, *loud)
+            }
+            Phase::Socket(Socket { user: User::Session(_), .. }) => EMPTY_PING,
+            _ => return,
+        };
+        self.hub.stats.heartbeats += 1;
+        self.send_bytes(now, slot, sign, sink);
     }
 
     /// Begins to leave: answers parked polls, ends streams, closes idle connections. Requests that are
@@ -143,7 +161,7 @@ impl Server {
             let connection = &mut self.connections[slot];
             match connection.phase {
                 Phase::Parked(_) => self.answer_no_news(now, slot, self.config.poll.no_news_status, sink),
-                Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
+                Phase::Streaming(_) | Phase::Socket(_) => self.end_stream(now.at, slot, sink),
                 Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
                 Phase::Idle => connection.closing = true,
                 Phase::Held(_) => self.close(now.at, slot),

@@ -13,6 +13,7 @@ mod sse;
 mod stream;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 
 pub use envelope::write_envelope;
 
@@ -21,6 +22,7 @@ use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use crate::wire::chunked::{LAST_CHUNK, write_chunk};
 use crate::wire::media;
+use crate::wire::websocket::EMPTY_PING;
 
 /// A way to get messages to a client, as `as=` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +37,10 @@ pub enum Technique {
     Stream,
     /// Endless bare messages.
     Raw,
+    /// WebSocket with envelopes (RFC 6455).
+    WebSocket,
+    /// WebSocket with bare messages.
+    WebSocketRaw,
 }
 
 impl Technique {
@@ -57,7 +63,7 @@ impl Technique {
 
     /// Whether a stream of it can show a sign of life.
     pub const fn has_heartbeat(self) -> bool {
-        matches!(self, Self::Sse | Self::Stream)
+        matches!(self, Self::Sse | Self::Stream | Self::WebSocket | Self::WebSocketRaw)
     }
 }
 
@@ -77,6 +83,10 @@ pub enum Format {
     Raw,
     /// [`Technique::Raw`] to an HTTP/1.0 client.
     RawPlain,
+    /// [`Technique::WebSocket`].
+    WebSocket,
+    /// [`Technique::WebSocketRaw`].
+    WebSocketRaw,
     /// A whole answer to a poll: the message verbatim.
     PollVerbatim,
     /// A whole answer to a poll: a batch of this message alone.
@@ -95,6 +105,8 @@ impl Format {
             (Technique::Sse, false) => Self::SsePlain,
             (Technique::Raw, true) => Self::Raw,
             (Technique::Raw, false) => Self::RawPlain,
+            (Technique::WebSocket, _) => Self::WebSocket,
+            (Technique::WebSocketRaw, _) => Self::WebSocketRaw,
             (_, true) => Self::Stream,
             (_, false) => Self::StreamPlain,
         }
@@ -113,6 +125,14 @@ pub fn frame(message: &Message, format: Format) -> (&[u8], usize) {
             Format::Raw | Format::RawPlain => {
                 raw::write_message(&mut payload, message);
                 format == Format::Raw
+            }
+            Format::WebSocket => {
+                websocket::write_message(&mut payload, message);
+                false
+            }
+            Format::WebSocketRaw => {
+                websocket::write_bare(&mut payload, message);
+                false
             }
             _ => {
                 stream::write_message(&mut payload, message);
@@ -147,7 +167,8 @@ pub fn opening(technique: Technique, chunked: bool, start: MessageId, config: &C
     let mut payload = Vec::new();
     match technique {
         Technique::Sse => sse::write_opening(&mut payload, start, config.sse.retry_ms),
-        Technique::Raw => {}
+        Technique::WebSocket => websocket::write_opening(&mut payload, start),
+        Technique::Raw | Technique::WebSocketRaw => {}
         _ => payload.push(b'\n'),
     }
     framed(payload, chunked)
@@ -161,7 +182,8 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
         let mut payload = Vec::new();
         match technique {
             Technique::Sse => sse::write_gap(&mut payload, gap),
-            Technique::Raw => return None,
+            Technique::WebSocket => websocket::write_gap(&mut payload, gap),
+            Technique::Raw | Technique::WebSocketRaw => return None,
             _ => stream::write_gap(&mut payload, gap),
         }
         all.extend_from_slice(&framed(payload, chunked));
@@ -169,12 +191,16 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
     Some(all)
 }
 
-/// A sign of life; empty if the technique has none.
-pub const fn heartbeat(technique: Technique, chunked: bool) -> &'static [u8] {
+/// A sign of life; empty if the technique has none. A `loud` one is seen by scripts, too.
+pub const fn heartbeat(technique: Technique, chunked: bool, loud: bool) -> &'static [u8] {
     match (technique, chunked) {
+        (Technique::Sse, true) if loud => b"1e\r\nevent: encke.heartbeat\ndata:\n\n\r\n",
+        (Technique::Sse, false) if loud => b"event: encke.heartbeat\ndata:\n\n",
         (Technique::Sse, true) => b"3\r\n:\n\n\r\n",
         (Technique::Sse, false) => b":\n\n",
         (Technique::Raw, _) => b"",
+        (Technique::WebSocket, _) if loud => websocket::EMPTY_OBJECT,
+        (Technique::WebSocket | Technique::WebSocketRaw, _) => EMPTY_PING,
         (_, true) => b"1\r\n\n\r\n",
         (_, false) => b"\n",
     }

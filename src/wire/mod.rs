@@ -1,7 +1,9 @@
-//! Bytes on the wire to values and back: HTTP/1.1 heads, chunked bodies, query strings. Knows no hub.
+//! Bytes on the wire to values and back: HTTP/1.1 heads, chunked bodies, query strings, WebSocket frames.
+//! Knows no hub.
 
 pub mod chunked;
 pub mod head;
 pub mod media;
 pub mod query;
 pub mod response;
+pub mod websocket;

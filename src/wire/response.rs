@@ -12,7 +12,7 @@ pub struct Response {
     pub status: u16,
     /// Type of the body.
     pub content_type: Cow<'static, str>,
-    /// The body; not sent for HEAD, 204 and 304.
+    /// The body; not sent for HEAD, 101, 204 and 304.
     pub body: Cow<'static, [u8]>,
     /// Further header fields, complete lines with CR LF.
     pub fields: String,
@@ -84,7 +84,7 @@ pub fn write_head(out: &mut Vec<u8>, status: u16, envelope: &Envelope) {
 pub fn write_response(out: &mut Vec<u8>, response: &Response, envelope: &Envelope) {
     write_head(out, response.status, envelope);
     out.extend_from_slice(response.fields.as_bytes());
-    let has_body = !matches!(response.status, 204 | 304);
+    let has_body = !matches!(response.status, 101 | 204 | 304);
     if has_body {
         if !response.content_type.is_empty() {
             let _ = write!(out, "Content-Type: {}\r\n", response.content_type);

@@ -201,7 +201,7 @@ impl Client {
         }
     }
 
-    fn read_exactly(&mut self, length: usize) -> Vec<u8> {
+    pub fn read_exactly(&mut self, length: usize) -> Vec<u8> {
         let deadline = Instant::now() + PATIENCE;
         while self.unread.len() < length {
             self.expect_more(deadline);

@@ -23,3 +23,5 @@ mod refusals;
 mod sse;
 mod stalled;
 mod stream;
+mod websocket;
+mod websocket_frames;

@@ -4,7 +4,7 @@ use super::message::{self, Incoming, Unreadable};
 use super::reply::Replies;
 use super::{Bayeux, Exchange, peer};
 use crate::conn::{ConnId, Request};
-use crate::dialect::{Act, Context};
+use crate::dialect::{Act, Context, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::response::Response;
 use crate::wire::{media, query};
@@ -25,7 +25,9 @@ const PREFLIGHT: &str = "Access-Control-Allow-Methods: POST, GET\r\n\
 impl Bayeux {
     /// Takes a request. Unless it is a connect that has to wait, it is answered at once.
     pub fn request(&mut self, cx: &mut Context, from: ConnId, request: &Request) {
-        if let Some(response) = self.serve(cx, from, request) {
+        if upgrade::is_asked(&request.head) {
+            self.open_socket(cx, from, request);
+        } else if let Some(response) = self.serve(cx, from, request) {
             cx.act(from, Act::Answer(response));
         }
     }
@@ -109,7 +111,7 @@ impl Bayeux {
                 }
             }
         }
-        let handshake = messages.iter().position(is_handshake);
+        let handshake = messages.iter().position(Incoming::is_handshake);
         // Beside a handshake nothing else counts.
         let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
         let mut set_cookie = None;
@@ -118,7 +120,7 @@ impl Bayeux {
             (cookie, set_cookie) = self.new_cookie();
         }
         let callback = callback.map(Into::into);
-        let exchange = Exchange { from, callback, cookie, alone: messages.len() == 1 };
+        let exchange = Exchange { from, socket: false, callback, cookie, alone: messages.len() == 1 };
         let mut replies = Replies::new();
         for message in messages {
             self.take(cx, &exchange, message, &mut replies);
@@ -134,7 +136,7 @@ impl Bayeux {
     }
 
     /// A hash of the browser's cookie; 0 = there is none.
-    fn cookie(&self, head: &Head) -> u64 {
+    pub(super) fn cookie(&self, head: &Head) -> u64 {
         let fields = head.fields("cookie").filter_map(|field| std::str::from_utf8(field).ok());
         let mut pairs =
             fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -152,10 +154,6 @@ impl Bayeux {
         let hash = self.hasher.hash_one(value.as_str()).max(1);
         (hash, Some(format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax")))
     }
-}
-
-fn is_handshake(message: &Incoming) -> bool {
-    matches!(message.channel(), Ok(Some(channel)) if channel == "/meta/handshake")
 }
 
 /// The values of `message` in a form or a query; `None` if there is none.

@@ -74,6 +74,11 @@ impl<'a> Incoming<'a> {
         self.channel.map(|raw| text(raw).ok_or(Malformed)).transpose()
     }
 
+    /// Whether it begins a session, beside which nothing else in its batch counts.
+    pub fn is_handshake(&self) -> bool {
+        matches!(self.channel(), Ok(Some(channel)) if channel == "/meta/handshake")
+    }
+
     /// The channel as it came, to be echoed; nothing if that would be long.
     pub fn channel_token(&self) -> Option<&'a str> {
         self.channel.map(RawValue::get).filter(|token| token.starts_with('"') && token.len() <= 300)

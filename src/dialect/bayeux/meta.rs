@@ -2,7 +2,7 @@
 
 use super::message::Incoming;
 use super::reply::{self, Advice, Replies};
-use super::session::{Held, SessionKey};
+use super::session::{Held, Pipe, SessionKey};
 use super::timesync::Timesync;
 use super::{Bayeux, Exchange, respond, stream};
 use crate::dialect::{Act, Context};
@@ -10,8 +10,8 @@ use crate::wire::response::Response;
 use std::io::Write;
 
 /// What we offer; the order is the one in which clients that choose by the server's list prefer them.
-pub const CONNECTION_TYPES: [&str; 4] =
-    ["long-polling", "cross-origin-long-polling", "callback-polling", "eventsource"];
+pub const CONNECTION_TYPES: [&str; 5] =
+    ["websocket", "eventsource", "long-polling", "cross-origin-long-polling", "callback-polling"];
 
 /// How long a client waits before it asks again for a session that could not be begun.
 const BUSY_INTERVAL_MS: u64 = 5000;
@@ -105,12 +105,14 @@ impl Bayeux {
         if let Some(batch) = ext.ack.and_then(|raw| raw.get().parse().ok()) {
             self.acknowledge(cx, key, batch);
         }
-        let patience_ms = self.patience(cx, key, exchange, message);
+        let by_stream = !exchange.socket && message.connection_type().as_deref() == Some("eventsource");
+        let patience_ms = self.patience(cx, key, exchange, message, by_stream);
+        self.choose_pipe(cx, key, exchange, by_stream);
         let timesync = Timesync::read(ext.timesync, cx.now);
         let session = self.sessions.get(key);
         session.connected = true;
-        let by_stream = session.paced && !session.acks;
-        let Some(news) = (if by_stream { Some(false) } else { self.collect(cx, key, replies) }) else {
+        let pushed = session.pipe.is_some() && !session.acks;
+        let Some(news) = (if pushed { Some(false) } else { self.collect(cx, key, replies) }) else {
             return refuse_connect(replies, id);
         };
         if news || patience_ms == 0 {
@@ -118,6 +120,7 @@ impl Bayeux {
         } else {
             self.sessions.get(key).held = Some(Box::new(Held {
                 connection: exchange.from,
+                socket: exchange.socket,
                 id: id.map(Into::into),
                 until: cx.now.at + patience_ms,
                 callback: exchange.callback.clone(),
@@ -133,26 +136,41 @@ impl Bayeux {
     /// stream.
     fn patience(
         &mut self,
-        cx: &mut Context,
+        cx: &Context,
         key: SessionKey,
         exchange: &Exchange,
         message: &Incoming,
+        by_stream: bool,
     ) -> u64 {
-        let by_stream = message.connection_type().as_deref() == Some("eventsource");
-        let session = self.sessions.get(key);
-        session.paced = by_stream;
-        match session.pipe {
-            Some(pipe) if by_stream => stream::sign_of_life(cx, pipe),
-            Some(pipe) => {
-                session.pipe = None;
-                cx.act(pipe.connection, Act::End);
-            }
-            None => {}
-        }
+        let waits = self.sessions.get(key).connected && exchange.alone && !by_stream && !self.draining;
         let timeout_ms = cx.config.bayeux.timeout_ms;
-        match session.connected && exchange.alone && !by_stream && !self.draining {
+        match waits {
             true => message.timeout_ms().map_or(timeout_ms, |wanted| wanted.min(timeout_ms)),
             false => 0,
+        }
+    }
+
+    /// Events go where the session last connected.
+    fn choose_pipe(&mut self, cx: &mut Context, key: SessionKey, exchange: &Exchange, by_stream: bool) {
+        let session = self.sessions.get(key);
+        session.paced = by_stream;
+        let pipe = session.pipe;
+        if by_stream {
+            session.pipe = pipe.filter(|pipe| !pipe.socket);
+            if let Some(pipe) = session.pipe {
+                stream::sign_of_life(cx, pipe);
+            }
+            return;
+        }
+        session.pipe = exchange.socket.then_some(Pipe { connection: exchange.from, socket: true });
+        let subscriber = session.subscriber;
+        stream::close(cx, pipe);
+        if exchange.socket {
+            self.hold(exchange.from, key);
+            // What has been waiting follows at the end of the turn.
+            if let Some(subscriber) = subscriber {
+                cx.hub.mark(subscriber);
+            }
         }
     }
 
@@ -205,7 +223,9 @@ impl Bayeux {
     /// Ends an older connect of the same session. Its answer is no Bayeux: a failure would make the client act
     /// on it, and the two would chase each other.
     fn release_older(&mut self, cx: &mut Context, key: SessionKey) {
-        if let Some(older) = self.sessions.get(key).held.take() {
+        if let Some(older) = self.sessions.get(key).held.take()
+            && !older.socket
+        {
             let detail = "another connect of this session has taken the place of this one";
             cx.act(older.connection, Act::Answer(Response::problem(409, detail, false)));
         }

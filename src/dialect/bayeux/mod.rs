@@ -23,6 +23,7 @@ mod publish;
 mod repeats;
 mod reply;
 mod session;
+mod socket;
 mod stream;
 mod subscription;
 mod timesync;
@@ -39,6 +40,7 @@ use meter::Meter;
 use repeats::Repeats;
 use reply::{Advice, Replies};
 use session::{Held, SessionKey, Sessions, owner};
+use std::collections::HashMap;
 use std::hash::RandomState;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -58,6 +60,8 @@ pub struct Bayeux {
     meter: Meter,
     /// For hashes of cookies.
     hasher: RandomState,
+    /// The hashes that WebSockets came with, if sessions are bound to them.
+    cookies: HashMap<ConnId, u64>,
     draining: bool,
 }
 
@@ -65,6 +69,8 @@ pub struct Bayeux {
 #[derive(Debug)]
 struct Exchange {
     from: ConnId,
+    /// That is a WebSocket, and not a request.
+    socket: bool,
     /// The function that a callback-polling answer calls.
     callback: Option<Box<str>>,
     /// A hash of the browser's cookie; 0 = it has none.
@@ -87,6 +93,7 @@ impl Bayeux {
             repeats: Repeats::new(settings.repeats),
             meter: Meter::new(),
             hasher: RandomState::new(),
+            cookies: HashMap::new(),
             draining: false,
         }
     }
@@ -182,6 +189,7 @@ impl Bayeux {
 
     /// Takes note that a connection has gone.
     pub fn gone(&mut self, cx: &mut Context, connection: ConnId) {
+        self.cookies.remove(&connection);
         let Some(holder) = self.holders.get_mut(connection.slot as usize) else { return };
         let key = *holder;
         if self.sessions.look(key).is_none() {
@@ -247,9 +255,7 @@ impl Bayeux {
         if let Some(subscriber) = session.subscriber {
             cx.hub.detach(cx.now.at, subscriber);
         }
-        if let Some(pipe) = session.pipe {
-            cx.act(pipe.connection, Act::End);
-        }
+        stream::close(cx, session.pipe);
         if let Some(held) = session.held {
             let mut replies = Replies::new();
             let failure = matches!(advice, Advice::Handshake { .. }).then_some(reply::SESSION_UNKNOWN);
@@ -264,7 +270,11 @@ impl Bayeux {
 
 /// Answers a held connect.
 fn respond(cx: &mut Context, held: &Held, replies: Replies) {
-    cx.act(held.connection, Act::Answer(http::answer(held.callback.as_deref(), replies.finish())));
+    let act = match held.socket {
+        true => Act::Write(replies.finish()),
+        false => Act::Answer(http::answer(held.callback.as_deref(), replies.finish())),
+    };
+    cx.act(held.connection, act);
 }
 
 /// Writes the reply to a message that is refused before it is looked at.

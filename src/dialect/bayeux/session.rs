@@ -55,6 +55,8 @@ pub struct Session {
 pub struct Held {
     /// Where it waits.
     pub connection: ConnId,
+    /// That is a WebSocket, and not a request.
+    pub socket: bool,
     /// Its id, as JSON.
     pub id: Option<Box<str>>,
     /// When it is answered at the latest.
@@ -70,6 +72,8 @@ pub struct Held {
 pub struct Pipe {
     /// Which.
     pub connection: ConnId,
+    /// A WebSocket; else the stream of an eventsource.
+    pub socket: bool,
 }
 
 /// All sessions.

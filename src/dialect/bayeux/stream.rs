@@ -28,9 +28,8 @@ impl Bayeux {
         cx.act(from, Act::Write(OPENING.to_vec()));
         let session = self.sessions.get(key);
         session.since = cx.now.at;
-        if let Some(older) = session.pipe.replace(Pipe { connection: from }) {
-            cx.act(older.connection, Act::End);
-        }
+        let older = session.pipe.replace(Pipe { connection: from, socket: false });
+        close(cx, older);
         self.hold(from, key);
         // What has been waiting follows at the end of the turn.
         if let Some(subscriber) = self.sessions.get(key).subscriber {
@@ -39,8 +38,18 @@ impl Bayeux {
     }
 }
 
+/// Ends a stream that nobody needs any more; a WebSocket may have other uses.
+pub fn close(cx: &mut Context, pipe: Option<Pipe>) {
+    if let Some(pipe) = pipe.filter(|pipe| !pipe.socket) {
+        cx.act(pipe.connection, Act::End);
+    }
+}
+
 /// Sends events.
 pub fn push(cx: &mut Context, pipe: Pipe, events: Replies) {
+    if pipe.socket {
+        return cx.act(pipe.connection, Act::Write(events.finish()));
+    }
     let mut frame = b"data: ".to_vec();
     frame.extend_from_slice(&events.finish());
     frame.extend_from_slice(b"\r\n\r\n");
@@ -49,7 +58,7 @@ pub fn push(cx: &mut Context, pipe: Pipe, events: Replies) {
 
 /// Keeps proxies from taking the connection for dead.
 pub fn sign_of_life(cx: &mut Context, pipe: Pipe) {
-    if !cx.is_blocked(pipe.connection) {
+    if !pipe.socket && !cx.is_blocked(pipe.connection) {
         cx.act(pipe.connection, Act::Write(b":\r\n\r\n".to_vec()));
     }
 }

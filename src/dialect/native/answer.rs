@@ -15,10 +15,14 @@ pub fn published<'a>(
     let mut all = Vec::new();
     for (channel, published) in messages {
         heard |= published.subscribers > 0;
-        let id = Some(published.id.to_string());
-        all.push(description(id, channel, published.subscribers, published.messages));
+        all.push(one(channel, published));
     }
     render(if heard { 201 } else { 202 }, all, list, as_text)
+}
+
+/// What a publication of one message did.
+pub fn one(channel: &str, published: &Published) -> Value {
+    description(Some(published.id.to_string()), channel, published.subscribers, published.messages)
 }
 
 /// What is known of one channel.

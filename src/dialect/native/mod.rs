@@ -5,8 +5,9 @@ mod publish;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+pub mod websocket;
 
-use super::{Caller, Command, access, cors};
+use super::{Caller, Command, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::query;
@@ -33,7 +34,10 @@ pub fn command(head: &Head, body: &[u8], caller: Caller) -> Command {
             (Some(rest), _) if caller.admin && (rest.is_empty() || rest.starts_with('/')) => {
                 publication(head, body, rest, caller)
             }
-            (_, Some(channels)) => get_only(head, || subscribe::read(head, channels, caller.config)),
+            (_, Some(channels)) if upgrade::is_asked(head) => websocket::open(head, channels, caller),
+            (_, Some(channels)) => {
+                get_only(head, || subscribe::read(head, channels, caller.config).map(Command::Subscribe))
+            }
             _ => Err((404, format!("there is nothing at {path}; see / for what there is"))),
         },
     };

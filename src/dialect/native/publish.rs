@@ -104,10 +104,10 @@ fn idempotency(head: &Head, channels: &str) -> Result<Option<String>, Refused> {
     }
 }
 
-/// One line of a batch.
-#[derive(Deserialize)]
+/// A message and its channel as JSON: a line of a batch, or what a WebSocket publishes.
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line<'a> {
+pub struct Line<'a> {
     #[serde(borrow)]
     channel: Cow<'a, str>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -153,14 +153,18 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command, 
 }
 
 fn read_line(line: &str) -> Result<(String, Publication), Refused> {
-    let line: Line = serde_json::from_str(line).map_err(|error| bad(error.to_string()))?;
+    line_publication(serde_json::from_str(line).map_err(|error| bad(error.to_string()))?)
+}
+
+/// The channel and the message that a line describes.
+pub fn line_publication(line: Line) -> Result<(String, Publication), Refused> {
     let name = channel_name(line.channel.as_bytes()).map_err(|error| bad(error.to_string()))?;
     let (data, content_type) = match (line.data, line.data64) {
         (Some(raw), None) if raw.get().starts_with('"') => {
             let text: String = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
             (Data::Text(text.into()), None)
         }
-        (Some(raw), None) => (Data::Json(raw.get().into()), Some(media::JSON.into())),
+        (Some(raw), None) => (Data::json(raw.get()), Some(media::JSON.into())),
         (None, Some(encoded)) => {
             let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| bad("data64 is not base64"))?;
             let binary = "application/octet-stream".into();

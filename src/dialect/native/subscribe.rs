@@ -2,7 +2,7 @@
 
 use super::{Refused, pairs};
 use crate::config::Config;
-use crate::dialect::{Command, Subscribe};
+use crate::dialect::Subscribe;
 use crate::hub::{Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::Technique;
@@ -18,11 +18,12 @@ fn bad(detail: impl Into<String>) -> Refused {
 }
 
 /// Reads a subscription.
-pub fn read(head: &Head, channels: &str, config: &Config) -> Result<Command, Refused> {
+pub fn read(head: &Head, channels: &str, config: &Config) -> Result<Subscribe, Refused> {
     let (names, patterns) = selection(channels, config)?;
     let mut technique = None;
     let mut start = header_start(head)?;
     let mut timeout_seconds = config.poll.timeout_seconds;
+    let mut loud = false;
     let mut max = BATCH_DEFAULT.min(config.limits.batch_messages);
     for (name, value) in pairs(head)? {
         match &*name {
@@ -32,11 +33,13 @@ pub fn read(head: &Head, channels: &str, config: &Config) -> Result<Command, Ref
             }
             "after" | "last_event_id" | "lastEventId" if start.is_none() => start = Some(read_start(&value)?),
             "timeout" => timeout_seconds = number(&value, POLL_SECONDS_MAX as usize, "timeout")? as u64,
+            "heartbeat" if value == "message" => loud = true,
+            "heartbeat" => return Err(bad("heartbeat=message is the only choice there is")),
             "max" => max = number(&value, config.limits.batch_messages, "max")?,
             _ => {}
         }
     }
-    Ok(Command::Subscribe(Subscribe {
+    Ok(Subscribe {
         names,
         patterns,
         start: start.unwrap_or(Start::Now),
@@ -44,7 +47,8 @@ pub fn read(head: &Head, channels: &str, config: &Config) -> Result<Command, Ref
         batch: media::accepts(head, media::JSON),
         max: u16::try_from(max).unwrap_or(u16::MAX),
         timeout_seconds,
-    }))
+        loud,
+    })
 }
 
 /// The technique that the request's header fields ask for.
@@ -59,14 +63,22 @@ fn by_fields(head: &Head) -> Technique {
 
 /// The distinct channels and patterns of the path.
 fn selection(encoded: &str, config: &Config) -> Result<(Vec<String>, Vec<Pattern>), Refused> {
+    select(encoded.split(',').map(query::decode_path), config)
+}
+
+/// The distinct channels and patterns among `items`.
+pub fn select(
+    items: impl Iterator<Item = impl AsRef<[u8]>>,
+    config: &Config,
+) -> Result<(Vec<String>, Vec<Pattern>), Refused> {
     let max = config.limits.channels_per_request;
     let (mut names, mut patterns) = (Vec::new(), Vec::new());
-    for part in encoded.split(',') {
-        let decoded = query::decode_path(part);
-        match Pattern::parse(&decoded).map_err(|error| bad(error.to_string()))? {
+    for item in items {
+        let item = item.as_ref();
+        match Pattern::parse(item).map_err(|error| bad(error.to_string()))? {
             Some(pattern) => patterns.push(pattern),
             // Pattern::parse has checked that it is a name.
-            None => names.push(String::from_utf8_lossy(&decoded).into_owned()),
+            None => names.push(String::from_utf8_lossy(item).into_owned()),
         }
         if names.len() + patterns.len() > max {
             return Err(bad(format!(

@@ -1,0 +1,44 @@
+//! An open WebSocket: who uses it, and what has arrived of an incomplete message. Between messages it holds no
+//! buffer.
+
+use super::Protocol;
+use crate::hub::SubscriberKey;
+use crate::time::Instant;
+use crate::transport::Technique;
+use crate::wire::websocket::Reader;
+
+/// A connection that has become a WebSocket.
+#[derive(Debug)]
+pub struct Socket {
+    /// A message that has arrived in part.
+    pub incoming: Option<Box<Incoming>>,
+    /// Who uses it.
+    pub user: User,
+}
+
+/// Who uses a WebSocket.
+#[derive(Debug)]
+pub enum User {
+    /// A subscriber of the native API.
+    Subscriber {
+        /// Its cursor in the hub.
+        subscriber: SubscriberKey,
+        /// Whether it gets envelopes or bare messages.
+        technique: Technique,
+        /// It may send messages as well.
+        may_publish: bool,
+        /// Signs of life are messages, which scripts see, rather than pings.
+        loud: bool,
+    },
+    /// A protocol with sessions, which gets its messages.
+    Session(Protocol),
+}
+
+/// A message that has arrived in part.
+#[derive(Debug)]
+pub struct Incoming {
+    /// What has arrived.
+    pub reader: Reader,
+    /// Since when it has been arriving.
+    pub since: Instant,
+}

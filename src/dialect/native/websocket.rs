@@ -1,0 +1,115 @@
+//! WebSocket in the native API: the handshake, and the commands of an open socket.
+//!
+//! A command is a JSON object with one of `publish`, `subscribe`, `unsubscribe`, and perhaps a `ref`. The answer
+//! carries the same `ref`, and `ok` or `error`; a success without `ref` is not answered. A command that makes no
+//! sense is an error and nothing worse: the connection lives.
+
+use super::publish::{Line, line_publication};
+use super::{Refused, subscribe};
+use crate::config::Config;
+use crate::dialect::{Caller, Command, Open, access, upgrade};
+use crate::hub::{Pattern, Publication};
+use crate::transport::Technique;
+use crate::wire::head::Head;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// The sub-protocol of bare messages.
+const RAW: &str = "encke.raw";
+const REF_BYTES_MAX: usize = 128;
+
+/// Reads a handshake.
+pub fn open(head: &Head, channels: &str, caller: Caller) -> Result<Command, Refused> {
+    let mut response = match upgrade::answer(head, caller.config) {
+        Ok(response) => response,
+        Err(response) => return Ok(Command::Respond(response)),
+    };
+    let mut subscribe = subscribe::read(head, channels, caller.config)?;
+    let bare = head.lists("sec-websocket-protocol", RAW);
+    subscribe.technique = if bare { Technique::WebSocketRaw } else { Technique::WebSocket };
+    if bare {
+        response = response.with("Sec-WebSocket-Protocol", RAW);
+    }
+    let may_publish = caller.admin && access::may_publish(head, caller).is_ok();
+    Ok(Command::Open(Open { subscribe, response, may_publish }))
+}
+
+/// What a command asks for.
+#[derive(Debug)]
+pub enum Order {
+    /// To publish a message on a channel.
+    Publish(String, Box<Publication>),
+    /// To listen to these, too.
+    Subscribe(Vec<String>, Vec<Pattern>),
+    /// To listen to these no longer.
+    Unsubscribe(Vec<String>, Vec<Pattern>),
+}
+
+/// A command that was understood or not, and what its answer must carry.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The client's name for it.
+    pub reference: Option<&'a RawValue>,
+    /// What it asks for, or what is wrong with it.
+    pub order: Result<Order, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Object<'a> {
+    #[serde(borrow)]
+    publish: Option<Line<'a>>,
+    #[serde(borrow)]
+    subscribe: Option<Vec<Cow<'a, str>>>,
+    #[serde(borrow)]
+    unsubscribe: Option<Vec<Cow<'a, str>>>,
+    #[serde(rename = "ref")]
+    _reference: Option<&'a RawValue>,
+}
+
+/// What can be read even of a command that is otherwise wrong.
+#[derive(Deserialize)]
+struct Reference<'a> {
+    #[serde(borrow, rename = "ref")]
+    reference: Option<&'a RawValue>,
+}
+
+/// Reads a command.
+pub fn read<'a>(text: &'a str, config: &Config) -> Request<'a> {
+    let reference = serde_json::from_str(text).ok().and_then(|object: Reference| object.reference);
+    let is_long = reference.is_some_and(|reference| reference.get().len() > REF_BYTES_MAX);
+    match is_long {
+        true => Request { reference: None, order: Err(format!("ref has at most {REF_BYTES_MAX} bytes")) },
+        false => Request { reference, order: order(text, config) },
+    }
+}
+
+fn order(text: &str, config: &Config) -> Result<Order, String> {
+    let object: Object = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let select = |items: Vec<Cow<str>>| {
+        subscribe::select(items.iter().map(|item| item.as_bytes()), config).map_err(|(_, detail)| detail)
+    };
+    match (object.publish, object.subscribe, object.unsubscribe) {
+        (Some(line), None, None) => {
+            let (channel, publication) = line_publication(line).map_err(|(_, detail)| detail)?;
+            Ok(Order::Publish(channel, Box::new(publication)))
+        }
+        (None, Some(items), None) => select(items).map(|(names, patterns)| Order::Subscribe(names, patterns)),
+        (None, None, Some(items)) => {
+            select(items).map(|(names, patterns)| Order::Unsubscribe(names, patterns))
+        }
+        _ => Err("a command is one of publish, subscribe and unsubscribe".into()),
+    }
+}
+
+/// The answer to a command; none to one that succeeded and has no `ref`.
+pub fn answer(reference: Option<&RawValue>, outcome: Result<Value, String>) -> Option<String> {
+    let lead = reference.map(|reference| format!("\"ref\":{reference},")).unwrap_or_default();
+    match outcome {
+        Ok(_) if reference.is_none() => None,
+        Ok(value) => Some(format!("{{{lead}\"ok\":{value}}}")),
+        Err(detail) => Some(format!("{{{lead}\"error\":{}}}", Value::from(detail))),
+    }
+}

@@ -1,0 +1,37 @@
+//! The handshake of a WebSocket (RFC 6455, section 4.2), for whichever protocol is spoken over it.
+
+use super::cors;
+use super::native::wants_text;
+use crate::config::Config;
+use crate::wire::head::{Head, Method};
+use crate::wire::response::Response;
+use crate::wire::websocket;
+
+/// Whether the request asks for a WebSocket. HEAD asks for nothing but a head.
+pub fn is_asked(head: &Head) -> bool {
+    head.method == Method::Get && head.lists("upgrade", "websocket")
+}
+
+/// The 101 that makes the connection a WebSocket, or what refuses it. A sub-protocol is for the caller to add.
+pub fn answer(head: &Head, config: &Config) -> Result<Response, Response> {
+    let refuse = |status, detail| Err(Response::problem(status, detail, wants_text(head)));
+    if !head.http11 || !head.lists("connection", "upgrade") {
+        return refuse(
+            400,
+            "a WebSocket begins with HTTP/1.1 and `Connection: Upgrade`; a proxy may be in the way",
+        );
+    }
+    if head.field("sec-websocket-version").is_none_or(|version| version.trim() != websocket::VERSION) {
+        let problem = Response::problem(426, "the WebSocket version spoken here is 13", wants_text(head));
+        let problem = problem.with("Upgrade", "websocket").with("Connection", "Upgrade");
+        return Err(problem.with("Sec-WebSocket-Version", websocket::VERSION));
+    }
+    let Some(accept) = websocket::accept(head) else {
+        return refuse(400, "Sec-WebSocket-Key must be there once, 16 bytes in base64");
+    };
+    if !cors::admits(head, &config.cors) {
+        return refuse(403, "pages of this origin may not connect; see --cors-origins");
+    }
+    let response = Response::empty(101).with("Upgrade", "websocket").with("Connection", "Upgrade");
+    Ok(response.with("Sec-WebSocket-Accept", accept))
+}

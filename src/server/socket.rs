@@ -1,0 +1,152 @@
+//! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
+
+use super::{PIPELINE_BYTES_MAX, Server, Sink};
+use crate::conn::{Incoming, Phase, Protocol, Socket, User};
+use crate::dialect::native::{answer, websocket as native};
+use crate::hub::{HubError, Start, SubscriberKey};
+use crate::time::{Instant, Now};
+use crate::wire::websocket::{self, Message, Reader, Violation, close};
+use serde_json::Value;
+
+const MAY_NOT_PUBLISH: &str = "this connection may not publish: without publish.token, only loopback clients may; \
+    with it, the handshake must carry `Authorization: Bearer <token>`; with --admin-listen, connect there";
+
+impl Server {
+    /// Takes bytes that arrived on a WebSocket.
+    pub(super) fn receive_frames(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+        let max = self.config.limits.message_bytes;
+        let mut rest = bytes;
+        let (mut reader, mut since) = match self.socket(slot).and_then(|socket| socket.incoming.take()) {
+            Some(incoming) => (incoming.reader, incoming.since),
+            None => (Reader::default(), now.at),
+        };
+        while self.socket(slot).is_some() {
+            if reader.is_idle() {
+                since = now.at;
+            }
+            match reader.read(&mut rest, max) {
+                Ok(Some(message)) => self.take_message(now, slot, message, sink),
+                Ok(None) => break,
+                Err(Violation { code, reason }) => {
+                    log::debug!("{}: WebSocket failed: {reason}", self.connections[slot].peer);
+                    self.close_socket(now.at, slot, Some(code), reason);
+                }
+            }
+        }
+        self.send(now.at, slot, sink);
+        let is_flooded = self.connections[slot]
+            .output
+            .as_ref()
+            .is_some_and(|output| output.own_len() > PIPELINE_BYTES_MAX);
+        let Some(socket) = self.socket(slot) else { return };
+        if is_flooded {
+            log::info!("{}: closed: it sends, and does not read the answers", self.connections[slot].peer);
+            self.hub.stats.connections_stalled += 1;
+            return self.close(now.at, slot);
+        }
+        if !reader.is_idle() {
+            socket.incoming = Some(Box::new(Incoming { reader, since }));
+        }
+    }
+
+    /// The WebSocket in `slot`, while it is open.
+    fn socket(&mut self, slot: usize) -> Option<&mut Socket> {
+        match &mut self.connections[slot].phase {
+            Phase::Socket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// Does what a message asks; answers go to `out`.
+    fn take_message(&mut self, now: Now, slot: usize, message: Message, sink: &mut impl Sink) {
+        let Phase::Socket(socket) = &self.connections[slot].phase else { return };
+        match (message, &socket.user) {
+            (Message::Ping(payload), _) => websocket::write_pong(&mut self.out, payload),
+            (Message::Pong(_), _) => {}
+            (Message::Close(code), _) => self.close_socket(now.at, slot, code, ""),
+            (Message::Binary(_), _) => {
+                self.close_socket(now.at, slot, Some(close::UNSUPPORTED), "commands are text messages");
+            }
+            (Message::Text(text), &User::Subscriber { subscriber, may_publish, .. }) => {
+                self.obey(now, subscriber, may_publish, text);
+            }
+            (Message::Text(text), &User::Session(protocol)) => {
+                self.pass_on(now, slot, protocol, text, sink);
+            }
+        }
+    }
+
+    /// Hands a message to the protocol that uses the WebSocket.
+    fn pass_on(&mut self, now: Now, slot: usize, protocol: Protocol, text: &str, sink: &mut impl Sink) {
+        // What it asks is written at once, behind the answers to what came before.
+        self.send(now.at, slot, sink);
+        let id = self.id(slot);
+        self.consult(now, |dialects, context| dialects.message(protocol, context, id, text));
+        self.act(now, sink);
+    }
+
+    /// Carries out a command of the native API.
+    fn obey(&mut self, now: Now, subscriber: SubscriberKey, may_publish: bool, text: &str) {
+        let native::Request { reference, order } = native::read(text, &self.config);
+        let outcome = order.and_then(|order| self.carry_out_order(now, subscriber, may_publish, order));
+        if let Some(answer) = native::answer(reference, outcome) {
+            websocket::write_text(&mut self.out, answer.as_bytes());
+        }
+    }
+
+    fn carry_out_order(
+        &mut self,
+        now: Now,
+        subscriber: SubscriberKey,
+        may_publish: bool,
+        order: native::Order,
+    ) -> Result<Value, String> {
+        let no_room =
+            |HubError::TooManyChannels| "limits.channels is reached; no new channel can be made".to_owned();
+        match order {
+            native::Order::Publish(..) if !may_publish => Err(MAY_NOT_PUBLISH.into()),
+            native::Order::Publish(channel, publication) => {
+                let published = self.hub.publish(now.at, &channel, *publication).map_err(no_room)?;
+                Ok(answer::one(&channel, &published))
+            }
+            native::Order::Subscribe(names, patterns) => {
+                let max = self.config.limits.channels_per_connection;
+                if self.hub.subscriptions(subscriber) + names.len() + patterns.len() > max {
+                    return Err(format!(
+                        "a connection may listen to at most {max} channels (limits.channels_per_connection)"
+                    ));
+                }
+                let subscribed =
+                    self.hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, Start::Now);
+                subscribed.map(|()| Value::from(true)).map_err(no_room)
+            }
+            native::Order::Unsubscribe(names, patterns) => {
+                self.hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns);
+                Ok(Value::from(true))
+            }
+        }
+    }
+
+    /// Says goodbye in `out`, behind what is there, and reads nothing more. Our side is shut down when that is
+    /// written; the client's close frame and what else may come is thrown away until it closes, too.
+    pub(super) fn close_socket(&mut self, now: Instant, slot: usize, code: Option<u16>, reason: &str) {
+        websocket::write_close(&mut self.out, code, reason);
+        self.leave(now, slot);
+        let connection = &mut self.connections[slot];
+        connection.closing = true;
+        connection.enter(Phase::Lingering, now);
+        self.arm(slot, now);
+    }
+
+    /// Whether a message has been arriving for too long.
+    pub(super) fn is_overdue(&self, slot: usize, now: Instant) -> bool {
+        let Phase::Socket(Socket { incoming: Some(incoming), .. }) = &self.connections[slot].phase else {
+            return false;
+        };
+        incoming.since.plus_seconds(self.config.limits.body_seconds) <= now
+    }
+}
+
+fn borrowed(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
