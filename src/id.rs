@@ -58,14 +58,29 @@ impl MessageId {
         if text.len() > ID_BYTES_MAX {
             return None;
         }
-        let (epoch, seq) = text.split_once(':')?;
-        let lower = |b: u8| b.is_ascii_digit() || b.is_ascii_lowercase();
-        if !epoch.bytes().all(lower) || !seq.bytes().all(|b| b.is_ascii_digit()) {
+        let mut bytes = text.bytes();
+        let epoch = read_number(36, bytes.by_ref().take_while(|&byte| byte != b':'))?;
+        let seq = read_number(10, bytes)?;
+        // Without a colon, the first number takes all, and the second has no digit.
+        Some(Self { epoch: Epoch(epoch), seq })
+    }
+}
+
+/// A number of at least one digit, in lower case; `None` if it is none or does not fit.
+fn read_number(radix: u64, digits: impl Iterator<Item = u8>) -> Option<u64> {
+    let mut number = None;
+    for byte in digits {
+        let digit = match byte {
+            b'0'..=b'9' => u64::from(byte - b'0'),
+            b'a'..=b'z' => u64::from(byte - b'a') + 10,
+            _ => return None,
+        };
+        if digit >= radix {
             return None;
         }
-        let epoch = Epoch(u64::from_str_radix(epoch, 36).ok()?);
-        Some(Self { epoch, seq: seq.parse().ok()? })
+        number = Some(number.unwrap_or(0u64).checked_mul(radix)?.checked_add(digit)?);
     }
+    number
 }
 
 impl fmt::Display for MessageId {

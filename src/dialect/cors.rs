@@ -1,45 +1,63 @@
 //! Cross-origin rules (WHATWG Fetch, section 3.3): which pages of other origins may read our answers.
 
 use crate::config::Cors;
+use crate::conn::OriginIndex;
 use crate::wire::head::Head;
+use std::num::NonZeroU16;
 
 /// Fields that scripts of another origin may read.
 const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap\r\n";
 
-/// The fields of every answer if all origins are allowed; else of answers to no listed origin.
-pub fn default_fields(cors: &Cors) -> String {
-    match allows_all(cors) {
-        true => format!("Access-Control-Allow-Origin: *\r\n{EXPOSED}"),
-        false => String::new(),
+/// The header fields that answers carry, made once from the settings.
+#[derive(Debug)]
+pub struct Rules {
+    /// For everybody if all origins are allowed; else for those who are not listed.
+    default: String,
+    /// Origins listed by name and what answers to them carry.
+    listed: Vec<(String, String)>,
+}
+
+impl Rules {
+    /// The rules of the settings.
+    pub fn new(cors: &Cors) -> Self {
+        let all = cors.origins.iter().any(|origin| origin == "*");
+        let default =
+            if all { format!("Access-Control-Allow-Origin: *\r\n{EXPOSED}") } else { String::new() };
+        let names =
+            cors.origins.iter().filter(|origin| *origin != "*").map(|origin| origin.to_ascii_lowercase());
+        let listed = names.map(|origin| (origin.clone(), listed_fields(&origin))).collect();
+        Self { default, listed }
+    }
+
+    /// Which listed origin the request comes from.
+    pub fn find(&self, head: &Head) -> OriginIndex {
+        let origin = head.field("origin").filter(|_| !self.listed.is_empty())?;
+        let place = self.listed.iter().position(|(listed, _)| listed.eq_ignore_ascii_case(origin))?;
+        NonZeroU16::new(u16::try_from(place + 1).ok()?)
+    }
+
+    /// The origin the request comes from, if it is allowed only because all are.
+    pub fn unlisted<'b>(&self, head: &Head<'b>) -> Option<&'b str> {
+        head.field("origin").filter(|_| !self.default.is_empty() && self.find(head).is_none())
+    }
+
+    /// The fields of answers to that origin, complete lines.
+    pub fn fields(&self, origin: OriginIndex) -> &str {
+        let listed = origin.and_then(|index| self.listed.get(usize::from(index.get()) - 1));
+        listed.map_or(&self.default, |(_, fields)| fields)
     }
 }
 
-/// The origin of the request, if it is listed by name and answers must name it.
-pub fn listed_origin<'b>(head: &Head<'b>, cors: &Cors) -> Option<&'b str> {
-    head.field("origin")
-        .filter(|origin| cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin)))
-}
-
-/// The origin of the request, if it may read answers at all: for protocols whose clients send credentials
-/// without meaning anything by them.
-pub fn allowed_origin<'b>(head: &Head<'b>, cors: &Cors) -> Option<&'b str> {
-    head.field("origin").filter(|origin| {
-        allows_all(cors) || cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin))
-    })
-}
-
-/// Whether the page that sends this may open a WebSocket, which no browser refuses it on our behalf: pages of
+/// Whether the page that sends this may connect by a technique where no browser keeps it from reading: pages of
 /// this host and of allowed origins may, and what is no page.
 pub fn admits(head: &Head, cors: &Cors) -> bool {
     let Some(origin) = head.field("origin") else { return head.fields("origin").next().is_none() };
-    let is_own = || {
-        let host = head.field("host").unwrap_or_default();
-        origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
-    };
-    allows_all(cors) || listed_origin(head, cors).is_some() || is_own()
+    let host = head.field("host").unwrap_or_default();
+    let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
+    is_own || cors.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin))
 }
 
-/// The fields of answers to a listed origin, which gets credentials.
+/// The fields of answers that name an origin. A listed origin gets credentials; `*` never does.
 pub fn listed_fields(origin: &str) -> String {
     format!(
         "Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n{EXPOSED}"
@@ -51,7 +69,3 @@ pub const PREFLIGHT: &str = "Access-Control-Allow-Methods: GET, HEAD, POST, PUT,
     Access-Control-Allow-Headers: Accept, Authorization, Cache-Control, Content-Type, Encke-Event, Encke-Key, \
     Encke-TTL, Idempotency-Key, If-None-Match, Last-Event-ID, X-Requested-With\r\n\
     Access-Control-Max-Age: 86400\r\n";
-
-fn allows_all(cors: &Cors) -> bool {
-    cors.origins.iter().any(|origin| origin == "*")
-}

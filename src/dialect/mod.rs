@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::hub::{Pattern, Publication, Start};
 use crate::transport::Technique;
 use crate::wire::response::Response;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Who sent a request, and the rules that hold for it.
@@ -30,7 +31,7 @@ pub struct Caller<'a> {
 
 /// What a request asks for.
 #[derive(Debug)]
-pub enum Command {
+pub enum Command<'b> {
     /// This answer.
     Respond(Response),
     /// To publish.
@@ -42,9 +43,9 @@ pub enum Command {
     /// To forget a channel.
     Delete(String),
     /// Messages.
-    Subscribe(Subscribe),
+    Subscribe(Subscribe<'b>),
     /// A WebSocket.
-    Open(Open),
+    Open(Open<'b>),
     /// Whether the server is well.
     Health,
     /// Counters as Prometheus text.
@@ -68,9 +69,9 @@ pub struct Publish {
 
 /// What a subscriber wants.
 #[derive(Debug)]
-pub struct Subscribe {
+pub struct Subscribe<'b> {
     /// Distinct channel names.
-    pub names: Vec<String>,
+    pub names: Vec<Cow<'b, str>>,
     /// Patterns of channel names.
     pub patterns: Vec<Pattern>,
     /// Where to begin.
@@ -89,9 +90,9 @@ pub struct Subscribe {
 
 /// A subscriber that wants a WebSocket.
 #[derive(Debug)]
-pub struct Open {
+pub struct Open<'b> {
     /// What it begins with.
-    pub subscribe: Subscribe,
+    pub subscribe: Subscribe<'b>,
     /// The answer to its handshake.
     pub response: Response,
     /// It may publish, too.

@@ -13,12 +13,10 @@
 //! A protocol is one field of [`Dialects`] and one variant of [`Protocol`].
 
 use super::bayeux::{self, Bayeux};
-use super::cors;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Protocol, Request};
 use crate::hub::{Hub, Owner};
 use crate::time::{Instant, Now};
-use crate::wire::head::Head;
 use crate::wire::response::Response;
 use slab::Slab;
 use std::net::IpAddr;
@@ -101,11 +99,11 @@ impl Dialects {
         self.bayeux.claims(path).then_some(Protocol::Bayeux)
     }
 
-    /// The origin that answers to this request must name.
-    pub fn origin<'b>(&self, protocol: Protocol, head: &Head<'b>, config: &Config) -> Option<&'b str> {
+    /// Whether answers name the origin of a page even if it is allowed only because all are.
+    pub fn names_origins(&self, protocol: Protocol, config: &Config) -> bool {
         match protocol {
-            Protocol::Bayeux => bayeux::origin(head, config),
-            Protocol::Fdajax => cors::listed_origin(head, &config.cors),
+            Protocol::Bayeux => bayeux::names_origins(config),
+            Protocol::Fdajax => false,
         }
     }
 

@@ -52,10 +52,13 @@ fn plain(bytes: &[u8]) -> Result<&str, NameError> {
         return Err(NameError::Length);
     }
     let name = std::str::from_utf8(bytes).map_err(|_| NameError::NotUtf8)?;
-    if name.chars().any(char::is_control) {
+    // Most names are ASCII, and looked at byte by byte.
+    if name.bytes().any(|byte| byte.is_ascii_control())
+        || !name.is_ascii() && name.chars().any(char::is_control)
+    {
         return Err(NameError::Control);
     }
-    match name.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+    match name.as_bytes().split(|&byte| byte == b'/').any(|segment| matches!(segment, b"" | b"." | b"..")) {
         true => Err(NameError::Segment),
         false => Ok(name),
     }
@@ -69,6 +72,9 @@ impl Pattern {
     /// Reads a pattern; `None` if it is a plain name.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, NameError> {
         let name = plain(bytes)?;
+        if !name.as_bytes().contains(&b'*') {
+            return Ok(None);
+        }
         let segments: Vec<&str> = name.split('/').collect();
         match segments.iter().position(|segment| *segment == "**") {
             Some(at) if at + 1 < segments.len() => Err(NameError::Wildcard),

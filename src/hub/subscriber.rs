@@ -121,14 +121,17 @@ impl Hub {
         patterns: Vec<Pattern>,
         start: Start,
     ) -> Result<SubscriberKey, HubError> {
-        self.admits(names.iter().copied())?;
+        let single = names.len() == 1 && patterns.is_empty();
+        let only = if single { Some(self.open_channel(now, names[0])?) } else { None };
+        if only.is_none() {
+            self.admits(names.iter().copied())?;
+        }
         let after = match start {
             Start::Now => self.seq,
             Start::After(id) if self.is_ours(id) => id.seq,
             _ => 0,
         };
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id));
-        let single = names.len() == 1 && patterns.is_empty();
         let memberships = match single {
             true => Memberships::One { channel: u32::MAX, index: 0 },
             false => Memberships::Many(Box::default()),
@@ -139,6 +142,10 @@ impl Hub {
             && stranger
         {
             self.strangers.insert(key, id);
+        }
+        if let Some(channel) = only {
+            self.join_at_start(now, key, channel, start);
+            return Ok(key);
         }
         for name in names {
             let channel = self.open_channel(now, name)?;
@@ -192,7 +199,6 @@ impl Hub {
         if ring.newest() > had || ring.evicted() > had || subscriber.stranger {
             self.mark(key);
         }
-        self.schedule(now, channel);
     }
 
     /// Adds channels or patterns to a subscriber, each beginning at `start`; what it listens to already is

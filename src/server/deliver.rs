@@ -3,7 +3,7 @@
 
 use super::{Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Listener, Output, Phase};
-use crate::dialect::{SESSION_OWNER, cors};
+use crate::dialect::SESSION_OWNER;
 use crate::hub::{Gap, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
@@ -12,7 +12,6 @@ use crate::transport::{self, Format, poll};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
-use std::borrow::Cow;
 use std::io::IoSlice;
 use std::sync::Arc;
 
@@ -26,6 +25,9 @@ impl Server {
     /// some are left for the next turn.
     pub fn deliver(&mut self, now: Now, sink: &mut impl Sink) -> bool {
         self.dismiss(now, sink);
+        if self.date.0 != now.unix {
+            self.date = (now.unix, http_date(now.unix));
+        }
         for _ in 0..self.config.turn.deliveries {
             let Some(key) = self.hub.next_ready() else { return false };
             let owner @ Owner(slot) = self.hub.owner(key);
@@ -138,56 +140,87 @@ impl Server {
     /// Answers a parked poll.
     fn deliver_poll(&mut self, now: Now, slot: usize, key: SubscriberKey, sink: &mut impl Sink) {
         let gaps = self.hub.take_gaps(key);
-        let id = self.id(slot);
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
+        let close = listener.close || connection.half_closed;
+        let is_plain = gaps.is_empty() && !close && listener.origin.is_none();
+        let rest = match is_plain.then(|| self.write_shared(now, slot, key, listener, sink)).flatten() {
+            Some(Shared::Broken) => return self.close(now.at, slot),
+            Some(Shared::Written { last, encoded, rest }) => {
+                self.settle(key, Some(last), 1, encoded);
+                rest
+            }
+            None if !self.compose_answer(now, slot, key, &gaps, close) => return,
+            None => None,
+        };
+        self.connections[slot].output = rest;
+        self.end_poll(now, slot, close, sink);
+    }
+
+    /// Answers a poll with the bytes that all polls of its kind get, if exactly one message is to be told.
+    fn write_shared(
+        &self,
+        now: Now,
+        slot: usize,
+        key: SubscriberKey,
+        listener: &Listener,
+        sink: &mut impl Sink,
+    ) -> Option<Shared> {
+        let mut pulled: ArrayVec<&Arc<Message>, 2> = ArrayVec::new();
+        self.hub.pull(now.at, key, if listener.batch { 2 } else { 1 }, &mut pulled);
+        let [message] = pulled[..] else { return None };
+        let fields = self.cors.fields(None);
+        let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };
+        let (answer, encoded) = poll::shared_answer(message, listener.batch, &envelope);
+        if !poll::is_current(answer, &self.date.1) {
+            return None;
+        }
+        let Wrote::Bytes(taken) = sink.write(self.id(slot), &[IoSlice::new(answer)]) else {
+            return Some(Shared::Broken);
+        };
+        let rest = (taken < answer.len()).then(|| {
+            let mut output = Output::blocked(now.at);
+            let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
+            output.push_frame(message, format, taken);
+            Box::new(output)
+        });
+        Some(Shared::Written { last: message.id.seq, encoded, rest })
+    }
+
+    /// Composes the answer to a poll in `out`. Returns whether there is anything to tell.
+    fn compose_answer(
+        &mut self,
+        now: Now,
+        slot: usize,
+        key: SubscriberKey,
+        gaps: &[Gap],
+        close: bool,
+    ) -> bool {
+        let Phase::Parked(listener) = &self.connections[slot].phase else { return false };
         let max = if listener.batch { usize::from(listener.max) } else { 1 };
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         self.hub.pull(now.at, key, max, &mut pulled);
-        let count = pulled.len();
-        let fields = fields(listener, &self.default_fields);
-        let close = listener.close || connection.half_closed;
-        let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
-        let is_plain = gaps.is_empty() && !close && listener.origin.is_none();
-        let mut encoded = 0;
-        let mut unsent = None;
-        match &pulled[..] {
-            [] if gaps.is_empty() => return self.settle(key, None, 0, 0),
-            [message] if is_plain => {
-                let (answer, new) = poll::shared_answer(message, listener.batch, &envelope);
-                encoded = new;
-                if poll::is_current(answer, &http_date(now.unix)) {
-                    let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(answer)]) else {
-                        return self.close(now.at, slot);
-                    };
-                    if taken < answer.len() {
-                        let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
-                        let mut output = Output::blocked(now.at);
-                        output.push_frame(message, format, taken);
-                        unsent = Some(Box::new(output));
-                    }
-                } else {
-                    write_answer(&mut self.out, &pulled, listener.batch, message.id, &gaps, &envelope);
-                }
-            }
-            _ => {
-                let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-                write_answer(&mut self.out, &pulled, listener.batch, next, &gaps, &envelope);
-            }
+        if pulled.is_empty() && gaps.is_empty() {
+            self.settle(key, None, 0, 0);
+            return false;
         }
-        let last = pulled.last().map(|message| message.id.seq);
-        self.settle(key, last, count, encoded);
-        self.connections[slot].output = unsent;
-        self.end_poll(now, slot, close, sink);
+        let fields = self.cors.fields(listener.origin);
+        let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
+        let last = pulled.last().map(|message| message.id);
+        let next = last.unwrap_or_else(|| self.hub.newest());
+        write_answer(&mut self.out, &pulled, listener.batch, next, gaps, &envelope);
+        let count = pulled.len();
+        self.settle(key, last.map(|id| id.seq), count, 0);
+        true
     }
 
     /// Answers a parked poll that has no news.
     pub(super) fn answer_no_news(&mut self, now: Now, slot: usize, status: u16, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
-        let fields = fields(listener, &self.default_fields);
+        let fields = self.cors.fields(listener.origin);
         let close = listener.close || connection.half_closed || self.draining;
-        let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
+        let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
         poll::write_no_news(&mut self.out, status, self.hub.newest(), &[], &envelope);
         self.end_poll(now, slot, close, sink);
     }
@@ -239,8 +272,8 @@ impl Server {
             }
             Phase::Parked(listener) => {
                 let close = listener.close || connection.half_closed;
-                let fields = fields(listener, &self.default_fields);
-                let envelope = Envelope { unix: now.unix, head_only: false, close, fields: &fields };
+                let fields = self.cors.fields(listener.origin);
+                let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
                 let gone = Response::problem(410, DETAIL, false);
                 response::write_response(&mut goodbye, &gone, &envelope);
                 (close, Phase::Idle)
@@ -263,6 +296,14 @@ impl Server {
     }
 }
 
+/// What became of an answer that all polls of a kind share.
+enum Shared {
+    /// The message with this number is on its way.
+    Written { last: Seq, encoded: usize, rest: Option<Box<Output>> },
+    /// The connection is broken.
+    Broken,
+}
+
 /// What became of one delivery to a stream.
 struct Written {
     /// Messages that are on their way, the last of them perhaps in part.
@@ -275,12 +316,6 @@ struct Written {
     more: bool,
     /// What the socket did not take.
     rest: Option<Box<Output>>,
-}
-
-/// The header fields that the answer to `listener` carries.
-fn fields<'a>(listener: &Listener, default: &'a str) -> Cow<'a, str> {
-    let named = listener.origin.as_ref().map(|origin| Cow::Owned(cors::listed_fields(origin)));
-    named.unwrap_or(Cow::Borrowed(default))
 }
 
 /// How many of `frames` were written whole, and how many bytes of the next.

@@ -16,16 +16,16 @@ impl Server {
     pub(super) fn hold(&mut self, now: Now, slot: usize, protocol: Protocol, request: &Request) {
         let head = &request.head;
         let connection = &self.connections[slot];
+        let names = self.dialects.names_origins(protocol, &self.config);
+        let named = self.cors.unlisted(head).filter(|_| names);
         let hold = Hold {
             protocol,
             head_only: head.method == crate::wire::head::Method::Head,
             close: !head.keep_alive || self.draining || connection.half_closed,
             chunked: head.http11,
             begun: false,
-            origin: self
-                .dialects
-                .origin(protocol, head, &self.config)
-                .map(|origin| Box::new(origin.to_owned())),
+            origin: self.cors.find(head),
+            named: named.map(|origin| Box::new(origin.to_owned())),
         };
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);
@@ -113,8 +113,8 @@ impl Server {
         }
         let Phase::Held(hold) = &mut self.connections[slot].phase else { return };
         let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
-        let named = hold.origin.as_ref().map(|origin| cors::listed_fields(origin));
-        let fields = named.as_deref().unwrap_or(&self.default_fields);
+        let named = hold.named.as_ref().map(|origin| cors::listed_fields(origin));
+        let fields = named.as_deref().unwrap_or_else(|| self.cors.fields(hold.origin));
         let envelope = Envelope { unix: now.unix, head_only: hold.head_only, close, fields };
         match act {
             Act::Answer(response) => {

@@ -22,7 +22,7 @@ use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Publication};
 use crate::id::Epoch;
 use crate::stats::Stats;
-use crate::time::{Instant, Now, Wheel};
+use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
 use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
 use recent::Recent;
@@ -88,8 +88,10 @@ pub struct Server {
     deleted: Vec<ConnId>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
-    /// The header fields that every answer carries unless its origin is listed.
-    default_fields: String,
+    /// The second of the last delivery, and its `Date`.
+    date: (u64, [u8; HTTP_DATE_LEN]),
+    /// The header fields that answers to pages of other origins carry.
+    cors: cors::Rules,
     started: Now,
     draining: bool,
 }
@@ -102,7 +104,8 @@ impl Server {
             wheel: Wheel::new(now.at),
             recent: Recent::new(config.limits.idempotency_keys),
             dialects: Dialects::new(&config, now),
-            default_fields: cors::default_fields(&config.cors),
+            date: (now.unix, http_date(now.unix)),
+            cors: cors::Rules::new(&config.cors),
             connections: Slab::new(),
             generations: 0,
             effects: VecDeque::new(),
@@ -321,7 +324,7 @@ impl Server {
     fn refuse(&mut self, now: Now, slot: usize, response: &Response) {
         self.hub.stats.requests_refused += 1;
         self.leave(now.at, slot);
-        let fields = self.default_fields.as_str();
+        let fields = self.cors.fields(None);
         let envelope = Envelope { unix: now.unix, head_only: false, close: true, fields };
         response::write_response(&mut self.out, response, &envelope);
         let connection = &mut self.connections[slot];

@@ -2,27 +2,24 @@
 
 use super::deliver::write_answer;
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::conn::{Input, Listener, Phase, Request, Socket, User, whole_request};
+use crate::conn::{Input, Listener, OriginIndex, Phase, Request, Socket, User, whole_request};
 use crate::dialect::native::{self, answer};
 use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{HubError, Message, Owner};
 use crate::time::Now;
 use crate::transport::{self, poll};
-use crate::wire::head::{self, Method, Refusal};
+use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
 use std::io::Write;
 use std::sync::Arc;
 
 /// What an answer takes from its request.
-struct Reply<'b> {
+struct Reply<'a> {
+    head: &'a Head<'a>,
     head_only: bool,
     close: bool,
-    http11: bool,
-    as_text: bool,
     /// The origin that the answer must name.
-    origin: Option<&'b str>,
-    /// The fields that naming it takes.
-    origin_fields: Option<String>,
+    origin: OriginIndex,
 }
 
 impl Server {
@@ -137,14 +134,11 @@ impl Server {
         }
         let connection = &self.connections[slot];
         let admin = connection.admin || self.config.admin_listen.is_none();
-        let origin = cors::listed_origin(head, &self.config.cors);
         let reply = Reply {
             head_only: head.method == Method::Head,
             close: !head.keep_alive || self.draining || connection.half_closed,
-            http11: head.http11,
-            as_text: native::wants_text(head),
-            origin,
-            origin_fields: origin.map(cors::listed_fields),
+            head,
+            origin: self.cors.find(head),
         };
         let caller = Caller { peer, admin, config: &self.config };
         let command = native::command(head, request.body, caller);
@@ -154,22 +148,22 @@ impl Server {
 
     /// Carries out a command. Returns what to log: the answer's status, or what became of a subscriber.
     fn execute(&mut self, now: Now, slot: usize, command: Command, reply: &Reply) -> u16 {
-        let text = reply.as_text;
+        let text = || native::wants_text(reply.head);
         let response = match command {
             Command::Respond(response) => response,
             Command::Publish(publish) => self.carry_out_publish(now, publish),
             Command::Info(name) => match self.hub.info(&name) {
-                Some(info) => answer::info(&info, text),
-                None => no_channel(text),
+                Some(info) => answer::info(&info, text()),
+                None => no_channel(text()),
             },
-            Command::List(prefix) => answer::list(self.hub.list(&prefix), text),
+            Command::List(prefix) => answer::list(self.hub.list(&prefix), text()),
             Command::Delete(name) => {
                 match self.hub.delete(now.at, &name, |Owner(owner)| owner & SESSION_OWNER == 0) {
                     Some(owners) => {
                         owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
                         Response::empty(204)
                     }
-                    None => no_channel(text),
+                    None => no_channel(text()),
                 }
             }
             Command::Subscribe(subscribe) => match self.carry_out_subscribe(now, slot, subscribe, reply) {
@@ -184,7 +178,7 @@ impl Server {
             Command::Metrics => self.metrics(),
             Command::Stats => self.statistics(now),
         };
-        let envelope = envelope(now, reply, &self.default_fields);
+        let envelope = envelope(now, reply, &self.cors);
         response::write_response(&mut self.out, &response, &envelope);
         self.answered(slot, reply.close);
         response.status
@@ -228,20 +222,31 @@ impl Server {
         reply: &Reply,
     ) -> Result<u16, Response> {
         let Subscribe { names, patterns, start, technique, .. } = subscribe;
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let (one, many);
+        let names: &[&str] = match &names[..] {
+            [only] => {
+                one = [&**only];
+                &one
+            }
+            names => {
+                many = names.iter().map(|name| &**name).collect::<Vec<_>>();
+                &many
+            }
+        };
         let owner = Owner(slot as u32);
-        let attached = self.hub.attach(now.at, owner, &names, patterns, start);
-        let subscriber = attached.map_err(|HubError::TooManyChannels| too_many_channels(reply.as_text))?;
+        let attached = self.hub.attach(now.at, owner, names, patterns, start);
+        let subscriber = attached
+            .map_err(|HubError::TooManyChannels| too_many_channels(native::wants_text(reply.head)))?;
         let listener = Listener {
             subscriber,
             max: subscribe.max,
             timeout_seconds: subscribe.timeout_seconds as u16,
             technique,
             batch: subscribe.batch,
-            chunked: reply.http11,
+            chunked: reply.head.http11,
             close: reply.close,
             loud: subscribe.loud,
-            origin: reply.origin.map(|origin| Box::new(origin.to_owned())),
+            origin: reply.origin,
         };
         match technique.is_stream() {
             true => self.begin_stream(now, slot, listener, reply),
@@ -257,12 +262,13 @@ impl Server {
             response,
             may_publish,
         } = open;
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         let attached = self.hub.attach(now.at, Owner(slot as u32), &names, patterns, start);
-        let subscriber = attached.map_err(|HubError::TooManyChannels| too_many_channels(reply.as_text))?;
+        let subscriber = attached
+            .map_err(|HubError::TooManyChannels| too_many_channels(native::wants_text(reply.head)))?;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
-        let envelope = Envelope { close: false, ..envelope(now, reply, &self.default_fields) };
+        let envelope = Envelope { close: false, ..envelope(now, reply, &self.cors) };
         response::write_head(&mut self.out, response.status, &envelope);
         let _ = write!(self.out, "{}Encke-Next: {start}\r\n", response.fields);
         poll::write_gap_field(&mut self.out, &gaps);
@@ -272,6 +278,8 @@ impl Server {
         self.hub.stats.streams_started += 1;
         let user = User::Subscriber { subscriber, technique, may_publish, loud };
         self.connections[slot].enter(Phase::Socket(Socket { incoming: None, user }), now.at);
+        // As with streams, heartbeats are counted from here.
+        self.wheel.clear(slot);
         Ok(response.status)
     }
 
@@ -280,7 +288,7 @@ impl Server {
         let Listener { subscriber, technique, chunked, .. } = listener;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
-        let envelope = Envelope { close: !chunked, ..envelope(now, reply, &self.default_fields) };
+        let envelope = Envelope { close: !chunked, ..envelope(now, reply, &self.cors) };
         response::write_head(&mut self.out, 200, &envelope);
         let content_type = transport::content_type(technique);
         let _ = write!(
@@ -301,12 +309,14 @@ impl Server {
         self.out.extend(transport::gap_notice(technique, chunked, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
         self.connections[slot].enter(Phase::Streaming(listener), now.at);
+        // Heartbeats are counted from here, not from an earlier deadline.
+        self.wheel.clear(slot);
     }
 
     /// Answers a poll if there is anything to answer, else parks it.
     fn begin_poll(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
         let waits = listener.technique == transport::Technique::Poll && !reply.head_only;
-        let envelope = envelope(now, reply, &self.default_fields);
+        let envelope = envelope(now, reply, &self.cors);
         let gaps = self.hub.take_gaps(listener.subscriber);
         let max = if listener.batch { listener.max } else { 1 };
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
@@ -332,8 +342,8 @@ impl Server {
     }
 }
 
-fn envelope<'a>(now: Now, reply: &'a Reply, default_fields: &'a str) -> Envelope<'a> {
-    let fields = reply.origin_fields.as_deref().unwrap_or(default_fields);
+fn envelope<'a>(now: Now, reply: &Reply, cors: &'a cors::Rules) -> Envelope<'a> {
+    let fields = cors.fields(reply.origin);
     Envelope { unix: now.unix, head_only: reply.head_only, close: reply.close, fields }
 }
 

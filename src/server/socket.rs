@@ -7,6 +7,7 @@ use crate::hub::{HubError, Start, SubscriberKey};
 use crate::time::{Instant, Now};
 use crate::wire::websocket::{self, Message, Reader, Violation, close};
 use serde_json::Value;
+use std::borrow::Cow;
 
 const MAY_NOT_PUBLISH: &str = "this connection may not publish: without publish.token, only loopback clients may; \
     with it, the handshake must carry `Authorization: Bearer <token>`; with --admin-listen, connect there";
@@ -147,6 +148,6 @@ impl Server {
     }
 }
 
-fn borrowed(names: &[String]) -> Vec<&str> {
-    names.iter().map(String::as_str).collect()
+fn borrowed<'a>(names: &'a [Cow<'_, str>]) -> Vec<&'a str> {
+    names.iter().map(|name| &**name).collect()
 }

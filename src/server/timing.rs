@@ -11,12 +11,12 @@ use crate::wire::websocket::{EMPTY_PING, close};
 const LINGER_MS: u64 = 2000;
 
 impl Server {
-    /// Sets the connection's timer.
+    /// Sees to it that the connection's timer fires in time; [`Server::timeout`] looks what for.
     pub(super) fn arm(&mut self, slot: usize, now: Instant) {
         let deadline = self.deadline(slot, now);
         match deadline {
             Instant::NEVER => self.wheel.clear(slot),
-            deadline => self.wheel.set(slot, deadline),
+            deadline => self.wheel.set_by(slot, deadline),
         }
     }
 

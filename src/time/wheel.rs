@@ -76,6 +76,17 @@ impl Wheel {
         self.len += 1;
     }
 
+    /// Makes sure that the timer of `key` fires at `deadline` at the latest: one that fires earlier is left
+    /// as it is, so that whoever moves a deadline on and on pays once.
+    pub fn set_by(&mut self, key: usize, deadline: Instant) {
+        let due = deadline.as_millis().div_ceil(TICK_MS);
+        let fires = self.links.get(key).filter(|link| link.prev != UNSET);
+        let ahead = fires.map(|link| u64::from(link.due.wrapping_sub(self.tick as u32)));
+        if ahead.is_none_or(|ahead| self.tick + ahead > due) {
+            self.set(key, deadline);
+        }
+    }
+
     /// Removes the timer of `key`, if it has one.
     pub fn clear(&mut self, key: usize) {
         let Some(&Link { prev, next, .. }) = self.links.get(key) else { return };

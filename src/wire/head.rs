@@ -1,6 +1,7 @@
 //! Request heads (RFC 9112), read with `httparse` and stricter than it: what two parsers could read
 //! differently is refused, so that nobody smuggles a request past a proxy.
 
+use super::query;
 use memchr::memchr;
 use std::mem::MaybeUninit;
 
@@ -69,6 +70,14 @@ pub struct Head<'b> {
     /// How the body is delimited.
     pub framing: Framing,
     fields: &'b [httparse::Header<'b>],
+    /// A bit for each field name there is, by [`name_bit`]: most fields that are asked for are not there.
+    names: u64,
+}
+
+/// A bit that depends on a field name's length and first letter, in any case.
+fn name_bit(name: &str) -> u64 {
+    let first = name.as_bytes().first().map_or(0, |byte| byte | 0x20);
+    1 << ((name.len() * 11 + usize::from(first)) % 64)
 }
 
 /// The end of the head in `bytes`, of which the first `scanned` are known not to contain it.
@@ -114,6 +123,7 @@ pub fn parse<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Head<'b>, 
         expects_continue: false,
         framing: Framing::Length(0),
         fields,
+        names: fields.iter().fold(0, |names, field| names | name_bit(field.name)),
     };
     head.check_host()?;
     head.framing = head.read_framing()?;
@@ -160,15 +170,15 @@ fn method(name: &str) -> Result<Method, Refusal> {
 
 /// Path and query of a target in origin form or absolute form (RFC 9112, section 3.2), or `*`.
 fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
-    let origin = match target.split_once("://") {
-        Some(("http" | "https", rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
-        _ => target,
+    let origin = match target.as_bytes() {
+        [b'/', ..] | b"*" => target,
+        _ => match target.split_once("://") {
+            Some(("http" | "https", rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
+            _ => return Err(bad("the request target must begin with a slash")),
+        },
     };
-    if !(origin.is_empty() || origin.starts_with('/') || origin == "*") {
-        return Err(bad("the request target must begin with a slash"));
-    }
-    let origin = origin.split('#').next().unwrap_or_default();
-    Ok(origin.split_once('?').unwrap_or((origin, "")))
+    let origin = query::split_once(origin, b'#').map_or(origin, |(origin, _)| origin);
+    Ok(query::split_once(origin, b'?').unwrap_or((origin, "")))
 }
 
 impl<'b> Head<'b> {
@@ -180,16 +190,16 @@ impl<'b> Head<'b> {
 
     /// The values of all fields of that name.
     pub fn fields(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        let found = self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        let fields = if self.names & name_bit(name) == 0 { &[] } else { self.fields };
+        let found = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         found.map(|field| field.value)
     }
 
     /// Whether a comma-separated field lists `token` (parameters aside, in any case).
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        self.fields(name).filter_map(|value| std::str::from_utf8(value).ok()).any(|value| {
-            value
-                .split(',')
-                .any(|item| item.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(token))
+        self.fields(name).flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
+            let name = item.split(|&byte| byte == b';').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(token.as_bytes())
         })
     }
 

@@ -28,16 +28,20 @@ pub fn is_json(content_type: &str) -> bool {
 /// Whether the client names `media_type` in `Accept`, and not with `q=0`. Ranges (`*/*`) do not count: they
 /// say that anything will do.
 pub fn accepts(head: &Head, media_type: &str) -> bool {
-    let fields = head.fields("accept").filter_map(|value| std::str::from_utf8(value).ok());
-    fields.flat_map(|value| value.split(',')).any(|item| {
-        let mut parts = item.split(';').map(str::trim);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
-        let refused = |part: &str| {
-            let weight = part.strip_prefix("q=").or_else(|| part.strip_prefix("Q="));
-            weight.is_some_and(|weight| weight.trim().parse::<f32>() == Ok(0.0))
-        };
-        named && !parts.any(refused)
+    head.fields("accept").flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
+        let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
+        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type.as_bytes()));
+        named && !parts.any(is_refusal)
     })
+}
+
+/// Whether a parameter of an accepted type says that it is not accepted.
+fn is_refusal(parameter: &[u8]) -> bool {
+    let Some((name, weight)) = std::str::from_utf8(parameter).ok().and_then(|text| text.split_once('='))
+    else {
+        return false;
+    };
+    name.trim().eq_ignore_ascii_case("q") && weight.trim().parse::<f32>() == Ok(0.0)
 }
 
 #[cfg(test)]

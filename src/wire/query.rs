@@ -8,25 +8,49 @@ pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The pairs of a query, decoded. A pair that is not UTF-8 once decoded yields `None`.
 pub fn pairs(query: &str) -> impl Iterator<Item = Option<Pair<'_>>> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    split(query, b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
         Some((decode_form(name)?, decode_form(value)?))
     })
 }
 
-fn decode_form(text: &str) -> Option<Cow<'_, str>> {
-    match text.contains('+') {
-        true => {
-            let spaced = text.replace('+', " ");
-            Some(Cow::Owned(percent_decode_str(&spaced).decode_utf8().ok()?.into_owned()))
+/// The parts of `text` between `separator`s (an ASCII character). Heads are short and read often: this is
+/// several times as fast as `str::split`, which is made for long texts.
+pub fn split(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        match split_once(text, separator) {
+            Some((part, behind)) => {
+                rest = Some(behind);
+                Some(part)
+            }
+            None => rest.take(),
         }
-        false => percent_decode_str(text).decode_utf8().ok(),
+    })
+}
+
+/// What is before and behind the first `separator` (an ASCII character).
+pub fn split_once(text: &str, separator: u8) -> Option<(&str, &str)> {
+    let at = text.bytes().position(|byte| byte == separator)?;
+    Some((&text[..at], &text[at + 1..]))
+}
+
+fn decode_form(text: &str) -> Option<Cow<'_, str>> {
+    let is_plain = |byte: u8| byte != b'%' && byte != b'+';
+    if text.bytes().all(is_plain) {
+        return Some(Cow::Borrowed(text));
     }
+    let spaced = text.replace('+', " ");
+    Some(Cow::Owned(percent_decode_str(&spaced).decode_utf8().ok()?.into_owned()))
 }
 
 /// The bytes of a percent-encoded path segment or path.
 pub fn decode_path(text: &str) -> Cow<'_, [u8]> {
-    percent_decode_str(text).into()
+    match text.bytes().all(|byte| byte != b'%') {
+        true => Cow::Borrowed(text.as_bytes()),
+        false => percent_decode_str(text).into(),
+    }
 }
 
 /// Everything but unreserved characters and the slash.

@@ -28,12 +28,11 @@ mod stream;
 mod subscription;
 mod timesync;
 
-use super::{Act, Context, cors};
+use super::{Act, Context};
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::hub::Owner;
 use crate::time::{Instant, Now};
-use crate::wire::head::Head;
 use channel::Allow;
 use message::Incoming;
 use meter::Meter;
@@ -283,13 +282,10 @@ fn refuse(replies: &mut Replies, channel: Option<&str>, id: Option<&str>, failur
     replies.close();
 }
 
-/// The origin that answers must name. Faye's clients send credentials with everything, which browsers allow
-/// only for an origin that is named; the credentials mean nothing here, unless sessions are bound to a cookie.
-pub fn origin<'b>(head: &Head<'b>, config: &Config) -> Option<&'b str> {
-    match config.bayeux.bind_sessions_to_cookie {
-        true => cors::listed_origin(head, &config.cors),
-        false => cors::allowed_origin(head, &config.cors),
-    }
+/// Whether answers name the origin of any page. Faye's clients send credentials with everything, which browsers
+/// allow only where the origin is named; they mean nothing here, unless sessions are bound to a cookie.
+pub const fn names_origins(config: &Config) -> bool {
+    !config.bayeux.bind_sessions_to_cookie
 }
 
 fn peer(cx: &Context, connection: ConnId) -> IpAddr {

@@ -22,28 +22,33 @@ const INDEX: &[u8] = include_bytes!("../../web/index.html");
 const PAGE_POLICY: &str = "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'self'";
 
 /// What the request asks for.
-pub fn command(head: &Head, body: &[u8], caller: Caller) -> Command {
+pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> {
     let path = head.path;
+    if let Some(channels) = path.strip_prefix("/sub/") {
+        if upgrade::is_asked(head) {
+            return websocket::open(head, channels, caller).unwrap_or_else(|refused| problem(head, refused));
+        }
+        let read = get_only(head, || subscribe::read(head, channels, caller.config).map(Command::Subscribe));
+        return read.unwrap_or_else(|refused| problem(head, refused));
+    }
     let answer = match () {
         () if path == "*" => options("GET, HEAD, POST, PUT, DELETE, OPTIONS", head),
         () if path == "/" || path.is_empty() => get_only(head, || Ok(page(INDEX))),
         () if path == "/healthz" => get_only(head, || Ok(Command::Health)),
         () if path == "/metrics" && caller.admin => get_only(head, || Ok(Command::Metrics)),
         () if path == "/stats" && caller.admin => get_only(head, || Ok(Command::Stats)),
-        () => match (path.strip_prefix("/pub"), path.strip_prefix("/sub/")) {
-            (Some(rest), _) if caller.admin && (rest.is_empty() || rest.starts_with('/')) => {
+        () => match path.strip_prefix("/pub") {
+            Some(rest) if caller.admin && (rest.is_empty() || rest.starts_with('/')) => {
                 publication(head, body, rest, caller)
-            }
-            (_, Some(channels)) if upgrade::is_asked(head) => websocket::open(head, channels, caller),
-            (_, Some(channels)) => {
-                get_only(head, || subscribe::read(head, channels, caller.config).map(Command::Subscribe))
             }
             _ => Err((404, format!("there is nothing at {path}; see / for what there is"))),
         },
     };
-    answer.unwrap_or_else(|(status, detail)| {
-        Command::Respond(Response::problem(status, &detail, wants_text(head)))
-    })
+    answer.unwrap_or_else(|refused| problem(head, refused))
+}
+
+fn problem(head: &Head, (status, detail): Refused) -> Command<'static> {
+    Command::Respond(Response::problem(status, &detail, wants_text(head)))
 }
 
 /// Whether the client asked for text, and so gets errors and information as text.
@@ -52,7 +57,7 @@ pub fn wants_text(head: &Head) -> bool {
 }
 
 /// Everything below `/pub`, of which `rest` is the remaining path.
-fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<Command, Refused> {
+fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<Command<'static>, Refused> {
     if head.method == Method::Options {
         return options(allowed_methods(rest), head);
     }
@@ -108,7 +113,10 @@ fn pairs<'b>(head: &Head<'b>) -> Result<Vec<query::Pair<'b>>, Refused> {
 }
 
 /// `command` for GET and HEAD, an answer to OPTIONS, and a 405 for anything else.
-fn get_only(head: &Head, command: impl FnOnce() -> Result<Command, Refused>) -> Result<Command, Refused> {
+fn get_only<'b>(
+    head: &Head,
+    command: impl FnOnce() -> Result<Command<'b>, Refused>,
+) -> Result<Command<'b>, Refused> {
     match head.method {
         Method::Get | Method::Head => command(),
         Method::Options => options("GET, HEAD, OPTIONS", head),
@@ -116,13 +124,13 @@ fn get_only(head: &Head, command: impl FnOnce() -> Result<Command, Refused>) -> 
     }
 }
 
-fn not_allowed(allow: &str, head: &Head) -> Command {
+fn not_allowed(allow: &str, head: &Head) -> Command<'static> {
     let detail = format!("this resource knows the methods {allow}");
     Command::Respond(Response::problem(405, &detail, wants_text(head)).with("Allow", allow))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands among those that can fail")]
-fn options(allow: &str, head: &Head) -> Result<Command, Refused> {
+fn options(allow: &str, head: &Head) -> Result<Command<'static>, Refused> {
     let mut response = Response::empty(204).with("Allow", allow);
     if head.field("access-control-request-method").is_some() {
         response.fields.push_str(cors::PREFLIGHT);
@@ -130,7 +138,7 @@ fn options(allow: &str, head: &Head) -> Result<Command, Refused> {
     Ok(Command::Respond(response))
 }
 
-fn page(html: &'static [u8]) -> Command {
+fn page(html: &'static [u8]) -> Command<'static> {
     let response = Response::new(200, "text/html; charset=utf-8", html)
         .with("Cache-Control", "no-cache")
         .with("X-Content-Type-Options", "nosniff")

@@ -22,7 +22,7 @@ fn bad(detail: impl Into<String>) -> Refused {
 }
 
 /// Reads a publication to one or several channels.
-pub fn read(head: &Head, body: &[u8], channels: &str, config: &Config) -> Result<Command, Refused> {
+pub fn read(head: &Head, body: &[u8], channels: &str, config: &Config) -> Result<Command<'static>, Refused> {
     let names = channel_list(channels, config)?;
     let publication = publication(head, body)?;
     let list = names.len() > 1;
@@ -127,7 +127,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&
 }
 
 /// Reads `POST /pub`: JSON lines, each a message with its channel.
-pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command, Refused> {
+pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'static>, Refused> {
     let content_type = head.field("content-type").unwrap_or_default();
     if !media::essence(content_type).eq_ignore_ascii_case(media::NDJSON) {
         let detail =

@@ -1,13 +1,14 @@
 //! `GET /sub/{channels}`: requests that listen.
 
-use super::{Refused, pairs};
+use super::Refused;
 use crate::config::Config;
 use crate::dialect::Subscribe;
-use crate::hub::{Pattern, Start};
+use crate::hub::{NameError, Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::Technique;
 use crate::wire::head::Head;
 use crate::wire::{media, query};
+use std::borrow::Cow;
 
 /// Most seconds a poll may ask to wait.
 pub const POLL_SECONDS_MAX: u64 = 300;
@@ -18,14 +19,15 @@ fn bad(detail: impl Into<String>) -> Refused {
 }
 
 /// Reads a subscription.
-pub fn read(head: &Head, channels: &str, config: &Config) -> Result<Subscribe, Refused> {
+pub fn read<'b>(head: &Head<'b>, channels: &'b str, config: &Config) -> Result<Subscribe<'b>, Refused> {
     let (names, patterns) = selection(channels, config)?;
     let mut technique = None;
     let mut start = header_start(head)?;
     let mut timeout_seconds = config.poll.timeout_seconds;
     let mut loud = false;
     let mut max = BATCH_DEFAULT.min(config.limits.batch_messages);
-    for (name, value) in pairs(head)? {
+    for pair in query::pairs(head.query) {
+        let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
         match &*name {
             "as" => {
                 let unknown = || bad(format!("as={value}: use poll, interval, sse, stream or raw"));
@@ -62,23 +64,24 @@ fn by_fields(head: &Head) -> Technique {
 }
 
 /// The distinct channels and patterns of the path.
-fn selection(encoded: &str, config: &Config) -> Result<(Vec<String>, Vec<Pattern>), Refused> {
-    select(encoded.split(',').map(query::decode_path), config)
+fn selection<'b>(encoded: &'b str, config: &Config) -> Result<Selection<'b>, Refused> {
+    select(query::split(encoded, b',').map(query::decode_path), config)
 }
 
+/// Distinct channel names, and patterns of such.
+pub type Selection<'b> = (Vec<Cow<'b, str>>, Vec<Pattern>);
+
 /// The distinct channels and patterns among `items`.
-pub fn select(
-    items: impl Iterator<Item = impl AsRef<[u8]>>,
+pub fn select<'b>(
+    items: impl Iterator<Item = Cow<'b, [u8]>>,
     config: &Config,
-) -> Result<(Vec<String>, Vec<Pattern>), Refused> {
+) -> Result<Selection<'b>, Refused> {
     let max = config.limits.channels_per_request;
     let (mut names, mut patterns) = (Vec::new(), Vec::new());
     for item in items {
-        let item = item.as_ref();
-        match Pattern::parse(item).map_err(|error| bad(error.to_string()))? {
+        match Pattern::parse(&item).map_err(|error| bad(error.to_string()))? {
             Some(pattern) => patterns.push(pattern),
-            // Pattern::parse has checked that it is a name.
-            None => names.push(String::from_utf8_lossy(item).into_owned()),
+            None => names.push(text(item).ok_or_else(|| bad(NameError::NotUtf8.to_string()))?),
         }
         if names.len() + patterns.len() > max {
             return Err(bad(format!(
@@ -91,6 +94,13 @@ pub fn select(
     patterns.sort_unstable();
     patterns.dedup();
     Ok((names, patterns))
+}
+
+fn text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
+    match bytes {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    }
 }
 
 /// Where the header fields say to begin. They win over the query, as an EventSource that reconnects keeps

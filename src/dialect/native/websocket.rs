@@ -21,7 +21,7 @@ const RAW: &str = "encke.raw";
 const REF_BYTES_MAX: usize = 128;
 
 /// Reads a handshake.
-pub fn open(head: &Head, channels: &str, caller: Caller) -> Result<Command, Refused> {
+pub fn open<'b>(head: &Head<'b>, channels: &'b str, caller: Caller) -> Result<Command<'b>, Refused> {
     let mut response = match upgrade::answer(head, caller.config) {
         Ok(response) => response,
         Err(response) => return Ok(Command::Respond(response)),
@@ -38,13 +38,13 @@ pub fn open(head: &Head, channels: &str, caller: Caller) -> Result<Command, Refu
 
 /// What a command asks for.
 #[derive(Debug)]
-pub enum Order {
+pub enum Order<'a> {
     /// To publish a message on a channel.
     Publish(String, Box<Publication>),
     /// To listen to these, too.
-    Subscribe(Vec<String>, Vec<Pattern>),
+    Subscribe(Vec<Cow<'a, str>>, Vec<Pattern>),
     /// To listen to these no longer.
-    Unsubscribe(Vec<String>, Vec<Pattern>),
+    Unsubscribe(Vec<Cow<'a, str>>, Vec<Pattern>),
 }
 
 /// A command that was understood or not, and what its answer must carry.
@@ -53,7 +53,7 @@ pub struct Request<'a> {
     /// The client's name for it.
     pub reference: Option<&'a RawValue>,
     /// What it asks for, or what is wrong with it.
-    pub order: Result<Order, String>,
+    pub order: Result<Order<'a>, String>,
 }
 
 #[derive(Deserialize)]
@@ -86,10 +86,14 @@ pub fn read<'a>(text: &'a str, config: &Config) -> Request<'a> {
     }
 }
 
-fn order(text: &str, config: &Config) -> Result<Order, String> {
+fn order<'a>(text: &'a str, config: &Config) -> Result<Order<'a>, String> {
     let object: Object = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let select = |items: Vec<Cow<str>>| {
-        subscribe::select(items.iter().map(|item| item.as_bytes()), config).map_err(|(_, detail)| detail)
+    let select = |items: Vec<Cow<'a, str>>| {
+        let bytes = items.into_iter().map(|item| match item {
+            Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+            Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+        });
+        subscribe::select(bytes, config).map_err(|(_, detail)| detail)
     };
     match (object.publish, object.subscribe, object.unsubscribe) {
         (Some(line), None, None) => {
