@@ -48,7 +48,7 @@ impl Bayeux {
                 self.end(cx, key, Advice::Handshake { interval_ms: 0 });
                 return None;
             }
-            session.gaps.get_or_insert_default().extend(gaps.into_iter().map(|gap| gap.channel));
+            session.gaps.extend(gaps.into_iter().map(|gap| gap.channel));
         }
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         cx.hub.pull(cx.now.at, subscriber, settings.answer_messages, &mut pulled);
@@ -77,7 +77,7 @@ impl Bayeux {
         }
         cx.hub.stats.messages_delivered += count;
         cx.hub.stats.deliveries += u64::from(count > 0);
-        Some(count > 0 || session.gaps.is_some())
+        Some(count > 0 || !session.gaps.is_empty())
     }
 
     /// Takes note that a client has received batch number `batch`. If that is the last one, its messages are

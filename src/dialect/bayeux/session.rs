@@ -47,7 +47,7 @@ pub struct Session {
     /// It connects by eventsource: connects are not held, but follow each other at the pace of `timeout`.
     pub paced: bool,
     /// Channels of which it missed messages, to be told with the next connect.
-    pub gaps: Option<Box<Vec<Arc<str>>>>,
+    pub gaps: Vec<Arc<str>>,
 }
 
 /// A connect that waits for news.
@@ -110,7 +110,7 @@ impl Sessions {
             replay: false,
             connected: false,
             paced: false,
-            gaps: None,
+            gaps: Vec::new(),
         };
         self.all.insert(session) as SessionKey
     }

@@ -137,7 +137,7 @@ fn eventsource_carries_events_and_connects_follow_their_pace() {
     assert_eq!(stream.line(), "retry: 5000\r\n\r\n");
     assert_eq!(stream.line(), "data: [{\"channel\":\"/a\",\"data\":1}]\r\n\r\n");
     let connect = json!({"channel": "/meta/connect", "connectionType": "eventsource", "id": "1"});
-    let reply = session.ask(connect.clone());
+    let reply = session.ask(connect);
     assert!(ok(&reply));
     assert_eq!(
         reply["advice"],
