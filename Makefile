@@ -23,7 +23,8 @@ test: test-tools ## Install what the tests need if it is missing, then run all o
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:
-	@command -v curl >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq curl; }
+	@for tool in curl strace; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq $$missing; }
 
 .PHONY: check
 check: ## Formatting, lints, documentation, dependencies

@@ -15,7 +15,7 @@ bench-build:
 SUITE = $$(ls -t target/release/deps/suite-* | grep -v '\.d$$' | head -1) --size $(SIZE) $(BENCH_ARGS)
 
 ## bench: measure beside the floor
-bench: bench-build
+bench: bench-build instructions
 	$(SUITE)
 
 ## bench-peers: the same, with nchan and nginx in the same run
@@ -29,3 +29,14 @@ bench-peers-install:
 ## bench-noise: the floor against itself: what the machine's noise alone gives
 bench-noise: bench-build
 	$(SUITE) --floor-twice
+
+## micro: what the processor does without the kernel, by criterion
+.PHONY: micro
+micro:
+	cargo bench --bench micro
+
+## instructions: count them per operation and compare with benches/instructions/expected.txt
+.PHONY: instructions
+instructions:
+	@command -v valgrind >/dev/null || apt-get install -y --no-install-recommends valgrind
+	cargo bench --bench instructions -- --check

@@ -120,6 +120,12 @@ setting::settings! {
         repeats: usize = 65_536, Number(1..=100_000_000);
     }
 
+    /// Forever frames.
+    iframe: Iframe {
+        /// Bytes of blanks at the beginning, against browsers and proxies that hold the first bytes back.
+        padding_bytes: usize = 2048, Bytes(0..=1 << 20);
+    }
+
     /// What is kept for those who were away.
     history: History {
         /// Messages kept per channel.

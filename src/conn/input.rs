@@ -44,6 +44,8 @@ pub struct Input {
     /// The head; then the body, decoded.
     bytes: Vec<u8>,
     stage: Stage,
+    /// Bytes of the body, and what follows it, that wait for an earlier answer to be taken.
+    behind: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -69,19 +71,28 @@ pub struct Gathered {
 }
 
 impl Input {
-    /// Bytes that wait behind a parked poll.
-    pub fn waiting(bytes: &[u8]) -> Self {
-        Self { bytes: bytes.to_vec(), stage: Stage::Head }
-    }
-
-    /// Adds bytes behind a parked poll.
+    /// Adds bytes behind a parked poll, or behind an answer that is not taken.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        match self.stage {
+            Stage::Head => self.bytes.extend_from_slice(bytes),
+            _ => self.behind.extend_from_slice(bytes),
+        }
     }
 
-    /// Bytes held.
-    pub const fn len(&self) -> usize {
-        self.bytes.len()
+    /// Bytes that wait.
+    pub const fn waiting_len(&self) -> usize {
+        match self.stage {
+            Stage::Head => self.bytes.len(),
+            _ => self.behind.len(),
+        }
+    }
+
+    /// Takes the bytes that wait, to serve them; what has been gathered of a body stays.
+    pub fn take_waiting(&mut self) -> Vec<u8> {
+        match self.stage {
+            Stage::Head => std::mem::take(&mut self.bytes),
+            _ => std::mem::take(&mut self.behind),
+        }
     }
 
     /// Whether none are held.
@@ -92,11 +103,6 @@ impl Input {
     /// Whether the head is complete and the body is arriving.
     pub const fn in_body(&self) -> bool {
         !matches!(self.stage, Stage::Head)
-    }
-
-    /// The bytes that waited.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
     }
 
     /// Takes from `bytes` what belongs to the request.

@@ -66,8 +66,8 @@ pub enum Phase {
     Streaming(Listener),
     /// A protocol with sessions has its request and will answer it.
     Held(Hold),
-    /// It is a WebSocket: messages go both ways.
-    Socket(Socket),
+    /// It is a WebSocket: messages go both ways. Boxed, as those that poll should not pay for it.
+    Socket(Box<Socket>),
     /// The last answer has been given; what still arrives is thrown away until the client closes, as
     /// closing at once could destroy that answer on its way (RFC 9112, section 9.6).
     Lingering,
@@ -149,30 +149,37 @@ impl Connection {
     }
 
     /// The subscriber it listens as.
-    pub const fn subscriber(&self) -> Option<SubscriberKey> {
+    pub fn subscriber(&self) -> Option<SubscriberKey> {
         match &self.phase {
             Phase::Parked(listener) | Phase::Streaming(listener) => Some(listener.subscriber),
-            Phase::Socket(Socket { user: User::Subscriber { subscriber, .. }, .. }) => Some(*subscriber),
+            Phase::Socket(socket) => match socket.user {
+                User::Subscriber { subscriber, .. } => Some(subscriber),
+                User::Session(_) => None,
+            },
             _ => None,
         }
     }
 
     /// The protocol with sessions that has it.
-    pub const fn holder(&self) -> Option<Protocol> {
+    pub fn holder(&self) -> Option<Protocol> {
         match &self.phase {
             Phase::Held(hold) => Some(hold.protocol),
-            Phase::Socket(Socket { user: User::Session(protocol), .. }) => Some(*protocol),
+            Phase::Socket(socket) => match socket.user {
+                User::Session(protocol) => Some(protocol),
+                User::Subscriber { .. } => None,
+            },
             _ => None,
         }
     }
 
     /// The technique of an endless answer, and whether it is chunked.
-    pub const fn stream(&self) -> Option<(Technique, bool)> {
+    pub fn stream(&self) -> Option<(Technique, bool)> {
         match &self.phase {
             Phase::Streaming(listener) => Some((listener.technique, listener.chunked)),
-            Phase::Socket(Socket { user: User::Subscriber { technique, .. }, .. }) => {
-                Some((*technique, false))
-            }
+            Phase::Socket(socket) => match socket.user {
+                User::Subscriber { technique, .. } => Some((technique, false)),
+                User::Session(_) => None,
+            },
             _ => None,
         }
     }

@@ -57,6 +57,21 @@ pub fn admits(head: &Head, cors: &Cors) -> bool {
     is_own || cors.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin))
 }
 
+/// The same for a script that is asked for by a page. Such requests carry no `Origin`: a browser tells by
+/// `Sec-Fetch-Site` that the page is ours, or by `Referer` which page it is.
+pub fn admits_script(head: &Head, cors: &Cors) -> bool {
+    let is_ours = head.field("sec-fetch-site").is_some_and(|site| matches!(site, "same-origin" | "none"));
+    let all = cors.origins.iter().any(|listed| listed == "*");
+    all || is_ours
+        || head.field("referer").is_some_and(|referer| {
+            let authority = referer.find("://").map_or(0, |at| at + 3);
+            let end = referer[authority..].find(['/', '?', '#']).map_or(referer.len(), |at| authority + at);
+            let host = head.field("host").unwrap_or_default();
+            let listed = cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(&referer[..end]));
+            listed || referer[authority..end].eq_ignore_ascii_case(host)
+        })
+}
+
 /// The fields of answers that name an origin. A listed origin gets credentials; `*` never does.
 pub fn listed_fields(origin: &str) -> String {
     format!(

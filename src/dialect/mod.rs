@@ -86,6 +86,8 @@ pub struct Subscribe<'b> {
     pub timeout_seconds: u64,
     /// Signs of life are messages, which scripts see.
     pub loud: bool,
+    /// The function that scripts call, where the technique has them.
+    pub callback: Option<Cow<'b, str>>,
 }
 
 /// A subscriber that wants a WebSocket.

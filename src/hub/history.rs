@@ -94,7 +94,8 @@ impl History {
         evicted
     }
 
-    /// Enforces the count of every ring that grew beyond it. Returns how many messages were thrown away.
+    /// Enforces the count of every ring that grew beyond it, and the total, which encoding frames may have
+    /// exceeded. Returns how many messages were thrown away.
     pub fn trim(&mut self, channels: &mut Slab<Channel>, now: Instant) -> usize {
         let mut evicted = 0;
         for key in std::mem::take(&mut self.overfull) {
@@ -103,7 +104,7 @@ impl History {
                 evicted += self.settle(channel.ring.evict(now)).evicted;
             }
         }
-        evicted
+        evicted + self.enforce_total(channels, now)
     }
 
     /// Takes out of `channel` what is too old.

@@ -13,6 +13,8 @@
 //! [`Hub::pull`] yields before the first message.
 
 mod channel;
+#[cfg(test)]
+mod check;
 mod history;
 mod message;
 mod name;
@@ -55,7 +57,7 @@ pub struct Hub {
     subscribers: Slab<Subscriber>,
     /// Subscribers by wildcard, which join channels as they appear.
     patterns: HashMap<SubscriberKey, Vec<Pattern>>,
-    /// The foreign ids that subscribers came with who have not been told of the gap yet.
+    /// The ids that [`Subscriber::stranger`]s came with.
     strangers: HashMap<SubscriberKey, MessageId>,
     ready: VecDeque<SubscriberKey>,
     /// One timer a channel: its next expiry, or its end when it is empty.
@@ -66,6 +68,9 @@ pub struct Hub {
     channels_max: usize,
     /// What the hub has counted.
     pub stats: Stats,
+    /// Every message there ever was, for tests to compare with.
+    #[cfg(test)]
+    pub(crate) journal: Vec<Arc<Message>>,
 }
 
 /// Why a publication was refused.
@@ -109,6 +114,8 @@ impl Hub {
             idle_seconds: config.channel_idle_seconds,
             channels_max: config.limits.channels,
             stats: Stats::default(),
+            #[cfg(test)]
+            journal: Vec::new(),
         }
     }
 
@@ -148,6 +155,8 @@ impl Hub {
         let channel = &mut self.channels[key as usize];
         let id = MessageId { epoch: self.epoch, seq: self.seq };
         let message = Arc::new(Message::new(id, Arc::clone(channel.name()), publication, now));
+        #[cfg(test)]
+        self.journal.push(Arc::clone(&message));
         self.stats.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
         self.mark_ready(key);
         self.schedule(now, key);
@@ -238,7 +247,8 @@ impl Hub {
         self.timers.set(key as usize, deadline);
     }
 
-    /// Lets messages and channels expire whose time has come, and cuts rings to their count.
+    /// Lets messages and channels expire whose time has come, and keeps the limits that publishing leaves
+    /// for later: the count of each ring, and the bytes of frames encoded since.
     ///
     /// Call it when nobody is ready any more, so that bursts and messages of TTL 0 reach those they are
     /// for.
@@ -312,9 +322,9 @@ impl Hub {
         channels.take_while(move |(name, _)| name.starts_with(prefix)).map(|(name, &key)| (name, key))
     }
 
-    /// Notes that a message was encoded: what its frames take is charged to the history.
-    pub fn charge(&mut self, bytes: usize) {
-        self.stats.frames_encoded += 1;
+    /// Notes that `frames` messages were encoded: the `bytes` they take are charged to the history.
+    pub const fn charge(&mut self, frames: usize, bytes: usize) {
+        self.stats.frames_encoded += frames as u64;
         self.history.charge(bytes);
     }
 

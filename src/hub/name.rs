@@ -82,6 +82,11 @@ impl Pattern {
         }
     }
 
+    /// How it is written.
+    pub const fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// What every matching name begins with.
     pub fn prefix(&self) -> &str {
         let wildcard = self.0.find("/*").map(|at| at + 1).filter(|_| !self.0.starts_with('*'));

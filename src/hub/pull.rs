@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Messages of a channel that a subscriber has not had and will not get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
-    /// Which channel.
+    /// Which channel, or which pattern if it may have been any that matches.
     pub channel: Arc<str>,
     /// The last message the subscriber had.
     pub after: MessageId,
@@ -94,9 +94,9 @@ impl Hub {
         let newest = self.newest();
         let epoch = self.epoch;
         let subscriber = &mut self.subscribers[key as usize];
-        let after = match std::mem::take(&mut subscriber.stranger) {
-            true => self.strangers.remove(&key),
-            false => None,
+        let (after, patterns) = match std::mem::take(&mut subscriber.stranger) {
+            true => (self.strangers.remove(&key), self.patterns.get(&key)),
+            false => (None, None),
         };
         let channels = &self.channels;
         let gap = |channel: ChannelKey, cursor: Seq| {
@@ -125,6 +125,12 @@ impl Hub {
                 }
             }
         }
+        // What a pattern missed may have been on channels that do not exist any more.
+        gaps.extend(patterns.into_iter().flatten().map(|pattern| Gap {
+            channel: pattern.as_str().into(),
+            after: after.unwrap_or(newest),
+            oldest: newest,
+        }));
         self.stats.gaps_told += gaps.len() as u64;
         gaps
     }

@@ -38,7 +38,8 @@ pub struct Subscriber {
     pub(super) owner: Owner,
     /// In the ready queue.
     pub(super) queued: bool,
-    /// It named an id of another history, and has not been told of the gap yet.
+    /// It named an id of another history, or from before a forgotten channel lost messages that its patterns
+    /// may have matched, and has not been told of the gap yet.
     pub(super) stranger: bool,
 }
 
@@ -131,7 +132,9 @@ impl Hub {
             Start::After(id) if self.is_ours(id) => id.seq,
             _ => 0,
         };
-        let stranger = matches!(start, Start::After(id) if !self.is_ours(id));
+        // Channels that a pattern would have matched may be forgotten, with messages that it never had.
+        let had_lost = |id: MessageId| !patterns.is_empty() && id.seq < self.tombstones.highest();
+        let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
         let memberships = match single {
             true => Memberships::One { channel: u32::MAX, index: 0 },
             false => Memberships::Many(Box::default()),
@@ -157,6 +160,9 @@ impl Hub {
         }
         if !patterns.is_empty() {
             self.patterns.insert(key, patterns);
+        }
+        if stranger {
+            self.mark(key);
         }
         Ok(key)
     }
@@ -188,15 +194,16 @@ impl Hub {
             Start::Last(count) => ring.before_last(count, now),
         };
         self.join(key, channel, floor);
+        let foreign = matches!(start, Start::After(id) if !self.is_ours(id));
         let ring = &self.channels[channel as usize].ring;
         let subscriber = &mut self.subscribers[key as usize];
         if let Memberships::Many(many) = &mut subscriber.memberships
             && let Some(membership) = many.all.last_mut()
         {
-            membership.stranger = subscriber.stranger;
+            membership.stranger = foreign;
         }
         let had = subscriber.after.max(floor);
-        if ring.newest() > had || ring.evicted() > had || subscriber.stranger {
+        if ring.newest() > had || ring.evicted() > had || foreign {
             self.mark(key);
         }
     }
@@ -411,6 +418,26 @@ impl Hub {
     /// Who owns a subscriber.
     pub fn owner(&self, key: SubscriberKey) -> Owner {
         self.subscribers[key as usize].owner
+    }
+}
+
+#[cfg(test)]
+impl Membership {
+    pub(super) const fn place(&self) -> (ChannelKey, u32) {
+        (self.channel, self.index)
+    }
+
+    pub(super) const fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+}
+
+#[cfg(test)]
+impl Many {
+    /// Panics if the list of dirty memberships and their marks contradict each other.
+    pub(super) fn check(&self) {
+        assert_eq!(self.dirty.len(), self.all.iter().filter(|membership| membership.dirty).count());
+        assert!(self.dirty.iter().all(|&index| self.all[index as usize].dirty));
     }
 }
 

@@ -1,1 +1,282 @@
+//! The hub against its naive twin: a list of all messages, and a cursor per subscriber and channel.
 
+use super::*;
+use crate::id::Random;
+
+const NAMES: [&str; 5] = ["a", "b", "c/x", "c/y", "d"];
+const PATTERNS: [&str; 3] = ["c/*", "**", "*"];
+
+/// What the twin knows of a message.
+struct Known {
+    channel: &'static str,
+    expires: Instant,
+}
+
+/// What the twin knows of a subscriber.
+#[derive(Debug)]
+struct Twin {
+    key: SubscriberKey,
+    names: Vec<&'static str>,
+    patterns: Vec<Pattern>,
+    start: Start,
+    /// The newest message when it came.
+    joined: Seq,
+    /// What it asked for begins after this, on every channel.
+    after: Seq,
+    /// With `Oldest` and `Last`: what each channel had when it came, newest last; less may come.
+    kept: Vec<(&'static str, Vec<Seq>)>,
+    had: Vec<Seq>,
+    /// Gaps told: a channel or pattern, and what it had lost by then.
+    told: Vec<(Arc<str>, Seq)>,
+    /// Everything up to here is accounted for.
+    cursor: Seq,
+    /// It came with an id of another history, and has not been told yet.
+    foreign: bool,
+}
+
+struct Pair {
+    random: Random,
+    config: Config,
+    hub: Hub,
+    now: Instant,
+    known: Vec<Known>,
+    twins: Vec<Twin>,
+    /// Places of forgotten channels may be forgotten, too: gaps may be told on suspicion.
+    tombstones_suffice: bool,
+}
+
+fn config(random: &mut Random) -> Config {
+    let mut pick = |values: &[u64]| values[random.below(values.len() as u64) as usize];
+    let mut config = Config::default();
+    config.history.messages = pick(&[1, 2, 5, 100]) as usize;
+    config.history.bytes = pick(&[1, 600, 1 << 20]) as usize;
+    config.history.total_bytes = pick(&[1, 1500, 1 << 20]) as usize;
+    config.history.seconds = pick(&[1, 10, 3600]);
+    config.channel_idle_seconds = pick(&[1, 30]);
+    config.limits.channels = pick(&[2, 100]) as usize;
+    config.limits.tombstones = pick(&[1, 2, 100]) as usize;
+    config
+}
+
+impl Pair {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let config = config(&mut random);
+        let now = Instant::from_millis(random.below(1_000_000));
+        let hub = Hub::new(&config, Epoch::from_random(7), now);
+        let tombstones_suffice = config.limits.tombstones >= NAMES.len();
+        Self { random, config, hub, now, known: Vec::new(), twins: Vec::new(), tombstones_suffice }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..300 {
+            match self.random.below(12) {
+                0..4 => self.publish(),
+                4..6 if self.twins.len() < 8 => self.attach(),
+                6 => self.detach(),
+                7 if self.random.one_in(4) => self.delete(),
+                8 => {
+                    let leap = [10, 1000, 20_000, 4_000_000][self.random.below(4) as usize];
+                    self.now = self.now + self.random.below(leap);
+                }
+                9 => self.hub.tick(self.now),
+                _ => self.deliver(),
+            }
+            self.hub.check();
+        }
+        self.end();
+    }
+
+    fn name(&mut self) -> &'static str {
+        NAMES[self.random.below(NAMES.len() as u64) as usize]
+    }
+
+    fn publish(&mut self) {
+        let name = self.name();
+        let ttl = self.random.one_in(3).then(|| [0, 1, 15][self.random.below(3) as usize]);
+        let text = "x".repeat(self.random.below(300) as usize);
+        let publication = Publication { ttl, ..Publication::of(Data::Text(text.into())) };
+        let room = self.hub.info(name).is_some() || self.hub.channels.len() < self.config.limits.channels;
+        let published = self.hub.publish(self.now, name, publication);
+        assert_eq!(published.is_ok(), room);
+        let Ok(published) = published else { return };
+        let expires = ttl.map_or(Instant::NEVER, |ttl| self.now.plus_seconds(ttl));
+        self.known.push(Known { channel: name, expires });
+        assert_eq!(published.id.seq, self.known.len() as Seq);
+        let listening = self.twins.iter().filter(|twin| twin.wants(name)).count();
+        assert_eq!(published.subscribers, listening);
+        assert!(
+            self.hub.gauges().bytes <= self.config.history.total_bytes || self.hub.gauges().messages == 1
+        );
+    }
+
+    fn attach(&mut self) {
+        let names: Vec<_> = NAMES.into_iter().filter(|_| self.random.one_in(3)).collect();
+        let patterns: Vec<_> = PATTERNS.into_iter().filter(|_| self.random.one_in(5)).collect();
+        if names.is_empty() && patterns.is_empty() {
+            return;
+        }
+        let patterns: Vec<_> =
+            patterns.iter().map(|text| Pattern::parse(text.as_bytes()).unwrap().unwrap()).collect();
+        let newest = self.hub.newest();
+        let start = match self.random.below(6) {
+            0 => Start::Now,
+            1 => Start::Oldest,
+            2 => Start::Last(self.random.below(4) as usize),
+            3 => Start::After(MessageId { epoch: Epoch::from_random(8), seq: self.random.below(100) }),
+            _ => Start::After(MessageId { seq: self.random.below(newest.seq + 1), ..newest }),
+        };
+        let kept = NAMES.map(|name| (name, self.kept(name)));
+        let Ok(key) = self.hub.attach(self.now, Owner(0), &names, patterns.clone(), start) else {
+            assert!(self.hub.channels.len() + names.len() > self.config.limits.channels);
+            return;
+        };
+        let foreign = matches!(start, Start::After(id) if id.epoch != newest.epoch);
+        let after = match start {
+            Start::Now => newest.seq,
+            Start::After(id) if !foreign => id.seq,
+            _ => 0,
+        };
+        let (joined, kept) = (newest.seq, kept.into());
+        let (had, told) = (Vec::new(), Vec::new());
+        let twin =
+            Twin { key, names, patterns, start, joined, after, kept, had, told, cursor: after, foreign };
+        self.twins.push(twin);
+    }
+
+    /// The numbers in a channel's ring that have not expired.
+    fn kept(&self, name: &str) -> Vec<Seq> {
+        let Some(&key) = self.hub.by_name.get(name) else { return Vec::new() };
+        let ring = self.hub.channels[key as usize].ring.after(0);
+        ring.filter(|message| !message.expired(self.now)).map(|message| message.id.seq).collect()
+    }
+
+    /// One subscriber pulls a batch of any size.
+    fn deliver(&mut self) {
+        let Some(key) = self.hub.next_ready() else { return };
+        let place =
+            self.twins.iter().position(|twin| twin.key == key).expect("only who is attached is ready");
+        let max = 1 + self.random.below(5) as usize;
+        let gaps = self.hub.take_gaps(key);
+        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        self.hub.pull(self.now, key, max, &mut pulled);
+        let pulled: Vec<(Seq, Arc<str>)> =
+            pulled.iter().map(|message| (message.id.seq, Arc::clone(&message.channel))).collect();
+        self.compare(place, &gaps, &pulled, max);
+        let last = pulled.last().map_or_else(|| self.hub.position(key).seq, |(seq, _)| *seq);
+        self.hub.advance(key, last);
+        if pulled.len() == max {
+            self.hub.mark(key);
+        }
+    }
+
+    fn compare(&mut self, place: usize, gaps: &[Gap], pulled: &[(Seq, Arc<str>)], max: usize) {
+        let twin = &mut self.twins[place];
+        assert!(!twin.foreign || !gaps.is_empty(), "a foreign id is told of");
+        twin.foreign = false;
+        let upto = if pulled.len() == max { pulled[max - 1].0 } else { self.known.len() as Seq };
+        for gap in gaps {
+            let key = self.hub.by_name.get(&gap.channel);
+            let lost = key.map_or(gap.oldest.seq, |&key| self.hub.channels[key as usize].ring.evicted());
+            twin.told.push((Arc::clone(&gap.channel), lost));
+        }
+        let mut expected = pulled.iter().map(|(seq, _)| *seq).peekable();
+        for seq in twin.cursor + 1..=upto {
+            let Known { channel, expires } = &self.known[seq as usize - 1];
+            if expected.next_if_eq(&seq).is_some() {
+                assert!(twin.asked_for(seq, channel), "{seq} was not asked for");
+                assert!(seq > twin.joined || *expires > self.now, "{seq} had expired");
+                twin.had.push(seq);
+                continue;
+            }
+            let is_due = twin.asked_for(seq, channel) && *expires > self.now;
+            let is_told = twin.told.iter().any(|(gap, lost)| seq <= *lost && matches(gap, channel));
+            assert!(!is_due || is_told, "{seq} of {channel} is missing: {twin:?}, {gaps:?}, {pulled:?}");
+        }
+        assert_eq!(expected.next(), None, "out of order, or twice");
+        // A gap is told only where something was lost, unless that is no longer known.
+        for gap in gaps.iter().filter(|gap| self.tombstones_suffice && !gap.channel.contains('*')) {
+            let is_lost = |(seq, known): (Seq, &Known)| {
+                *known.channel == *gap.channel && seq > gap.after.seq && !twin.had.contains(&seq)
+            };
+            let foreign = matches!(twin.start, Start::After(id) if id == gap.after);
+            assert!(foreign || (1..).zip(&self.known).any(is_lost), "nothing was lost: {gap:?}");
+        }
+        twin.cursor = upto;
+    }
+
+    fn detach(&mut self) {
+        if self.twins.is_empty() {
+            return;
+        }
+        let place = self.random.below(self.twins.len() as u64) as usize;
+        let twin = self.twins.swap_remove(place);
+        self.hub.detach(self.now, twin.key);
+    }
+
+    fn delete(&mut self) {
+        let name = self.name();
+        let Some(ended) = self.hub.delete(self.now, name, |_| true) else {
+            assert!(self.hub.info(name).is_none());
+            return;
+        };
+        assert_eq!(ended.len(), self.twins.iter().filter(|twin| twin.wants(name)).count());
+        self.twins.retain(|twin| !twin.wants(name));
+    }
+
+    /// Nobody who is not ready lacks anything; when all have left, nothing stays.
+    fn end(&mut self) {
+        while self.hub.has_ready() {
+            self.deliver();
+        }
+        for place in 0..self.twins.len() {
+            let mut pulled: Vec<&Arc<Message>> = Vec::new();
+            self.hub.pull(self.now, self.twins[place].key, 1, &mut pulled);
+            assert!(pulled.is_empty());
+            self.compare(place, &[], &[], 1);
+        }
+        while !self.twins.is_empty() {
+            self.detach();
+        }
+        for _ in 0..3 {
+            self.now = self.now.plus_seconds(4000);
+            self.hub.tick(self.now);
+        }
+        let nothing = Gauges { channels: 0, subscribers: 0, messages: 0, bytes: 0 };
+        assert_eq!((self.hub.gauges(), self.hub.next_deadline()), (nothing, Instant::NEVER));
+        assert!(self.hub.strangers.is_empty() && self.hub.patterns.is_empty());
+    }
+}
+
+fn matches(pattern: &str, channel: &str) -> bool {
+    match Pattern::parse(pattern.as_bytes()).unwrap() {
+        Some(pattern) => pattern.matches(channel),
+        None => pattern == channel,
+    }
+}
+
+impl Twin {
+    fn wants(&self, channel: &str) -> bool {
+        self.names.contains(&channel) || self.patterns.iter().any(|pattern| pattern.matches(channel))
+    }
+
+    /// Whether message `seq` belongs to what it subscribed to.
+    fn asked_for(&self, seq: Seq, channel: &str) -> bool {
+        let kept = || &self.kept.iter().find(|(name, _)| *name == channel).unwrap().1;
+        self.wants(channel)
+            && seq > self.after
+            && match self.start {
+                _ if seq > self.joined => true,
+                Start::Oldest => kept().contains(&seq),
+                Start::Last(count) => kept().iter().rev().take(count).any(|last| *last == seq),
+                _ => true,
+            }
+    }
+}
+
+#[test]
+fn agrees_with_a_list_and_cursors() {
+    for seed in 0..200 {
+        Pair::new(seed).run();
+    }
+}

@@ -14,6 +14,8 @@ pub struct Tombstones {
     /// Hashes in the order of burial, some of them recalled or buried again since.
     order: VecDeque<(u64, Seq)>,
     watermark: Seq,
+    /// The highest number that any forgotten channel had lost.
+    highest: Seq,
 }
 
 impl Tombstones {
@@ -25,11 +27,13 @@ impl Tombstones {
             evicted: HashMap::new(),
             order: VecDeque::new(),
             watermark: 0,
+            highest: 0,
         }
     }
 
     /// Remembers that channel `name`, now forgotten, had lost messages up to `evicted`.
     pub fn bury(&mut self, name: &str, evicted: Seq) {
+        self.highest = self.highest.max(evicted);
         if evicted <= self.watermark {
             return;
         }
@@ -43,6 +47,11 @@ impl Tombstones {
                 self.watermark = self.watermark.max(evicted);
             }
         }
+    }
+
+    /// What any forgotten channel may have lost: for those who listen to channels they do not name.
+    pub const fn highest(&self) -> Seq {
+        self.highest
     }
 
     /// What the channel `name` may have lost in a former life. Its tombstone is no longer needed.

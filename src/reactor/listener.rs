@@ -6,6 +6,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Milliseconds without accepting after the system refused a socket.
 const PAUSE_MS: u64 = 100;
@@ -24,8 +25,13 @@ pub struct Listener {
 
 impl Listener {
     /// Binds and registers a listener.
-    pub fn bind(registry: &Registry, address: SocketAddr, token: Token) -> io::Result<Self> {
-        let socket = sys::listen(address)
+    pub fn bind(
+        registry: &Registry,
+        address: SocketAddr,
+        token: Token,
+        unacknowledged: Duration,
+    ) -> io::Result<Self> {
+        let socket = sys::listen(address, unacknowledged)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
         let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);

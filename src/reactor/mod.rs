@@ -75,9 +75,11 @@ impl Reactor {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let (mailbox, mail) = Mailbox::new(Arc::new(waker));
-        let mut listeners = vec![Listener::bind(poll.registry(), config.listen, CLIENTS)?];
+        // The server closes a client that stalls, and says so; the kernel gives up one that is not there.
+        let unacknowledged = Duration::from_secs(config.limits.stalled_seconds + 5);
+        let mut listeners = vec![Listener::bind(poll.registry(), config.listen, CLIENTS, unacknowledged)?];
         if let Some(admin) = config.admin_listen {
-            listeners.push(Listener::bind(poll.registry(), admin, ADMIN)?);
+            listeners.push(Listener::bind(poll.registry(), admin, ADMIN, unacknowledged)?);
         }
         let mut clock = Clock::start();
         let epoch = Epoch::from_random(getrandom::u64().map_err(io::Error::other)?);

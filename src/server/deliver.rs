@@ -8,7 +8,7 @@ use crate::hub::{Gap, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
 use crate::transport::websocket::CLOSE_GAP;
-use crate::transport::{self, Format, poll};
+use crate::transport::{self, Format, Technique, jsonp, poll};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
@@ -21,15 +21,22 @@ const GATHER_MAX: usize = 64;
 const GATHER_BYTES_MAX: usize = 256 << 10;
 
 impl Server {
-    /// Writes to subscribers that are ready, at most as many as the turn's budget allows. Returns whether
-    /// some are left for the next turn.
+    /// Writes to subscribers that are ready, at most as many as the turn's budget allows. Once nobody waits
+    /// for a delivery any more, the hub lets expire what is due and keeps its limits. Returns whether some
+    /// are left for the next turn.
     pub fn deliver(&mut self, now: Now, sink: &mut impl Sink) -> bool {
         self.dismiss(now, sink);
-        if self.date.0 != now.unix {
-            self.date = (now.unix, http_date(now.unix));
+        self.deliver_ready(now, sink);
+        let is_left = self.hub.has_ready();
+        if !is_left {
+            self.hub.tick(now.at);
         }
+        is_left
+    }
+
+    fn deliver_ready(&mut self, now: Now, sink: &mut impl Sink) {
         for _ in 0..self.config.turn.deliveries {
-            let Some(key) = self.hub.next_ready() else { return false };
+            let Some(key) = self.hub.next_ready() else { return };
             let owner @ Owner(slot) = self.hub.owner(key);
             if slot & SESSION_OWNER != 0 {
                 self.session_ready(now, owner, sink);
@@ -41,11 +48,10 @@ impl Server {
                 // It pulls when its socket takes bytes again.
                 _ if connection.output.is_some() => {}
                 Phase::Streaming(_) | Phase::Socket(_) => self.deliver_stream(now, slot, key, sink),
-                Phase::Parked(_) => self.deliver_poll(now, slot, key, sink),
+                Phase::Parked(_) => self.answer_poll(now, slot, None, sink),
                 _ => debug_assert!(false, "only who listens is ready"),
             }
         }
-        self.hub.has_ready()
     }
 
     /// Writes what a stream lacks.
@@ -64,10 +70,12 @@ impl Server {
                 return;
             }
         }
-        let Some(written) = self.write_pulled(now.at, id, key, format, sink) else {
+        let written = self.write_pulled(now.at, id, key, format, sink);
+        self.hub.charge(written.frames, written.encoded);
+        if written.broken {
             return self.close(now.at, slot);
-        };
-        self.settle(key, written.last, written.count, written.encoded);
+        }
+        self.settle(key, written.last, written.count);
         match written.rest {
             Some(output) => {
                 self.connections[slot].output = Some(output);
@@ -90,7 +98,7 @@ impl Server {
         }
     }
 
-    /// Pulls what a stream lacks and writes it with one call; `None` if the connection is broken.
+    /// Pulls what a stream lacks and writes it with one call.
     fn write_pulled(
         &self,
         now: Instant,
@@ -98,62 +106,70 @@ impl Server {
         key: SubscriberKey,
         format: Format,
         sink: &mut impl Sink,
-    ) -> Option<Written> {
+    ) -> Written {
         let mut pulled: ArrayVec<&Arc<Message>, GATHER_MAX> = ArrayVec::new();
         self.hub.pull(now, key, GATHER_MAX, &mut pulled);
-        let (mut frames, mut offered, mut encoded) = (ArrayVec::<IoSlice, GATHER_MAX>::new(), 0, 0);
+        let (mut frames, mut offered) = (ArrayVec::<IoSlice, GATHER_MAX>::new(), 0);
+        let mut written = Written::default();
         for message in &pulled {
             let (bytes, new) = transport::frame(message, format);
-            encoded += new;
+            written.encoded += new;
+            written.frames += usize::from(new > 0);
             if offered > 0 && offered + bytes.len() > GATHER_BYTES_MAX {
                 break;
             }
             offered += bytes.len();
             frames.push(IoSlice::new(bytes));
         }
-        let Wrote::Bytes(taken) = write_slices(sink, id, &frames) else { return None };
+        let Wrote::Bytes(taken) = write_slices(sink, id, &frames) else {
+            return Written { broken: true, ..written };
+        };
         let (complete, partial) = split(&frames, taken);
-        let rest = (taken < offered).then(|| {
+        written.rest = (taken < offered).then(|| {
             let mut output = Output::blocked(now);
             if partial > 0 {
                 output.push_frame(pulled[complete], format, partial);
             }
             Box::new(output)
         });
-        let count = complete + usize::from(partial > 0);
-        let last = count.checked_sub(1).map(|index| pulled[index].id.seq);
-        let more = frames.len() < pulled.len() || pulled.is_full();
-        Some(Written { count, last, encoded, more, rest })
+        written.count = complete + usize::from(partial > 0);
+        written.last = written.count.checked_sub(1).map(|index| pulled[index].id.seq);
+        written.more = frames.len() < pulled.len() || pulled.is_full();
+        written
     }
 
-    /// Notes what was delivered and what was encoded for it.
-    fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize, encoded: usize) {
+    /// Notes what was delivered.
+    fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
         let last = last.unwrap_or_else(|| self.hub.position(key).seq);
         self.hub.advance(key, last);
         self.hub.stats.messages_delivered += count as u64;
         self.hub.stats.deliveries += u64::from(count > 0);
-        if encoded > 0 {
-            self.hub.charge(encoded);
-        }
     }
 
-    /// Answers a parked poll.
-    fn deliver_poll(&mut self, now: Now, slot: usize, key: SubscriberKey, sink: &mut impl Sink) {
+    /// Answers a parked poll with what it lacks. Without news it gets the status `no_news`, or goes on
+    /// waiting if there is none. Whatever ends a poll comes here, so that no message is skipped which was
+    /// published a moment before.
+    pub(super) fn answer_poll(&mut self, now: Now, slot: usize, no_news: Option<u16>, sink: &mut impl Sink) {
+        if self.date.0 != now.unix {
+            self.date = (now.unix, http_date(now.unix));
+        }
+        let Some(key) = self.connections[slot].subscriber() else { return };
         let gaps = self.hub.take_gaps(key);
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
-        let close = listener.close || connection.half_closed;
-        let is_plain = gaps.is_empty() && !close && listener.origin.is_none();
-        let rest = match is_plain.then(|| self.write_shared(now, slot, key, listener, sink)).flatten() {
-            Some(Shared::Broken) => return self.close(now.at, slot),
-            Some(Shared::Written { last, encoded, rest }) => {
-                self.settle(key, Some(last), 1, encoded);
-                rest
+        let close = listener.close || connection.half_closed || self.draining;
+        let is_free = connection.output.is_none() && listener.technique != Technique::Jsonp;
+        let is_plain = gaps.is_empty() && !close && listener.origin.is_none() && is_free;
+        match is_plain.then(|| self.write_shared(now, slot, key, listener, sink)).flatten() {
+            Some(Shared { last, encoded, outcome }) => {
+                self.hub.charge(usize::from(encoded > 0), encoded);
+                let Ok(rest) = outcome else { return self.close(now.at, slot) };
+                self.settle(key, Some(last), 1);
+                self.connections[slot].output = rest;
             }
-            None if !self.compose_answer(now, slot, key, &gaps, close) => return,
-            None => None,
-        };
-        self.connections[slot].output = rest;
+            None if !self.compose_answer(now, slot, &gaps, no_news, close) => return,
+            None => {}
+        }
         self.end_poll(now, slot, close, sink);
     }
 
@@ -175,54 +191,49 @@ impl Server {
         if !poll::is_current(answer, &self.date.1) {
             return None;
         }
-        let Wrote::Bytes(taken) = sink.write(self.id(slot), &[IoSlice::new(answer)]) else {
-            return Some(Shared::Broken);
+        let outcome = match sink.write(self.id(slot), &[IoSlice::new(answer)]) {
+            Wrote::Broken => Err(Broken),
+            Wrote::Bytes(taken) => Ok((taken < answer.len()).then(|| {
+                let mut output = Output::blocked(now.at);
+                let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
+                output.push_frame(message, format, taken);
+                Box::new(output)
+            })),
         };
-        let rest = (taken < answer.len()).then(|| {
-            let mut output = Output::blocked(now.at);
-            let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
-            output.push_frame(message, format, taken);
-            Box::new(output)
-        });
-        Some(Shared::Written { last: message.id.seq, encoded, rest })
+        Some(Shared { last: message.id.seq, encoded, outcome })
     }
 
-    /// Composes the answer to a poll in `out`. Returns whether there is anything to tell.
+    /// Composes the answer to a poll in `out`. Returns whether there is one to give.
     fn compose_answer(
         &mut self,
         now: Now,
         slot: usize,
-        key: SubscriberKey,
         gaps: &[Gap],
+        no_news: Option<u16>,
         close: bool,
     ) -> bool {
         let Phase::Parked(listener) = &self.connections[slot].phase else { return false };
+        let key = listener.subscriber;
         let max = if listener.batch { usize::from(listener.max) } else { 1 };
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         self.hub.pull(now.at, key, max, &mut pulled);
-        if pulled.is_empty() && gaps.is_empty() {
-            self.settle(key, None, 0, 0);
-            return false;
-        }
         let fields = self.cors.fields(listener.origin);
         let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
         let last = pulled.last().map(|message| message.id);
         let next = last.unwrap_or_else(|| self.hub.newest());
-        write_answer(&mut self.out, &pulled, listener.batch, next, gaps, &envelope);
+        let callback = self.callbacks.get(&key).map(|name| &**name);
+        let has_news = !pulled.is_empty() || !gaps.is_empty();
+        match no_news {
+            _ if has_news => {
+                write_answer(&mut self.out, &pulled, listener.batch, callback, next, gaps, &envelope);
+            }
+            Some(status) => write_no_news(&mut self.out, status, callback, next, &envelope),
+            None => {}
+        }
         let count = pulled.len();
-        self.settle(key, last.map(|id| id.seq), count, 0);
-        true
-    }
-
-    /// Answers a parked poll that has no news.
-    pub(super) fn answer_no_news(&mut self, now: Now, slot: usize, status: u16, sink: &mut impl Sink) {
-        let connection = &self.connections[slot];
-        let Phase::Parked(listener) = &connection.phase else { return };
-        let fields = self.cors.fields(listener.origin);
-        let close = listener.close || connection.half_closed || self.draining;
-        let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
-        poll::write_no_news(&mut self.out, status, self.hub.newest(), &[], &envelope);
-        self.end_poll(now, slot, close, sink);
+        self.hub.stats.polls_timed_out += u64::from(!has_news && no_news.is_some());
+        self.settle(key, last.map(|id| id.seq), count);
+        has_news || no_news.is_some()
     }
 
     /// Turns an answered poll into an idle connection again.
@@ -246,11 +257,11 @@ impl Server {
             self.close_socket(now, slot, Some(close::GOING_AWAY), "come back");
             return self.send(now, slot, sink);
         }
-        let Some((_, chunked)) = connection.stream() else { return };
-        let closing = transport::closing(chunked);
+        let Some((technique, chunked)) = connection.stream() else { return };
+        let ending = transport::ending(technique, chunked);
         self.leave(now, slot);
         self.connections[slot].closing = true;
-        self.send_bytes(now, slot, closing, sink);
+        self.send_bytes(now, slot, &ending, sink);
     }
 
     /// Ends the subscriber of a deleted channel, which the hub has already detached. Its connection is told
@@ -260,10 +271,15 @@ impl Server {
         self.deleted.push(self.id(slot as usize));
         let connection = &mut self.connections[slot as usize];
         const DETAIL: &str = "the channel has been deleted";
+        if let Some(key) = connection.subscriber()
+            && !self.callbacks.is_empty()
+        {
+            self.callbacks.remove(&key);
+        }
         let mut goodbye = Vec::new();
         let (close, next) = match &connection.phase {
             Phase::Streaming(listener) => {
-                goodbye.extend_from_slice(transport::closing(listener.chunked));
+                goodbye.extend(transport::ending(listener.technique, listener.chunked));
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {
@@ -297,25 +313,35 @@ impl Server {
 }
 
 /// What became of an answer that all polls of a kind share.
-enum Shared {
-    /// The message with this number is on its way.
-    Written { last: Seq, encoded: usize, rest: Option<Box<Output>> },
-    /// The connection is broken.
-    Broken,
+struct Shared {
+    /// The number of its message.
+    last: Seq,
+    /// Bytes newly encoded.
+    encoded: usize,
+    /// What the socket did not take.
+    outcome: Result<Option<Box<Output>>, Broken>,
 }
 
+/// The connection is broken.
+struct Broken;
+
 /// What became of one delivery to a stream.
+#[derive(Default)]
 struct Written {
     /// Messages that are on their way, the last of them perhaps in part.
     count: usize,
     /// The number of the last of them.
     last: Option<Seq>,
-    /// Bytes newly encoded.
+    /// Frames newly encoded.
+    frames: usize,
+    /// What these take.
     encoded: usize,
     /// There may be more to pull.
     more: bool,
     /// What the socket did not take.
     rest: Option<Box<Output>>,
+    /// The connection is broken.
+    broken: bool,
 }
 
 /// How many of `frames` were written whole, and how many bytes of the next.
@@ -330,18 +356,34 @@ fn split(frames: &[IoSlice], written: usize) -> (usize, usize) {
     (frames.len(), 0)
 }
 
-/// Appends the answer to a poll.
+/// Appends the answer to a poll that has news.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     messages: &[&Arc<Message>],
     batch: bool,
+    callback: Option<&str>,
     next: MessageId,
     gaps: &[Gap],
     envelope: &Envelope,
 ) {
-    match (messages, batch) {
-        (_, true) => poll::write_batch(out, messages, next, gaps, envelope),
-        ([message, ..], false) => poll::write_verbatim(out, message, gaps, envelope),
-        ([], false) => poll::write_no_news(out, 204, next, gaps, envelope),
+    match (messages, callback) {
+        (_, Some(callback)) => jsonp::write_answer(out, callback, messages, next, gaps, envelope),
+        (_, None) if batch => poll::write_batch(out, messages, next, gaps, envelope),
+        ([message, ..], None) => poll::write_verbatim(out, message, gaps, envelope),
+        ([], None) => poll::write_no_news(out, 204, next, gaps, envelope),
+    }
+}
+
+/// Appends the answer to a poll without news. A script must be a script even then.
+pub(super) fn write_no_news(
+    out: &mut Vec<u8>,
+    status: u16,
+    callback: Option<&str>,
+    next: MessageId,
+    envelope: &Envelope,
+) {
+    match callback {
+        Some(callback) => jsonp::write_answer(out, callback, &[], next, &[], envelope),
+        None => poll::write_no_news(out, status, next, &[], envelope),
     }
 }

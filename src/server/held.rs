@@ -133,7 +133,7 @@ impl Server {
                 let envelope = Envelope { head_only: false, close: false, ..envelope };
                 response::write_response(&mut self.out, &response, &envelope);
                 let socket = Socket { incoming: None, user: User::Session(hold.protocol) };
-                self.connections[slot].enter(Phase::Socket(socket), now.at);
+                self.connections[slot].enter(Phase::Socket(Box::new(socket)), now.at);
             }
             Act::Write(bytes) if chunked => write_chunk(&mut self.out, &[&bytes]),
             Act::Write(bytes) => self.out.extend_from_slice(&bytes),

@@ -19,7 +19,7 @@ mod timing;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Input, Output, Phase, Protocol};
 use crate::dialect::{Dialects, cors};
-use crate::hub::{Hub, HubError, Publication};
+use crate::hub::{Hub, HubError, Publication, SubscriberKey};
 use crate::id::Epoch;
 use crate::stats::Stats;
 use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
@@ -27,7 +27,7 @@ use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
 use recent::Recent;
 use slab::Slab;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::net::IpAddr;
 
@@ -86,6 +86,8 @@ pub struct Server {
     abandoned: Vec<(ConnId, Protocol)>,
     /// Connections whose channel was deleted, and who have to be told.
     deleted: Vec<ConnId>,
+    /// The functions that parked polls by script want called; there are few such polls.
+    callbacks: HashMap<SubscriberKey, Box<str>>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// The second of the last delivery, and its `Date`.
@@ -112,6 +114,7 @@ impl Server {
             outbox: Vec::new(),
             abandoned: Vec::new(),
             deleted: Vec::new(),
+            callbacks: HashMap::new(),
             out: Vec::new(),
             started: now,
             draining: false,
@@ -171,6 +174,7 @@ impl Server {
         let Some(slot) = self.find(id) else { return };
         let connection = &mut self.connections[slot];
         match connection.phase {
+            _ if connection.closing => {}
             Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
             Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
@@ -185,7 +189,7 @@ impl Server {
     fn wait_behind(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
         let connection = &mut self.connections[slot];
         let input = connection.input.get_or_insert_default();
-        if input.len() + bytes.len() <= PIPELINE_BYTES_MAX {
+        if input.waiting_len() + bytes.len() <= PIPELINE_BYTES_MAX {
             return input.push(bytes);
         }
         let problem =
@@ -205,7 +209,12 @@ impl Server {
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
-            Phase::Idle if connection.output.is_some() => connection.closing = true,
+            // A stream without a sign of life cannot be probed: it ends with its client's side.
+            Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
+            // What has been answered still reaches it.
+            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => {
+                connection.closing = true;
+            }
             _ => self.close(now.at, slot),
         }
     }
@@ -233,6 +242,10 @@ impl Server {
             }
         }
         connection.output = None;
+        if matches!(connection.phase, Phase::Idle | Phase::Reading | Phase::Lingering) {
+            connection.since = now.at;
+            self.arm(slot, now.at);
+        }
         self.unblocked(now, slot, sink);
     }
 
@@ -245,7 +258,8 @@ impl Server {
         if let Some(protocol) = connection.holder() {
             return self.held_writable(now, slot, protocol, sink);
         }
-        if let (Some(subscriber), Some(_)) = (connection.subscriber(), connection.stream()) {
+        // What came meanwhile for a subscriber found it blocked.
+        if let Some(subscriber) = connection.subscriber() {
             return self.hub.mark(subscriber);
         }
         self.serve_waiting(now, slot, sink);
@@ -365,6 +379,14 @@ impl Server {
         if let Some(key) = connection.subscriber() {
             connection.enter(Phase::Idle, now);
             self.hub.detach(now, key);
+            self.forget_callback(key);
+        }
+    }
+
+    /// Forgets what function a poll by script wants called.
+    fn forget_callback(&mut self, key: SubscriberKey) {
+        if !self.callbacks.is_empty() {
+            self.callbacks.remove(&key);
         }
     }
 

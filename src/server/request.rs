@@ -1,6 +1,6 @@
 //! Requests: from bytes to commands, and commands carried out.
 
-use super::deliver::write_answer;
+use super::deliver::{write_answer, write_no_news};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Input, Listener, OriginIndex, Phase, Request, Socket, User, whole_request};
 use crate::dialect::native::{self, answer};
@@ -10,6 +10,7 @@ use crate::time::Now;
 use crate::transport::{self, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
+use crate::wire::websocket::close;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -28,15 +29,16 @@ impl Server {
         let mut more = self.serve_until_backlog(now, slot, bytes);
         self.send(now.at, slot, sink);
         while more && self.may_serve(slot) {
-            let waiting = self.connections[slot].input.take().unwrap_or_default();
-            more = self.serve_until_backlog(now, slot, &waiting.into_bytes());
+            let waiting = self.take_waiting(slot);
+            more = self.serve_until_backlog(now, slot, &waiting);
             self.send(now.at, slot, sink);
         }
         let connection = &mut self.connections[slot];
         if let Phase::Socket(_) = connection.phase
-            && let Some(frames) = connection.input.take()
+            && connection.input.is_some()
         {
-            self.receive_frames(now, slot, &frames.into_bytes(), sink);
+            let frames = self.take_waiting(slot);
+            self.receive_frames(now, slot, &frames, sink);
         }
     }
 
@@ -51,7 +53,8 @@ impl Server {
                 return false;
             }
         }
-        if !rest.is_empty() {
+        // Behind a request that closes the connection nothing is answered.
+        if !rest.is_empty() && !self.connections[slot].closing {
             input.get_or_insert_default().push(rest);
         }
         self.keep(slot, input);
@@ -115,10 +118,19 @@ impl Server {
 
     /// Serves what waited behind an answer that has now been given.
     pub(super) fn serve_waiting(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
-        let connection = &mut self.connections[slot];
-        if let Some(input) = connection.input.take_if(|input| !input.in_body()) {
-            self.serve(now, slot, &input.into_bytes(), sink);
+        let waiting = self.take_waiting(slot);
+        if !waiting.is_empty() {
+            self.serve(now, slot, &waiting, sink);
         }
+    }
+
+    /// Takes the bytes that waited; a body that is being gathered stays.
+    fn take_waiting(&mut self, slot: usize) -> Vec<u8> {
+        let place = &mut self.connections[slot].input;
+        let Some(input) = place else { return Vec::new() };
+        let waiting = input.take_waiting();
+        place.take_if(|input| !input.in_body());
+        waiting
     }
 
     /// Understands a request and carries it out.
@@ -248,9 +260,10 @@ impl Server {
             loud: subscribe.loud,
             origin: reply.origin,
         };
+        let callback = subscribe.callback.as_deref();
         match technique.is_stream() {
-            true => self.begin_stream(now, slot, listener, reply),
-            false => self.begin_poll(now, slot, listener, reply),
+            true => self.begin_stream(now, slot, listener, reply, callback.unwrap_or_default()),
+            false => self.begin_poll(now, slot, listener, reply, callback),
         }
         Ok(200)
     }
@@ -273,22 +286,25 @@ impl Server {
         let _ = write!(self.out, "{}Encke-Next: {start}\r\n", response.fields);
         poll::write_gap_field(&mut self.out, &gaps);
         self.out.extend_from_slice(b"\r\n");
-        self.out.extend_from_slice(&transport::opening(technique, false, start, &self.config));
+        self.out.extend_from_slice(&transport::opening(technique, false, start, "", &self.config));
         self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
         let user = User::Subscriber { subscriber, technique, may_publish, loud };
-        self.connections[slot].enter(Phase::Socket(Socket { incoming: None, user }), now.at);
+        self.connections[slot].enter(Phase::Socket(Box::new(Socket { incoming: None, user })), now.at);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);
+        if self.draining {
+            self.close_socket(now.at, slot, Some(close::GOING_AWAY), "come back");
+        }
         Ok(response.status)
     }
 
     /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.
-    fn begin_stream(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
+    fn begin_stream(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply, callback: &str) {
         let Listener { subscriber, technique, chunked, .. } = listener;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
-        let envelope = Envelope { close: !chunked, ..envelope(now, reply, &self.cors) };
+        let envelope = Envelope { close: !chunked || reply.close, ..envelope(now, reply, &self.cors) };
         response::write_head(&mut self.out, 200, &envelope);
         let content_type = transport::content_type(technique);
         let _ = write!(
@@ -304,18 +320,31 @@ impl Server {
             self.hub.detach(now.at, subscriber);
             return self.answered(slot, reply.close);
         }
-        self.out.extend_from_slice(&transport::opening(technique, chunked, start, &self.config));
+        self.out.extend_from_slice(&transport::opening(technique, chunked, start, callback, &self.config));
         // What cannot be told in band is told in the head.
         self.out.extend(transport::gap_notice(technique, chunked, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
+        if self.draining {
+            // Its client comes back to whoever serves next.
+            self.out.extend(transport::ending(technique, chunked));
+            self.hub.detach(now.at, subscriber);
+            return self.answered(slot, true);
+        }
         self.connections[slot].enter(Phase::Streaming(listener), now.at);
         // Heartbeats are counted from here, not from an earlier deadline.
         self.wheel.clear(slot);
     }
 
     /// Answers a poll if there is anything to answer, else parks it.
-    fn begin_poll(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply) {
-        let waits = listener.technique == transport::Technique::Poll && !reply.head_only;
+    fn begin_poll(
+        &mut self,
+        now: Now,
+        slot: usize,
+        listener: Listener,
+        reply: &Reply,
+        callback: Option<&str>,
+    ) {
+        let waits = listener.technique.waits() && !reply.head_only && !self.draining;
         let envelope = envelope(now, reply, &self.cors);
         let gaps = self.hub.take_gaps(listener.subscriber);
         let max = if listener.batch { listener.max } else { 1 };
@@ -323,6 +352,9 @@ impl Server {
         self.hub.pull(now.at, listener.subscriber, usize::from(max), &mut pulled);
         if pulled.is_empty() && gaps.is_empty() && waits {
             self.hub.stats.polls_parked += 1;
+            if let Some(callback) = callback {
+                self.callbacks.insert(listener.subscriber, callback.into());
+            }
             return self.connections[slot].enter(Phase::Parked(listener), now.at);
         }
         let delivered = pulled.len() as u64;
@@ -331,10 +363,10 @@ impl Server {
                 transport::Technique::Interval => 304,
                 _ => self.config.poll.no_news_status,
             };
-            poll::write_no_news(&mut self.out, status, self.hub.newest(), &gaps, &envelope);
+            write_no_news(&mut self.out, status, callback, self.hub.newest(), &envelope);
         } else {
             let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-            write_answer(&mut self.out, &pulled, listener.batch, next, &gaps, &envelope);
+            write_answer(&mut self.out, &pulled, listener.batch, callback, next, &gaps, &envelope);
         }
         self.hub.stats.messages_delivered += delivered;
         self.hub.detach(now.at, listener.subscriber);

@@ -6,7 +6,6 @@ use crate::dialect::native::{answer, websocket as native};
 use crate::hub::{HubError, Start, SubscriberKey};
 use crate::time::{Instant, Now};
 use crate::wire::websocket::{self, Message, Reader, Violation, close};
-use serde_json::Value;
 use std::borrow::Cow;
 
 const MAY_NOT_PUBLISH: &str = "this connection may not publish: without publish.token, only loopback clients may; \
@@ -101,7 +100,7 @@ impl Server {
         subscriber: SubscriberKey,
         may_publish: bool,
         order: native::Order,
-    ) -> Result<Value, String> {
+    ) -> Result<String, String> {
         let no_room =
             |HubError::TooManyChannels| "limits.channels is reached; no new channel can be made".to_owned();
         match order {
@@ -119,11 +118,11 @@ impl Server {
                 }
                 let subscribed =
                     self.hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, Start::Now);
-                subscribed.map(|()| Value::from(true)).map_err(no_room)
+                subscribed.map(|()| "true".to_owned()).map_err(no_room)
             }
             native::Order::Unsubscribe(names, patterns) => {
                 self.hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns);
-                Ok(Value::from(true))
+                Ok("true".to_owned())
             }
         }
     }
@@ -141,9 +140,8 @@ impl Server {
 
     /// Whether a message has been arriving for too long.
     pub(super) fn is_overdue(&self, slot: usize, now: Instant) -> bool {
-        let Phase::Socket(Socket { incoming: Some(incoming), .. }) = &self.connections[slot].phase else {
-            return false;
-        };
+        let Phase::Socket(socket) = &self.connections[slot].phase else { return false };
+        let Some(incoming) = &socket.incoming else { return false };
         incoming.since.plus_seconds(self.config.limits.body_seconds) <= now
     }
 }

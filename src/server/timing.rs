@@ -1,7 +1,7 @@
 //! Deadlines: one timer a connection, set when it begins to do something and looked at when it fires.
 
 use super::{Server, Sink};
-use crate::conn::{Listener, Phase, Socket, User};
+use crate::conn::{Listener, Phase, User};
 use crate::time::{Instant, Now};
 use crate::transport;
 use crate::wire::response::Response;
@@ -26,6 +26,8 @@ impl Server {
         let limits = &self.config.limits;
         let since = connection.since;
         let own = match &connection.phase {
+            // While the client takes its answer, only stalling counts.
+            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => Instant::NEVER,
             Phase::Idle => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => since.plus_seconds(self.reading_seconds(slot)),
             Phase::Parked(listener) => since.plus_seconds(listener.timeout_seconds.into()),
@@ -59,8 +61,7 @@ impl Server {
         output.map_or(Instant::NEVER, |output| output.progress.plus_seconds(limit))
     }
 
-    /// Does what is due: timeouts and heartbeats of at most as many connections as the turn's budget allows,
-    /// and the hub's expiries once nobody waits for a delivery.
+    /// Does what is due: timeouts and heartbeats of at most as many connections as the turn's budget allows.
     pub fn tick(&mut self, now: Now, sink: &mut impl Sink) {
         for _ in 0..self.config.turn.deliveries {
             let Some(slot) = self.wheel.expire(now.at) else { break };
@@ -70,9 +71,6 @@ impl Server {
             }
         }
         self.tick_sessions(now, sink);
-        if !self.hub.has_ready() {
-            self.hub.tick(now.at);
-        }
     }
 
     /// When the next turn must come; now, if work is left over.
@@ -106,8 +104,7 @@ impl Server {
             // It was set for something that has been done since.
             _ if self.deadline(slot, now.at) > now.at => {}
             Phase::Parked(_) => {
-                self.hub.stats.polls_timed_out += 1;
-                self.answer_no_news(now, slot, self.config.poll.no_news_status, sink);
+                self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink);
             }
             Phase::Reading => {
                 self.hub.stats.heads_timed_out += 1;
@@ -141,14 +138,14 @@ impl Server {
             Phase::Streaming(Listener { technique, chunked, loud, .. }) if technique.has_heartbeat() => {
                 transport::heartbeat(*technique, *chunked, *loud)
             }
-            Phase::Socket(Socket { user: User::Subscriber { technique, loud, .. }, .. }) => {
-                transport::heartbeat(*technique, false, *loud)
-            }
-            Phase::Socket(Socket { user: User::Session(_), .. }) => EMPTY_PING,
+            Phase::Socket(socket) => match socket.user {
+                User::Subscriber { technique, loud, .. } => transport::heartbeat(technique, false, loud),
+                User::Session(_) => EMPTY_PING.into(),
+            },
             _ => return,
         };
         self.hub.stats.heartbeats += 1;
-        self.send_bytes(now, slot, sign, sink);
+        self.send_bytes(now, slot, &sign, sink);
     }
 
     /// Begins to leave: answers parked polls, ends streams, closes idle connections. Requests that are
@@ -160,7 +157,7 @@ impl Server {
         for slot in slots {
             let connection = &mut self.connections[slot];
             match connection.phase {
-                Phase::Parked(_) => self.answer_no_news(now, slot, self.config.poll.no_news_status, sink),
+                Phase::Parked(_) => self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink),
                 Phase::Streaming(_) | Phase::Socket(_) => self.end_stream(now.at, slot, sink),
                 Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
                 Phase::Idle => connection.closing = true,

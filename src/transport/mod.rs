@@ -7,8 +7,12 @@
 
 pub mod bayeux;
 mod envelope;
+mod iframe;
+pub mod jsonp;
+mod multipart;
 pub mod poll;
 mod raw;
+mod script;
 mod sse;
 mod stream;
 #[cfg(test)]
@@ -16,6 +20,7 @@ mod tests;
 pub mod websocket;
 
 pub use envelope::write_envelope;
+pub use script::is_callback;
 
 use crate::config::Config;
 use crate::hub::{Gap, Message};
@@ -23,6 +28,7 @@ use crate::id::MessageId;
 use crate::wire::chunked::{LAST_CHUNK, write_chunk};
 use crate::wire::media;
 use crate::wire::websocket::EMPTY_PING;
+use std::borrow::Cow;
 
 /// A way to get messages to a client, as `as=` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +43,14 @@ pub enum Technique {
     Stream,
     /// Endless bare messages.
     Raw,
+    /// A poll that is answered by a script.
+    Jsonp,
+    /// Forever frame: an endless page of scripts.
+    Iframe,
+    /// An endless `multipart/mixed`.
+    Multipart,
+    /// An endless `multipart/x-mixed-replace`.
+    Replace,
     /// WebSocket with envelopes (RFC 6455).
     WebSocket,
     /// WebSocket with bare messages.
@@ -52,18 +66,31 @@ impl Technique {
             "sse" => Self::Sse,
             "stream" => Self::Stream,
             "raw" => Self::Raw,
+            "jsonp" => Self::Jsonp,
+            "iframe" => Self::Iframe,
+            "multipart" => Self::Multipart,
+            "x-mixed-replace" => Self::Replace,
             _ => return None,
         })
     }
 
     /// Whether one answer carries all messages, rather than one answer per request.
     pub const fn is_stream(self) -> bool {
-        matches!(self, Self::Sse | Self::Stream | Self::Raw)
+        !self.is_poll()
+    }
+
+    /// Whether it waits for news and then answers once.
+    pub const fn waits(self) -> bool {
+        matches!(self, Self::Poll | Self::Jsonp)
+    }
+
+    const fn is_poll(self) -> bool {
+        matches!(self, Self::Poll | Self::Interval | Self::Jsonp)
     }
 
     /// Whether a stream of it can show a sign of life.
     pub const fn has_heartbeat(self) -> bool {
-        matches!(self, Self::Sse | Self::Stream | Self::WebSocket | Self::WebSocketRaw)
+        !self.is_poll() && !matches!(self, Self::Raw | Self::Replace)
     }
 }
 
@@ -83,6 +110,14 @@ pub enum Format {
     Raw,
     /// [`Technique::Raw`] to an HTTP/1.0 client.
     RawPlain,
+    /// [`Technique::Iframe`] as a chunk.
+    Iframe,
+    /// [`Technique::Iframe`] to an HTTP/1.0 client.
+    IframePlain,
+    /// [`Technique::Multipart`] and [`Technique::Replace`] as a chunk.
+    Multipart,
+    /// [`Technique::Multipart`] and [`Technique::Replace`] to an HTTP/1.0 client.
+    MultipartPlain,
     /// [`Technique::WebSocket`].
     WebSocket,
     /// [`Technique::WebSocketRaw`].
@@ -105,6 +140,10 @@ impl Format {
             (Technique::Sse, false) => Self::SsePlain,
             (Technique::Raw, true) => Self::Raw,
             (Technique::Raw, false) => Self::RawPlain,
+            (Technique::Iframe, true) => Self::Iframe,
+            (Technique::Iframe, false) => Self::IframePlain,
+            (Technique::Multipart | Technique::Replace, true) => Self::Multipart,
+            (Technique::Multipart | Technique::Replace, false) => Self::MultipartPlain,
             (Technique::WebSocket, _) => Self::WebSocket,
             (Technique::WebSocketRaw, _) => Self::WebSocketRaw,
             (_, true) => Self::Stream,
@@ -125,6 +164,14 @@ pub fn frame(message: &Message, format: Format) -> (&[u8], usize) {
             Format::Raw | Format::RawPlain => {
                 raw::write_message(&mut payload, message);
                 format == Format::Raw
+            }
+            Format::Iframe | Format::IframePlain => {
+                iframe::write_message(&mut payload, message);
+                format == Format::Iframe
+            }
+            Format::Multipart | Format::MultipartPlain => {
+                multipart::write_message(&mut payload, message);
+                format == Format::Multipart
             }
             Format::WebSocket => {
                 websocket::write_message(&mut payload, message);
@@ -158,16 +205,31 @@ pub const fn content_type(technique: Technique) -> &'static str {
     match technique {
         Technique::Sse => media::EVENT_STREAM,
         Technique::Raw => "application/octet-stream",
+        Technique::Iframe => "text/html; charset=utf-8",
+        Technique::Multipart => multipart::MIXED,
+        Technique::Replace => multipart::REPLACE,
         _ => media::NDJSON,
     }
 }
 
-/// What a stream begins with, before the first message: `start` is where it stands.
-pub fn opening(technique: Technique, chunked: bool, start: MessageId, config: &Config) -> Vec<u8> {
+/// What a stream begins with, before the first message: `start` is where it stands, `callback` the function
+/// that a forever frame calls.
+pub fn opening(
+    technique: Technique,
+    chunked: bool,
+    start: MessageId,
+    callback: &str,
+    config: &Config,
+) -> Vec<u8> {
     let mut payload = Vec::new();
     match technique {
         Technique::Sse => sse::write_opening(&mut payload, start, config.sse.retry_ms),
         Technique::WebSocket => websocket::write_opening(&mut payload, start),
+        Technique::Iframe => {
+            let (padding, origins) = (config.iframe.padding_bytes, &config.cors.origins);
+            iframe::write_opening(&mut payload, start, callback, padding, origins);
+        }
+        Technique::Multipart | Technique::Replace => payload.extend_from_slice(multipart::BOUNDARY),
         Technique::Raw | Technique::WebSocketRaw => {}
         _ => payload.push(b'\n'),
     }
@@ -182,6 +244,9 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
         let mut payload = Vec::new();
         match technique {
             Technique::Sse => sse::write_gap(&mut payload, gap),
+            Technique::Iframe => iframe::write_gap(&mut payload, gap),
+            Technique::Multipart => multipart::write_gap(&mut payload, gap),
+            Technique::Replace => multipart::write_gap_ahead(&mut payload, gap),
             Technique::WebSocket => websocket::write_gap(&mut payload, gap),
             Technique::Raw | Technique::WebSocketRaw => return None,
             _ => stream::write_gap(&mut payload, gap),
@@ -192,21 +257,33 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
 }
 
 /// A sign of life; empty if the technique has none. A `loud` one is seen by scripts, too.
-pub const fn heartbeat(technique: Technique, chunked: bool, loud: bool) -> &'static [u8] {
-    match (technique, chunked) {
+pub fn heartbeat(technique: Technique, chunked: bool, loud: bool) -> Cow<'static, [u8]> {
+    let sign: &[u8] = match (technique, chunked) {
         (Technique::Sse, true) if loud => b"1e\r\nevent: encke.heartbeat\ndata:\n\n\r\n",
         (Technique::Sse, false) if loud => b"event: encke.heartbeat\ndata:\n\n",
         (Technique::Sse, true) => b"3\r\n:\n\n\r\n",
         (Technique::Sse, false) => b":\n\n",
-        (Technique::Raw, _) => b"",
         (Technique::WebSocket, _) if loud => websocket::EMPTY_OBJECT,
         (Technique::WebSocket | Technique::WebSocketRaw, _) => EMPTY_PING,
+        (Technique::Multipart, _) => return framed(multipart::EMPTY_OBJECT.to_vec(), chunked).into(),
+        (Technique::Raw | Technique::Replace, _) => b"",
+        // To a page and to lines of JSON, a line end is nothing.
         (_, true) => b"1\r\n\n\r\n",
         (_, false) => b"\n",
-    }
+    };
+    sign.into()
 }
 
-/// What ends a stream in good order.
+/// What a stream of `technique` ends with.
+pub fn ending(technique: Technique, chunked: bool) -> Vec<u8> {
+    let last = match technique {
+        Technique::Multipart | Technique::Replace => framed(multipart::END.to_vec(), chunked),
+        _ => Vec::new(),
+    };
+    [&last, closing(chunked)].concat()
+}
+
+/// What ends a chunked answer.
 pub const fn closing(chunked: bool) -> &'static [u8] {
     if chunked { LAST_CHUNK } else { b"" }
 }

@@ -86,7 +86,7 @@ pub fn write_no_news(out: &mut Vec<u8>, status: u16, next: MessageId, gaps: &[Ga
 }
 
 /// The fields from which a client continues, and the channels it missed messages of.
-fn write_ids(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap]) {
+pub fn write_ids(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap]) {
     let _ = write!(out, "Cache-Control: no-store\r\nETag: \"{next}\"\r\nEncke-Next: {next}\r\n");
     write_gap_field(out, gaps);
 }

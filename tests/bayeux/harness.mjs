@@ -194,7 +194,12 @@ function browserFaye(url) {
     const path = createRequire(import.meta.url).resolve("faye/client/faye-browser.js");
     const page = {
         setTimeout, clearTimeout, setInterval, clearInterval, console, EventSource, WebSocket: global.window.WebSocket,
-        XMLHttpRequest: class extends global.window.XMLHttpRequest { withCredentials = true; },
+        XMLHttpRequest: class extends global.window.XMLHttpRequest {
+            withCredentials = true;
+            // The one in Node has `onload` only.
+            onload = () => this.onreadystatechange?.();
+            onerror = () => this.onreadystatechange?.();
+        },
         location: new URL(url), navigator: {userAgent: "test"}, addEventListener: () => {},
         URL, Promise, encodeURIComponent, decodeURIComponent,
     };

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -34,6 +35,16 @@ impl Encke {
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit -n {count}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_encke")]);
         Self::spawn(shell, options)
+    }
+
+    /// The same, with its system calls written to `trace`.
+    pub fn start_traced(trace: &Path) -> Self {
+        let installed = Command::new("strace").arg("-V").output().is_ok();
+        assert!(installed, "strace is missing: `make test` installs it (on Debian: apt-get install strace)");
+        let mut strace = Command::new("strace");
+        // -D: the server stays our child.
+        strace.args(["-D", "-f", "-q", "-s", "500", "-o"]).arg(trace).arg(env!("CARGO_BIN_EXE_encke"));
+        Self::spawn(strace, &[])
     }
 
     fn spawn(mut command: Command, options: &[&str]) -> Self {

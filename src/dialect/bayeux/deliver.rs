@@ -13,9 +13,7 @@ impl Bayeux {
     /// Sends a session what it lacks, if there is a way to.
     pub(super) fn deliver(&mut self, cx: &mut Context, key: SessionKey) {
         let session = self.sessions.get(key);
-        if let Some(pipe) = session.pipe
-            && !session.acks
-        {
+        if let Some(pipe) = session.pushes() {
             while cx.is_held(pipe.connection) && !cx.is_blocked(pipe.connection) {
                 let mut replies = Replies::new();
                 if self.collect(cx, key, &mut replies).is_none() || replies.is_empty() {
@@ -52,10 +50,12 @@ impl Bayeux {
         }
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         cx.hub.pull(cx.now.at, subscriber, settings.answer_messages, &mut pulled);
-        let (mut count, mut last, mut encoded) = (0, 0, 0);
+        let (mut count, mut last) = (0, 0);
+        let (mut frames, mut encoded) = (0, 0);
         let limit = replies.len() + settings.answer_bytes;
         for message in pulled {
             let (event, new) = bayeux::event(message, session.replay);
+            frames += usize::from(new > 0);
             encoded += new;
             if count > 0 && replies.len() + event.len() > limit {
                 break;
@@ -73,7 +73,7 @@ impl Bayeux {
             false => {}
         }
         if encoded > 0 {
-            cx.hub.charge(encoded);
+            cx.hub.charge(frames, encoded);
         }
         cx.hub.stats.messages_delivered += count;
         cx.hub.stats.deliveries += u64::from(count > 0);

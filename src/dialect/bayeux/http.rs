@@ -4,7 +4,7 @@ use super::message::{self, Incoming, Unreadable};
 use super::reply::Replies;
 use super::{Bayeux, Exchange, peer};
 use crate::conn::{ConnId, Request};
-use crate::dialect::{Act, Context, upgrade};
+use crate::dialect::{Act, Context, cors, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::response::Response;
 use crate::wire::{media, query};
@@ -79,6 +79,10 @@ impl Bayeux {
                 "this is for Bayeux clients: POST messages, or GET with `message=` and `jsonp=`",
             ));
         };
+        if !cors::admits_script(head, &cx.config.cors) {
+            let detail = "pages of this origin may not ask for scripts; see --cors-origins";
+            return Some(Response::problem(403, detail, false));
+        }
         let pairs = query::pairs(head.query).flatten();
         let callback = pairs.into_iter().find(|(name, _)| name == "jsonp").map(|(_, callback)| callback);
         let callback = callback.unwrap_or(Cow::Borrowed(CALLBACK));

@@ -111,8 +111,9 @@ impl Bayeux {
         let timesync = Timesync::read(ext.timesync, cx.now);
         let session = self.sessions.get(key);
         session.connected = true;
-        let pushed = session.pipe.is_some() && !session.acks;
-        let Some(news) = (if pushed { Some(false) } else { self.collect(cx, key, replies) }) else {
+        let Some(news) =
+            (if session.pushes().is_some() { Some(false) } else { self.collect(cx, key, replies) })
+        else {
             return refuse_connect(replies, id);
         };
         if news || patience_ms == 0 {
@@ -150,27 +151,28 @@ impl Bayeux {
         }
     }
 
-    /// Events go where the session last connected.
+    /// Events go where the session last connected. A stream stays open while its client polls: Faye's opens it
+    /// first, and polls until it is open.
     fn choose_pipe(&mut self, cx: &mut Context, key: SessionKey, exchange: &Exchange, by_stream: bool) {
         let session = self.sessions.get(key);
         session.paced = by_stream;
-        let pipe = session.pipe;
-        if by_stream {
-            session.pipe = pipe.filter(|pipe| !pipe.socket);
-            if let Some(pipe) = session.pipe {
-                stream::sign_of_life(cx, pipe);
-            }
-            return;
-        }
-        session.pipe = exchange.socket.then_some(Pipe { connection: exchange.from, socket: true });
+        let stream = session.pipe.filter(|pipe| !pipe.socket);
+        session.pipe = match exchange.socket {
+            true => Some(Pipe { connection: exchange.from, socket: true }),
+            false => stream,
+        };
         let subscriber = session.subscriber;
-        stream::close(cx, pipe);
+        match stream {
+            Some(stream) if by_stream => stream::sign_of_life(cx, stream),
+            Some(_) if exchange.socket => stream::close(cx, stream),
+            _ => {}
+        }
         if exchange.socket {
             self.hold(exchange.from, key);
-            // What has been waiting follows at the end of the turn.
-            if let Some(subscriber) = subscriber {
-                cx.hub.mark(subscriber);
-            }
+        }
+        // What has been waiting follows at the end of the turn.
+        if let Some(subscriber) = subscriber.filter(|_| exchange.socket || by_stream) {
+            cx.hub.mark(subscriber);
         }
     }
 

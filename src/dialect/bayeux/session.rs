@@ -50,6 +50,13 @@ pub struct Session {
     pub gaps: Vec<Arc<str>>,
 }
 
+impl Session {
+    /// The connection that events are pushed on, unless they have to wait for connects.
+    pub fn pushes(&self) -> Option<Pipe> {
+        self.pipe.filter(|pipe| !self.acks && (pipe.socket || self.paced))
+    }
+}
+
 /// A connect that waits for news.
 #[derive(Debug)]
 pub struct Held {

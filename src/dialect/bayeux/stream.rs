@@ -31,7 +31,7 @@ impl Bayeux {
         let older = session.pipe.replace(Pipe { connection: from, socket: false });
         close(cx, older);
         self.hold(from, key);
-        // What has been waiting follows at the end of the turn.
+        // A stream that was lost comes back: what has been waiting follows at the end of the turn.
         if let Some(subscriber) = self.sessions.get(key).subscriber {
             cx.hub.mark(subscriber);
         }

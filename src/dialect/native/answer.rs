@@ -1,9 +1,37 @@
 //! Answers about channels and publications, as JSON or as `key: value` lines.
 
 use crate::hub::{ChannelInfo, Published};
+use crate::id::MessageId;
 use crate::wire::media;
 use crate::wire::response::Response;
-use serde_json::{Value, json};
+use serde::{Serialize, Serializer};
+
+/// What is told of a channel.
+#[derive(Serialize)]
+struct Description<'a> {
+    #[serde(serialize_with = "id_or_null")]
+    id: Option<MessageId>,
+    channel: &'a str,
+    subscribers: usize,
+    messages: usize,
+}
+
+fn id_or_null<S: Serializer>(id: &Option<MessageId>, serializer: S) -> Result<S::Ok, S::Error> {
+    match id {
+        Some(id) => serializer.collect_str(id),
+        None => serializer.serialize_none(),
+    }
+}
+
+impl Description<'_> {
+    fn lines(&self) -> String {
+        let id = self.id.map_or_else(String::new, |id| format!(" {id}"));
+        format!(
+            "id:{id}\nchannel: {}\nsubscribers: {}\nmessages: {}\n",
+            self.channel, self.subscribers, self.messages
+        )
+    }
+}
 
 /// The answer to a publication: 201 if somebody was listening, else 202.
 pub fn published<'a>(
@@ -11,60 +39,50 @@ pub fn published<'a>(
     list: bool,
     as_text: bool,
 ) -> Response {
-    let mut heard = false;
-    let mut all = Vec::new();
-    for (channel, published) in messages {
-        heard |= published.subscribers > 0;
-        all.push(one(channel, published));
-    }
-    render(if heard { 201 } else { 202 }, all, list, as_text)
+    let all: Vec<Description> =
+        messages.map(|(channel, published)| describe_published(channel, published)).collect();
+    let heard = all.iter().any(|message| message.subscribers > 0);
+    render(if heard { 201 } else { 202 }, &all, list, as_text)
 }
 
-/// What a publication of one message did.
-pub fn one(channel: &str, published: &Published) -> Value {
-    description(Some(published.id.to_string()), channel, published.subscribers, published.messages)
+const fn describe_published<'a>(channel: &'a str, published: &Published) -> Description<'a> {
+    let Published { id, subscribers, messages } = *published;
+    Description { id: Some(id), channel, subscribers, messages }
+}
+
+/// What a publication of one message did, as JSON.
+pub fn one(channel: &str, published: &Published) -> String {
+    // Writing plain values into memory cannot fail.
+    serde_json::to_string(&describe_published(channel, published)).unwrap_or_default()
 }
 
 /// What is known of one channel.
 pub fn info(info: &ChannelInfo, as_text: bool) -> Response {
-    render(200, vec![describe(info)], false, as_text)
+    render(200, &[describe(info)], false, as_text)
 }
 
 /// What is known of several channels.
 pub fn list(channels: impl Iterator<Item = ChannelInfo>, as_text: bool) -> Response {
-    render(200, channels.map(|info| describe(&info)).collect(), true, as_text)
+    let channels: Vec<ChannelInfo> = channels.collect();
+    let all: Vec<Description> = channels.iter().map(describe).collect();
+    render(200, &all, true, as_text)
 }
 
-fn describe(info: &ChannelInfo) -> Value {
-    let id = info.newest.map(|id| id.to_string());
-    description(id, &info.channel, info.subscribers, info.messages)
+fn describe(info: &ChannelInfo) -> Description<'_> {
+    let ChannelInfo { ref channel, newest, subscribers, messages } = *info;
+    Description { id: newest, channel, subscribers, messages }
 }
 
-fn description(id: Option<String>, channel: &str, subscribers: usize, messages: usize) -> Value {
-    json!({"id": id, "channel": channel, "subscribers": subscribers, "messages": messages})
-}
-
-fn render(status: u16, mut all: Vec<Value>, list: bool, as_text: bool) -> Response {
+/// A list, unless it is about one thing that was asked for alone.
+fn render(status: u16, all: &[Description], list: bool, as_text: bool) -> Response {
     if as_text {
-        let blocks: Vec<String> = all.iter().map(as_lines).collect();
+        let blocks: Vec<String> = all.iter().map(Description::lines).collect();
         return Response::new(status, media::TEXT, blocks.join("\n").into_bytes());
     }
-    let value = match (list, all.pop()) {
-        (false, Some(only)) => only,
-        (_, last) => {
-            all.extend(last);
-            Value::Array(all)
-        }
+    let json = match all {
+        [only] if !list => serde_json::to_vec(only),
+        all => serde_json::to_vec(all),
     };
-    Response::new(status, media::JSON, value.to_string().into_bytes())
-}
-
-fn as_lines(value: &Value) -> String {
-    ["id", "channel", "subscribers", "messages"].iter().fold(String::new(), |lines, name| {
-        match &value[*name] {
-            Value::String(text) => lines + &format!("{name}: {text}\n"),
-            Value::Null => lines + &format!("{name}:\n"),
-            other => lines + &format!("{name}: {other}\n"),
-        }
-    })
+    // Numbers and strings can always be written.
+    Response::new(status, media::JSON, json.unwrap_or_default())
 }

@@ -2,10 +2,10 @@
 
 use super::Refused;
 use crate::config::Config;
-use crate::dialect::Subscribe;
+use crate::dialect::{Subscribe, cors};
 use crate::hub::{NameError, Pattern, Start};
 use crate::id::MessageId;
-use crate::transport::Technique;
+use crate::transport::{self, Technique};
 use crate::wire::head::Head;
 use crate::wire::{media, query};
 use std::borrow::Cow;
@@ -13,6 +13,8 @@ use std::borrow::Cow;
 /// Most seconds a poll may ask to wait.
 pub const POLL_SECONDS_MAX: u64 = 300;
 const BATCH_DEFAULT: usize = 100;
+/// What a forever frame calls that names nothing else.
+const CALLBACK_DEFAULT: &str = "encke";
 
 fn bad(detail: impl Into<String>) -> Refused {
     (400, detail.into())
@@ -25,31 +27,54 @@ pub fn read<'b>(head: &Head<'b>, channels: &'b str, config: &Config) -> Result<S
     let mut start = header_start(head)?;
     let mut timeout_seconds = config.poll.timeout_seconds;
     let mut loud = false;
+    let mut callback = None;
     let mut max = BATCH_DEFAULT.min(config.limits.batch_messages);
     for pair in query::pairs(head.query) {
         let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
         match &*name {
             "as" => {
-                let unknown = || bad(format!("as={value}: use poll, interval, sse, stream or raw"));
+                let unknown = || {
+                    bad(format!(
+                        "as={value}: use poll, interval, sse, stream, raw, iframe, jsonp, multipart or x-mixed-replace"
+                    ))
+                };
                 technique = Some(Technique::by_name(&value).ok_or_else(unknown)?);
             }
             "after" | "last_event_id" | "lastEventId" if start.is_none() => start = Some(read_start(&value)?),
             "timeout" => timeout_seconds = number(&value, POLL_SECONDS_MAX as usize, "timeout")? as u64,
             "heartbeat" if value == "message" => loud = true,
             "heartbeat" => return Err(bad("heartbeat=message is the only choice there is")),
+            "callback" => callback = Some(value),
             "max" => max = number(&value, config.limits.batch_messages, "max")?,
             _ => {}
         }
+    }
+    let technique = technique.unwrap_or_else(|| by_fields(head));
+    let callback = match technique {
+        Technique::Jsonp if !cors::admits_script(head, &config.cors) => {
+            return Err((403, "pages of this origin may not ask for scripts; see --cors-origins".into()));
+        }
+        Technique::Jsonp => {
+            Some(callback.ok_or_else(|| bad("as=jsonp needs callback=, the name of a function"))?)
+        }
+        Technique::Iframe => Some(callback.unwrap_or(Cow::Borrowed(CALLBACK_DEFAULT))),
+        _ => None,
+    };
+    if !callback.as_deref().is_none_or(transport::is_callback) {
+        return Err(bad(
+            "callback= is the name of a function: letters, digits, _ and $, joined by dots, at most 64",
+        ));
     }
     Ok(Subscribe {
         names,
         patterns,
         start: start.unwrap_or(Start::Now),
-        technique: technique.unwrap_or_else(|| by_fields(head)),
-        batch: media::accepts(head, media::JSON),
+        technique,
+        batch: technique == Technique::Jsonp || media::accepts(head, media::JSON),
         max: u16::try_from(max).unwrap_or(u16::MAX),
         timeout_seconds,
         loud,
+        callback,
     })
 }
 
@@ -58,6 +83,8 @@ fn by_fields(head: &Head) -> Technique {
     match () {
         () if media::accepts(head, media::EVENT_STREAM) => Technique::Sse,
         () if media::accepts(head, media::NDJSON) => Technique::Stream,
+        () if media::accepts(head, "multipart/x-mixed-replace") => Technique::Replace,
+        () if media::accepts(head, "multipart/mixed") => Technique::Multipart,
         () if head.lists("te", "chunked") => Technique::Raw,
         () => Technique::Poll,
     }

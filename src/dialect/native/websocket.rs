@@ -108,8 +108,8 @@ fn order<'a>(text: &'a str, config: &Config) -> Result<Order<'a>, String> {
     }
 }
 
-/// The answer to a command; none to one that succeeded and has no `ref`.
-pub fn answer(reference: Option<&RawValue>, outcome: Result<Value, String>) -> Option<String> {
+/// The answer to a command, of which `outcome` is JSON or what went wrong; none to one that succeeded and has no `ref`.
+pub fn answer(reference: Option<&RawValue>, outcome: Result<String, String>) -> Option<String> {
     let lead = reference.map(|reference| format!("\"ref\":{reference},")).unwrap_or_default();
     match outcome {
         Ok(_) if reference.is_none() => None,

@@ -1,0 +1,133 @@
+//! Instructions per operation of the sans-IO server, counted by valgrind: a number that does not depend on
+//! what else the machine is doing, so that a regression of a few per cent shows.
+//!
+//! `--check` runs this program under callgrind twice for each script, short and long, and compares the
+//! difference with `benches/instructions/expected.txt`; `--update` writes that file anew. Counts depend on
+//! compiler and target: update the file together with `rust-version`, in a commit of its own.
+
+use encke::config::Config;
+use encke::conn::ConnId;
+use encke::id::Epoch;
+use encke::server::{Server, Sink, Wrote};
+use encke::time::{Instant, Now};
+use std::fmt::Write as _;
+use std::io::IoSlice;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+const SCRIPTS: [&str; 3] = ["publish", "poll", "stream"];
+const CLIENTS: usize = 100;
+/// Rounds of the short and of the long run.
+const SHORT: u64 = 20;
+const LONG: u64 = 120;
+/// How far above its expectation a count may be.
+const TOLERANCE: f64 = 0.05;
+const EXPECTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions/expected.txt");
+
+const PUBLISH: &[u8] = b"POST /pub/ticks HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Length: 100\r\n\r\n\
+    0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
+const POLL: &[u8] = b"GET /sub/ticks?as=poll&timeout=60 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\
+    User-Agent: Mozilla/5.0\r\nAccept: */*\r\nAccept-Language: en\r\n\r\n";
+const STREAM: &[u8] = b"GET /sub/ticks?as=stream HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
+
+/// A socket that takes everything.
+struct Takes;
+
+impl Sink for Takes {
+    fn write(&mut self, _: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
+        Wrote::Bytes(slices.iter().map(|slice| slice.len()).sum())
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    match &args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--script", script, rounds] => run(script, rounds.parse().unwrap_or(0)),
+        ["--check"] => return report(false),
+        ["--update"] => return report(true),
+        _ => println!(
+            "Counts instructions of the server.\n\n  --check    compare with {EXPECTED}\n  --update   write that file"
+        ),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Runs a script: publications, with clients that listen or not.
+fn run(script: &str, rounds: u64) {
+    let now = Now { at: Instant::from_millis(0), unix: 1_000_000_000 };
+    let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut server = Server::new(Config::default(), Epoch::from_random(1), now);
+    let publisher = server.accept(now, peer, false).expect("there is room");
+    let clients: Vec<ConnId> = (0..CLIENTS).filter_map(|_| server.accept(now, peer, false)).collect();
+    let subscribe = |server: &mut Server, request: &[u8]| {
+        clients.iter().for_each(|&client| server.receive(now, client, request, &mut Takes));
+    };
+    if script == "stream" {
+        subscribe(&mut server, STREAM);
+    }
+    for _ in 0..rounds {
+        match script {
+            "publish" => (1..CLIENTS).for_each(|_| server.receive(now, publisher, PUBLISH, &mut Takes)),
+            "poll" => subscribe(&mut server, POLL),
+            _ => {}
+        }
+        server.receive(now, publisher, PUBLISH, &mut Takes);
+        server.tick(now, &mut Takes);
+        while server.deliver(now, &mut Takes) {}
+    }
+    assert_eq!(server.stats().messages_published % rounds.max(1), 0, "every round is the same");
+}
+
+/// Instructions per operation of `script`, or why they could not be counted.
+fn count(script: &str) -> Result<u64, String> {
+    let short = total(script, SHORT)?;
+    let long = total(script, LONG)?;
+    Ok((long - short) / ((LONG - SHORT) * CLIENTS as u64))
+}
+
+fn total(script: &str, rounds: u64) -> Result<u64, String> {
+    let program = env::current_exe().map_err(|error| error.to_string())?;
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(program)
+        .args(["--script", script, &rounds.to_string()])
+        .output()
+        .map_err(|error| {
+            format!("valgrind could not be started: {error} (on Debian: apt-get install valgrind)")
+        })?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    let collected = text.lines().find_map(|line| line.split_once("Collected :"));
+    let number = collected.and_then(|(_, number)| number.trim().parse().ok());
+    number.ok_or_else(|| format!("valgrind did not say how many instructions it counted:\n{text}"))
+}
+
+fn report(update: bool) -> ExitCode {
+    let expected = fs::read_to_string(EXPECTED).unwrap_or_default();
+    let (mut table, mut worse) = (String::new(), false);
+    for script in SCRIPTS {
+        let counted = match count(script) {
+            Ok(counted) => counted,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        let known =
+            expected.lines().filter_map(|line| line.split_once(' ')).find(|(name, _)| *name == script);
+        let before: Option<f64> = known.and_then(|(_, number)| number.trim().parse().ok());
+        let change = before.map_or(0.0, |before| counted as f64 / before - 1.0);
+        worse |= change > TOLERANCE;
+        println!("{script:8} {counted:6} instructions per operation ({:+.1} %)", change * 100.0);
+        let _ = writeln!(table, "{script} {counted}");
+    }
+    if update && let Err(error) = fs::write(EXPECTED, table) {
+        eprintln!("error: {EXPECTED}: {error}");
+        return ExitCode::FAILURE;
+    }
+    if worse && !update {
+        eprintln!("error: more than {} % above {EXPECTED}", TOLERANCE * 100.0);
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,68 @@
+//! What always holds in a hub, for tests.
+
+use super::Hub;
+use super::subscriber::Memberships;
+use std::collections::HashSet;
+
+impl Hub {
+    /// Panics if lists, indices, marks or sums contradict each other.
+    pub(crate) fn check(&self) {
+        self.check_channels();
+        self.check_subscribers();
+        let rings = self.channels.iter().map(|(_, channel)| &channel.ring);
+        let (mut messages, mut bytes) = (0, 0);
+        for ring in rings {
+            let kept: Vec<_> = ring.after(0).collect();
+            messages += kept.len();
+            bytes += kept.iter().map(|message| message.cost() + message.frames_cost()).sum::<usize>();
+            assert_eq!(ring.bytes(), kept.iter().map(|message| message.cost()).sum::<usize>());
+            assert!(kept.windows(2).all(|pair| pair[0].id.seq < pair[1].id.seq));
+            assert!(kept.first().is_none_or(|oldest| oldest.id.seq > ring.evicted()));
+        }
+        assert_eq!((self.history.messages(), self.history.bytes()), (messages, bytes));
+    }
+
+    fn check_channels(&self) {
+        assert_eq!(self.by_name.len(), self.channels.len());
+        for (name, &key) in &self.by_name {
+            let channel = &self.channels[key as usize];
+            assert_eq!(channel.name(), name);
+            assert!(channel.ring.newest() <= self.seq && channel.ring.evicted() <= self.seq);
+            for (place, entry) in channel.subscribers.iter().enumerate() {
+                let (of, index) = match &self.subscribers[entry.subscriber as usize].memberships {
+                    Memberships::One { channel, index } => (*channel, *index),
+                    Memberships::Many(many) => many.all[entry.membership as usize].place(),
+                };
+                assert_eq!((of, index), (key, place as u32), "{name}: a subscriber and its list disagree");
+            }
+        }
+    }
+
+    fn check_subscribers(&self) {
+        let queued: HashSet<_> = self.ready.iter().collect();
+        let mut listed = 0;
+        for (key, subscriber) in &self.subscribers {
+            let key = key as u32;
+            assert!(!subscriber.queued || queued.contains(&key), "{key} is ready but not queued");
+            assert_eq!(subscriber.stranger, self.strangers.contains_key(&key));
+            assert!(subscriber.after <= self.seq);
+            listed += match &subscriber.memberships {
+                Memberships::One { .. } => 1,
+                Memberships::Many(many) => {
+                    many.check();
+                    for membership in &many.all {
+                        let ring = &self.channels[membership.place().0 as usize].ring;
+                        let had = subscriber.after.max(membership.floor);
+                        let behind = ring.newest() > had || ring.evicted() > had;
+                        assert!(!behind || membership.is_dirty(), "{key} overlooks news");
+                    }
+                    many.all.len()
+                }
+            };
+        }
+        let places: usize = self.channels.iter().map(|(_, channel)| channel.subscribers.len()).sum();
+        assert_eq!(listed, places);
+        assert!(self.patterns.keys().all(|&key| self.subscribers.contains(key as usize)));
+        assert!(self.strangers.keys().all(|&key| self.subscribers.contains(key as usize)));
+    }
+}

@@ -1,0 +1,350 @@
+//! What a delivery costs, counted; and the traps that simulations have found, each on its own.
+
+use super::world::World;
+use crate::config::Config;
+use crate::conn::{ConnId, Connection, Phase};
+use crate::hub::{Data, Publication};
+use crate::id::Epoch;
+use crate::server::{Effect, Server, Sink, Wrote};
+use std::io::IoSlice;
+
+struct Bench {
+    server: Server,
+    world: World,
+    /// Who was written to, in order.
+    order: Vec<ConnId>,
+}
+
+/// The world, with a record of who was written to.
+struct Recorder<'a>(&'a mut World, &'a mut Vec<ConnId>);
+
+impl Sink for Recorder<'_> {
+    fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
+        self.1.push(id);
+        self.0.write(id, slices)
+    }
+}
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        let mut world = World::default();
+        world.advance(1_000);
+        let server = Server::new(config, Epoch::from_random(36), world.now);
+        Self { server, world, order: Vec::new() }
+    }
+
+    fn connect(&mut self) -> ConnId {
+        let id = self.server.accept(self.world.now, [127, 0, 0, 1].into(), false).unwrap();
+        self.world.open(id, 1 << 30);
+        id
+    }
+
+    /// A client that has sent `request`, and what it was answered at once.
+    fn client(&mut self, request: &str) -> (ConnId, String) {
+        let id = self.connect();
+        self.send(id, request);
+        self.turn();
+        let answer = self.read(id);
+        (id, answer)
+    }
+
+    fn subscriber(&mut self, query: &str) -> ConnId {
+        self.client(&format!("GET /sub/{query} HTTP/1.1\r\nHost: x\r\n\r\n")).0
+    }
+
+    fn send(&mut self, id: ConnId, bytes: &str) {
+        let mut sink = Recorder(&mut self.world, &mut self.order);
+        let now = sink.0.now;
+        self.server.receive(now, id, bytes.as_bytes(), &mut sink);
+    }
+
+    fn read(&mut self, id: ConnId) -> String {
+        String::from_utf8(self.world.read(id, usize::MAX)).unwrap()
+    }
+
+    fn publish(&mut self, channel: &str, text: &str, ttl: Option<u64>) {
+        let publication = Publication { ttl, ..Publication::of(Data::Text(text.into())) };
+        self.server.publish(self.world.now, channel, publication).unwrap();
+    }
+
+    /// Turns until nothing is left to do now.
+    fn turn(&mut self) {
+        loop {
+            let now = self.world.now;
+            for id in std::mem::take(&mut self.world.edges) {
+                self.server.writable(now, id, &mut self.world);
+            }
+            let mut sink = Recorder(&mut self.world, &mut self.order);
+            self.server.tick(now, &mut sink);
+            self.server.deliver(now, &mut sink);
+            while let Some(effect) = self.server.poll_effect() {
+                match effect {
+                    Effect::HalfClose(id) => self.world.socket(id).ended = true,
+                    Effect::Close(id) => self.world.socket(id).closed = true,
+                }
+            }
+            self.server.hub.check();
+            if self.server.next_deadline(now) > now.at && self.world.edges.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn writes(&mut self, id: ConnId) -> usize {
+        self.world.socket(id).writes
+    }
+}
+
+fn post(channel: &str, body: &str) -> String {
+    format!("POST /pub/{channel} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// One message after the other, as a stream of JSON lines tells them.
+fn data(text: &str) -> Vec<&str> {
+    text.split("\"data\":\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect()
+}
+
+#[test]
+fn a_message_is_encoded_once_a_format() {
+    let mut bench = Bench::new(Config::default());
+    let accept = "HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n";
+    for _ in 0..1000 {
+        for technique in ["poll", "sse", "stream", "raw"] {
+            bench.subscriber(&format!("a?as={technique}"));
+        }
+        bench.client(&format!("GET /sub/a?as=poll {accept}"));
+        bench.client("GET /sub/a?as=sse HTTP/1.0\r\n\r\n");
+    }
+    bench.publish("a", "hello", None);
+    bench.turn();
+    assert_eq!(bench.server.stats().messages_delivered, 6000);
+    assert_eq!(bench.server.stats().frames_encoded, 6);
+    bench.publish("a", "two", None);
+    bench.publish("a", "three", None);
+    bench.turn();
+    assert_eq!(bench.server.stats().frames_encoded, 6 + 2 * 4, "the streams are still there");
+}
+
+#[test]
+fn a_delivery_is_one_write() {
+    let mut bench = Bench::new(Config::default());
+    let streams = ["sse", "stream", "raw"].map(|technique| bench.subscriber(&format!("a,b?as={technique}")));
+    let poll = bench.subscriber("a,b?as=poll");
+    for id in streams {
+        assert_eq!(bench.writes(id), 1, "head and opening");
+    }
+    assert_eq!(bench.writes(poll), 0);
+    bench.publish("a", "one", None);
+    bench.turn();
+    assert_eq!([streams[0], streams[1], streams[2], poll].map(|id| bench.writes(id)), [2, 2, 2, 1]);
+    for text in ["two", "three", "four"] {
+        bench.publish("b", text, None);
+    }
+    bench.turn();
+    for id in streams {
+        assert_eq!((bench.writes(id), bench.world.socket(id).slices), (3, 3), "what waits leaves together");
+    }
+    assert_eq!(bench.writes(poll), 1, "it has not asked again");
+    bench.send(poll, "GET /sub/a,b?after=10:1 HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.turn();
+    assert_eq!(bench.writes(poll), 2);
+    assert!(bench.read(poll).ends_with("\r\n\r\ntwo"));
+}
+
+#[test]
+fn the_publisher_is_answered_before_the_fan_out() {
+    let mut bench = Bench::new(Config::default());
+    let stream = bench.subscriber("a?as=sse");
+    let publisher = bench.connect();
+    bench.order.clear();
+    bench.send(publisher, &post("a", "x"));
+    bench.turn();
+    assert_eq!(bench.order, [publisher, stream]);
+}
+
+#[test]
+fn who_waits_holds_no_buffer() {
+    let mut bench = Bench::new(Config::default());
+    let ids =
+        ["poll", "sse", "stream", "raw"].map(|technique| bench.subscriber(&format!("a?as={technique}")));
+    bench.publish("a", "x", None);
+    bench.turn();
+    for id in ids {
+        let Connection { input, output, .. } = &bench.server.connections[id.slot as usize];
+        assert!(input.is_none() && output.is_none());
+    }
+}
+
+#[test]
+fn what_somebody_who_waits_costs() {
+    const SUBSCRIBER_BYTES: usize = 40;
+    const PLACE_IN_LIST_BYTES: usize = 8;
+    const TIMER_BYTES: usize = 12;
+    let state = size_of::<Connection>() + SUBSCRIBER_BYTES;
+    assert!(state <= 128 && state + PLACE_IN_LIST_BYTES + TIMER_BYTES <= 160, "{state}");
+}
+
+#[test]
+fn a_message_of_no_lifetime_reaches_those_who_listen() {
+    let mut config = Config::default();
+    config.turn.deliveries = 1;
+    let mut bench = Bench::new(config);
+    let poll = bench.subscriber("a?as=poll");
+    let stream = bench.subscriber("a?as=stream");
+    bench.publish("a", "now", Some(0));
+    bench.turn();
+    assert!(bench.read(poll).ends_with("\r\n\r\nnow"));
+    assert_eq!(data(&bench.read(stream)), ["now"]);
+    let (_, late) = bench.client("GET /sub/a?as=interval&after=oldest HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(late.starts_with("HTTP/1.1 304 "), "{late}");
+    assert_eq!(bench.server.hub.gauges().bytes, 0);
+}
+
+#[test]
+fn a_burst_larger_than_the_ring_arrives_whole() {
+    let mut config = Config::default();
+    config.history.messages = 2;
+    config.turn.deliveries = 1;
+    let mut bench = Bench::new(config);
+    let streams = [bench.subscriber("a?as=stream"), bench.subscriber("a,b?as=stream")];
+    let burst: Vec<String> = (0..200).map(|number| format!("m{number}")).collect();
+    for text in &burst {
+        bench.publish("a", text, None);
+    }
+    bench.turn();
+    for id in streams {
+        assert_eq!(data(&bench.read(id)), burst);
+    }
+    assert_eq!(bench.server.hub.gauges().messages, 2, "cut when the turn ends");
+}
+
+#[test]
+fn a_slow_reader_is_told_what_it_lost() {
+    let mut config = Config::default();
+    config.history.messages = 2;
+    let mut bench = Bench::new(config);
+    let stream = bench.subscriber("a?as=stream");
+    bench.world.socket(stream).capacity = 10;
+    for text in ["one", "two", "three", "four", "five"] {
+        bench.publish("a", text, None);
+        bench.turn();
+    }
+    let mut text = bench.read(stream);
+    bench.world.socket(stream).capacity = 1 << 30;
+    bench.turn();
+    text += &bench.read(stream);
+    let (before, after) =
+        text.split_once("{\"gap\":{\"channel\":\"a\",\"after\":\"10:1\",\"oldest\":\"10:4\"}}").unwrap();
+    assert_eq!((data(before), data(after)), (vec!["one"], vec!["four", "five"]));
+}
+
+#[test]
+fn a_poll_at_its_deadline_gets_what_was_just_published() {
+    let mut bench = Bench::new(Config::default());
+    let poll = bench.subscriber("a?as=poll&timeout=1");
+    bench.world.advance(1_100);
+    bench.publish("a", "in time", None);
+    bench.turn();
+    assert!(bench.read(poll).ends_with("\r\n\r\nin time"));
+}
+
+#[test]
+fn a_poll_behind_a_blocked_answer_gets_what_came_meanwhile() {
+    let mut bench = Bench::new(Config::default());
+    let id = bench.connect();
+    bench.world.socket(id).capacity = 20;
+    bench.send(id, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /sub/a HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.publish("a", "meanwhile", None);
+    bench.turn();
+    bench.world.socket(id).capacity = 1 << 30;
+    bench.read(id);
+    bench.turn();
+    assert!(bench.read(id).ends_with("\r\n\r\nmeanwhile"));
+}
+
+#[test]
+fn a_body_that_arrives_behind_a_blocked_answer_is_kept() {
+    for chunked in [false, true] {
+        let mut bench = Bench::new(Config::default());
+        let id = bench.connect();
+        bench.world.socket(id).capacity = 20;
+        let (coding, body) = match chunked {
+            true => ("Transfer-Encoding: chunked", "1\r\nh\r\n4\r\nello\r\n0\r\n\r\n"),
+            false => ("Content-Length: 5", "hello"),
+        };
+        let head = format!("POST /pub/a HTTP/1.1\r\nHost: x\r\n{coding}\r\n\r\n");
+        bench.send(id, &format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n{head}{}", &body[..1]));
+        bench.send(id, &format!("{}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", &body[1..]));
+        bench.world.socket(id).capacity = 1 << 30;
+        bench.read(id);
+        bench.turn();
+        let text = bench.read(id);
+        assert!(text.contains("HTTP/1.1 202 ") && text.ends_with("\r\n\r\nok\n"), "{text}");
+        assert_eq!(bench.server.hub.journal[0].publication.data.bytes(), b"hello");
+    }
+}
+
+#[test]
+fn a_slow_reader_of_an_answer_is_not_idle() {
+    let mut bench = Bench::new(Config::default());
+    bench.publish("a", &"x".repeat(1000), None);
+    let id = bench.connect();
+    bench.world.socket(id).capacity = 1;
+    bench.send(id, "GET /sub/a?after=oldest HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut text = String::new();
+    while !text.ends_with(&"x".repeat(1000)) {
+        assert!(!bench.world.at_end(id), "cut off after {}", text.len());
+        text += &bench.read(id);
+        bench.turn();
+        bench.world.advance(1_000);
+    }
+}
+
+#[test]
+fn frames_for_a_broken_connection_are_accounted_for() {
+    let mut config = Config::default();
+    config.history.messages = 1;
+    let mut bench = Bench::new(config);
+    for technique in ["sse", "poll"] {
+        let id = bench.subscriber(&format!("a?as={technique}"));
+        bench.world.socket(id).broken = true;
+        bench.publish("a", "x", None);
+        bench.turn();
+    }
+    assert!(
+        bench
+            .server
+            .connections
+            .iter()
+            .all(|(_, connection)| !matches!(connection.phase, Phase::Streaming(_)))
+    );
+}
+
+#[test]
+fn a_pattern_is_told_when_the_channels_it_knew_are_gone() {
+    let mut bench = Bench::new(Config::default());
+    let (_, head) = bench.client("GET /sub/c/*?as=stream&after=z:7 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(head.contains("{\"gap\":{\"channel\":\"c/*\",\"after\":\"z:7\",\"oldest\":\"10:0\"}}"), "{head}");
+    bench.publish("c/x", "lost", None);
+    bench.client("DELETE /pub/c/x HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (_, answer) = bench.client("GET /sub/c/*?after=10:0 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.contains("\r\nEncke-Gap: c/%2A\r\n"), "{answer}");
+}
+
+#[test]
+fn who_subscribes_while_the_server_leaves_is_sent_away() {
+    let mut bench = Bench::new(Config::default());
+    let paths = ["/sub/a", "/sub/a?as=stream"];
+    let ids = paths.map(|path| (bench.connect(), path));
+    for (id, path) in ids {
+        bench.send(id, &format!("GET {path} HTTP"));
+    }
+    bench.server.drain(bench.world.now, &mut bench.world);
+    for (id, _) in ids {
+        bench.send(id, "/1.1\r\nHost: x\r\n\r\n");
+    }
+    bench.turn();
+    assert!(bench.server.is_drained());
+    assert!(bench.read(ids[0].0).starts_with("HTTP/1.1 204 "));
+    assert!(bench.read(ids[1].0).ends_with("\r\n0\r\n\r\n"));
+}

@@ -1,0 +1,598 @@
+//! A seed decides what happens to the server; the oracle says whether that was right.
+//!
+//! `ENCKE_SIM_SEED=n` replays one seed and prints what happened; `ENCKE_SIM_SEEDS=n` runs that many.
+
+use super::client::{Client, Kind, Subscription, View};
+use super::oracle::{From, Selection, Watch};
+use super::world::World;
+use crate::config::Config;
+use crate::conn::ConnId;
+use crate::id::{Epoch, MessageId, Random, Seq};
+use crate::server::{Effect, Server};
+use crate::time::Instant;
+use crate::transport::Technique;
+use std::fmt::Write;
+
+const CHANNELS: [&str; 6] = ["a", "b", "c/x", "c/y", "c/y/z", "d"];
+const SELECTIONS: [&[&str]; 10] = [
+    &["a"],
+    &["b"],
+    &["c/x"],
+    &["a", "b"],
+    &["a", "c/y", "d"],
+    &["c/*"],
+    &["c/**", "a"],
+    &["**"],
+    &["*", "c/y/z"],
+    &["c/*", "c/x"],
+];
+const TURNS: usize = 250;
+
+/// Things that a seed may do without: what is rare beside everything else is frequent on its own.
+struct Habits {
+    resets: bool,
+    half_closes: bool,
+    leaps: bool,
+    deletes: bool,
+    stale: bool,
+    slow: bool,
+    batches: bool,
+    ttl: bool,
+    restarts: bool,
+    drains: bool,
+    nonsense: bool,
+    pipelines: bool,
+    /// Bare messages are known by what they say alone: then nothing is published twice.
+    raw: bool,
+}
+
+struct Sim {
+    seed: u64,
+    random: Random,
+    habits: Habits,
+    config: Config,
+    server: Server,
+    epochs: u64,
+    world: World,
+    clients: Vec<Client>,
+    /// Connections that no longer exist.
+    stale: Vec<ConnId>,
+    /// What was sent under each number: payload and TTL.
+    sent: Vec<(String, Option<u64>)>,
+    checked: usize,
+    draining: bool,
+    finished: bool,
+    trace: Option<String>,
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if !self.finished {
+            eprintln!("{}", self.trace.as_deref().unwrap_or_default());
+            eprintln!("seed {}: replay it with ENCKE_SIM_SEED={}", self.seed, self.seed);
+        }
+    }
+}
+
+macro_rules! note {
+    ($sim:expr, $($text:tt)*) => {
+        if let Some(trace) = &mut $sim.trace {
+            let _ = write!(trace, "{:>9} ", $sim.world.now.at.as_millis());
+            let _ = writeln!(trace, $($text)*);
+        }
+    };
+}
+
+fn habits(random: &mut Random) -> Habits {
+    let mut one = || random.one_in(2);
+    Habits {
+        resets: one(),
+        half_closes: one(),
+        leaps: one(),
+        deletes: one(),
+        stale: one(),
+        slow: one(),
+        batches: one(),
+        ttl: one(),
+        restarts: one() && one(),
+        drains: one(),
+        nonsense: one(),
+        pipelines: one(),
+        raw: one(),
+    }
+}
+
+fn config(random: &mut Random) -> Config {
+    let mut pick = |values: &[u64]| values[random.below(values.len() as u64) as usize];
+    let mut config = Config::default();
+    config.history.messages = pick(&[1, 2, 3, 5, 100]) as usize;
+    config.history.bytes = pick(&[1, 700, 2000, 1 << 20]) as usize;
+    config.history.total_bytes = pick(&[1, 3000, 10_000, 1 << 20]) as usize;
+    config.history.seconds = pick(&[1, 20, 3600]);
+    config.channel_idle_seconds = pick(&[1, 60]);
+    config.heartbeat = pick(&[1, 15]);
+    config.poll.no_news_status = pick(&[204, 304, 408]) as u16;
+    config.turn.deliveries = pick(&[1, 2, 256]) as usize;
+    config.limits.connections = pick(&[2, 100, 100]) as usize;
+    config.limits.channels = pick(&[3, 100, 100]) as usize;
+    config.limits.tombstones = pick(&[1, 3, 100]) as usize;
+    config.limits.idempotency_keys = pick(&[1, 100]) as usize;
+    config.limits.stalled_seconds = pick(&[3, 60]);
+    config.limits.idle_seconds = pick(&[5, 75]);
+    config.limits.head_seconds = pick(&[3, 10]);
+    config.limits.body_seconds = pick(&[3, 30]);
+    config.limits.stream_seconds = pick(&[0, 0, 20]);
+    config
+}
+
+impl Sim {
+    fn new(seed: u64, traced: bool) -> Self {
+        let mut random = Random::new(seed);
+        let habits = habits(&mut random);
+        let config = config(&mut random);
+        let mut world = World::default();
+        world.advance(random.below(100_000));
+        let server = Server::new(config.clone(), Epoch::from_random(1), world.now);
+        let count = 2 + random.below(8);
+        let mut client = || {
+            let selection = SELECTIONS[random.below(SELECTIONS.len() as u64) as usize];
+            Client::new(Selection(selection.to_vec()))
+        };
+        let clients = (0..count).map(|_| client()).collect();
+        let trace = traced.then(|| format!("{config:#?}\n"));
+        let (stale, sent) = (Vec::new(), Vec::new());
+        Self {
+            seed,
+            random,
+            habits,
+            config,
+            server,
+            epochs: 1,
+            world,
+            clients,
+            stale,
+            sent,
+            checked: 0,
+            draining: false,
+            finished: false,
+            trace,
+        }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..TURNS {
+            for _ in 0..=self.random.below(4) {
+                self.act();
+            }
+            self.turn();
+            if self.habits.restarts && self.random.one_in(80) {
+                self.restart();
+            }
+        }
+        self.settle();
+        if self.habits.drains {
+            self.drain();
+        }
+        self.leave();
+        self.finished = true;
+    }
+
+    /// One thing happens.
+    fn act(&mut self) {
+        let who = self.random.below(self.clients.len() as u64) as usize;
+        let below = self.random.below(100);
+        let Some(id) = self.clients[who].id else {
+            if !self.draining {
+                self.connect(who);
+            }
+            return;
+        };
+        match below {
+            0..35 => self.enqueue(who),
+            35..80 => self.write(who, id),
+            80..90 => self.read(who, id, self.habits.slow),
+            90 if self.habits.resets => {
+                note!(self, "{who} resets");
+                self.world.socket(id).broken = true;
+                // The reactor may find out by writing before it is told.
+                if self.random.one_in(2) {
+                    self.server.reset(self.world.now, id);
+                }
+                self.forget(who);
+            }
+            91 if self.habits.half_closes && !self.clients[who].half_closed => {
+                note!(self, "{who} half-closes");
+                self.clients[who].half_closed = true;
+                self.clients[who].outbox.clear();
+                self.clients[who].asks.retain(|ask| ask.since.is_some());
+                self.server.hang_up(self.world.now, id, &mut self.world);
+            }
+            92 if self.habits.resets => {
+                note!(self, "{who} closes");
+                self.world.socket(id).deaf = true;
+                self.server.hang_up(self.world.now, id, &mut self.world);
+                self.forget(who);
+            }
+            93..95 if self.habits.stale && !self.stale.is_empty() => self.haunt(),
+            95 if self.habits.leaps => {
+                let ms = [1000, 10_000, 100_000, 4_000_000][self.random.below(4) as usize];
+                let ms = self.random.below(ms);
+                self.world.advance(ms);
+                note!(self, "the clock leaps by {ms}");
+            }
+            // The kernel reports a socket as writable whenever it reports anything.
+            96..98 => self.server.writable(self.world.now, id, &mut self.world),
+            _ => {
+                let ms = self.random.below(400);
+                self.world.advance(ms);
+            }
+        }
+    }
+
+    fn connect(&mut self, who: usize) {
+        let Some(id) = self.server.accept(self.world.now, [127, 0, 0, 1].into(), false) else { return };
+        note!(self, "{who} connects as {id:?}");
+        let capacity = match self.habits.slow {
+            true => [1, 40, 300, 5000, 1 << 30][self.random.below(5) as usize],
+            false => 1 << 30,
+        };
+        self.world.open(id, capacity);
+        self.clients[who].leave();
+        self.clients[who].id = Some(id);
+        self.server.greet(self.world.now, id, &mut self.world);
+    }
+
+    /// The client will not look at this connection again.
+    fn forget(&mut self, who: usize) {
+        self.stale.extend(self.clients[who].id);
+        self.clients[who].leave();
+    }
+
+    /// Events for connections that may no longer exist.
+    fn haunt(&mut self) {
+        let id = self.stale[self.random.below(self.stale.len() as u64) as usize];
+        let now = self.world.now;
+        if !self.world.socket(id).closed {
+            return;
+        }
+        match self.random.below(4) {
+            0 => self.server.receive(now, id, b"GET / HTTP/1.1\r\n\r\n", &mut self.world),
+            1 => self.server.writable(now, id, &mut self.world),
+            2 => self.server.hang_up(now, id, &mut self.world),
+            _ => self.server.reset(now, id),
+        }
+    }
+
+    fn write(&mut self, who: usize, id: ConnId) {
+        let client = &mut self.clients[who];
+        let all = client.outbox.len();
+        // A request that meets a closing connection is lost, as anywhere.
+        let is_lost = self.server.find(id).is_none();
+        if all == 0 || client.half_closed || client.over || is_lost {
+            return;
+        }
+        let count = if self.random.one_in(2) { all } else { 1 + self.random.below(all as u64) as usize };
+        let bytes = client.write(count, &view(&self.server, self.epochs, self.world.now.at));
+        note!(self, "{who} writes {:?}", String::from_utf8_lossy(&bytes));
+        self.server.receive(self.world.now, id, &bytes, &mut self.world);
+    }
+
+    fn read(&mut self, who: usize, id: ConnId, slowly: bool) {
+        let max = if slowly { [0, 1, 50, 1 << 30][self.random.below(4) as usize] } else { usize::MAX };
+        let bytes = self.world.read(id, max);
+        if !bytes.is_empty() {
+            note!(self, "{who} reads {:?}", String::from_utf8_lossy(&bytes));
+            self.clients[who].take(&bytes, &view(&self.server, self.epochs, self.world.now.at));
+        }
+        if self.world.at_end(id) {
+            let socket = self.world.socket(id);
+            let limit = self.config.limits.stalled_seconds;
+            let stalled = socket.progress.plus_seconds(limit) <= self.world.now.at;
+            note!(self, "{who} sees the end");
+            self.clients[who].end(stalled);
+            self.server.reset(self.world.now, id);
+            self.forget(who);
+        }
+    }
+
+    fn turn(&mut self) {
+        let now = self.world.now;
+        for id in std::mem::take(&mut self.world.edges) {
+            self.server.writable(now, id, &mut self.world);
+        }
+        self.server.tick(now, &mut self.world);
+        self.server.deliver(now, &mut self.world);
+        while let Some(effect) = self.server.poll_effect() {
+            note!(self, "{effect:?}");
+            match effect {
+                Effect::HalfClose(id) => self.world.socket(id).ended = true,
+                Effect::Close(id) => self.world.socket(id).closed = true,
+            }
+        }
+        for who in 0..self.clients.len() {
+            if let Some(id) = self.clients[who].id {
+                let slowly = self.habits.slow && self.random.one_in(2);
+                self.read(who, id, slowly);
+            }
+        }
+        self.check();
+    }
+
+    /// What holds after every turn.
+    fn check(&mut self) {
+        self.server.hub.check();
+        let listening =
+            self.server.connections.iter().filter(|(_, connection)| connection.subscriber().is_some());
+        assert_eq!(
+            self.server.hub.gauges().subscribers,
+            listening.count(),
+            "a subscriber without connection"
+        );
+        for message in &self.server.hub.journal[self.checked..] {
+            let number = number(message.publication.data.bytes());
+            let (payload, ttl) = &self.sent[number];
+            assert_eq!(message.publication.data.bytes(), payload.as_bytes());
+            assert_eq!(message.publication.ttl, *ttl);
+        }
+        self.checked = self.server.hub.journal.len();
+        if !self.server.hub.has_ready() {
+            let gauges = self.server.hub.gauges();
+            let total = self.config.history.total_bytes;
+            assert!(gauges.bytes <= total || gauges.messages <= 1, "{} bytes of {total}", gauges.bytes);
+            let per_channel = self.config.history.messages * gauges.channels;
+            assert!(gauges.messages <= per_channel, "{} messages of {per_channel}", gauges.messages);
+        }
+    }
+
+    /// Everybody reads everything; then nobody may lack anything.
+    fn settle(&mut self) {
+        self.habits.slow = false;
+        for client in &self.clients {
+            if let Some(id) = client.id {
+                self.world.socket(id).capacity = 1 << 30;
+            }
+        }
+        for _ in 0..10_000 {
+            self.turn();
+            if self.server.next_deadline(self.world.now) > self.world.now.at && self.world.edges.is_empty() {
+                break;
+            }
+        }
+        assert!(self.server.next_deadline(self.world.now) > self.world.now.at, "the server never rests");
+        let view = view(&self.server, self.epochs, self.world.now.at);
+        for client in &mut self.clients {
+            let parked = client.asks.front_mut().filter(|ask| ask.since.is_some());
+            if let Some(stream) = &mut client.stream {
+                stream.subscription.watch.account(view.journal, view.newest(), view.at);
+            } else if let Some(ask) = parked {
+                let Kind::Subscribe(parked) = &mut ask.kind else { panic!("never answered: {ask:?}") };
+                assert!(parked.technique == Technique::Poll && !ask.head_only, "never answered: {parked:?}");
+                let due = ask.since.unwrap() + parked.timeout_ms + 16;
+                assert!(due > view.at, "a poll overslept: {parked:?}");
+                parked.watch.account(view.journal, view.newest(), view.at);
+            }
+        }
+    }
+
+    /// Another server takes over; clients come back with what they know.
+    fn restart(&mut self) {
+        note!(self, "restart");
+        self.epochs += 1;
+        let epoch = Epoch::from_random(self.epochs);
+        self.server = Server::new(self.config.clone(), epoch, self.world.now);
+        self.world.clear();
+        self.clients.iter_mut().for_each(Client::leave);
+        self.stale.clear();
+        self.checked = 0;
+    }
+
+    fn drain(&mut self) {
+        note!(self, "drain");
+        self.draining = true;
+        self.server.drain(self.world.now, &mut self.world);
+        for _ in 0..200 {
+            self.act();
+            self.turn();
+            self.world.advance(500);
+        }
+        assert!(self.server.is_drained(), "a drained server holds on to somebody");
+    }
+
+    /// Everybody leaves and time passes: nothing may be left.
+    fn leave(&mut self) {
+        for who in 0..self.clients.len() {
+            if let Some(id) = self.clients[who].id {
+                self.server.reset(self.world.now, id);
+                self.forget(who);
+            }
+        }
+        // In the end the kernel tells of every reset.
+        for id in std::mem::take(&mut self.stale) {
+            self.server.reset(self.world.now, id);
+        }
+        for _ in 0..1000 {
+            self.turn();
+            self.world.advance(60_000);
+        }
+        let hub = self.server.hub.gauges();
+        assert_eq!((hub.channels, hub.subscribers, hub.messages, hub.bytes), (0, 0, 0, 0));
+        assert_eq!((self.server.connections(), self.server.wheel.len()), (0, 0));
+        assert_eq!(self.server.next_deadline(self.world.now), Instant::NEVER);
+        assert!(self.server.deleted.is_empty() && self.server.out.capacity() <= 128 << 10);
+    }
+}
+
+/// Requests.
+impl Sim {
+    fn enqueue(&mut self, who: usize) {
+        let client = &self.clients[who];
+        let depth = if self.habits.pipelines { 4 } else { 1 };
+        if client.asks.len() >= depth || client.over || client.half_closed {
+            return;
+        }
+        match self.random.below(20) {
+            0..9 => self.enqueue_subscription(who),
+            9..16 => self.enqueue_publication(who),
+            16 if self.habits.batches => self.enqueue_batch(who),
+            17 if self.habits.deletes => {
+                let channel = self.channel();
+                self.request(who, &format!("DELETE /pub/{channel}"), "", Kind::Other(&[204, 404]));
+            }
+            18 if self.habits.nonsense => self.enqueue_nonsense(who),
+            _ => self.request(who, "GET /stats", "", Kind::Other(&[200])),
+        }
+    }
+
+    /// A request with a body, chunked or not.
+    fn request(&mut self, who: usize, line: &str, body: &str, kind: Kind) {
+        let (line, fields) = line.split_once("\r\n").unwrap_or((line, ""));
+        let mut text = format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}");
+        match body.is_empty() {
+            true => text.push_str("\r\n"),
+            false if self.random.one_in(4) => {
+                let (first, second) = body.split_at(1);
+                text.push_str("Transfer-Encoding: chunked\r\n\r\n");
+                let _ = write!(text, "1\r\n{first}\r\n");
+                if !second.is_empty() {
+                    let _ = write!(text, "{:x}\r\n{second}\r\n", second.len());
+                }
+                text.push_str("0\r\n\r\n");
+            }
+            false => {
+                if self.random.one_in(8) {
+                    text.push_str("Expect: 100-continue\r\n");
+                }
+                let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
+            }
+        }
+        self.clients[who].ask(text.as_bytes(), kind, false);
+    }
+
+    fn channel(&mut self) -> &'static str {
+        CHANNELS[self.random.below(CHANNELS.len() as u64) as usize]
+    }
+
+    /// A message that nobody has sent before.
+    fn message(&mut self) -> (String, Option<u64>) {
+        let filler = ["x", "two\nlines", "é\u{2028}"][self.random.below(3) as usize];
+        let times = [1, 1, 5, 200][self.random.below(4) as usize];
+        let payload = format!("m{} {}", self.sent.len(), filler.repeat(times));
+        let ttl = self.habits.ttl && self.random.one_in(3);
+        let ttl = ttl.then(|| [0, 1, 5, 1000][self.random.below(4) as usize]);
+        self.sent.push((payload.clone(), ttl));
+        (payload, ttl)
+    }
+
+    fn enqueue_publication(&mut self, who: usize) {
+        let (payload, ttl) = self.message();
+        let mut channels = vec![self.channel()];
+        if self.habits.batches && !self.habits.raw && self.random.one_in(4) {
+            let more = self.channel();
+            channels.extend((more != channels[0]).then_some(more));
+        }
+        let mut line = format!("POST /pub/{}\r\n", channels.join(","));
+        if let Some(ttl) = ttl {
+            let _ = write!(line, "Encke-TTL: {ttl}\r\n");
+        }
+        let messages: Vec<_> = channels.iter().map(|channel| (*channel, payload.clone())).collect();
+        if !self.habits.raw && self.random.one_in(10) {
+            let _ = write!(line, "Idempotency-Key: {payload:.4}\r\n");
+            self.request(who, &line, &payload, Kind::Publish(messages.clone()));
+        }
+        self.request(who, &line, &payload, Kind::Publish(messages));
+    }
+
+    fn enqueue_batch(&mut self, who: usize) {
+        let (mut body, mut messages) = (String::new(), Vec::new());
+        for _ in 0..=self.random.below(12) {
+            let channel = self.channel();
+            let (payload, ttl) = self.message();
+            let line = serde_json::json!({"channel": channel, "data": payload, "ttl": ttl});
+            let _ = writeln!(body, "{line}");
+            messages.push((channel, payload));
+        }
+        let line = "POST /pub\r\nContent-Type: application/x-ndjson\r\n";
+        self.request(who, line, &body, Kind::Publish(messages));
+    }
+
+    fn enqueue_nonsense(&mut self, who: usize) {
+        match self.random.below(3) {
+            0 => self.request(who, "GET /nowhere", "", Kind::Other(&[404])),
+            1 => self.request(who, "GET /sub/a?after=rubbish", "", Kind::Other(&[400])),
+            _ => self.clients[who].ask(b"NONSENSE\r\n\r\n", Kind::Other(&[400]), false),
+        }
+    }
+
+    fn enqueue_subscription(&mut self, who: usize) {
+        let (from, after) = self.start(who);
+        let techniques = [
+            (Technique::Poll, "poll"),
+            (Technique::Poll, "poll"),
+            (Technique::Interval, "interval"),
+            (Technique::Sse, "sse"),
+            (Technique::Stream, "stream"),
+            (Technique::Raw, "raw"),
+        ];
+        // Raw messages tell neither channel nor number: where they begin must be known.
+        let count = if from == From::Kept || !self.habits.raw { 5 } else { 6 };
+        let (technique, name) = techniques[self.random.below(count) as usize];
+        let http11 = technique == Technique::Raw || !self.random.one_in(6);
+        let batch = self.random.one_in(2);
+        let timeout = [1, 5, 30][self.random.below(3) as usize];
+        let max = [1, 2, 100][self.random.below(3) as usize];
+        let method = if http11 && self.random.one_in(20) { "HEAD" } else { "GET" };
+        let path = self.clients[who].selection.0.join(",");
+        let mut text = format!("{method} /sub/{path}?as={name}&timeout={timeout}&max={max}");
+        let header = self.random.one_in(2);
+        if !header {
+            let _ = write!(text, "&after={after}");
+        }
+        text.push_str(if http11 { " HTTP/1.1\r\nHost: x\r\n" } else { " HTTP/1.0\r\n" });
+        if header {
+            let _ = write!(text, "Last-Event-ID: {after}\r\n");
+        }
+        text.push_str(if batch { "Accept: application/json\r\n\r\n" } else { "\r\n" });
+        let watch = Watch::new(self.clients[who].selection.clone(), from);
+        let kind = Subscription { watch, technique, batch, timeout_ms: timeout * 1000 };
+        self.clients[who].ask(text.as_bytes(), Kind::Subscribe(Box::new(kind)), method == "HEAD");
+    }
+
+    /// Where a client begins: mostly where it was.
+    fn start(&mut self, who: usize) -> (From, String) {
+        match (&self.clients[who].last, self.random.below(10)) {
+            (Some(last), 0..8) => {
+                let id = MessageId::parse(last).unwrap();
+                let ours = id.epoch == Epoch::from_random(self.epochs);
+                (if ours { From::After(id.seq) } else { From::Stranger }, last.clone())
+            }
+            (_, 8) => (From::Kept, "oldest".into()),
+            (_, 9) => (From::Kept, format!("-{}", self.random.below(4))),
+            _ => (From::Now, "now".into()),
+        }
+    }
+}
+
+fn view(server: &Server, epochs: u64, at: Instant) -> View<'_> {
+    View { journal: &server.hub.journal, epoch: Epoch::from_random(epochs), at }
+}
+
+/// The number in a payload.
+fn number(payload: &[u8]) -> usize {
+    let text = std::str::from_utf8(payload).unwrap();
+    text[1..].split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn seeds() {
+    let from_env = |name: &str| std::env::var(name).ok().map(|value| value.parse::<u64>().expect("a number"));
+    if let Some(seed) = from_env("ENCKE_SIM_SEED") {
+        return Sim::new(seed, true).run();
+    }
+    let count: Seq = from_env("ENCKE_SIM_SEEDS").unwrap_or(256);
+    for seed in 0..count {
+        Sim::new(seed, false).run();
+        if seed % 5000 == 4999 {
+            eprintln!("{} of {count} seeds", seed + 1);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Simulated sockets and the clock.
+
+use crate::conn::ConnId;
+use crate::server::{Sink, Wrote};
+use crate::time::{Instant, Now};
+use std::collections::HashMap;
+use std::io::IoSlice;
+
+/// The server's end of a simulated connection, with the kernel's buffer between it and the client.
+#[derive(Debug)]
+pub struct Socket {
+    /// Bytes the buffer holds.
+    pub capacity: usize,
+    buffer: Vec<u8>,
+    /// A write was cut short: the next room is an edge.
+    short: bool,
+    /// Every further write fails.
+    pub broken: bool,
+    /// The client has closed altogether: what is written next is answered by a reset.
+    pub deaf: bool,
+    /// The server has shut down its writing side, or closed.
+    pub ended: bool,
+    /// The server has closed.
+    pub closed: bool,
+    /// When a write last took anything.
+    pub progress: Instant,
+    /// Calls of `write`.
+    pub writes: usize,
+    /// Slices of the last call.
+    pub slices: usize,
+}
+
+/// Everything around the server.
+#[derive(Debug, Default)]
+pub struct World {
+    pub now: Now,
+    sockets: HashMap<ConnId, Socket>,
+    /// Connections whose sockets have to be reported as writable.
+    pub edges: Vec<ConnId>,
+}
+
+impl World {
+    pub fn open(&mut self, id: ConnId, capacity: usize) {
+        let socket = Socket {
+            capacity,
+            buffer: Vec::new(),
+            short: false,
+            broken: false,
+            deaf: false,
+            ended: false,
+            closed: false,
+            progress: self.now.at,
+            writes: 0,
+            slices: 0,
+        };
+        assert!(self.sockets.insert(id, socket).is_none(), "{id:?} was given out twice");
+    }
+
+    pub fn socket(&mut self, id: ConnId) -> &mut Socket {
+        self.sockets.get_mut(&id).expect("a socket that was opened")
+    }
+
+    /// The client reads at most `max` bytes. Room after a short write is an edge.
+    pub fn read(&mut self, id: ConnId, max: usize) -> Vec<u8> {
+        let socket = self.socket(id);
+        let count = max.min(socket.buffer.len());
+        let bytes = socket.buffer.drain(..count).collect();
+        if socket.short && socket.buffer.len() < socket.capacity {
+            socket.short = false;
+            self.edges.push(id);
+        }
+        bytes
+    }
+
+    /// Whether the client sees the end of the stream.
+    pub fn at_end(&mut self, id: ConnId) -> bool {
+        let socket = self.socket(id);
+        socket.buffer.is_empty() && (socket.ended || socket.closed)
+    }
+
+    /// All connections are gone, the time goes on.
+    pub fn clear(&mut self) {
+        self.sockets.clear();
+        self.edges.clear();
+    }
+
+    pub fn advance(&mut self, ms: u64) {
+        self.now.at = self.now.at + ms;
+        self.now.unix = 1_700_000_000 + self.now.at.as_millis() / 1000;
+    }
+}
+
+impl Sink for World {
+    fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
+        let at = self.now.at;
+        let socket = self.socket(id);
+        assert!(!socket.ended && !socket.closed, "{id:?}: a write after the end");
+        socket.writes += 1;
+        socket.slices = slices.len();
+        if socket.broken {
+            return Wrote::Broken;
+        }
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        assert!(offered > 0, "{id:?}: a write of nothing");
+        if socket.deaf {
+            socket.broken = true;
+            return Wrote::Bytes(offered);
+        }
+        let taken = offered.min(socket.capacity - socket.buffer.len());
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
+        socket.buffer.extend(bytes.take(taken));
+        socket.short |= taken < offered;
+        if taken > 0 {
+            socket.progress = at;
+        }
+        Wrote::Bytes(taken)
+    }
+}
