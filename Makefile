@@ -20,6 +20,11 @@ run: ## Build and serve with the live demo at http://127.0.0.1:8080/
 test: test-tools ## Install what the tests need if it is missing, then run all of them
 	$(CARGO) test
 
+.PHONY: test-bayeux
+test-bayeux: ## Drive the unmodified CometD and Faye clients against the server (needs Node)
+	$(CARGO) build --bin encke
+	cd tests/bayeux && npm ci --no-audit --no-fund && ENCKE_BIN=../../target/debug/encke npm test
+
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:
