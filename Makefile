@@ -19,6 +19,13 @@ run: ## Build and serve with the live demo at http://127.0.0.1:8080/
 .PHONY: test
 test: test-tools ## Install what the tests need if it is missing, then run all of them
 	$(CARGO) test
+	$(MAKE) --no-print-directory test-clients
+
+.PHONY: test-clients
+test-clients: test-tools ## Only the tests of real clients: Node and a headless Chromium against the real binary
+	$(CARGO) build
+	node --test tests/js/*.test.mjs
+	cd tests/browser && npm ci --silent --no-fund --no-audit && npm test
 
 .PHONY: test-bayeux
 test-bayeux: ## Drive the unmodified CometD and Faye clients against the server (needs Node)
@@ -28,8 +35,9 @@ test-bayeux: ## Drive the unmodified CometD and Faye clients against the server 
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:
-	@for tool in curl strace; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
-	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq $$missing; }
+	@for tool in curl strace chromium node npm; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
+	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/'); }
 
 .PHONY: check
 check: ## Formatting, lints, documentation, dependencies

@@ -1,7 +1,7 @@
-//! The demo publisher: twenty years of the S&P 500, four trading days a second, for ever.
+//! The demo publisher: twenty years of the S&P 500, four trading days a second, and ten years of five stocks, for ever.
 //!
-//! A push server with nothing to push shows nothing. `encke serve --demo` therefore publishes real quotes to one
-//! channel, and the first page draws them. The quotes are embedded, so that the demo needs no file and no network;
+//! A push server with nothing to push shows nothing. `encke serve --demo` therefore publishes real quotes, and the
+//! pages draw them: the index on one channel, each stock on a channel of its own. The quotes are embedded, so that the demo needs no file and no network;
 //! `src/web/DATA.md` says where they come from.
 //!
 //! The demo is a publisher like any other: it runs on a thread of its own, knows neither hub nor reactor, and
@@ -10,10 +10,19 @@
 use std::iter::{Cycle, Skip};
 use std::str::Lines;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-/// The channel the demo publishes to and the first page subscribes to.
+/// The channel of the index, which the first page subscribes to.
 pub const CHANNEL: &str = "demo/ticks";
+
+/// The stocks, and the channel of each.
+const STOCKS: [(&str, &str); 5] = [
+    ("AAPL", "demo/stocks/AAPL"),
+    ("AMZN", "demo/stocks/AMZN"),
+    ("GOOG", "demo/stocks/GOOG"),
+    ("IBM", "demo/stocks/IBM"),
+    ("MSFT", "demo/stocks/MSFT"),
+];
 
 /// The Content-Type of what [`Ticks`] yields.
 pub const CONTENT_TYPE: &str = "application/json";
@@ -23,12 +32,24 @@ const PERIOD: Duration = Duration::from_millis(250);
 
 const QUOTES: &str = include_str!("web/sp500.csv");
 
-/// Publishes a tick every quarter of a second until `publish` returns false. Blocks: give it a thread of its own.
-pub fn run(publish: impl FnMut(String) -> bool) {
-    pace(Ticks::new(), PERIOD, publish);
+const PRICES: &str = include_str!("web/stocks.csv");
+
+/// Publishes a day of the index and a price of one stock every quarter of a second, until `publish`, which takes
+/// channel and message, returns false. Blocks: give it a thread of its own.
+pub fn run(mut publish: impl FnMut(&'static str, String) -> bool) {
+    pace(Ticks::new().zip(stocks()), PERIOD, |(tick, (channel, price))| {
+        publish(CHANNEL, stamped(tick)) && publish(channel, stamped(price))
+    });
 }
 
-fn pace(ticks: impl Iterator<Item = String>, period: Duration, mut publish: impl FnMut(String) -> bool) {
+/// The message with the time of its publication, from which a page on the same machine knows how long it took.
+fn stamped(mut message: String) -> String {
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    message.pop();
+    message + &format!(r#","at":{}}}"#, since_1970.as_millis())
+}
+
+fn pace<T>(ticks: impl Iterator<Item = T>, period: Duration, mut publish: impl FnMut(T) -> bool) {
     for tick in ticks {
         if !publish(tick) {
             return;
@@ -79,6 +100,20 @@ fn message(row: &str) -> Option<String> {
     Some(format!(
         r#"{{"symbol":"S&P 500","date":"{date}","open":{open},"high":{high},"low":{low},"close":{close},"volume":{volume}}}"#
     ))
+}
+
+/// The prices of the stocks as channel and JSON message, month by month, starting again after the last.
+fn stocks() -> impl Iterator<Item = (&'static str, String)> {
+    // As above.
+    PRICES.lines().skip(1).cycle().map_while(price)
+}
+
+/// One row of the stocks; `None` if it is malformed or of a stock that has no channel.
+fn price(row: &str) -> Option<(&'static str, String)> {
+    let mut columns = row.split(',');
+    let (date, symbol, price) = (columns.next()?, columns.next()?, columns.next()?);
+    let (symbol, channel) = STOCKS.iter().find(|(name, _)| *name == symbol)?;
+    Some((*channel, format!(r#"{{"symbol":"{symbol}","date":"{date}","price":{price}}}"#)))
 }
 
 #[cfg(test)]
@@ -144,6 +179,33 @@ mod tests {
                 r#"{"symbol":"S&P 500","date":"2000-01-03","open":1469.25,"high":1478.00,"low":1438.36,"close":1455.22,"volume":931800000}"#
             )
         );
+    }
+
+    #[test]
+    fn every_price_of_a_stock_is_a_message_and_months_ascend() {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Price {
+            symbol: String,
+            date: String,
+            price: f64,
+        }
+        let rows = PRICES.lines().count() - 1;
+        let mut before = String::new();
+        for (channel, message) in stocks().take(rows) {
+            let price: Price = serde_json::from_str(&message).unwrap();
+            assert!(channel.ends_with(&format!("/{}", price.symbol)), "{message}");
+            assert!(is_date(&price.date) && price.date >= before && price.price > 0.0, "{message}");
+            before = price.date;
+        }
+        assert_eq!((rows, before.as_str()), (560, "2010-03-01"));
+        assert_eq!(stocks().nth(rows), stocks().next());
+    }
+
+    #[test]
+    fn a_stamp_is_another_member() {
+        let stamped: serde_json::Value = serde_json::from_str(&stamped(r#"{"a":1}"#.into())).unwrap();
+        assert!(stamped["a"] == 1 && stamped["at"].is_u64(), "{stamped}");
     }
 
     #[test]

@@ -35,7 +35,10 @@ fn serve(config: Config) -> io::Result<()> {
     }
     if demo {
         start_demo(reactor.mailbox())?;
-        log::info!("demo: market data on channel {}, page at /", demo::CHANNEL);
+        log::info!(
+            "demo: market data on channels {} and demo/stocks/*, pages at / and /demo/ticker",
+            demo::CHANNEL
+        );
     }
     let left = reactor.run()?;
     match left.connections {
@@ -82,12 +85,12 @@ fn log_facts(config: &Config) {
 
 /// Publishes the demo's data from a thread of its own.
 fn start_demo(mailbox: Mailbox) -> io::Result<()> {
-    let publish = move |json: String| {
+    let publish = move |channel, json: String| {
         let publication = Publication {
             content_type: Some(demo::CONTENT_TYPE.into()),
             ..Publication::of(Data::Json(json.into()))
         };
-        mailbox.send(Mail::Publish { channel: demo::CHANNEL, publication })
+        mailbox.send(Mail::Publish { channel, publication })
     };
     thread::Builder::new().name("demo".into()).spawn(move || demo::run(publish))?;
     Ok(())

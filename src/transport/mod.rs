@@ -39,6 +39,8 @@ pub enum Technique {
     Interval,
     /// Server-sent events (WHATWG HTML, section 9.2).
     Sse,
+    /// The same with envelopes as data, so that a script learns the channel, and whether data is JSON or text.
+    SseEnvelope,
     /// Endless JSON lines.
     Stream,
     /// Endless bare messages.
@@ -64,6 +66,7 @@ impl Technique {
             "poll" => Self::Poll,
             "interval" => Self::Interval,
             "sse" => Self::Sse,
+            "sse-envelope" => Self::SseEnvelope,
             "stream" => Self::Stream,
             "raw" => Self::Raw,
             "jsonp" => Self::Jsonp,
@@ -102,6 +105,10 @@ pub enum Format {
     Sse,
     /// [`Technique::Sse`] to an HTTP/1.0 client.
     SsePlain,
+    /// [`Technique::SseEnvelope`] as a chunk.
+    SseEnvelope,
+    /// [`Technique::SseEnvelope`] to an HTTP/1.0 client.
+    SseEnvelopePlain,
     /// [`Technique::Stream`] as a chunk.
     Stream,
     /// [`Technique::Stream`] to an HTTP/1.0 client.
@@ -138,6 +145,8 @@ impl Format {
         match (technique, chunked) {
             (Technique::Sse, true) => Self::Sse,
             (Technique::Sse, false) => Self::SsePlain,
+            (Technique::SseEnvelope, true) => Self::SseEnvelope,
+            (Technique::SseEnvelope, false) => Self::SseEnvelopePlain,
             (Technique::Raw, true) => Self::Raw,
             (Technique::Raw, false) => Self::RawPlain,
             (Technique::Iframe, true) => Self::Iframe,
@@ -160,6 +169,10 @@ pub fn frame(message: &Message, format: Format) -> (&[u8], usize) {
             Format::Sse | Format::SsePlain => {
                 sse::write_message(&mut payload, message);
                 format == Format::Sse
+            }
+            Format::SseEnvelope | Format::SseEnvelopePlain => {
+                sse::write_envelope_event(&mut payload, message);
+                format == Format::SseEnvelope
             }
             Format::Raw | Format::RawPlain => {
                 raw::write_message(&mut payload, message);
@@ -203,7 +216,7 @@ fn framed(payload: Vec<u8>, chunked: bool) -> Vec<u8> {
 /// The media type of a stream.
 pub const fn content_type(technique: Technique) -> &'static str {
     match technique {
-        Technique::Sse => media::EVENT_STREAM,
+        Technique::Sse | Technique::SseEnvelope => media::EVENT_STREAM,
         Technique::Raw => "application/octet-stream",
         Technique::Iframe => "text/html; charset=utf-8",
         Technique::Multipart => multipart::MIXED,
@@ -223,7 +236,9 @@ pub fn opening(
 ) -> Vec<u8> {
     let mut payload = Vec::new();
     match technique {
-        Technique::Sse => sse::write_opening(&mut payload, start, config.sse.retry_ms),
+        Technique::Sse | Technique::SseEnvelope => {
+            sse::write_opening(&mut payload, start, config.sse.retry_ms);
+        }
         Technique::WebSocket => websocket::write_opening(&mut payload, start),
         Technique::Iframe => {
             let (padding, origins) = (config.iframe.padding_bytes, &config.cors.origins);
@@ -244,6 +259,7 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
         let mut payload = Vec::new();
         match technique {
             Technique::Sse => sse::write_gap(&mut payload, gap),
+            Technique::SseEnvelope => sse::write_gap_envelope(&mut payload, gap),
             Technique::Iframe => iframe::write_gap(&mut payload, gap),
             Technique::Multipart => multipart::write_gap(&mut payload, gap),
             Technique::Replace => multipart::write_gap_ahead(&mut payload, gap),
@@ -259,10 +275,12 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
 /// A sign of life; empty if the technique has none. A `loud` one is seen by scripts, too.
 pub fn heartbeat(technique: Technique, chunked: bool, loud: bool) -> Cow<'static, [u8]> {
     let sign: &[u8] = match (technique, chunked) {
-        (Technique::Sse, true) if loud => b"1e\r\nevent: encke.heartbeat\ndata:\n\n\r\n",
-        (Technique::Sse, false) if loud => b"event: encke.heartbeat\ndata:\n\n",
-        (Technique::Sse, true) => b"3\r\n:\n\n\r\n",
-        (Technique::Sse, false) => b":\n\n",
+        (Technique::Sse | Technique::SseEnvelope, true) if loud => {
+            b"1e\r\nevent: encke.heartbeat\ndata:\n\n\r\n"
+        }
+        (Technique::Sse | Technique::SseEnvelope, false) if loud => b"event: encke.heartbeat\ndata:\n\n",
+        (Technique::Sse | Technique::SseEnvelope, true) => b"3\r\n:\n\n\r\n",
+        (Technique::Sse | Technique::SseEnvelope, false) => b":\n\n",
         (Technique::WebSocket, _) if loud => websocket::EMPTY_OBJECT,
         (Technique::WebSocket | Technique::WebSocketRaw, _) => EMPTY_PING,
         (Technique::Multipart, _) => return framed(multipart::EMPTY_OBJECT.to_vec(), chunked).into(),

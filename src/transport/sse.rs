@@ -23,6 +23,20 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message) {
     out.push(b'\n');
 }
 
+/// Appends a message as an event whose data is its envelope, always one line.
+pub fn write_envelope_event(out: &mut Vec<u8>, message: &Message) {
+    let _ = write!(out, "id: {}\ndata: ", message.id);
+    envelope::write_envelope(out, message);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends the notice of a gap among envelopes.
+pub fn write_gap_envelope(out: &mut Vec<u8>, gap: &Gap) {
+    out.extend_from_slice(b"data: {\"gap\":");
+    envelope::write_gap(out, gap);
+    out.extend_from_slice(b"}\n\n");
+}
+
 /// Lines end with CR LF, LF or CR: to an event stream they are all the same.
 fn write_data(out: &mut Vec<u8>, text: &str) {
     let mut rest = text;

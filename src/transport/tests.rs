@@ -55,6 +55,14 @@ fn envelopes_carry_what_is_there() {
 }
 
 #[test]
+fn events_may_carry_envelopes() {
+    let json = Publication { event: Some("e".into()), ..Publication::of(Data::Json("[1]".into())) };
+    let frame = "id: 10:1\ndata: {\"id\":\"10:1\",\"channel\":\"a/b\",\"event\":\"e\",\"data\":[1]}\n\n";
+    assert_eq!(wire(json.clone(), Format::SseEnvelopePlain), frame);
+    assert_eq!(wire(json, Format::SseEnvelope), format!("{:x}\r\n{frame}\r\n", frame.len()));
+}
+
+#[test]
 fn each_message_is_one_chunk() {
     assert_eq!(wire(text("0123456789abcdef"), Format::Raw), "10\r\n0123456789abcdef\r\n");
     assert_eq!(wire(text(""), Format::Raw), "", "an empty chunk would end the stream");

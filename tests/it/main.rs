@@ -20,6 +20,7 @@ mod jsonp;
 mod lifecycle;
 mod limits;
 mod multipart;
+mod pages;
 mod poll;
 mod position;
 mod publish;

@@ -122,3 +122,15 @@ fn the_time_before_a_reconnect_is_configurable() {
     let (_, mut sse) = server.open("/sub/x?as=sse", &[]);
     assert_eq!(parse(&sse.block().unwrap()).retry.as_deref(), Some("123"));
 }
+
+#[test]
+fn events_may_carry_envelopes() {
+    let server = Encke::start(&[]);
+    let (head, mut sse) = server.open("/sub/x,y?as=sse-envelope", &[]);
+    assert_eq!(head.media_type(), "text/event-stream");
+    sse.block();
+    let id = server.admin().publish("y", &["Encke-Event: e"], b"5");
+    let got = parse(&sse.block().unwrap());
+    let envelope = format!(r#"{{"id":"{id}","channel":"y","event":"e","data":"5"}}"#);
+    assert_eq!((got.id, got.event, got.data), (Some(id), None, Some(envelope)));
+}

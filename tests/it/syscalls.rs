@@ -29,8 +29,12 @@ impl Trace {
         Self(trace)
     }
 
+    /// Calls whose line shows `part`. One that another thread interrupted stands on two lines, and shows
+    /// what it reads on the second.
     fn count(&self, call: &str, part: &str) -> usize {
-        self.0.lines().filter(|line| line.contains(&format!("{call}(")) && line.contains(part)).count()
+        let (whole, resumed) = (format!("{call}("), format!("{call} resumed"));
+        let is_it = |line: &&str| line.contains(&whole) || !part.is_empty() && line.contains(&resumed);
+        self.0.lines().filter(is_it).filter(|line| line.contains(part)).count()
     }
 }
 
@@ -76,7 +80,9 @@ fn a_poll_cycle_is_one_read_and_one_write() {
     assert_eq!(trace.count("recvfrom", "GET /sub/x"), LISTENERS * MESSAGES);
     assert_eq!(trace.count("sendto", "Encke-Next: "), LISTENERS * MESSAGES);
     assert_eq!(trace.count("writev", ""), 0);
-    assert_eq!(trace.count("recvfrom", "EAGAIN"), 0, "a short read has drained the socket");
+    // A short read has drained the socket. A second edge for the same bytes is possible, as a rule there is none.
+    let vain = trace.count("recvfrom", "EAGAIN");
+    assert!(vain <= LISTENERS, "{vain} reads in vain for {} polls", LISTENERS * MESSAGES);
     check_epoll(&trace, LISTENERS + 1);
 }
 

@@ -1,6 +1,7 @@
 //! Encke's own HTTP API: `/pub`, `/sub` and the pages around them.
 
 pub mod answer;
+mod pages;
 mod publish;
 mod subscribe;
 #[cfg(test)]
@@ -16,11 +17,6 @@ use crate::wire::response::Response;
 /// A request that cannot be carried out: a status and a sentence.
 type Refused = (u16, String);
 
-/// The embedded first page.
-const INDEX: &[u8] = include_bytes!("../../web/index.html");
-/// What a page of ours may load: nothing from elsewhere.
-const PAGE_POLICY: &str = "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'self'";
-
 /// What the request asks for.
 pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> {
     let path = head.path;
@@ -33,7 +29,6 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> 
     }
     let answer = match () {
         () if path == "*" => options("GET, HEAD, POST, PUT, DELETE, OPTIONS", head),
-        () if path == "/" || path.is_empty() => get_only(head, || Ok(page(INDEX))),
         () if path == "/healthz" => get_only(head, || Ok(Command::Health)),
         () if path == "/metrics" && caller.admin => get_only(head, || Ok(Command::Metrics)),
         () if path == "/stats" && caller.admin => get_only(head, || Ok(Command::Stats)),
@@ -41,7 +36,10 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> 
             Some(rest) if caller.admin && (rest.is_empty() || rest.starts_with('/')) => {
                 publication(head, body, rest, caller)
             }
-            _ => Err((404, format!("there is nothing at {path}; see / for what there is"))),
+            _ => match pages::at(path) {
+                Some(page) => get_only(head, || Ok(Command::Respond(page))),
+                None => Err((404, format!("there is nothing at {path}; see / for what there is"))),
+            },
         },
     };
     answer.unwrap_or_else(|refused| problem(head, refused))
@@ -136,12 +134,4 @@ fn options(allow: &str, head: &Head) -> Result<Command<'static>, Refused> {
         response.fields.push_str(cors::PREFLIGHT);
     }
     Ok(Command::Respond(response))
-}
-
-fn page(html: &'static [u8]) -> Command<'static> {
-    let response = Response::new(200, "text/html; charset=utf-8", html)
-        .with("Cache-Control", "no-cache")
-        .with("X-Content-Type-Options", "nosniff")
-        .with("Content-Security-Policy", PAGE_POLICY);
-    Command::Respond(response)
 }

@@ -35,7 +35,7 @@ pub fn read<'b>(head: &Head<'b>, channels: &'b str, config: &Config) -> Result<S
             "as" => {
                 let unknown = || {
                     bad(format!(
-                        "as={value}: use poll, interval, sse, stream, raw, iframe, jsonp, multipart or x-mixed-replace"
+                        "as={value}: use poll, interval, sse, sse-envelope, stream, raw, iframe, jsonp, multipart or x-mixed-replace"
                     ))
                 };
                 technique = Some(Technique::by_name(&value).ok_or_else(unknown)?);

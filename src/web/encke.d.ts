@@ -1,0 +1,102 @@
+/** A way to get messages. */
+export type Technique = 'websocket' | 'sse' | 'stream' | 'poll' | 'jsonp';
+
+/** A message. */
+export interface Message<Data = any> {
+  /** Opaque; `after: id` continues behind it. */
+  id: string;
+  channel: string;
+  event?: string;
+  key?: string;
+  /** A JSON value, text, or a Uint8Array of what is neither. */
+  data: Data;
+}
+
+/** Messages of a channel that left the server's history before they could be fetched. */
+export interface Gap {
+  channel: string;
+  /** The last message before it. */
+  after?: string;
+  /** The oldest one that the server still has; not known when polling. */
+  oldest?: string;
+}
+
+/** How the client is. */
+export interface State {
+  /** `waiting`: for the end of a pause after a failure. */
+  state: 'connecting' | 'open' | 'waiting' | 'closed';
+  technique?: Technique;
+  /** Another tab has the connection. */
+  shared?: boolean;
+  /** The length of the pause, in milliseconds. */
+  wait?: number;
+  /** Why there is a pause. */
+  error?: string;
+}
+
+export type Token = string | (() => string | undefined | Promise<string | undefined>);
+
+export interface Options {
+  /** What to listen to; `*` stands for a segment, a last `**` for all that follow. */
+  channels?: Iterable<string>;
+  /** Sent as bearer token, as `access_token=` where there are no headers. A function is asked before each attempt. */
+  token?: Token;
+  /** Where to begin: an id, `oldest`, `now` or `-N` for the last N of each channel. Default `now`. */
+  after?: string;
+  /** What to try, in this order. Default: websocket, sse, stream, poll, jsonp. */
+  techniques?: Technique[];
+  /** Whether the tabs of this origin share one connection. Default true. */
+  share?: boolean;
+  /** Milliseconds to wait for a first sign of life before something else is tried. Default 5000. */
+  patience?: number;
+  /** Milliseconds between the server's heartbeats; a silence of 2.5 of them is taken for death. Default 15000. */
+  heartbeat?: number;
+  /** Seconds that a poll may wait. Default 25. */
+  pollSeconds?: number;
+  /** As in fetch; `include` sends cookies to another origin. */
+  credentials?: RequestCredentials;
+}
+
+/** What the server says of a published message. */
+export interface Published {
+  id: string;
+  channel: string;
+  subscribers: number;
+  messages: number;
+}
+
+export interface Events {
+  message: Message;
+  gap: Gap;
+  state: State;
+}
+
+/** A connection that always finds a way and never loses its place. */
+export class Encke {
+  /** `url`: where the server is; the page's own origin if left out. */
+  constructor(url?: string, options?: Options);
+
+  /** Where the server is. */
+  readonly url: string;
+  /** What is listened to. */
+  readonly channels: ReadonlySet<string>;
+  /** The place: the id of the last message, or where to begin. */
+  readonly after: string;
+  readonly state: State['state'];
+  readonly technique?: Technique;
+  /** May be changed at any time; the next attempt uses it. */
+  token?: Token;
+
+  on<Type extends keyof Events>(type: Type, listener: (value: Events[Type]) => void): this;
+  off<Type extends keyof Events>(type: Type, listener: (value: Events[Type]) => void): this;
+
+  /** Listens to more channels, from now on. */
+  subscribe(...channels: (string | string[])[]): void;
+  unsubscribe(...channels: (string | string[])[]): void;
+
+  /** Publishes text as text, bytes as bytes and anything else as JSON. Rejects with the server's reason and `status`. */
+  publish(channel: string, data: unknown, options?: { event?: string; key?: string; ttl?: number }): Promise<Published>;
+
+  /** Ends it for good. */
+  close(): void;
+}

@@ -1,0 +1,96 @@
+// The demos: they load nothing from elsewhere, complain of nothing, fit a phone, and work.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { PATIENCE_MS, openPage, startServer } from './harness.mjs';
+
+const timeout = 2 * PATIENCE_MS;
+const TECHNIQUES = (process.env.TECHNIQUES ?? 'websocket,sse,stream,poll,jsonp').split(',');
+const NAMES = { websocket: 'WebSocket', sse: 'SSE', stream: 'Streaming', poll: 'Polling', jsonp: 'JSONP' };
+const server = await startServer('--demo', '--heartbeat', '1');
+
+/** Opens a page of the server and collects what the browser has to say about it. */
+async function open(path, context) {
+  const page = await openPage('about:blank', context);
+  page.complaints = [];
+  page.on('console', message => message.type() === 'error' && page.complaints.push(message.text()));
+  page.on('pageerror', error => page.complaints.push(error.message));
+  page.on('request', request => {
+    if (!/^(https?|wss?):..127\.0\.0\.1:|^data:/.test(request.url())) page.complaints.push(request.url());
+  });
+  page.setDefaultTimeout(PATIENCE_MS);
+  await page.goto(server.url + path);
+  return page;
+}
+
+for (const path of ['/', '/demo/ticker', '/demo/chat', '/demo/techniques']) {
+  test(`${path} fits a phone and a desk and loads nothing from elsewhere`, { timeout }, async () => {
+    const page = await open(path);
+    for (const width of [390, 1400]) {
+      await page.setViewportSize({ width, height: 900 });
+      assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `at ${width}`);
+    }
+    await page.waitForFunction(() => document.querySelector('[data-state=open]'));
+    if (TECHNIQUES.length === 5) assert.deepEqual(page.complaints, []);
+    await page.close();
+  });
+}
+
+test('the ticker goes on by each technique and after a cut, without a fault', { timeout }, async () => {
+  const page = await open('/demo/ticker');
+  const count = () => page.textContent('#messages').then(text => Number(text.replace(',', '')));
+  for (const technique of TECHNIQUES) {
+    await page.click(`.choice button:text-is("${NAMES[technique]}")`);
+    await page.waitForSelector('#state[data-state=open]');
+    const before = await count();
+    await page.waitForFunction(before => Number(document.querySelector('#messages').textContent.replace(',', '')) > before + 3, before);
+  }
+  await page.click('button:has-text("Cut the line")');
+  await page.waitForFunction(() => document.querySelector('#state').textContent === 'cut');
+  const cut = await count();
+  await page.waitForSelector('#state[data-state=open]');
+  await page.waitForFunction(cut => Number(document.querySelector('#messages').textContent.replace(',', '')) > cut + 20, cut);
+  assert.equal(await page.textContent('#faults'), '0');
+  assert.match(await page.textContent('#latency'), /^\d+ ms$|–/);
+  await page.close();
+});
+
+test('guests of a chat room hear and see each other, and who comes later reads the history', { timeout }, async () => {
+  const a = await open('/demo/chat#test'), b = await open('/demo/chat#test', await a.context().browser().newContext());
+  for (const [page, name] of [[a, 'Johann'], [b, 'Caroline']]) {
+    await page.fill('[name=name]', name);
+    await page.dispatchEvent('[name=name]', 'change');
+  }
+  for (const page of [a, b]) {
+    for (const name of ['Johann', 'Caroline']) await page.waitForSelector(`#who li:has-text("${name}")`);
+  }
+  await a.fill('[name=text]', '<b>3.3 years</b>');
+  await a.click('.say button');
+  await b.waitForSelector('#log p:text-is("<b>3.3 years</b>")');
+  const c = await open('/demo/chat#test', await a.context().browser().newContext());
+  await c.waitForSelector('#log p:text-is("<b>3.3 years</b>")');
+  await a.click('#rooms a:text-is("comets")');
+  await a.waitForFunction(() => !document.querySelector('#log p'));
+  await b.waitForFunction(() => !document.querySelector('#who').textContent.includes('Johann'));
+  for (const page of [a, b, c]) await page.close();
+});
+
+test('a page that may not publish says why', { timeout }, async () => {
+  const page = await open('/demo/chat');
+  await page.setExtraHTTPHeaders({ 'X-Forwarded-For': '192.0.2.1' });
+  await page.fill('[name=text]', 'hello');
+  await page.click('.say button');
+  await page.waitForSelector('#refused:has-text("loopback")');
+  assert.equal(await page.inputValue('[name=text]'), 'hello', 'what was typed is not lost');
+  await page.close();
+});
+
+test('the techniques show what they put on the wire', { timeout }, async () => {
+  const page = await open('/demo/techniques');
+  await page.fill('[name=text]', 'Halley');
+  await page.waitForFunction(expected => document.querySelectorAll('.state[data-state=open]').length >= expected, TECHNIQUES.length);
+  await page.click('button:has-text("Publish")');
+  await page.waitForFunction(expected => [...document.querySelectorAll('.wire')].filter(wire => wire.textContent.includes('Halley')).length >= expected,
+    TECHNIQUES.length === 5 ? 6 : TECHNIQUES.length);
+  await page.close();
+});

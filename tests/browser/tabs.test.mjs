@@ -1,0 +1,120 @@
+// One connection for all tabs of an origin, and what becomes of it when tabs come and go.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { PATIENCE_MS, expectInOrder, openPage, startClient, startProxy, startServer, until, untilOpen } from './harness.mjs';
+
+const timeout = 2 * PATIENCE_MS;
+const STREAM = { techniques: ['stream'], patience: 3000, heartbeat: 2000 };
+const server = await startServer('--heartbeat', '1');
+const range = (from, to) => Array.from({ length: to - from }, (_, n) => from + n);
+
+/** Two tabs of one browser, the first of which leads, each with a client of its own channels. */
+async function twoTabs(channelsA, channelsB, options) {
+  const proxy = await startProxy(server.port);
+  const a = await openPage(proxy.url + '/healthz');
+  await startClient(a, { ...STREAM, channels: channelsA });
+  await untilOpen(a, 'stream');
+  const b = await openPage(proxy.url + '/healthz', a.context());
+  await startClient(b, { ...STREAM, channels: channelsB, ...options });
+  await untilOpen(b, 'stream');
+  return { proxy, a, b };
+}
+
+const isShared = page => page.evaluate(() => one.states.at(-1).shared === true);
+
+test('two tabs share one connection, and the second goes on when the first is closed', { timeout }, async () => {
+  const { proxy, a, b } = await twoTabs(['tabs/same'], ['tabs/same']);
+  assert.equal(await isShared(a), false);
+  assert.equal(await isShared(b), true);
+  await server.publish('tabs/same', range(0, 100));
+  await expectInOrder(a, 100);
+  await expectInOrder(b, 100);
+  assert.equal(proxy.requests.stream, 1, 'one request for both');
+
+  await a.close();
+  await server.publish('tabs/same', range(100, 200));
+  await expectInOrder(b, 200);
+  await until(b, 'it connects by itself', () => one.comet.state === 'open' && !one.states.at(-1).shared);
+  await server.publish('tabs/same', range(200, 300));
+  await expectInOrder(b, 300);
+  assert.equal(proxy.requests.stream, 2);
+  await b.close();
+});
+
+test('each of two tabs gets its own channels, with its own history', { timeout }, async () => {
+  await server.publish('tabs/b', range(0, 5));
+  const { a, b } = await twoTabs(['tabs/a'], ['tabs/b'], { after: '-5' });
+  await expectInOrder(b, 5);
+  for (let n = 0; n < 50; n++) {
+    await server.publish('tabs/a', [n]);
+    await server.publish('tabs/b', [n + 5]);
+  }
+  await expectInOrder(a, 50);
+  await expectInOrder(b, 55);
+  await a.close();
+  await server.publish('tabs/b', range(55, 60));
+  await expectInOrder(b, 60);
+  await b.close();
+});
+
+test('the followers of a leader that dies in a storm lose nothing', { timeout }, async () => {
+  const { proxy, a, b } = await twoTabs(['storm/x'], ['storm/*']);
+  const c = await openPage(proxy.url + '/healthz', a.context());
+  await startClient(c, { ...STREAM, channels: ['storm/x'] });
+  await untilOpen(c, 'stream');
+  for (let n = 0; n < 600; n += 5) {
+    await server.publish('storm/x', range(n, n + 5));
+    if (n === 300) await a.close();
+  }
+  await expectInOrder(b, 600);
+  await expectInOrder(c, 600);
+  assert.notEqual(await isShared(b), await isShared(c), 'one of them leads');
+  await b.close();
+  await c.close();
+});
+
+test('a channel that joins begins with what comes from then on', { timeout }, async () => {
+  const { a, b } = await twoTabs(['join/quiet'], ['join/quiet']);
+  await server.publish('join/quiet', [0]);
+  await expectInOrder(a, 1);
+  await server.publish('join/late', ['before']);
+  for (const page of [b, a]) {
+    await page.evaluate(() => one.comet.subscribe('join/late'));
+    await until(page, 'the tabs listen to it', async () => (await (await fetch('/pub/join%2Flate')).json()).subscribers > 0);
+  }
+  await untilOpen(a);
+  await untilOpen(b);
+  await server.publish('join/late', [1]);
+  await expectInOrder(a, 2);
+  await expectInOrder(b, 2);
+  await a.close();
+  await b.close();
+});
+
+test('without locks each tab has a connection of its own', { timeout }, async () => {
+  const proxy = await startProxy(server.port);
+  const page = await openPage(proxy.url + '/healthz');
+  await page.evaluate(() => Object.defineProperty(navigator, 'locks', { value: undefined }));
+  await startClient(page, { ...STREAM, channels: ['alone'] }, 'one');
+  await startClient(page, { ...STREAM, channels: ['alone'] }, 'two');
+  await untilOpen(page, 'stream', 'one');
+  await untilOpen(page, 'stream', 'two');
+  await server.publish('alone', [0, 1, 2]);
+  await expectInOrder(page, 3, 'one');
+  await expectInOrder(page, 3, 'two');
+  assert.equal(proxy.requests.stream, 2);
+  await page.close();
+});
+
+test('a leader that does not answer is not waited for', { timeout }, async () => {
+  const page = await openPage(server.url + '/healthz');
+  // Somebody holds the lock and never says a word.
+  await page.evaluate(() => navigator.locks.request(`encke ${location.origin} stream `, () => new Promise(() => {})) && 0);
+  await startClient(page, { ...STREAM, patience: 300, channels: ['mute'] });
+  await untilOpen(page, 'stream');
+  await server.publish('mute', [0, 1]);
+  await expectInOrder(page, 2);
+  assert.equal(await isShared(page), false);
+  await page.close();
+});

@@ -1,0 +1,26 @@
+// What is served of the client.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import vm from 'node:vm';
+import { gzipSync } from 'node:zlib';
+
+const BYTES_MAX = 4096;
+const served = name => new URL(`../../src/web/dist/${name}`, import.meta.url);
+
+for (const name of ['encke.js', 'encke.global.js']) {
+  test(`${name} is at most ${BYTES_MAX} bytes when compressed`, async () => {
+    const { length } = gzipSync(await readFile(served(name)), { level: 9 });
+    assert.ok(length <= BYTES_MAX, `${name} has ${length}`);
+  });
+}
+
+test('both forms have the same class', async () => {
+  const { Encke } = await import(served('encke.js'));
+  const context = vm.createContext({});
+  vm.runInContext(await readFile(served('encke.global.js'), 'utf8'), context);
+  const members = type => Object.getOwnPropertyNames(type.prototype);
+  assert.deepEqual([...members(context.Encke)], members(Encke));
+  for (const name of ['on', 'off', 'subscribe', 'unsubscribe', 'publish', 'close']) assert.ok(members(Encke).includes(name), name);
+});
