@@ -55,7 +55,7 @@ fn main() -> ExitCode {
 
 /// Runs a script: publications, with clients that listen or not.
 fn run(script: &str, rounds: u64) {
-    let now = Now { at: Instant::from_millis(0), unix: 1_000_000_000 };
+    let now = Now { at: Instant::from_millis(0), unix: 1_000_000_000, unix_ms: 0 };
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut server = Server::new(Config::default(), Epoch::from_random(1), now);
     let publisher = server.accept(now, peer, false).expect("there is room");
