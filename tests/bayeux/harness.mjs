@@ -127,6 +127,10 @@ export class CometDClient {
         this.inner.addListener("/meta/handshake", reply => this.handshakes += reply.successful ? 1 : 0);
     }
 
+    get sessionId() {
+        return this.inner.getClientId();
+    }
+
     call(start) {
         return new Promise((resolve, reject) =>
             start(reply => reply.successful ? resolve(reply) : reject(new Error(JSON.stringify(reply)))));
@@ -165,6 +169,10 @@ export class FayeClient {
 
     async connect() {
         await new Promise(resolve => this.inner.connect(resolve));
+    }
+
+    get sessionId() {
+        return this.inner._dispatcher.clientId;
     }
 
     get type() {
@@ -214,12 +222,17 @@ function browserFaye(url) {
 export class Proxy {
     /** The next so many answers that `picks` likes are cut after `keep` bytes. */
     cuts = 0;
+    asleep = false;
+    open = new Set();
 
     static async start(target, picks) {
         const proxy = new Proxy();
         proxy.cut = 0;
         proxy.server = net.createServer(client => {
+            if (proxy.asleep) return client.destroy();
             const upstream = net.connect(target, "127.0.0.1");
+            proxy.open.add(client);
+            client.on("close", () => proxy.open.delete(client));
             client.on("error", () => upstream.destroy());
             upstream.on("error", () => client.destroy());
             client.on("close", () => upstream.destroy());
@@ -241,8 +254,14 @@ export class Proxy {
         return proxy;
     }
 
+    /** Lets nothing through until `asleep` is false again. */
+    sleep() {
+        this.asleep = true;
+        this.open.forEach(client => client.destroy());
+    }
+
     stop() {
         this.server.close();
-        this.server.closeAllConnections?.();
+        this.open.forEach(client => client.destroy());
     }
 }
