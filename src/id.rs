@@ -18,6 +18,11 @@ impl Epoch {
     pub const fn from_random(bits: u64) -> Self {
         Self(bits & ((1 << 41) - 1))
     }
+
+    /// The random bits.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for Epoch {

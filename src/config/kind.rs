@@ -328,6 +328,54 @@ impl Kind<String> for Text {
     }
 }
 
+/// A path that a protocol is served at.
+pub struct Mount;
+
+impl Word for Mount {
+    type Value = String;
+    const ALLOWED: &'static str =
+        "paths such as /bayeux, without a slash at the end, other than those of the native API";
+    const PLACEHOLDER: &'static str = "PATH,…";
+
+    fn parse(text: &str) -> Option<String> {
+        let own = ["pub", "sub", "demo", "encke.js", "healthz", "metrics", "stats"];
+        let mut segments = text.strip_prefix('/')?.split('/');
+        let plain = |segment: &str| {
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            !segment.is_empty() && segment.bytes().all(allowed)
+        };
+        let first = segments.next()?;
+        (plain(first) && segments.all(plain) && !own.contains(&first)).then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// A channel, or a pattern of channels.
+pub struct ChannelPattern;
+
+impl Word for ChannelPattern {
+    type Value = String;
+    const ALLOWED: &'static str =
+        "channels such as news or chat/**, where * stands for a segment and ** at the end for all below";
+    const PLACEHOLDER: &'static str = "CHANNEL,…";
+
+    fn parse(text: &str) -> Option<String> {
+        let name = text.strip_prefix('/').unwrap_or(text);
+        let segments: Vec<&str> = name.split('/').collect();
+        let endless = segments.iter().position(|segment| *segment == "**");
+        let sound = segments.iter().all(|segment| !matches!(*segment, "" | "." | ".."));
+        let ends = endless.is_none_or(|at| at + 1 == segments.len());
+        (sound && ends && name.len() <= 255 && !name.chars().any(char::is_control)).then(|| name.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// The name of a file.
 pub struct TextFile;
 

@@ -25,7 +25,8 @@ pub use setting::{Section, Setting};
 pub use source::{File, Loaded, Origin, Problem, Sources, check, load};
 
 use kind::{
-    Address, Bytes, Event, Flag, Ip, List, Number, OneOf, Optional, Secret, Text, TextFile, WebOrigin,
+    Address, Bytes, ChannelPattern, Event, Flag, Ip, List, Mount, Number, OneOf, Optional, Secret, Text,
+    TextFile, WebOrigin,
 };
 
 const HOUR: u64 = 3600;
@@ -144,6 +145,41 @@ setting::settings! {
     sse: Sse {
         /// Milliseconds an EventSource waits before it reconnects (`retry:`).
         retry_ms: u64 = 2000, Number(1..=1000 * HOUR);
+    }
+
+    /// Bayeux 1.0, for CometD and Faye clients.
+    bayeux: Bayeux {
+        /// Paths it is served at, with all below them; none = it is not served.
+        mounts: Vec<String> = vec!["/bayeux".into()], List(Mount);
+        /// Channels its clients may publish to, such as `chat/**`; with `demo`, `demo/**` as well.
+        publish: Vec<String> = Vec::new(), List(ChannelPattern);
+        /// Channels its clients may subscribe to.
+        subscribe: Vec<String> = vec!["**".into()], List(ChannelPattern);
+        /// Milliseconds a connect is held.
+        timeout_ms: u64 = 30_000, Number(1..=1000 * HOUR);
+        /// Milliseconds clients wait between two connects.
+        interval_ms: u64 = 0, Number(0..=1000 * HOUR);
+        /// Milliseconds without a connect, beyond the interval, after which a session is gone.
+        max_interval_ms: u64 = 10_000, Number(1..=1000 * DAY);
+        /// Only the browser that began a session (by its cookie BAYEUX_BROWSER) may use it.
+        bind_sessions_to_cookie: bool = false, Flag;
+        /// End a session whose client was away for so long that history limits threw messages away, rather
+        /// than telling it.
+        end_session_on_gap: bool = false, Flag;
+        /// Sessions that exist at once; above, handshakes fail.
+        sessions: usize = 100_000, Number(1..=100_000_000);
+        /// Channels and patterns one session may subscribe to; above, 403.
+        subscriptions: usize = 1000, Number(1..=1_000_000);
+        /// Messages in one request; above, 413.
+        request_messages: usize = 1000, Number(1..=1_000_000);
+        /// Events in one answer; the rest comes with the next.
+        answer_messages: usize = 1000, Number(1..=1_000_000);
+        /// Bytes of events in one answer, unless a single one is larger; the rest comes with the next.
+        answer_bytes: usize = 1 << 20, Bytes(1..=GIB);
+        /// Messages a second in which one peer may name sessions that do not exist; above, 429.
+        unknown_per_second: u32 = 500, Number(1..=1_000_000);
+        /// Publications remembered to recognise one that is sent again; the oldest is forgotten first.
+        repeats: usize = 65_536, Number(1..=100_000_000);
     }
 
     /// Forever frames.

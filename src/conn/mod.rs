@@ -122,6 +122,8 @@ pub struct Hold {
     pub begun: bool,
     /// The origin whose page asks, if answers must name it.
     pub origin: OriginIndex,
+    /// An origin that is not listed, but that answers name all the same.
+    pub named: Option<Box<String>>,
 }
 
 impl Connection {

@@ -36,6 +36,11 @@ impl Rules {
         NonZeroU16::new(u16::try_from(place + 1).ok()?)
     }
 
+    /// The origin the request comes from, if it is allowed only because all are.
+    pub fn unlisted<'b>(&self, head: &Head<'b>) -> Option<&'b str> {
+        head.field("origin").filter(|_| !self.default.is_empty() && self.find(head).is_none())
+    }
+
     /// The fields of answers to that origin, complete lines.
     pub fn fields(&self, origin: OriginIndex) -> &str {
         let listed = origin.and_then(|index| self.listed.get(usize::from(index.get()) - 1));
@@ -67,8 +72,8 @@ pub fn admits_script(head: &Head, cors: &Cors) -> bool {
         })
 }
 
-/// A listed origin gets credentials; `*` never does.
-fn listed_fields(origin: &str) -> String {
+/// The fields of answers that name an origin. A listed origin gets credentials; `*` never does.
+pub fn listed_fields(origin: &str) -> String {
     format!(
         "Access-Control-Allow-Origin: {origin}\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n{EXPOSED}"
     )

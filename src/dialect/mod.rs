@@ -3,6 +3,7 @@
 //! Each protocol is a folder of its own here; none has a branch inside another's.
 
 mod access;
+mod bayeux;
 pub mod cors;
 pub mod fdajax;
 pub mod native;

@@ -12,9 +12,10 @@
 //!
 //! A protocol is one field of [`Dialects`] and one variant of [`Protocol`].
 
+use super::bayeux::{self, Bayeux};
 use super::fdajax::Fdajax;
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Phase, Protocol, Request};
+use crate::conn::{ConnId, Connection, Protocol, Request};
 use crate::hub::{Hub, Owner};
 use crate::time::{Instant, Now};
 use crate::wire::response::Response;
@@ -69,13 +70,11 @@ impl Context<'_> {
         self.connections.get(id.slot as usize).is_some_and(|connection| connection.output.is_some())
     }
 
-    /// Whether a connection is still there and waits for its answer. One that has gone may not have been told
-    /// of yet.
+    /// Whether a connection that was held still is.
     pub fn is_held(&self, id: ConnId) -> bool {
-        let connection = self.connections.get(id.slot as usize);
-        connection.is_some_and(|connection| {
-            connection.generation == id.generation && matches!(connection.phase, Phase::Held(_))
-        })
+        self.connections
+            .get(id.slot as usize)
+            .is_some_and(|connection| connection.generation == id.generation && connection.holder().is_some())
     }
 
     /// Who is at the other end of a connection.
@@ -85,57 +84,82 @@ impl Context<'_> {
 }
 
 /// The protocols with sessions that are switched on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Dialects {
+    bayeux: Bayeux,
     fdajax: Option<Fdajax>,
 }
 
 impl Dialects {
     /// Those that `config` switches on.
     pub fn new(config: &Config, now: Now) -> Self {
-        Self { fdajax: Fdajax::new(config, now) }
+        Self { bayeux: Bayeux::new(config, now), fdajax: Fdajax::new(config, now) }
     }
 
     /// The protocol that serves `path`.
     pub fn claim(&self, path: &str) -> Option<Protocol> {
-        let fdajax = self.fdajax.as_ref().filter(|fdajax| fdajax.claims(path));
-        fdajax.map(|_| Protocol::Fdajax)
+        match &self.fdajax {
+            _ if self.bayeux.claims(path) => Some(Protocol::Bayeux),
+            Some(fdajax) if fdajax.claims(path) => Some(Protocol::Fdajax),
+            _ => None,
+        }
+    }
+
+    /// Whether answers name the origin of a page even if it is allowed only because all are.
+    pub fn names_origins(&self, protocol: Protocol, config: &Config) -> bool {
+        match protocol {
+            Protocol::Bayeux => bayeux::names_origins(config),
+            Protocol::Fdajax => false,
+        }
     }
 
     /// Takes a request; the connection is held.
     pub fn request(&mut self, protocol: Protocol, context: &mut Context, from: ConnId, request: &Request) {
         match (protocol, &mut self.fdajax) {
+            (Protocol::Bayeux, _) => self.bayeux.request(context, from, request),
             (Protocol::Fdajax, Some(fdajax)) => fdajax.request(context, from, request),
-            _ => context.act(from, Act::Close),
+            (Protocol::Fdajax, None) => context.act(from, Act::Close),
         }
     }
 
     /// Takes a text message from a connection that [`Act::Upgrade`] made a WebSocket.
-    pub fn message(&mut self, _protocol: Protocol, _context: &mut Context, _from: ConnId, _text: &str) {}
+    pub fn message(&mut self, protocol: Protocol, context: &mut Context, from: ConnId, text: &str) {
+        match protocol {
+            Protocol::Bayeux => self.bayeux.message(context, from, text),
+            // It makes no WebSockets.
+            Protocol::Fdajax => context.act(from, Act::Close),
+        }
+    }
 
     /// Takes note that a subscriber of a session is ready.
     pub fn ready(&mut self, context: &mut Context, owner: Owner) {
-        if let Some(fdajax) = self.fdajax.as_mut().filter(|_| Fdajax::owns(owner)) {
-            fdajax.ready(context, owner);
+        match &mut self.fdajax {
+            Some(fdajax) if Fdajax::owns(owner) => fdajax.ready(context, owner),
+            _ => self.bayeux.ready(context, owner),
         }
     }
 
     /// Takes note that a held connection has gone.
     pub fn gone(&mut self, protocol: Protocol, context: &mut Context, connection: ConnId) {
-        if let (Protocol::Fdajax, Some(fdajax)) = (protocol, &mut self.fdajax) {
-            fdajax.gone(context, connection);
+        match (protocol, &mut self.fdajax) {
+            (Protocol::Bayeux, _) => self.bayeux.gone(context, connection),
+            (Protocol::Fdajax, Some(fdajax)) => fdajax.gone(context, connection),
+            (Protocol::Fdajax, None) => {}
         }
     }
 
     /// Takes note that a held connection which was blocked takes bytes again.
     pub fn writable(&mut self, protocol: Protocol, context: &mut Context, connection: ConnId) {
-        if let (Protocol::Fdajax, Some(fdajax)) = (protocol, &mut self.fdajax) {
-            fdajax.writable(context, connection);
+        match (protocol, &mut self.fdajax) {
+            (Protocol::Bayeux, _) => self.bayeux.writable(context, connection),
+            (Protocol::Fdajax, Some(fdajax)) => fdajax.writable(context, connection),
+            (Protocol::Fdajax, None) => {}
         }
     }
 
     /// Does what is due.
     pub fn tick(&mut self, context: &mut Context) {
+        self.bayeux.tick(context);
         if let Some(fdajax) = &mut self.fdajax {
             fdajax.tick(context);
         }
@@ -143,11 +167,13 @@ impl Dialects {
 
     /// When [`Dialects::tick`] has something to do.
     pub fn next_deadline(&self) -> Instant {
-        self.fdajax.as_ref().map_or(Instant::NEVER, Fdajax::next_deadline)
+        let fdajax = self.fdajax.as_ref().map_or(Instant::NEVER, Fdajax::next_deadline);
+        self.bayeux.next_deadline().min(fdajax)
     }
 
     /// Answers every held connection, because the server leaves.
     pub fn drain(&mut self, context: &mut Context) {
+        self.bayeux.drain(context);
         if let Some(fdajax) = &mut self.fdajax {
             fdajax.drain(context);
         }

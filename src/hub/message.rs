@@ -16,6 +16,14 @@ pub enum Data {
 }
 
 impl Data {
+    /// Valid JSON. It has line ends only between its tokens, where spaces do as well.
+    pub fn json(text: &str) -> Self {
+        match text.contains(['\n', '\r']) {
+            true => Self::Json(text.replace(['\n', '\r'], " ").into()),
+            false => Self::Json(text.into()),
+        }
+    }
+
     /// The bytes as they were published (up to the newlines inside JSON).
     pub fn bytes(&self) -> &[u8] {
         match self {

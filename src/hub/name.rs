@@ -93,6 +93,13 @@ impl Pattern {
         &self.0[..wildcard.unwrap_or(0)]
     }
 
+    /// Whether every name that `other` matches matches this, too.
+    pub fn covers(&self, other: &Self) -> bool {
+        let (endless, other_endless) = (self.0.ends_with("**"), other.0.ends_with("**"));
+        // A wildcard of the other is a segment like any other for a wildcard of ours, and none for a name.
+        (endless || !other_endless) && self.matches(&other.0)
+    }
+
     /// Whether `name` matches.
     pub fn matches(&self, name: &str) -> bool {
         let mut segments = name.split('/');
@@ -135,6 +142,24 @@ mod tests {
             assert_eq!(channel_name(name.as_bytes()).err(), verdict, "{name:?}");
         }
         assert_eq!(channel_name(b"a\xff"), Err(NameError::NotUtf8));
+    }
+
+    #[test]
+    fn patterns_within_patterns() {
+        let check = |outer: &str, inner: &str, covers: bool| {
+            let [outer, inner] = [outer, inner].map(|text| Pattern::parse(text.as_bytes()).unwrap().unwrap());
+            assert_eq!(outer.covers(&inner), covers, "{outer:?} {inner:?}");
+        };
+        check("**", "**", true);
+        check("**", "a/*", true);
+        check("a/**", "a/*", true);
+        check("a/**", "a/b/**", true);
+        check("a/**", "a/**", true);
+        check("a/*", "a/**", false);
+        check("a/**", "**", false);
+        check("*/**", "**", false);
+        check("a/b/**", "a/*/c", false);
+        check("*", "*", true);
     }
 
     #[test]

@@ -448,6 +448,81 @@ impl Many {
 mod tests {
     use super::*;
 
+    const NOW: Instant = Instant::from_millis(0);
+
+    fn hub() -> Hub {
+        Hub::new(&crate::config::Config::default(), crate::id::Epoch::from_random(1), NOW)
+    }
+
+    fn publish(hub: &mut Hub, channel: &str) -> Seq {
+        let publication = crate::hub::Publication::of(crate::hub::Data::Text(channel.into()));
+        hub.publish(NOW, channel, publication).unwrap().id.seq
+    }
+
+    /// What the subscriber gets now.
+    fn pull(hub: &mut Hub, key: SubscriberKey) -> Vec<Seq> {
+        let mut pulled = Vec::new();
+        hub.pull(NOW, key, 100, &mut pulled);
+        let seqs: Vec<Seq> = pulled.iter().map(|message| message.id.seq).collect();
+        if let Some(&last) = seqs.last() {
+            hub.advance(key, last);
+        }
+        seqs
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text.as_bytes()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_subscriber_grows_and_shrinks() {
+        let mut hub = hub();
+        let key = hub.attach(NOW, Owner(0), &["a"], Vec::new(), Start::Now).unwrap();
+        let (a, b) = (publish(&mut hub, "a"), publish(&mut hub, "b"));
+        hub.subscribe(NOW, key, &["b"], &[pattern("*")], Start::Now).unwrap();
+        let (b2, c) = (publish(&mut hub, "b"), publish(&mut hub, "c"));
+        assert_eq!(hub.subscriptions(key), 3);
+        assert_eq!(pull(&mut hub, key), [a, b2, c], "what was published on b before is not its own: {b}");
+        hub.unsubscribe(NOW, key, &["a", "b", "never"], &[]);
+        let again = ["a", "b", "c"].map(|name| publish(&mut hub, name));
+        assert_eq!(pull(&mut hub, key), again, "the pattern still asks for them");
+        hub.subscribe(NOW, key, &["b"], &[], Start::Now).unwrap();
+        hub.unsubscribe(NOW, key, &[], &[pattern("*")]);
+        let [_, b, _] = ["a", "b", "c"].map(|name| publish(&mut hub, name));
+        assert_eq!(pull(&mut hub, key), [b]);
+        hub.unsubscribe(NOW, key, &["b"], &[]);
+        assert_eq!((publish(&mut hub, "b"), hub.subscriptions(key)).1, 0);
+        assert!(pull(&mut hub, key).is_empty());
+    }
+
+    #[test]
+    fn a_channel_joined_later_may_begin_before_the_cursor() {
+        let mut hub = hub();
+        let old = [0; 3].map(|_| publish(&mut hub, "old"));
+        let key = hub.attach(NOW, Owner(0), &["a"], Vec::new(), Start::Now).unwrap();
+        let a = publish(&mut hub, "a");
+        assert_eq!(pull(&mut hub, key), [a]);
+        let after = MessageId { seq: old[0], ..hub.newest() };
+        hub.subscribe(NOW, key, &["old"], &[], Start::After(after)).unwrap();
+        let new = publish(&mut hub, "a");
+        assert_eq!(pull(&mut hub, key), [old[1], old[2], new], "nothing twice");
+        hub.unsubscribe(NOW, key, &["old"], &[]);
+        hub.subscribe(NOW, key, &["old"], &[], Start::Oldest).unwrap();
+        assert_eq!(pull(&mut hub, key), old);
+    }
+
+    #[test]
+    fn sessions_stay_on_a_deleted_channel() {
+        let mut hub = hub();
+        let stays = hub.attach(NOW, Owner(1), &["a"], Vec::new(), Start::Now).unwrap();
+        hub.attach(NOW, Owner(2), &["a"], Vec::new(), Start::Now).unwrap();
+        publish(&mut hub, "a");
+        assert_eq!(hub.delete(NOW, "a", |owner| owner == Owner(2)), Some(vec![Owner(2)]));
+        let seq = publish(&mut hub, "a");
+        assert_eq!(hub.take_gaps(stays).len(), 1, "what was deleted is missing");
+        assert_eq!(pull(&mut hub, stays), [seq]);
+    }
+
     #[test]
     fn a_subscriber_of_one_channel_takes_forty_bytes() {
         assert_eq!(size_of::<Subscriber>(), 40);

@@ -2,7 +2,7 @@
 
 use super::{Server, Sink};
 use crate::conn::{ConnId, Hold, Phase, Protocol, Request, Socket, User};
-use crate::dialect::{Act, Context, Dialects};
+use crate::dialect::{Act, Context, Dialects, cors};
 use crate::hub::Owner;
 use crate::time::Now;
 use crate::transport;
@@ -16,6 +16,8 @@ impl Server {
     pub(super) fn hold(&mut self, now: Now, slot: usize, protocol: Protocol, request: &Request) {
         let head = &request.head;
         let connection = &self.connections[slot];
+        let names = self.dialects.names_origins(protocol, &self.config);
+        let named = self.cors.unlisted(head).filter(|_| names);
         let hold = Hold {
             protocol,
             head_only: head.method == crate::wire::head::Method::Head,
@@ -23,6 +25,7 @@ impl Server {
             chunked: head.http11,
             begun: false,
             origin: self.cors.find(head),
+            named: named.map(|origin| Box::new(origin.to_owned())),
         };
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);
@@ -110,7 +113,8 @@ impl Server {
         }
         let Phase::Held(hold) = &mut self.connections[slot].phase else { return };
         let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
-        let fields = self.cors.fields(hold.origin);
+        let named = hold.named.as_ref().map(|origin| cors::listed_fields(origin));
+        let fields = named.as_deref().unwrap_or_else(|| self.cors.fields(hold.origin));
         let envelope = Envelope { unix: now.unix, head_only: hold.head_only, close, fields };
         match act {
             Act::Answer(response) => {

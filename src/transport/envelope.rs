@@ -48,7 +48,7 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
 }
 
 /// Appends a JSON string.
-fn write_string(out: &mut Vec<u8>, text: &str) {
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
     // Writing a string into memory cannot fail.
     let _ = serde_json::to_writer(out, text);
 }

@@ -5,6 +5,7 @@
 //!
 //! A new technique is a new file and a new variant here; nothing of it in the hub or the reactor.
 
+pub mod bayeux;
 mod envelope;
 mod iframe;
 pub mod jsonp;
@@ -132,6 +133,10 @@ pub enum Format {
     PollVerbatim,
     /// A whole answer to a poll: a batch of this message alone.
     PollBatch,
+    /// An event of Bayeux.
+    Bayeux,
+    /// An event of Bayeux that tells its position.
+    BayeuxReplay,
 }
 
 impl Format {

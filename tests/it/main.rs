@@ -7,6 +7,7 @@
 
 mod access;
 mod batch;
+mod bayeux;
 mod client;
 mod cors;
 mod curl;

@@ -1,0 +1,96 @@
+//! Delivering: what is newer than a session's cursor becomes events, in the answer to its connect or on the
+//! connection that they are pushed on.
+
+use super::reply::{Advice, Replies};
+use super::session::SessionKey;
+use super::{Bayeux, stream};
+use crate::dialect::Context;
+use crate::hub::Message;
+use crate::transport::bayeux;
+use std::sync::Arc;
+
+impl Bayeux {
+    /// Sends a session what it lacks, if there is a way to.
+    pub(super) fn deliver(&mut self, cx: &mut Context, key: SessionKey) {
+        let session = self.sessions.get(key);
+        if let Some(pipe) = session.pushes() {
+            while cx.is_held(pipe.connection) && !cx.is_blocked(pipe.connection) {
+                let mut replies = Replies::new();
+                if self.collect(cx, key, &mut replies).is_none() || replies.is_empty() {
+                    return;
+                }
+                stream::push(cx, pipe, replies);
+            }
+        } else if session.held.is_some() {
+            let mut replies = Replies::new();
+            if self.collect(cx, key, &mut replies) == Some(true) {
+                self.answer_held(cx, key, replies);
+            }
+        }
+    }
+
+    /// Adds the events that a session lacks to `replies`, as many as one answer takes. Returns whether there is
+    /// anything to tell; `None` if the session has ended, because it missed messages.
+    pub(super) fn collect(
+        &mut self,
+        cx: &mut Context,
+        key: SessionKey,
+        replies: &mut Replies,
+    ) -> Option<bool> {
+        let settings = &cx.config.bayeux;
+        let session = self.sessions.get(key);
+        let Some(subscriber) = session.subscriber else { return Some(false) };
+        let gaps = cx.hub.take_gaps(subscriber);
+        if !gaps.is_empty() {
+            if settings.end_session_on_gap {
+                self.end(cx, key, Advice::Handshake { interval_ms: 0 });
+                return None;
+            }
+            session.gaps.extend(gaps.into_iter().map(|gap| gap.channel));
+        }
+        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        cx.hub.pull(cx.now.at, subscriber, settings.answer_messages, &mut pulled);
+        let (mut count, mut last) = (0, 0);
+        let (mut frames, mut encoded) = (0, 0);
+        let limit = replies.len() + settings.answer_bytes;
+        for message in pulled {
+            let (event, new) = bayeux::event(message, session.replay);
+            frames += usize::from(new > 0);
+            encoded += new;
+            if count > 0 && replies.len() + event.len() > limit {
+                break;
+            }
+            last = message.id.seq;
+            // What is on a channel that Bayeux keeps for itself is not for its clients.
+            if !event.is_empty() {
+                replies.next().extend_from_slice(event);
+                count += 1;
+            }
+        }
+        match session.acks && count > 0 {
+            true => session.sent = last,
+            false if last > 0 => cx.hub.advance(subscriber, last),
+            false => {}
+        }
+        if encoded > 0 {
+            cx.hub.charge(frames, encoded);
+        }
+        cx.hub.stats.messages_delivered += count;
+        cx.hub.stats.deliveries += u64::from(count > 0);
+        Some(count > 0 || !session.gaps.is_empty())
+    }
+
+    /// Takes note that a client has received batch number `batch`. If that is the last one, its messages are
+    /// delivered; else they will be sent again.
+    pub(super) fn acknowledge(&mut self, cx: &mut Context, key: SessionKey, batch: u32) {
+        let session = self.sessions.get(key);
+        let sent = std::mem::take(&mut session.sent);
+        if let Some(subscriber) = session.subscriber
+            && sent > 0
+            && session.acks
+            && batch >= session.batch
+        {
+            cx.hub.advance(subscriber, sent);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Bayeux over HTTP: long polling, callback polling, and where eventsource begins.
+
+use super::message::{self, Incoming, Unreadable};
+use super::reply::Replies;
+use super::{Bayeux, Exchange, peer};
+use crate::conn::{ConnId, Request};
+use crate::dialect::{Act, Context, cors, upgrade};
+use crate::wire::head::{Head, Method};
+use crate::wire::response::Response;
+use crate::wire::{media, query};
+use data_encoding::HEXLOWER;
+use std::borrow::Cow;
+use std::hash::BuildHasher;
+
+const COOKIE: &str = "BAYEUX_BROWSER";
+/// The function that is called if a callback-polling client names none.
+const CALLBACK: &str = "jsonpcallback";
+const CALLBACK_BYTES_MAX: usize = 64;
+
+/// The fields that answer a preflight request.
+const PREFLIGHT: &str = "Access-Control-Allow-Methods: POST, GET\r\n\
+    Access-Control-Allow-Headers: Accept, Authorization, Content-Type, Pragma, X-Requested-With\r\n\
+    Access-Control-Max-Age: 86400\r\n";
+
+impl Bayeux {
+    /// Takes a request. Unless it is a connect that has to wait, it is answered at once.
+    pub fn request(&mut self, cx: &mut Context, from: ConnId, request: &Request) {
+        if upgrade::is_asked(&request.head) {
+            self.open_socket(cx, from, request);
+        } else if let Some(response) = self.serve(cx, from, request) {
+            cx.act(from, Act::Answer(response));
+        }
+    }
+
+    /// The answer, if there is one yet.
+    fn serve(&mut self, cx: &mut Context, from: ConnId, request: &Request) -> Option<Response> {
+        let head = &request.head;
+        let per_second = cx.config.bayeux.unknown_per_second;
+        if self.meter.is_full(cx.now.at, peer(cx, from), per_second) {
+            let detail = "too many messages of sessions that do not exist (bayeux.unknown_per_second)";
+            return Some(Response::problem(429, detail, false).with("Retry-After", 1));
+        }
+        match head.method {
+            Method::Post => self.serve_post(cx, from, request),
+            Method::Get => self.serve_get(cx, from, head),
+            Method::Options => Some(Response { fields: PREFLIGHT.into(), ..Response::empty(204) }),
+            _ => {
+                let detail = "Bayeux is spoken by POST, or by GET with `message=`";
+                Some(Response::problem(405, detail, false).with("Allow", "GET, POST, OPTIONS"))
+            }
+        }
+    }
+
+    /// Long polling: messages as JSON, or as `message=` of a form, whatever the type says.
+    fn serve_post(&mut self, cx: &mut Context, from: ConnId, request: &Request) -> Option<Response> {
+        let Ok(body) = std::str::from_utf8(request.body) else { return Some(bad("the body is not UTF-8")) };
+        match body.trim_start().as_bytes().first() {
+            Some(b'[' | b'{') => self.serve_messages(cx, from, &request.head, &[body.into()], None),
+            _ => {
+                let Some(messages) = form_messages(body) else {
+                    return Some(bad("the body is neither JSON nor a form with `message=`"));
+                };
+                self.serve_messages(cx, from, &request.head, &messages, None)
+            }
+        }
+    }
+
+    /// Callback polling, or the stream of a session.
+    fn serve_get(&mut self, cx: &mut Context, from: ConnId, head: &Head) -> Option<Response> {
+        if media::accepts(head, media::EVENT_STREAM) {
+            let below = self.below_mount(head.path).unwrap_or_default();
+            let client_id = below.trim_start_matches('/').to_owned();
+            let cookie = self.cookie(head);
+            self.begin_stream(cx, from, &client_id, cookie);
+            return None;
+        }
+        let Some(messages) = form_messages(head.query) else {
+            return Some(bad(
+                "this is for Bayeux clients: POST messages, or GET with `message=` and `jsonp=`",
+            ));
+        };
+        if !cors::admits_script(head, &cx.config.cors) {
+            let detail = "pages of this origin may not ask for scripts; see --cors-origins";
+            return Some(Response::problem(403, detail, false));
+        }
+        let pairs = query::pairs(head.query).flatten();
+        let callback = pairs.into_iter().find(|(name, _)| name == "jsonp").map(|(_, callback)| callback);
+        let callback = callback.unwrap_or(Cow::Borrowed(CALLBACK));
+        if !is_callback(&callback) {
+            return Some(bad("`jsonp` is not the name of a function"));
+        }
+        self.serve_messages(cx, from, head, &messages, Some(&callback))
+    }
+
+    /// Takes the messages in `texts`, each JSON.
+    fn serve_messages(
+        &mut self,
+        cx: &mut Context,
+        from: ConnId,
+        head: &Head,
+        texts: &[Cow<str>],
+        callback: Option<&str>,
+    ) -> Option<Response> {
+        let max = cx.config.bayeux.request_messages;
+        let mut messages = Vec::new();
+        for text in texts {
+            match message::read(text, max, &mut messages) {
+                Ok(()) => {}
+                Err(Unreadable::NotMessages) => {
+                    return Some(bad("not a message or an array of messages in JSON"));
+                }
+                Err(Unreadable::TooMany) => {
+                    let detail = format!("a request has at most {max} messages (bayeux.request_messages)");
+                    return Some(Response::problem(413, &detail, false));
+                }
+            }
+        }
+        let handshake = messages.iter().position(Incoming::is_handshake);
+        // Beside a handshake nothing else counts.
+        let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
+        let mut set_cookie = None;
+        let mut cookie = self.cookie(head);
+        if handshake.is_some() && cookie == 0 {
+            (cookie, set_cookie) = self.new_cookie();
+        }
+        let callback = callback.map(Into::into);
+        let exchange = Exchange { from, socket: false, callback, cookie, alone: messages.len() == 1 };
+        let mut replies = Replies::new();
+        for message in messages {
+            self.take(cx, &exchange, message, &mut replies);
+        }
+        if replies.is_empty() && !messages.is_empty() {
+            return None;
+        }
+        let response = answer(exchange.callback.as_deref(), replies.finish());
+        Some(match set_cookie {
+            Some(cookie) => response.with("Set-Cookie", cookie),
+            None => response,
+        })
+    }
+
+    /// A hash of the browser's cookie; 0 = there is none.
+    pub(super) fn cookie(&self, head: &Head) -> u64 {
+        let fields = head.fields("cookie").filter_map(|field| std::str::from_utf8(field).ok());
+        let mut pairs =
+            fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        let value = pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value);
+        value.map_or(0, |value| self.hasher.hash_one(value).max(1))
+    }
+
+    /// A cookie for a browser that has none: its hash, and the field that sets it.
+    fn new_cookie(&self) -> (u64, Option<String>) {
+        let mut random = [0; 16];
+        if getrandom::fill(&mut random).is_err() {
+            return (0, None);
+        }
+        let value = HEXLOWER.encode(&random);
+        let hash = self.hasher.hash_one(value.as_str()).max(1);
+        (hash, Some(format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax")))
+    }
+}
+
+/// The values of `message` in a form or a query; `None` if there is none.
+fn form_messages(text: &str) -> Option<Vec<Cow<'_, str>>> {
+    let pairs = query::pairs(text).flatten();
+    let found: Vec<_> = pairs.filter(|(name, _)| name == "message").map(|(_, value)| value).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+fn bad(detail: &str) -> Response {
+    Response::problem(400, detail, false)
+}
+
+/// Whether `name` is a path of JavaScript identifiers.
+fn is_callback(name: &str) -> bool {
+    let first = |byte: &u8| byte.is_ascii_alphabetic() || b"_$".contains(byte);
+    let rest = |byte: &u8| first(byte) || byte.is_ascii_digit();
+    let identifier =
+        |part: &str| part.as_bytes().first().is_some_and(first) && part.as_bytes().iter().all(rest);
+    name.len() <= CALLBACK_BYTES_MAX && name.split('.').all(identifier)
+}
+
+/// An answer with these messages, as JSON or as a call of a function.
+pub fn answer(callback: Option<&str>, messages: Vec<u8>) -> Response {
+    let Some(callback) = callback else {
+        return Response::new(200, "application/json;charset=UTF-8", messages);
+    };
+    // Line ends to JavaScript of old, but not to JSON.
+    let json =
+        String::from_utf8_lossy(&messages).replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
+    let script = format!("/**/{callback}({json});");
+    Response::new(200, "text/javascript; charset=utf-8", script.into_bytes())
+        .with("X-Content-Type-Options", "nosniff")
+        .with("Cache-Control", "no-cache, no-store")
+        .with("Content-Disposition", "attachment; filename=f.txt")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callbacks() {
+        for good in ["jsonpcallback", "__jsonp1__", "_cometd_jsonp_2", "a.b.$c"] {
+            assert!(is_callback(good), "{good}");
+        }
+        for bad in ["", "alert(1)", "a..b", "1a", "a-b", "é", &"x".repeat(65)] {
+            assert!(!is_callback(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn forms() {
+        assert_eq!(form_messages("a=b&message=%5B%5D&message=+x").unwrap(), ["[]", " x"]);
+        assert_eq!(form_messages("hello"), None);
+        assert_eq!(form_messages("message=%ff"), None);
+    }
+
+    #[test]
+    fn scripts_survive_line_separators() {
+        let response = answer(Some("cb"), "[\"\u{2028}\u{2029}\"]".into());
+        assert_eq!(response.body, &b"/**/cb([\"\\u2028\\u2029\"]);"[..]);
+    }
+}

@@ -1,0 +1,293 @@
+//! Bayeux 1.0, as CometD and Faye clients speak it.
+//!
+//! ```text
+//! http ─▶ message ─┬▶ meta: handshake, connect, disconnect ─▶ session
+//!   body → parsed  ├▶ subscription ─▶ hub.subscribe
+//!                  └▶ publish ─▶ hub.publish ─▶ … ─▶ deliver: pull at the session's cursor ─▶ http
+//! ```
+//!
+//! A session is one subscriber of the hub which outlives its connections; what it has not been sent is what is
+//! newer than its cursor. So an acknowledged batch is a cursor that moves when the client says so, the replay of
+//! old messages is a cursor put back, and overlapping subscriptions cannot deliver twice.
+//!
+//! On HTTP, events come with the answer to a connect and no other: two answers on two connections could
+//! overtake each other, one connect after the other cannot.
+
+mod channel;
+mod deliver;
+mod http;
+mod message;
+mod meta;
+mod meter;
+mod publish;
+mod repeats;
+mod reply;
+mod session;
+mod socket;
+mod stream;
+mod subscription;
+mod timesync;
+
+use super::{Act, Context};
+use crate::config::Config;
+use crate::conn::ConnId;
+use crate::hub::Owner;
+use crate::time::{Instant, Now};
+use channel::Allow;
+use message::Incoming;
+use meter::Meter;
+use repeats::Repeats;
+use reply::{Advice, Replies};
+use session::{Held, SessionKey, Sessions, owner};
+use std::collections::HashMap;
+use std::hash::RandomState;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// No session.
+const NOBODY: SessionKey = SessionKey::MAX;
+
+/// All sessions, and what holds for them.
+#[derive(Debug)]
+pub struct Bayeux {
+    mounts: Vec<String>,
+    sessions: Sessions,
+    /// By the slot of a connection: the session whose connect it holds, or whose events it carries.
+    holders: Vec<SessionKey>,
+    publish: Allow,
+    subscribe: Allow,
+    repeats: Repeats,
+    meter: Meter,
+    /// For hashes of cookies.
+    hasher: RandomState,
+    /// The hashes that WebSockets came with, if sessions are bound to them.
+    cookies: HashMap<ConnId, u64>,
+    draining: bool,
+}
+
+/// How a batch of messages came, and what its answer needs.
+#[derive(Debug)]
+struct Exchange {
+    from: ConnId,
+    /// That is a WebSocket, and not a request.
+    socket: bool,
+    /// The function that a callback-polling answer calls.
+    callback: Option<Box<str>>,
+    /// A hash of the browser's cookie; 0 = it has none.
+    cookie: u64,
+    /// The message is alone in its batch.
+    alone: bool,
+}
+
+impl Bayeux {
+    /// No sessions yet.
+    pub fn new(config: &Config, now: Now) -> Self {
+        let settings = &config.bayeux;
+        let demo = config.demo.then_some("demo/**");
+        Self {
+            mounts: settings.mounts.clone(),
+            sessions: Sessions::new(now.at),
+            holders: Vec::new(),
+            publish: Allow::of(settings.publish.iter().map(String::as_str).chain(demo)),
+            subscribe: Allow::of(settings.subscribe.iter().map(String::as_str)),
+            repeats: Repeats::new(settings.repeats),
+            meter: Meter::new(),
+            hasher: RandomState::new(),
+            cookies: HashMap::new(),
+            draining: false,
+        }
+    }
+
+    /// Whether `path` is a mount or below one.
+    pub fn claims(&self, path: &str) -> bool {
+        self.below_mount(path).is_some()
+    }
+
+    /// What follows the mount in `path`.
+    fn below_mount<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let mut below = self.mounts.iter().filter_map(|mount| path.strip_prefix(mount.as_str()));
+        below.find(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Takes one message. Its reply goes to `replies`, unless it is a connect that is held.
+    fn take(&mut self, cx: &mut Context, exchange: &Exchange, message: &Incoming, replies: &mut Replies) {
+        let token = message.channel_token();
+        let Ok(id) = message.id() else {
+            return refuse(replies, token, None, reply::ID_INVALID);
+        };
+        let channel = match message.channel() {
+            Ok(Some(channel)) => channel,
+            Ok(None) => return refuse(replies, token, id, reply::CHANNEL_MISSING),
+            Err(_) => return refuse(replies, token, id, reply::CHANNEL_INVALID),
+        };
+        match &*channel {
+            "/meta/handshake" => self.handshake(cx, exchange, message, replies),
+            "/meta/connect" => self.connect(cx, exchange, message, replies),
+            "/meta/disconnect" => self.disconnect(cx, exchange, message, replies),
+            "/meta/subscribe" => self.change(cx, exchange, message, replies, true),
+            "/meta/unsubscribe" => self.change(cx, exchange, message, replies, false),
+            channel => {
+                let failure = self.publish(cx, exchange, message, channel).err();
+                reply::begin(replies.next(), token, id, failure.as_deref());
+                replies.close();
+            }
+        }
+    }
+
+    /// The session of a message, which shows that its client is alive. Counts those that do not exist.
+    fn session_of(&mut self, cx: &Context, exchange: &Exchange, message: &Incoming) -> Option<SessionKey> {
+        let found = message.client_id().and_then(|id| self.sessions.find(&id));
+        let bound = cx.config.bayeux.bind_sessions_to_cookie;
+        let key = found.filter(|&key| !bound || self.sessions.get(key).cookie == exchange.cookie);
+        match key {
+            Some(key) => self.sessions.get(key).since = cx.now.at,
+            None => self.meter.count(cx.now.at, peer(cx, exchange.from)),
+        }
+        key
+    }
+
+    /// Sets the session's timer to the end of its held connect, or to its own end.
+    fn arm(&mut self, cx: &Context, key: SessionKey) {
+        let deadline = self.deadline(cx.config, key);
+        self.sessions.arm(key, deadline);
+    }
+
+    fn deadline(&mut self, config: &Config, key: SessionKey) -> Instant {
+        let session = self.sessions.get(key);
+        let settings = &config.bayeux;
+        let interval = if session.paced { settings.timeout_ms } else { settings.interval_ms };
+        let end = session.since + interval + settings.max_interval_ms;
+        session.held.as_ref().map_or(end, |held| held.until)
+    }
+
+    /// The advice that goes with a successful handshake or connect.
+    fn advice(&mut self, config: &Config, key: SessionKey) -> Advice {
+        let settings = &config.bayeux;
+        let (timeout_ms, interval_ms) = match self.sessions.get(key).paced {
+            true => (0, settings.timeout_ms),
+            false => (settings.timeout_ms, settings.interval_ms),
+        };
+        Advice::Retry { timeout_ms, interval_ms, max_interval_ms: settings.max_interval_ms }
+    }
+
+    /// Notes what a connection is for.
+    fn hold(&mut self, connection: ConnId, key: SessionKey) {
+        let slot = connection.slot as usize;
+        if slot >= self.holders.len() {
+            self.holders.resize(slot + 1, NOBODY);
+        }
+        self.holders[slot] = key;
+    }
+
+    /// Takes note that a session's subscriber is ready.
+    pub fn ready(&mut self, cx: &mut Context, Owner(number): Owner) {
+        let key = number & !super::SESSION_OWNER;
+        if self.sessions.look(key).is_some_and(|session| session.subscriber.is_some()) {
+            self.deliver(cx, key);
+        }
+    }
+
+    /// Takes note that a connection has gone.
+    pub fn gone(&mut self, cx: &mut Context, connection: ConnId) {
+        self.cookies.remove(&connection);
+        let Some(holder) = self.holders.get_mut(connection.slot as usize) else { return };
+        let key = *holder;
+        if self.sessions.look(key).is_none() {
+            return;
+        }
+        let session = self.sessions.get(key);
+        let held_it = session.held.take_if(|held| held.connection == connection).is_some();
+        let piped = session.pipe.take_if(|pipe| pipe.connection == connection).is_some();
+        if held_it {
+            session.since = cx.now.at;
+        }
+        if held_it || piped {
+            self.holders[connection.slot as usize] = NOBODY;
+            self.arm(cx, key);
+        }
+    }
+
+    /// Takes note that a connection takes bytes again.
+    pub fn writable(&mut self, cx: &mut Context, connection: ConnId) {
+        let key = self.holders.get(connection.slot as usize).copied().unwrap_or(NOBODY);
+        let carries = |pipe: session::Pipe| pipe.connection == connection;
+        if self.sessions.look(key).is_some_and(|session| session.pipe.is_some_and(carries)) {
+            self.deliver(cx, key);
+        }
+    }
+
+    /// Answers connects that have waited for long enough and ends sessions nobody asks for.
+    pub fn tick(&mut self, cx: &mut Context) {
+        while let Some(key) = self.sessions.expire(cx.now.at) {
+            let due = self.deadline(cx.config, key) <= cx.now.at;
+            match self.sessions.get(key).held.is_some() {
+                _ if !due => self.arm(cx, key),
+                true => self.answer_held(cx, key, Replies::new()),
+                false => {
+                    log::debug!("a Bayeux session has expired");
+                    self.end(cx, key, Advice::Handshake { interval_ms: 0 });
+                }
+            }
+        }
+    }
+
+    /// When [`Bayeux::tick`] has something to do.
+    pub fn next_deadline(&self) -> Instant {
+        self.sessions.next_deadline()
+    }
+
+    /// Answers every held connect and ends every stream.
+    pub fn drain(&mut self, cx: &mut Context) {
+        self.draining = true;
+        for key in self.sessions.keys() {
+            if self.sessions.get(key).held.is_some() {
+                self.answer_held(cx, key, Replies::new());
+            }
+            if let Some(pipe) = self.sessions.get(key).pipe.take() {
+                cx.act(pipe.connection, Act::End);
+            }
+        }
+    }
+
+    /// Ends a session. A connect that is held is answered with `advice`.
+    fn end(&mut self, cx: &mut Context, key: SessionKey, advice: Advice) {
+        let session = self.sessions.remove(key);
+        if let Some(subscriber) = session.subscriber {
+            cx.hub.detach(cx.now.at, subscriber);
+        }
+        stream::close(cx, session.pipe);
+        if let Some(held) = session.held {
+            let mut replies = Replies::new();
+            let failure = matches!(advice, Advice::Handshake { .. }).then_some(reply::SESSION_UNKNOWN);
+            let out = replies.next();
+            reply::begin(out, Some("\"/meta/connect\""), held.id.as_deref(), failure);
+            advice.write(out);
+            replies.close();
+            respond(cx, &held, replies);
+        }
+    }
+}
+
+/// Answers a held connect.
+fn respond(cx: &mut Context, held: &Held, replies: Replies) {
+    let act = match held.socket {
+        true => Act::Write(replies.finish()),
+        false => Act::Answer(http::answer(held.callback.as_deref(), replies.finish())),
+    };
+    cx.act(held.connection, act);
+}
+
+/// Writes the reply to a message that is refused before it is looked at.
+fn refuse(replies: &mut Replies, channel: Option<&str>, id: Option<&str>, failure: &str) {
+    reply::begin(replies.next(), channel, id, Some(failure));
+    replies.close();
+}
+
+/// Whether answers name the origin of any page. Faye's clients send credentials with everything, which browsers
+/// allow only where the origin is named; they mean nothing here, unless sessions are bound to a cookie.
+pub const fn names_origins(config: &Config) -> bool {
+    !config.bayeux.bind_sessions_to_cookie
+}
+
+fn peer(cx: &Context, connection: ConnId) -> IpAddr {
+    cx.peer(connection).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+}

@@ -1,0 +1,140 @@
+//! What the server says: replies, errors, advice.
+//!
+//! Clients act on advice and never on error codes, so the rules for advice are strict (see [`Advice`]).
+
+use std::io::Write;
+
+/// The session is unknown: never was, has expired, or is that of another browser.
+pub const SESSION_UNKNOWN: &str = "402::session_unknown";
+/// The message names no channel.
+pub const CHANNEL_MISSING: &str = "400::channel_missing";
+/// The channel is none.
+pub const CHANNEL_INVALID: &str = "405::channel_invalid";
+/// The id is neither a string nor a number, or is too long.
+pub const ID_INVALID: &str = "405::message_id_invalid";
+/// A publication without `data`.
+pub const DATA_MISSING: &str = "402:data:data_missing";
+/// A subscription to nothing.
+pub const SUBSCRIPTION_MISSING: &str = "403::subscription_missing";
+/// A subscription to something that is no channel.
+pub const SUBSCRIPTION_INVALID: &str = "405::subscription_invalid";
+/// More subscriptions than `bayeux.subscriptions`.
+pub const TOO_MANY_SUBSCRIPTIONS: &str = "403::too_many_subscriptions";
+/// `limits.channels` is reached.
+pub const TOO_MANY_CHANNELS: &str = "503::too_many_channels";
+/// `bayeux.sessions` is reached.
+pub const TOO_MANY_SESSIONS: &str = "503::too_many_sessions";
+/// The system has no random numbers to make a client id of.
+pub const NO_RANDOMNESS: &str = "500::no_randomness";
+/// A handshake without a version, or with one that is none.
+pub const VERSION_MISSING: &str = "402:version:version_missing";
+/// A handshake without a connection type that we have.
+pub const TYPES_UNSUPPORTED: &str = "301::connection_types_unsupported";
+
+/// That something is not allowed on `channel`: `403:/a/b:publish_denied`.
+pub fn denied(channel: &str, what: &str) -> String {
+    format!("403:{channel}:{what}_denied")
+}
+
+/// The messages of one answer: a JSON array.
+#[derive(Debug)]
+pub struct Replies(Vec<u8>);
+
+impl Replies {
+    /// None yet.
+    pub fn new() -> Self {
+        Self(b"[".to_vec())
+    }
+
+    /// Where to write the next one.
+    pub fn next(&mut self) -> &mut Vec<u8> {
+        if !self.is_empty() {
+            self.0.push(b',');
+        }
+        &mut self.0
+    }
+
+    /// Closes the object that was begun.
+    pub fn close(&mut self) {
+        self.0.push(b'}');
+    }
+
+    /// Whether there is none yet.
+    pub const fn is_empty(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// Bytes so far.
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The array.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.0.push(b']');
+        self.0
+    }
+}
+
+/// Begins a reply; the caller adds fields and closes the object. `channel` and `id` are JSON.
+pub fn begin(out: &mut Vec<u8>, channel: Option<&str>, id: Option<&str>, failure: Option<&str>) {
+    out.push(b'{');
+    if let Some(id) = id {
+        let _ = write!(out, "\"id\":{id},");
+    }
+    if let Some(channel) = channel {
+        let _ = write!(out, "\"channel\":{channel},");
+    }
+    let _ = write!(out, "\"successful\":{}", failure.is_none());
+    if let Some(failure) = failure {
+        out.extend_from_slice(b",\"error\":");
+        string(out, failure);
+    }
+}
+
+/// Appends a JSON string.
+pub fn string(out: &mut Vec<u8>, text: &str) {
+    // Writing a string into memory cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// What a client is told to do next.
+///
+/// Every advice carries `reconnect`, because clients merge advice into what they were told before, and
+/// `handshake` stands only in failed handshakes and connects: clients keep the advice of any message and would
+/// act on it when the next connect returns.
+#[derive(Debug, Clone, Copy)]
+pub enum Advice {
+    /// Connect again: `timeout` is how long the connect will be held, `interval` how long to wait before it.
+    Retry {
+        /// Milliseconds.
+        timeout_ms: u64,
+        /// Milliseconds.
+        interval_ms: u64,
+        /// Milliseconds without a connect after which the session is gone.
+        max_interval_ms: u64,
+    },
+    /// Begin a new session, after a while.
+    Handshake {
+        /// Milliseconds.
+        interval_ms: u64,
+    },
+    /// Give up.
+    None,
+}
+
+impl Advice {
+    /// Appends `,"advice":{…}`.
+    pub fn write(self, out: &mut Vec<u8>) {
+        let _ = match self {
+            Self::Retry { timeout_ms, interval_ms, max_interval_ms } => write!(
+                out,
+                ",\"advice\":{{\"reconnect\":\"retry\",\"interval\":{interval_ms},\"timeout\":{timeout_ms},\"maxInterval\":{max_interval_ms}}}"
+            ),
+            Self::Handshake { interval_ms } => {
+                write!(out, ",\"advice\":{{\"reconnect\":\"handshake\",\"interval\":{interval_ms}}}")
+            }
+            Self::None => write!(out, ",\"advice\":{{\"reconnect\":\"none\"}}"),
+        };
+    }
+}

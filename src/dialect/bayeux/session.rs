@@ -1,0 +1,232 @@
+//! Sessions: what is remembered of a client between its requests, and for how long.
+//!
+//! A session has no queue: its undelivered messages are those newer than the cursor of its subscriber. It
+//! belongs to no connection; a connection may hold its connect, or be the one its events are pushed on.
+
+use super::timesync::Timesync;
+use crate::conn::ConnId;
+use crate::dialect::SESSION_OWNER;
+use crate::hub::{Owner, SubscriberKey};
+use crate::id::Seq;
+use crate::time::{Instant, Wheel};
+use slab::Slab;
+use std::sync::Arc;
+
+/// Digits of a client id that are random: 128 bits in base 36.
+const SECRET_DIGITS: usize = 25;
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Place of a session in the slab.
+pub type SessionKey = u32;
+
+/// One client.
+#[derive(Debug)]
+pub struct Session {
+    /// What only its client knows: the random part of the client id.
+    secret: u128,
+    /// A hash of the browser's cookie.
+    pub cookie: u64,
+    /// Its cursor in the hub, from the first subscription on.
+    pub subscriber: Option<SubscriberKey>,
+    /// The connect that waits for news.
+    pub held: Option<Box<Held>>,
+    /// The connection that events are pushed on.
+    pub pipe: Option<Pipe>,
+    /// When its client was last heard of, or was last answered a connect.
+    pub since: Instant,
+    /// The newest message in the batch that is not acknowledged yet; 0 = the batch has none.
+    pub sent: Seq,
+    /// The number of the last batch.
+    pub batch: u32,
+    /// Batches are acknowledged: the cursor moves only then.
+    pub acks: bool,
+    /// Events tell their position.
+    pub replay: bool,
+    /// There has been a connect.
+    pub connected: bool,
+    /// It connects by eventsource: connects are not held, but follow each other at the pace of `timeout`.
+    pub paced: bool,
+    /// Channels of which it missed messages, to be told with the next connect.
+    pub gaps: Vec<Arc<str>>,
+}
+
+impl Session {
+    /// The connection that events are pushed on, unless they have to wait for connects.
+    pub fn pushes(&self) -> Option<Pipe> {
+        self.pipe.filter(|pipe| !self.acks && (pipe.socket || self.paced))
+    }
+}
+
+/// A connect that waits for news.
+#[derive(Debug)]
+pub struct Held {
+    /// Where it waits.
+    pub connection: ConnId,
+    /// That is a WebSocket, and not a request.
+    pub socket: bool,
+    /// Its id, as JSON.
+    pub id: Option<Box<str>>,
+    /// When it is answered at the latest.
+    pub until: Instant,
+    /// The function that a callback-polling answer calls.
+    pub callback: Option<Box<str>>,
+    /// What its client asked of our clock.
+    pub timesync: Option<Box<Timesync>>,
+}
+
+/// A connection that events are pushed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pipe {
+    /// Which.
+    pub connection: ConnId,
+    /// A WebSocket; else the stream of an eventsource.
+    pub socket: bool,
+}
+
+/// All sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    all: Slab<Session>,
+    /// One timer a session: the end of its held connect, or its own.
+    wheel: Wheel,
+}
+
+impl Sessions {
+    /// None.
+    pub fn new(now: Instant) -> Self {
+        Self { all: Slab::new(), wheel: Wheel::new(now) }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Begins a session.
+    pub fn begin(&mut self, secret: u128, cookie: u64, now: Instant) -> SessionKey {
+        let session = Session {
+            secret,
+            cookie,
+            subscriber: None,
+            held: None,
+            pipe: None,
+            since: now,
+            sent: 0,
+            batch: 0,
+            acks: false,
+            replay: false,
+            connected: false,
+            paced: false,
+            gaps: Vec::new(),
+        };
+        self.all.insert(session) as SessionKey
+    }
+
+    /// The client id of a session: its random part, then its place.
+    pub fn client_id(&self, key: SessionKey) -> String {
+        let mut rest = self.all[key as usize].secret;
+        let mut digits = [0; SECRET_DIGITS];
+        for digit in digits.iter_mut().rev() {
+            *digit = DIGITS[(rest % 36) as usize];
+            rest /= 36;
+        }
+        let mut id: String = digits.iter().map(|&digit| char::from(digit)).collect();
+        let mut place = key;
+        loop {
+            id.push(char::from(DIGITS[(place % 36) as usize]));
+            place /= 36;
+            if place == 0 {
+                return id;
+            }
+        }
+    }
+
+    /// The session of that client id.
+    pub fn find(&self, client_id: &str) -> Option<SessionKey> {
+        let (secret, place) = client_id.split_at_checked(SECRET_DIGITS)?;
+        let lower = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+        if !client_id.bytes().all(lower) || place.len() > 7 {
+            return None;
+        }
+        let reversed: String = place.chars().rev().collect();
+        let key = SessionKey::from_str_radix(&reversed, 36).ok()?;
+        let secret = u128::from_str_radix(secret, 36).ok()?;
+        self.all.get(key as usize).is_some_and(|session| session.secret == secret).then_some(key)
+    }
+
+    /// A session that exists.
+    pub fn get(&mut self, key: SessionKey) -> &mut Session {
+        &mut self.all[key as usize]
+    }
+
+    /// A session, if it exists.
+    pub fn look(&self, key: SessionKey) -> Option<&Session> {
+        self.all.get(key as usize)
+    }
+
+    /// All of them.
+    pub fn keys(&self) -> Vec<SessionKey> {
+        self.all.iter().map(|(key, _)| key as SessionKey).collect()
+    }
+
+    /// Ends a session.
+    pub fn remove(&mut self, key: SessionKey) -> Session {
+        self.wheel.clear(key as usize);
+        self.all.remove(key as usize)
+    }
+
+    /// Sets a session's timer.
+    pub fn arm(&mut self, key: SessionKey, deadline: Instant) {
+        self.wheel.set(key as usize, deadline);
+    }
+
+    /// A session whose timer has run out.
+    pub fn expire(&mut self, now: Instant) -> Option<SessionKey> {
+        self.wheel.expire(now).map(|key| key as SessionKey)
+    }
+
+    /// When [`Sessions::expire`] has something to tell.
+    pub fn next_deadline(&self) -> Instant {
+        self.wheel.next_deadline()
+    }
+}
+
+/// The owner of a session's subscriber.
+pub const fn owner(key: SessionKey) -> Owner {
+    Owner(SESSION_OWNER | key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_ids_find_their_session_and_nothing_else_does() {
+        let mut sessions = Sessions::new(Instant::default());
+        for (place, secret) in [0, 1, u128::MAX, 1 << 77].into_iter().enumerate() {
+            let key = sessions.begin(secret, 0, Instant::default());
+            let id = sessions.client_id(key);
+            assert!(id.len() >= 22 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+            assert_eq!((key as usize, sessions.find(&id)), (place, Some(key)));
+            for wrong in
+                [format!("{id}0"), format!("{id}1"), id.to_uppercase(), id.replacen(['0', 'f'], "1", 1)]
+            {
+                assert!(
+                    wrong == id || sessions.find(&wrong).is_none_or(|_| wrong == format!("{id}0")),
+                    "{wrong}"
+                );
+            }
+        }
+        for wrong in ["", "nope", &"z".repeat(26), &"0".repeat(33), "é".repeat(13).as_str()] {
+            assert_eq!(sessions.find(wrong), None, "{wrong}");
+        }
+        let id = sessions.client_id(2);
+        sessions.remove(2);
+        assert_eq!(sessions.find(&id), None);
+    }
+
+    #[test]
+    fn a_session_is_small() {
+        assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
+    }
+}

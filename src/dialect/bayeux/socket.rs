@@ -1,0 +1,48 @@
+//! Bayeux over WebSocket: each text is an array of messages, or one; replies and events come as arrays.
+//!
+//! A session is not bound to its socket: Faye's client begins it by POST and then connects on a socket, and a
+//! socket may carry several sessions, or none yet. Where a session last connected, its events are pushed.
+
+use super::message;
+use super::reply::Replies;
+use super::{Bayeux, Exchange, peer};
+use crate::conn::{ConnId, Request};
+use crate::dialect::{Act, Context, upgrade};
+
+impl Bayeux {
+    /// Makes the connection a WebSocket.
+    pub(super) fn open_socket(&mut self, cx: &mut Context, from: ConnId, request: &Request) {
+        match upgrade::answer(&request.head, cx.config) {
+            Err(problem) => cx.act(from, Act::Answer(problem)),
+            Ok(answer) => {
+                if cx.config.bayeux.bind_sessions_to_cookie {
+                    let cookie = self.cookie(&request.head);
+                    self.cookies.insert(from, cookie);
+                }
+                cx.act(from, Act::Upgrade(answer));
+            }
+        }
+    }
+
+    /// Takes a text. Who sends something else than messages is not understood any further.
+    pub fn message(&mut self, cx: &mut Context, from: ConnId, text: &str) {
+        let settings = &cx.config.bayeux;
+        let mut messages = Vec::new();
+        let flooded = self.meter.is_full(cx.now.at, peer(cx, from), settings.unknown_per_second);
+        if flooded || message::read(text, settings.request_messages, &mut messages).is_err() {
+            return cx.act(from, Act::End);
+        }
+        let handshake = messages.iter().position(message::Incoming::is_handshake);
+        let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
+        let cookie = self.cookies.get(&from).copied().unwrap_or(0);
+        let exchange = Exchange { from, socket: true, callback: None, cookie, alone: messages.len() == 1 };
+        let mut replies = Replies::new();
+        for message in messages {
+            self.take(cx, &exchange, message, &mut replies);
+        }
+        // Old clients of Faye send an empty array to see whether anybody is there.
+        if !replies.is_empty() || messages.is_empty() {
+            cx.act(from, Act::Write(replies.finish()));
+        }
+    }
+}

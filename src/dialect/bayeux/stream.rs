@@ -1,0 +1,64 @@
+//! Faye's eventsource: events come as server-sent events on `GET <mount>/<clientId>`, everything else by POST.
+
+use super::reply::Replies;
+use super::session::Pipe;
+use super::{Bayeux, peer};
+use crate::conn::ConnId;
+use crate::dialect::{Act, Context};
+use crate::wire::media;
+use crate::wire::response::Response;
+
+/// What a stream begins with: how long to wait before reconnecting, in milliseconds.
+const OPENING: &[u8] = b"retry: 5000\r\n\r\n";
+
+impl Bayeux {
+    /// Begins the stream of the session with that client id. An older stream of the session ends.
+    pub(super) fn begin_stream(&mut self, cx: &mut Context, from: ConnId, client_id: &str, cookie: u64) {
+        let bound = cx.config.bayeux.bind_sessions_to_cookie;
+        let found = self.sessions.find(client_id);
+        let Some(key) = found.filter(|&key| !bound || self.sessions.get(key).cookie == cookie) else {
+            self.meter.count(cx.now.at, peer(cx, from));
+            let detail = "there is no such session; it may have expired: begin another with a handshake";
+            return cx.act(from, Act::Answer(Response::problem(404, detail, false)));
+        };
+        let head = Response::new(200, media::EVENT_STREAM, &b""[..])
+            .with("Cache-Control", "no-store")
+            .with("X-Accel-Buffering", "no");
+        cx.act(from, Act::Begin(head));
+        cx.act(from, Act::Write(OPENING.to_vec()));
+        let session = self.sessions.get(key);
+        session.since = cx.now.at;
+        let older = session.pipe.replace(Pipe { connection: from, socket: false });
+        close(cx, older);
+        self.hold(from, key);
+        // A stream that was lost comes back: what has been waiting follows at the end of the turn.
+        if let Some(subscriber) = self.sessions.get(key).subscriber {
+            cx.hub.mark(subscriber);
+        }
+    }
+}
+
+/// Ends a stream that nobody needs any more; a WebSocket may have other uses.
+pub fn close(cx: &mut Context, pipe: Option<Pipe>) {
+    if let Some(pipe) = pipe.filter(|pipe| !pipe.socket) {
+        cx.act(pipe.connection, Act::End);
+    }
+}
+
+/// Sends events.
+pub fn push(cx: &mut Context, pipe: Pipe, events: Replies) {
+    if pipe.socket {
+        return cx.act(pipe.connection, Act::Write(events.finish()));
+    }
+    let mut frame = b"data: ".to_vec();
+    frame.extend_from_slice(&events.finish());
+    frame.extend_from_slice(b"\r\n\r\n");
+    cx.act(pipe.connection, Act::Write(frame));
+}
+
+/// Keeps proxies from taking the connection for dead.
+pub fn sign_of_life(cx: &mut Context, pipe: Pipe) {
+    if !pipe.socket && !cx.is_blocked(pipe.connection) {
+        cx.act(pipe.connection, Act::Write(b":\r\n\r\n".to_vec()));
+    }
+}

@@ -1,0 +1,92 @@
+//! What no client should send: an error, and nobody else is disturbed.
+
+use super::*;
+
+#[test]
+fn case_31_what_is_no_message() {
+    let server = start(&[]);
+    let mut session = Session::begin(&server);
+    let deep = format!("[{{\"data\":{}{}}}]", "[".repeat(50_000), "]".repeat(50_000));
+    for body in [
+        &b""[..],
+        b"[",
+        b"{",
+        b"1",
+        b"null",
+        b"\"x\"",
+        b"[1]",
+        b"[null]",
+        b"[[]]",
+        b"[{}",
+        b"{}x",
+        b"hello",
+        b"message=",
+        b"message=1",
+        b"message=%ff",
+        b"\xff",
+        b"[\xff]",
+        b"[{\"id\":1,\"id\":2}]",
+        b"[{\"data\":1e}]",
+        b"{\"a\":\"\x01\"}",
+        deep.as_bytes(),
+    ] {
+        let answer = server.ask("POST", "/bayeux", &[], body);
+        assert_eq!(answer.status, 400, "{:?}", String::from_utf8_lossy(&body[..body.len().min(50)]));
+    }
+    for body in ["1", "hello", "[", "[1]", &deep] {
+        let mut socket = Socket::open(&server);
+        socket.0.send(Message::text(body)).unwrap();
+        assert!(matches!(socket.0.read().unwrap(), Message::Close(_)), "{}", &body[..body.len().min(50)]);
+    }
+    assert!(ok(&session.connect(json!({}))[0]));
+}
+
+#[test]
+fn bounded_in_every_direction() {
+    let server = start(&["--bayeux-request-messages", "100"]);
+    let mut session = Session::begin(&server);
+    let many = vec![json!({"channel": "/a", "data": 1}); 10_000];
+    let answer = server.ask("POST", "/bayeux", &[], Value::from(many).to_string().as_bytes());
+    assert_eq!(answer.status, 413);
+    assert_eq!(server.history("a"), Vec::<String>::new(), "none of them");
+    let full = vec![json!({"channel": "/a", "data": 1}); 100];
+    assert_eq!(post(&mut server.connect(), &full.into()).len(), 100);
+
+    let long = "9".repeat(1_000_000);
+    for id in [json!(long), json!({"a": 1}), json!([1]), json!(true)] {
+        let reply = session.ask(json!({"channel": "/a", "data": 1, "id": id}));
+        assert_eq!(error(&reply), "405::message_id_invalid");
+        assert!(reply.get("id").is_none());
+    }
+    let reply = session.ask(json!({"channel": format!("/{long}"), "data": 1}));
+    assert!(error(&reply).starts_with("405:") && reply.get("channel").is_none());
+    assert_eq!(server.ask("POST", "/bayeux", &[], format!("[\"{long}{long}\"]").as_bytes()).status, 413);
+    assert!(ok(&session.connect(json!({}))[0]));
+}
+
+#[test]
+fn methods_and_targets() {
+    let server = start(&[]);
+    for method in ["PUT", "DELETE", "HEAD"] {
+        let mut client = server.connect();
+        client.request(method, "/bayeux", &[], b"");
+        let head = client.head();
+        assert_eq!((head.status, head.get("allow")), (405, Some("GET, POST, OPTIONS")), "{method}");
+    }
+    assert_eq!(server.get("/bayeux", &[]).status, 400);
+    assert_eq!(server.get("/bayeux?message=", &[]).status, 400);
+    assert_eq!(server.get("/bayeux?message=%00", &[]).status, 400);
+}
+
+#[test]
+fn a_flood_of_handshakes_disturbs_nobody() {
+    let server = start(&["--bayeux-sessions", "200", "--bayeux-max-interval-ms", "300"]);
+    let mut session = Session::begin(&server);
+    session.subscribe("/a");
+    let mut held = session.hold(&json!({"id": "5"}));
+    let mut flood = server.connect();
+    let refused = (0..1000).filter(|_| !ok(&post(&mut flood, &handshake())[0])).count();
+    assert!(refused > 0, "the limit holds");
+    post(&mut flood, &json!({"channel": "/a", "data": 1}));
+    assert_eq!(events(&replies(&held.answer())), [1]);
+}
