@@ -10,7 +10,7 @@ mod socket;
 
 pub use input::{Input, Request, whole_request};
 pub use output::Output;
-pub use socket::{Incoming, Socket, User};
+pub use socket::{Incoming, User};
 
 use crate::hub::SubscriberKey;
 use crate::time::Instant;
@@ -67,7 +67,7 @@ pub enum Phase {
     /// A protocol with sessions has its request and will answer it.
     Held(Hold),
     /// It is a WebSocket: messages go both ways. Boxed, as those that poll should not pay for it.
-    Socket(Box<Socket>),
+    Socket(User),
     /// The last answer has been given; what still arrives is thrown away until the client closes, as
     /// closing at once could destroy that answer on its way (RFC 9112, section 9.6).
     Lingering,
@@ -152,7 +152,7 @@ impl Connection {
     pub fn subscriber(&self) -> Option<SubscriberKey> {
         match &self.phase {
             Phase::Parked(listener) | Phase::Streaming(listener) => Some(listener.subscriber),
-            Phase::Socket(socket) => match socket.user {
+            Phase::Socket(user) => match *user {
                 User::Subscriber { subscriber, .. } => Some(subscriber),
                 User::Session(_) => None,
             },
@@ -164,7 +164,7 @@ impl Connection {
     pub fn holder(&self) -> Option<Protocol> {
         match &self.phase {
             Phase::Held(hold) => Some(hold.protocol),
-            Phase::Socket(socket) => match socket.user {
+            Phase::Socket(user) => match *user {
                 User::Session(protocol) => Some(protocol),
                 User::Subscriber { .. } => None,
             },
@@ -176,7 +176,7 @@ impl Connection {
     pub fn stream(&self) -> Option<(Technique, bool)> {
         match &self.phase {
             Phase::Streaming(listener) => Some((listener.technique, listener.chunked)),
-            Phase::Socket(socket) => match socket.user {
+            Phase::Socket(user) => match *user {
                 User::Subscriber { technique, .. } => Some((technique, false)),
                 User::Session(_) => None,
             },

@@ -1,5 +1,5 @@
-//! An open WebSocket: who uses it, and what has arrived of an incomplete message. Between messages it holds no
-//! buffer.
+//! An open WebSocket: who uses it, and what has arrived of an incomplete message. Between messages there is
+//! none of that, and the connection costs what any other costs.
 
 use super::Protocol;
 use crate::hub::SubscriberKey;
@@ -7,17 +7,8 @@ use crate::time::Instant;
 use crate::transport::Technique;
 use crate::wire::websocket::Reader;
 
-/// A connection that has become a WebSocket.
-#[derive(Debug)]
-pub struct Socket {
-    /// A message that has arrived in part.
-    pub incoming: Option<Box<Incoming>>,
-    /// Who uses it.
-    pub user: User,
-}
-
 /// Who uses a WebSocket.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum User {
     /// A subscriber of the native API.
     Subscriber {

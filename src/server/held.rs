@@ -1,7 +1,7 @@
 //! Connections that a protocol with sessions holds: calling it, and doing what it asks.
 
 use super::{Server, Sink};
-use crate::conn::{ConnId, Hold, Phase, Protocol, Request, Socket, User};
+use crate::conn::{ConnId, Hold, Phase, Protocol, Request, User};
 use crate::dialect::{Act, Context, Dialects, cors};
 use crate::hub::Owner;
 use crate::time::Now;
@@ -134,8 +134,8 @@ impl Server {
             Act::Upgrade(response) => {
                 let envelope = Envelope { head_only: false, close: false, ..envelope };
                 response::write_response(&mut self.out, &response, &envelope);
-                let socket = Socket { incoming: None, user: User::Session(hold.protocol) };
-                self.connections[slot].enter(Phase::Socket(Box::new(socket)), now.at);
+                let user = User::Session(hold.protocol);
+                self.connections[slot].enter(Phase::Socket(user), now.at);
             }
             Act::Write(bytes) if chunked => write_chunk(&mut self.out, &[&bytes]),
             Act::Write(bytes) => self.out.extend_from_slice(&bytes),

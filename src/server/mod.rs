@@ -17,7 +17,7 @@ mod tests;
 mod timing;
 
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Input, Output, Phase, Protocol};
+use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
 use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Publication, SubscriberKey};
 use crate::id::Epoch;
@@ -88,6 +88,8 @@ pub struct Server {
     deleted: Vec<ConnId>,
     /// The functions that parked polls by script want called; there are few such polls.
     callbacks: HashMap<SubscriberKey, Box<str>>,
+    /// Messages that have arrived in part, by the slot of their WebSocket.
+    incoming: HashMap<usize, Incoming>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// The second of the last delivery, and its `Date`.
@@ -118,6 +120,7 @@ impl Server {
             abandoned: Vec::new(),
             deleted: Vec::new(),
             callbacks: HashMap::new(),
+            incoming: HashMap::new(),
             out: Vec::new(),
             started: now,
             draining: false,
@@ -363,6 +366,7 @@ impl Server {
         let connection = &mut self.connections[slot];
         if !matches!(connection.phase, Phase::Closed) {
             connection.phase = Phase::Closed;
+            self.incoming.remove(&slot);
             connection.input = None;
             connection.output = None;
             self.wheel.clear(slot);

@@ -2,7 +2,7 @@
 
 use super::deliver::{write_answer, write_no_news};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::conn::{Input, Listener, OriginIndex, Phase, Request, Socket, User, whole_request};
+use crate::conn::{Input, Listener, OriginIndex, Phase, Request, User, whole_request};
 use crate::dialect::native::{self, answer};
 use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{HubError, Message, Owner};
@@ -290,7 +290,7 @@ impl Server {
         self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
         let user = User::Subscriber { subscriber, technique, may_publish, loud };
-        self.connections[slot].enter(Phase::Socket(Box::new(Socket { incoming: None, user })), now.at);
+        self.connections[slot].enter(Phase::Socket(user), now.at);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);
         if self.draining {

@@ -1,7 +1,7 @@
 //! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
 
 use super::{PIPELINE_BYTES_MAX, Server, Sink};
-use crate::conn::{Incoming, Phase, Protocol, Socket, User};
+use crate::conn::{Incoming, Phase, Protocol, User};
 use crate::dialect::fdajax::is_private;
 use crate::dialect::native::{answer, websocket as native};
 use crate::hub::{HubError, Pattern, Start, SubscriberKey};
@@ -20,11 +20,11 @@ impl Server {
     pub(super) fn receive_frames(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
         let max = self.config.limits.message_bytes;
         let mut rest = bytes;
-        let (mut reader, mut since) = match self.socket(slot).and_then(|socket| socket.incoming.take()) {
+        let (mut reader, mut since) = match self.incoming.remove(&slot) {
             Some(incoming) => (incoming.reader, incoming.since),
             None => (Reader::default(), now.at),
         };
-        while self.socket(slot).is_some() {
+        while self.is_socket(slot) {
             if reader.is_idle() {
                 since = now.at;
             }
@@ -42,39 +42,38 @@ impl Server {
             .output
             .as_ref()
             .is_some_and(|output| output.own_len() > PIPELINE_BYTES_MAX);
-        let Some(socket) = self.socket(slot) else { return };
+        if !self.is_socket(slot) {
+            return;
+        }
         if is_flooded {
             log::info!("{}: closed: it sends, and does not read the answers", self.connections[slot].peer);
             self.hub.stats.connections_stalled += 1;
             return self.close(now.at, slot);
         }
         if !reader.is_idle() {
-            socket.incoming = Some(Box::new(Incoming { reader, since }));
+            self.incoming.insert(slot, Incoming { reader, since });
         }
     }
 
-    /// The WebSocket in `slot`, while it is open.
-    fn socket(&mut self, slot: usize) -> Option<&mut Socket> {
-        match &mut self.connections[slot].phase {
-            Phase::Socket(socket) => Some(socket),
-            _ => None,
-        }
+    /// Whether there is an open WebSocket in `slot`.
+    fn is_socket(&self, slot: usize) -> bool {
+        matches!(self.connections[slot].phase, Phase::Socket(_))
     }
 
     /// Does what a message asks; answers go to `out`.
     fn take_message(&mut self, now: Now, slot: usize, message: Message, sink: &mut impl Sink) {
-        let Phase::Socket(socket) = &self.connections[slot].phase else { return };
-        match (message, &socket.user) {
+        let Phase::Socket(user) = self.connections[slot].phase else { return };
+        match (message, user) {
             (Message::Ping(payload), _) => websocket::write_pong(&mut self.out, payload),
             (Message::Pong(_), _) => {}
             (Message::Close(code), _) => self.close_socket(now.at, slot, code, ""),
             (Message::Binary(_), _) => {
                 self.close_socket(now.at, slot, Some(close::UNSUPPORTED), "commands are text messages");
             }
-            (Message::Text(text), &User::Subscriber { subscriber, may_publish, .. }) => {
+            (Message::Text(text), User::Subscriber { subscriber, may_publish, .. }) => {
                 self.obey(now, subscriber, may_publish, text);
             }
-            (Message::Text(text), &User::Session(protocol)) => {
+            (Message::Text(text), User::Session(protocol)) => {
                 self.pass_on(now, slot, protocol, text, sink);
             }
         }
@@ -148,8 +147,7 @@ impl Server {
 
     /// Whether a message has been arriving for too long.
     pub(super) fn is_overdue(&self, slot: usize, now: Instant) -> bool {
-        let Phase::Socket(socket) = &self.connections[slot].phase else { return false };
-        let Some(incoming) = &socket.incoming else { return false };
+        let Some(incoming) = self.incoming.get(&slot) else { return false };
         incoming.since.plus_seconds(self.config.limits.body_seconds) <= now
     }
 }

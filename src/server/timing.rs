@@ -138,7 +138,7 @@ impl Server {
             Phase::Streaming(Listener { technique, chunked, loud, .. }) if technique.has_heartbeat() => {
                 transport::heartbeat(*technique, *chunked, *loud)
             }
-            Phase::Socket(socket) => match socket.user {
+            Phase::Socket(user) => match *user {
                 User::Subscriber { technique, loud, .. } => transport::heartbeat(technique, false, loud),
                 User::Session(_) => EMPTY_PING.into(),
             },

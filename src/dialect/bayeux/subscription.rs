@@ -6,6 +6,7 @@ use super::message::{self, Incoming};
 use super::reply::{self, Replies};
 use super::{Bayeux, Exchange, SessionKey, owner};
 use crate::dialect::Context;
+use crate::dialect::access;
 use crate::hub::{HubError, Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::bayeux::replayed_seq;
@@ -56,7 +57,7 @@ impl Bayeux {
                 Some(Channel::Meta) => return Err(reply::denied(text, "subscribe").into()),
                 // Private messages need no subscription.
                 Some(Channel::Service) => {}
-                Some(channel) if adds && !self.may_subscribe(&channel) => {
+                Some(channel) if adds && !self.may_subscribe(cx, &channel) => {
                     return Err(reply::denied(text, "subscribe").into());
                 }
                 Some(channel) => channels.push((text, channel)),
@@ -77,12 +78,15 @@ impl Bayeux {
         Ok(())
     }
 
-    fn may_subscribe(&self, channel: &Channel) -> bool {
-        match channel {
-            Channel::Name(name) => self.subscribe.name(name),
-            Channel::Pattern(pattern) => self.subscribe.pattern(pattern),
-            Channel::Meta | Channel::Service => false,
-        }
+    /// Whether Bayeux clients may listen to `channel`: the settings list it, and it is not that of one of
+    /// FDAjax's users.
+    fn may_subscribe(&self, cx: &Context, channel: &Channel) -> bool {
+        let (listed, name) = match channel {
+            Channel::Name(name) => (self.subscribe.name(name), *name),
+            Channel::Pattern(pattern) => (self.subscribe.pattern(pattern), pattern.as_str()),
+            Channel::Meta | Channel::Service => return false,
+        };
+        listed && !access::is_private(cx.config, name)
     }
 
     /// Whether the session may have so many more, and the hub has room for them.

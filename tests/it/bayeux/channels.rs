@@ -279,3 +279,14 @@ fn an_answer_is_bounded_and_the_rest_comes_with_the_next() {
     assert_eq!(session.poll(), ["x".repeat(50)]);
     assert_eq!(session.poll(), ["y".repeat(500)], "a single one may be larger");
 }
+
+#[test]
+fn channels_of_fdajax_users_are_not_for_bayeux_clients() {
+    let server = Encke::start(&["--fdajax"]);
+    let mut session = Session::begin(&server);
+    for private in ["/fdajax/users/7", "/fdajax/users/*", "/fdajax/**", "/**"] {
+        let reply = session.subscribe(private);
+        assert_eq!(error(&reply), format!("403:{private}:subscribe_denied"));
+    }
+    assert_eq!(session.subscribe("/fdajax/groups/feed")["successful"], true);
+}
