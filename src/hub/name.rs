@@ -8,7 +8,7 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// Why a name is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
-    /// Nothing, or more than [`NAME_BYTES_MAX`] bytes.
+    /// Nothing, or more than 255 bytes.
     Length,
     /// Not UTF-8.
     NotUtf8,
