@@ -66,7 +66,7 @@ pub enum Phase {
     Streaming(Listener),
     /// A protocol with sessions has its request and will answer it.
     Held(Hold),
-    /// It is a WebSocket: messages go both ways. Boxed, as those that poll should not pay for it.
+    /// It is a WebSocket: messages go both ways.
     Socket(User),
     /// The last answer has been given; what still arrives is thrown away until the client closes, as
     /// closing at once could destroy that answer on its way (RFC 9112, section 9.6).

@@ -69,32 +69,50 @@ pub fn bearer(value: &str) -> Option<&str> {
 }
 
 /// Whether a browser says that a page of another origin sends this: being on the same machine is no proof of
-/// good will for that page.
+/// good will for that page. A name that anybody can point at the loopback address proves nothing either, so a
+/// page has to be at `localhost` or at an address.
 fn is_other_site(head: &Head) -> bool {
     let authority = |origin: &str| origin.split_once("://").map(|(_, rest)| rest.to_ascii_lowercase());
     let host = head.field("host").map(str::to_ascii_lowercase);
-    let other_origin = head.field("origin").is_some_and(|origin| authority(origin) != host);
-    other_origin
+    let is_foreign = |origin: &str| authority(origin) != host || !host.as_deref().is_some_and(is_local_name);
+    head.field("origin").is_some_and(is_foreign)
         || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
 }
 
+/// Whether an authority is `localhost`, a name below it, or an address, with or without a port.
+fn is_local_name(authority: &str) -> bool {
+    let bracketed = authority.strip_prefix('[').and_then(|rest| rest.split(']').next());
+    let name = bracketed.unwrap_or_else(|| authority.split(':').next().unwrap_or_default());
+    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+}
+
 /// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,
-/// any other makes the client unknown.
+/// any other makes the client unknown. A proxy writes one of the two fields and may hand on the other as it
+/// came, so where both are there they have to agree.
 pub fn client(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
-    let forwarded_for = head.fields("x-forwarded-for").chain(head.fields("forwarded"));
-    let mut address = Some(peer);
-    let mut hops: Vec<&str> = Vec::new();
-    for value in forwarded_for {
-        hops.extend(std::str::from_utf8(value).unwrap_or_default().split(','));
+    let mut fields =
+        ["x-forwarded-for", "forwarded"].into_iter().filter(|name| head.fields(name).next().is_some());
+    let Some(first) = fields.next() else { return Some(peer) };
+    let client = forwarded(head, first, peer, config)?;
+    match fields.next() {
+        Some(second) => forwarded(head, second, peer, config).filter(|other| *other == client),
+        None => Some(client),
     }
+}
+
+/// The client's address as the proxies tell it in one field.
+fn forwarded(head: &Head, field: &str, peer: IpAddr, config: &Config) -> Option<IpAddr> {
+    let values = head.fields(field).map(|value| std::str::from_utf8(value).unwrap_or_default());
+    let hops: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+    let mut address = peer;
     // The nearest proxy appended the last hop; each is believed only if the one after it is trusted.
     for hop in hops.into_iter().rev() {
-        match address {
-            Some(proxy) if config.trusted_proxies.contains(&proxy.to_canonical()) => address = read_hop(hop),
-            _ => return if address == Some(peer) { None } else { address },
+        if !config.trusted_proxies.contains(&address.to_canonical()) {
+            return (address != peer).then_some(address);
         }
+        address = read_hop(hop)?;
     }
-    address
+    Some(address)
 }
 
 /// An address as in `X-Forwarded-For`, or the `for=` of `Forwarded` (RFC 7239), with or without a port.
@@ -143,6 +161,20 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_points_here_is_no_proof_of_being_here() {
+        for (authority, local) in [
+            ("localhost:8080", true),
+            ("demo.localhost", true),
+            ("127.0.0.1:8080", true),
+            ("[::1]:8080", true),
+            ("evil.example:8080", false),
+            ("localhost.evil.example", false),
+        ] {
+            assert_eq!(is_local_name(authority), local, "{authority}");
+        }
+    }
+
+    #[test]
     fn a_trusted_proxy_is_believed() {
         let config = Config { trusted_proxies: vec!["127.0.0.1".parse().unwrap()], ..Config::default() };
         let check = |fields, status| assert_eq!(verdict(fields, "127.0.0.1", &config), status, "{fields}");
@@ -152,6 +184,8 @@ mod tests {
         check("Forwarded: proto=http;for=\"[::1]:4711\"\r\n", 200);
         check("Forwarded: for=192.0.2.1\r\n", 403);
         check("X-Forwarded-For: rubbish\r\n", 403);
+        check("X-Forwarded-For: 192.0.2.1\r\nForwarded: for=127.0.0.2\r\n", 403);
+        check("X-Forwarded-For: 127.0.0.2\r\nForwarded: for=127.0.0.2\r\n", 200);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use crate::id::MessageId;
 use crate::time::Instant;
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 /// What a message carries, classified once, when it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
-    /// Valid JSON on one line: newlines between its tokens have been replaced by spaces.
+    /// Valid JSON, as it was published; see [`one_line`].
     Json(Box<str>),
     /// UTF-8 text.
     Text(Box<str>),
@@ -16,20 +17,25 @@ pub enum Data {
 }
 
 impl Data {
-    /// Valid JSON. It has line ends only between its tokens, where spaces do as well.
+    /// Valid JSON.
     pub fn json(text: &str) -> Self {
-        match text.contains(['\n', '\r']) {
-            true => Self::Json(text.replace(['\n', '\r'], " ").into()),
-            false => Self::Json(text.into()),
-        }
+        Self::Json(text.into())
     }
 
-    /// The bytes as they were published (up to the newlines inside JSON).
+    /// The bytes as they were published.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Json(text) | Self::Text(text) => text.as_bytes(),
             Self::Binary(bytes) => bytes,
         }
+    }
+}
+
+/// JSON without line ends, which it has only between its tokens, where spaces do as well.
+pub fn one_line(json: &str) -> Cow<'_, str> {
+    match memchr::memchr2(b'\n', b'\r', json.as_bytes()) {
+        Some(_) => Cow::Owned(json.replace(['\n', '\r'], " ")),
+        None => Cow::Borrowed(json),
     }
 }
 

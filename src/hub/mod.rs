@@ -26,7 +26,7 @@ mod tests;
 mod tombstones;
 
 pub use channel::ChannelInfo;
-pub use message::{Data, Message, Publication};
+pub use message::{Data, Message, Publication, one_line};
 pub use name::{NameError, Pattern, channel_name};
 pub use pull::Gap;
 pub use subscriber::{Owner, Start, SubscriberKey};

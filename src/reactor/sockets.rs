@@ -1,4 +1,4 @@
-//! The clients' sockets: a descriptor and a generation per connection, nothing else.
+//! The clients' sockets: a descriptor, a generation and two flags per connection, nothing else.
 
 use crate::conn::ConnId;
 use crate::server::{Sink, Wrote};
@@ -12,15 +12,18 @@ use std::net::Shutdown;
 #[derive(Debug, Default)]
 pub struct Sockets {
     sockets: Vec<Option<Socket>>,
-    /// Those with something to read, and whether the peer has closed, so that reading must go on until the
-    /// end of the stream is seen.
-    unread: VecDeque<(ConnId, bool)>,
+    /// Those with something to read, each once.
+    unread: VecDeque<ConnId>,
 }
 
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
     generation: u32,
+    /// In the queue of those with something to read.
+    unread: bool,
+    /// The peer has closed: reading must go on until the end of the stream is seen.
+    closed: bool,
 }
 
 /// What reading a socket gave.
@@ -54,13 +57,17 @@ impl Sockets {
         if slot >= self.sockets.len() {
             self.sockets.resize_with(slot + 1, || None);
         }
-        self.sockets[slot] = Some(Socket { stream, generation: id.generation });
+        self.sockets[slot] = Some(Socket { stream, generation: id.generation, unread: false, closed: false });
         Ok(())
     }
 
-    /// Notes that a socket has something to read.
+    /// Notes that a socket has something to read, or that its peer has closed.
     pub fn note_unread(&mut self, id: ConnId, closed: bool) {
-        self.unread.push_back((id, closed));
+        let Some(socket) = self.find(id) else { return };
+        socket.closed |= closed;
+        if !std::mem::replace(&mut socket.unread, true) {
+            self.unread.push_back(id);
+        }
     }
 
     /// Whether any socket has something to read.
@@ -70,33 +77,30 @@ impl Sockets {
 
     /// Reads the next socket that has something, once.
     pub fn read_next(&mut self, scratch: &mut [u8]) -> Option<(ConnId, Read)> {
-        let (id, closed) = self.unread.pop_front()?;
-        let Some(stream) = self.find(id) else { return Some((id, Read::Nothing)) };
-        let read = match stream.read(scratch) {
-            Ok(0) => Read::End,
-            Ok(count) => {
-                // A short read has drained the socket; only a full one, or a close that came together
-                // with bytes, leaves something behind that no event will tell.
-                if closed || count == scratch.len() {
-                    self.unread.push_back((id, closed));
-                }
-                Read::Bytes(count)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::Nothing,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.unread.push_back((id, closed));
-                Read::Nothing
-            }
-            Err(_) => Read::Broken,
+        let id = self.unread.pop_front()?;
+        let Some(socket) = self.find(id) else { return Some((id, Read::Nothing)) };
+        socket.unread = false;
+        let closed = socket.closed;
+        let (read, again) = match socket.stream.read(scratch) {
+            Ok(0) => (Read::End, false),
+            // A short read has drained the socket; only a full one, or a close that came together with bytes,
+            // leaves something behind that no event will tell.
+            Ok(count) => (Read::Bytes(count), closed || count == scratch.len()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Read::Nothing, false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (Read::Nothing, true),
+            Err(_) => (Read::Broken, false),
         };
+        if again {
+            self.note_unread(id, false);
+        }
         Some((id, read))
     }
 
     /// Shuts down the writing side.
     pub fn half_close(&mut self, id: ConnId) {
-        if let Some(stream) = self.find(id) {
+        if let Some(socket) = self.find(id) {
             // It fails only if the peer was faster, and then there is nothing to say.
-            let _ = stream.shutdown(Shutdown::Write);
+            let _ = socket.stream.shutdown(Shutdown::Write);
         }
     }
 
@@ -107,19 +111,19 @@ impl Sockets {
         }
     }
 
-    fn find(&mut self, id: ConnId) -> Option<&mut TcpStream> {
+    fn find(&mut self, id: ConnId) -> Option<&mut Socket> {
         let socket = self.sockets.get_mut(id.slot as usize)?.as_mut()?;
-        (socket.generation == id.generation).then_some(&mut socket.stream)
+        (socket.generation == id.generation).then_some(socket)
     }
 }
 
 impl Sink for Sockets {
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
-        let Some(stream) = self.find(id) else { return Wrote::Broken };
+        let Some(socket) = self.find(id) else { return Wrote::Broken };
         loop {
             let written = match slices {
-                [one] => stream.write(one),
-                many => stream.write_vectored(many),
+                [one] => socket.stream.write(one),
+                many => socket.stream.write_vectored(many),
             };
             match written {
                 Ok(count) => return Wrote::Bytes(count),

@@ -2,7 +2,7 @@
 
 use super::Format;
 use super::envelope::{write_data64, write_string};
-use crate::hub::{Data, Message};
+use crate::hub::{Data, Message, one_line};
 use crate::id::{Epoch, MessageId, Seq};
 
 /// Bits of a replay id that are the number of a message; those above name the history. Together they are 52,
@@ -53,7 +53,7 @@ fn write_event(out: &mut Vec<u8>, message: &Message, replay: Option<u64>) {
     write_string(out, &channel);
     out.extend_from_slice(b",\"data\":");
     match &message.publication.data {
-        Data::Json(json) => write_json(out, json, replay),
+        Data::Json(json) => write_json(out, &one_line(json), replay),
         Data::Text(text) => write_string(out, text),
         Data::Binary(bytes) => {
             out.push(b'{');

@@ -1,6 +1,6 @@
 //! The JSON envelope: `{"id":…,"channel":…,"event":…,"key":…,"data":…}`, always on one line.
 
-use crate::hub::{Data, Gap, Message};
+use crate::hub::{Data, Gap, Message, one_line};
 use data_encoding::BASE64;
 
 /// Appends the envelope of `message`.
@@ -19,7 +19,7 @@ pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
     match &publication.data {
         Data::Json(json) => {
             out.extend_from_slice(b",\"data\":");
-            out.extend_from_slice(json.as_bytes());
+            out.extend_from_slice(one_line(json).as_bytes());
         }
         Data::Text(text) => {
             out.extend_from_slice(b",\"data\":");

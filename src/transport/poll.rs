@@ -24,6 +24,21 @@ pub fn shared_answer<'m>(message: &'m Arc<Message>, batch: bool, envelope: &Enve
     })
 }
 
+/// Bytes of messages after which a batch ends: the client asks for the rest with its next request. One message
+/// is always told.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Cuts what was pulled to what one answer carries.
+pub fn cut_batch(pulled: &mut Vec<&Arc<Message>>) {
+    let mut bytes = 0;
+    let mut fits = |message: &&Arc<Message>| {
+        bytes += message.publication.data.bytes().len();
+        bytes <= BATCH_BYTES_MAX
+    };
+    let count = pulled.iter().take_while(|message| fits(message)).count();
+    pulled.truncate(count.max(1));
+}
+
 /// Whether an answer rendered earlier still tells the time.
 pub fn is_current(answer: &[u8], date: &[u8]) -> bool {
     const DATE_AT: usize = b"HTTP/1.1 200 OK\r\nDate: ".len();
@@ -91,10 +106,18 @@ pub fn write_ids(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap]) {
     write_gap_field(out, gaps);
 }
 
-/// `Encke-Gap`, if there is one to tell.
+/// Bytes of `Encke-Gap` after which further channels are summed up: proxies and clients refuse long heads.
+const GAP_FIELD_BYTES_MAX: usize = 2048;
+
+/// `Encke-Gap`, if there is one to tell: the channels, and `**` for those that are too many to name.
 pub fn write_gap_field(out: &mut Vec<u8>, gaps: &[Gap]) {
+    let start = out.len();
     for (index, gap) in gaps.iter().enumerate() {
         let lead = if index == 0 { "Encke-Gap: " } else { ", " };
+        if out.len() - start > GAP_FIELD_BYTES_MAX {
+            out.extend_from_slice(b", **");
+            break;
+        }
         let _ = write!(out, "{lead}{}", encode_path(&gap.channel));
     }
     if !gaps.is_empty() {

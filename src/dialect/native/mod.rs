@@ -4,8 +4,6 @@ pub mod answer;
 mod pages;
 mod publish;
 mod subscribe;
-#[cfg(test)]
-mod tests;
 pub mod websocket;
 
 use super::{Caller, Command, access, cors, upgrade};
@@ -100,6 +98,9 @@ const fn allowed_methods(rest: &str) -> &'static str {
 }
 
 fn one_channel(encoded: &str) -> Result<String, Refused> {
+    if encoded.contains(',') {
+        return Err((400, "name one channel; a comma inside a name is %2C".to_owned()));
+    }
     let decoded = query::decode_path(encoded);
     crate::hub::channel_name(&decoded).map(str::to_owned).map_err(|error| (400, error.to_string()))
 }

@@ -13,6 +13,8 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 const EVENT_BYTES_MAX: usize = 64;
+/// What the names of the server's own events begin with.
+const RESERVED_EVENTS: &str = "encke.";
 const KEY_BYTES_MAX: usize = 128;
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
@@ -51,9 +53,9 @@ fn channel_list(encoded: &str, config: &Config) -> Result<Vec<String>, Refused> 
 
 /// The message that the request's body and fields (or, where there is no such field, its query) describe.
 fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
-    let mut event = head.field("encke-event").map(Cow::Borrowed);
-    let mut key = head.field("encke-key").map(Cow::Borrowed);
-    let mut ttl = head.field("encke-ttl").map(Cow::Borrowed);
+    let mut event = text_field(head, "encke-event")?.map(Cow::Borrowed);
+    let mut key = text_field(head, "encke-key")?.map(Cow::Borrowed);
+    let mut ttl = text_field(head, "encke-ttl")?.map(Cow::Borrowed);
     for (name, value) in pairs(head)? {
         let place = match &*name {
             "event" => &mut event,
@@ -63,7 +65,7 @@ fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
         };
         place.get_or_insert(value);
     }
-    let content_type = head.field("content-type").filter(|value| !value.is_empty());
+    let content_type = text_field(head, "content-type")?.filter(|value| !value.is_empty());
     let ttl: Option<u64> =
         ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
     Ok(Publication {
@@ -75,6 +77,12 @@ fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
         key: key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
         ttl_ms: ttl.map(milliseconds),
     })
+}
+
+/// A field that must not be dropped because it cannot be read.
+fn text_field<'b>(head: &Head<'b>, name: &str) -> Result<Option<&'b str>, Refused> {
+    let value = head.fields(name).next().map(std::str::from_utf8);
+    value.transpose().map_err(|_| bad(format!("{name} is not UTF-8")))
 }
 
 /// Classifies a message; JSON is validated here, once for all who will read it.
@@ -95,6 +103,9 @@ const fn milliseconds(seconds: u64) -> u64 {
 }
 
 fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
+    if name == "event" && text.starts_with(RESERVED_EVENTS) {
+        return Err(bad("events whose names begin with encke. are the server's own"));
+    }
     match text.len() <= max && !text.chars().any(char::is_control) {
         true => Ok(text.into()),
         false => Err(bad(format!("{name} has at most {max} bytes and no control characters"))),
