@@ -163,10 +163,24 @@ impl Hub {
         if !patterns.is_empty() {
             self.patterns.insert(key, patterns);
         }
+        if matches!(start, Start::Oldest | Start::Last(_)) {
+            self.begin_at_floors(key);
+        }
         if stranger {
             self.mark(key);
         }
         Ok(key)
+    }
+
+    /// Moves the cursor of a subscriber of several channels up to where the first of them begins: what is
+    /// older was not asked for, and an id from before it would be taken for a gap when it comes back.
+    fn begin_at_floors(&mut self, key: SubscriberKey) {
+        let newest = self.seq;
+        let subscriber = &mut self.subscribers[key as usize];
+        if let Memberships::Many(many) = &subscriber.memberships {
+            let first = many.all.iter().map(|membership| membership.floor).min();
+            subscriber.after = first.unwrap_or(newest);
+        }
     }
 
     /// Whether `id` was given out by this history.
@@ -472,6 +486,24 @@ mod tests {
 
     fn pattern(text: &str) -> Pattern {
         Pattern::parse(text.as_bytes()).unwrap().unwrap()
+    }
+
+    #[test]
+    fn several_channels_begin_where_the_first_of_them_does() {
+        let mut hub = hub();
+        let now = Instant::default();
+        for channel in ["a", "b", "a", "b", "b"] {
+            publish(&mut hub, channel);
+        }
+        let mut position = |start| {
+            let key = hub.attach(now, Owner(0), &["a", "b"], Vec::new(), start).unwrap();
+            (hub.position(key).seq, pull(&mut hub, key))
+        };
+        assert_eq!(position(Start::Last(1)), (2, vec![3, 5]));
+        assert_eq!(position(Start::Last(0)), (3, vec![]));
+        assert_eq!(position(Start::Oldest), (0, vec![1, 2, 3, 4, 5]));
+        let nothing_matches = hub.attach(now, Owner(0), &[], vec![pattern("x/*")], Start::Oldest).unwrap();
+        assert_eq!(hub.position(nothing_matches).seq, 5);
     }
 
     #[test]
