@@ -17,11 +17,6 @@ pub enum Data {
 }
 
 impl Data {
-    /// Valid JSON.
-    pub fn json(text: &str) -> Self {
-        Self::Json(text.into())
-    }
-
     /// The bytes as they were published.
     pub fn bytes(&self) -> &[u8] {
         match self {

@@ -7,6 +7,7 @@ use crate::hub::Owner;
 use crate::time::Now;
 use crate::transport;
 use crate::wire::chunked::write_chunk;
+use crate::wire::head::Method;
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket;
 
@@ -20,7 +21,7 @@ impl Server {
         let named = self.cors.unlisted(head).filter(|_| names);
         let hold = Hold {
             protocol,
-            head_only: head.method == crate::wire::head::Method::Head,
+            head_only: head.method == Method::Head,
             close: !head.keep_alive || self.draining || connection.half_closed,
             chunked: head.http11,
             begun: false,

@@ -43,8 +43,10 @@ impl Bayeux {
             cx.hub.stats.messages_repeated += 1;
             return Ok(());
         }
-        let publication =
-            Publication { content_type: Some(media::JSON.into()), ..Publication::of(Data::json(data)) };
+        let publication = Publication {
+            content_type: Some(media::JSON.into()),
+            ..Publication::of(Data::Json(data.into()))
+        };
         match cx.hub.publish(cx.now.at, name, publication) {
             Ok(_) => Ok(()),
             Err(HubError::TooManyChannels) => Err(reply::TOO_MANY_CHANNELS.into()),

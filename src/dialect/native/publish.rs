@@ -92,7 +92,7 @@ fn data(body: &[u8], content_type: Option<&str>) -> Result<Data, Refused> {
         let text = text.map_err(|_| bad("the message is not JSON: it is not UTF-8"))?;
         serde_json::from_str::<IgnoredAny>(text)
             .map_err(|error| bad(format!("the message is not JSON: {error}")))?;
-        return Ok(Data::json(text));
+        return Ok(Data::Json(text.into()));
     }
     Ok(text.map_or_else(|_| Data::Binary(body.into()), |text| Data::Text(text.into())))
 }
@@ -181,7 +181,7 @@ pub fn line_publication(line: Line) -> Result<(String, Publication), Refused> {
             let text: String = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
             (Data::Text(text.into()), None)
         }
-        (Some(raw), None) => (Data::json(raw.get()), Some(media::JSON.into())),
+        (Some(raw), None) => (Data::Json(raw.get().into()), Some(media::JSON.into())),
         (None, Some(encoded)) => {
             let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| bad("data64 is not base64"))?;
             let binary = "application/octet-stream".into();
