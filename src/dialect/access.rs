@@ -65,8 +65,10 @@ pub fn bearer(value: &str) -> Option<&str> {
 /// page has to be at `localhost` or at an address.
 fn is_other_site(head: &Head) -> bool {
     let authority = |origin: &str| origin.split_once("://").map(|(_, rest)| rest.to_ascii_lowercase());
-    let host = head.field("host").map(str::to_ascii_lowercase);
-    let is_foreign = |origin: &str| authority(origin) != host || !host.as_deref().is_some_and(is_local_name);
+    let is_foreign = |origin: &str| {
+        let host = head.field("host").map(str::to_ascii_lowercase);
+        authority(origin) != host || !host.as_deref().is_some_and(is_local_name)
+    };
     head.field("origin").is_some_and(is_foreign)
         || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
 }
