@@ -117,6 +117,17 @@ impl Sockets {
     pub fn close(&mut self, id: ConnId) {
         if self.find(id).is_some() {
             self.sockets[id.slot as usize] = None;
+            self.shrink();
+        }
+    }
+
+    /// Gives back the places behind the last socket, once three quarters of the room are not used.
+    fn shrink(&mut self) {
+        while let Some(None) = self.sockets.last() {
+            self.sockets.pop();
+        }
+        if self.sockets.len() < self.sockets.capacity() / 4 {
+            self.sockets.shrink_to(self.sockets.capacity() / 2);
         }
     }
 
