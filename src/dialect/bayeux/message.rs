@@ -79,6 +79,11 @@ impl<'a> Incoming<'a> {
         matches!(self.channel(), Ok(Some(channel)) if channel == "/meta/handshake")
     }
 
+    /// Whether it is to the server itself.
+    pub fn is_meta(&self) -> bool {
+        matches!(self.channel(), Ok(Some(channel)) if channel.starts_with("/meta/"))
+    }
+
     /// The channel as it came, to be echoed; nothing if that would be long.
     pub fn channel_token(&self) -> Option<&'a str> {
         self.channel.map(RawValue::get).filter(|token| token.starts_with('"') && token.len() <= 300)

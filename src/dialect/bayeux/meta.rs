@@ -15,6 +15,8 @@ pub const CONNECTION_TYPES: [&str; 5] =
 
 /// How long a client waits before it asks again for a session that could not be begun.
 const BUSY_INTERVAL_MS: u64 = 5000;
+/// How long it waits at most if very many came at once.
+const RETURN_MS_MAX: u64 = 60_000;
 
 const HANDSHAKE: Option<&str> = Some("\"/meta/handshake\"");
 const CONNECT: Option<&str> = Some("\"/meta/connect\"");
@@ -69,6 +71,13 @@ impl Bayeux {
         message: &Incoming,
     ) -> Result<SessionKey, (&'static str, Advice)> {
         let later = Advice::Handshake { interval_ms: BUSY_INTERVAL_MS };
+        let per_second = cx.config.bayeux.handshakes_per_second;
+        let earlier = self.handshakes.count(cx.now.at, exchange.visitor.address) - 1;
+        if earlier >= per_second {
+            // Those who are too many come back one after the other, as many in a second as are welcome then.
+            let interval_ms = (1000 * u64::from(earlier / per_second)).min(RETURN_MS_MAX);
+            return Err((reply::TOO_MANY_HANDSHAKES, Advice::Handshake { interval_ms }));
+        }
         if !message.has_version() {
             return Err((reply::VERSION_MISSING, Advice::None));
         }
@@ -81,7 +90,7 @@ impl Bayeux {
         }
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(|_| (reply::NO_RANDOMNESS, later))?;
-        let key = self.sessions.begin(u128::from_ne_bytes(secret), exchange.cookie, cx.now.at);
+        let key = self.sessions.begin(u128::from_ne_bytes(secret), exchange.visitor.cookie, cx.now.at);
         self.sessions.get(key).acks = message.ext().ack.is_some_and(|ack| ack.get() == "true");
         self.arm(cx, key);
         Ok(key)

@@ -24,6 +24,8 @@ pub const TOO_MANY_SUBSCRIPTIONS: &str = "403::too_many_subscriptions";
 pub const TOO_MANY_CHANNELS: &str = "503::too_many_channels";
 /// `bayeux.sessions` is reached.
 pub const TOO_MANY_SESSIONS: &str = "503::too_many_sessions";
+/// `bayeux.handshakes_per_second` is reached.
+pub const TOO_MANY_HANDSHAKES: &str = "429::too_many_handshakes";
 /// The system has no random numbers to make a client id of.
 pub const NO_RANDOMNESS: &str = "500::no_randomness";
 /// A handshake without a version, or with one that is none.

@@ -13,6 +13,7 @@ use crate::harness::{Encke, PATIENCE};
 mod bad_input;
 mod channels;
 mod extensions;
+mod floods;
 mod session;
 mod transports;
 
