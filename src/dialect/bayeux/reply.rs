@@ -45,7 +45,10 @@ pub struct Replies(Vec<u8>);
 impl Replies {
     /// None yet.
     pub fn new() -> Self {
-        Self(b"[".to_vec())
+        // Room for a reply and a short event or two.
+        let mut out = Vec::with_capacity(512);
+        out.push(b'[');
+        Self(out)
     }
 
     /// Where to write the next one.
