@@ -223,6 +223,7 @@ impl Server {
         connection.half_closed = true;
         match connection.phase {
             Phase::Parked(_) => {}
+            Phase::Held(ref hold) if hold.outlasts_half_close() => {}
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
