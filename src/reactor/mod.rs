@@ -45,6 +45,8 @@ const ADMIN: Token = Token(usize::MAX - 2);
 const EVENTS_MAX: usize = 1024;
 /// Mails taken in one turn.
 const MAIL_MAX: usize = 1024;
+/// Milliseconds until a write is tried again for which the kernel had no memory.
+const STARVED_MS: u64 = 20;
 /// The scratch buffer that all sockets are read into.
 const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -58,6 +60,8 @@ pub struct Reactor {
     mail: Receiver<Mail>,
     clock: Clock,
     scratch: Box<[u8]>,
+    /// When to try again the writes for which the kernel had no memory.
+    feed_at: Instant,
     /// When a shutdown stops waiting.
     leave_at: Option<Instant>,
 }
@@ -91,6 +95,7 @@ impl Reactor {
             mail,
             clock,
             scratch: vec![0; SCRATCH_BYTES].into(),
+            feed_at: Instant::NEVER,
             leave_at: None,
             poll,
         })
@@ -130,7 +135,11 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         let retries = self.listeners.iter().map(Listener::retry_at);
-        match retries.chain(self.leave_at).fold(self.server.next_deadline(now), Instant::min) {
+        match retries
+            .chain(self.leave_at)
+            .chain([self.feed_at])
+            .fold(self.server.next_deadline(now), Instant::min)
+        {
             Instant::NEVER => None,
             deadline => Some(Duration::from_millis(deadline.millis_since(now.at))),
         }
@@ -152,6 +161,7 @@ impl Reactor {
         }
         self.take_mail(now);
         self.accept(now);
+        self.feed(now);
         self.read(now);
         self.server.tick(now, &mut self.sockets);
         self.server.deliver(now, &mut self.sockets);
@@ -160,6 +170,20 @@ impl Reactor {
                 Effect::HalfClose(id) => self.sockets.half_close(id),
                 Effect::Close(id) => self.sockets.close(id),
             }
+        }
+        if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
+            self.feed_at = now.at + STARVED_MS;
+        }
+    }
+
+    /// Tries again to write what the kernel had no memory for.
+    fn feed(&mut self, now: Now) {
+        if self.feed_at > now.at {
+            return;
+        }
+        self.feed_at = Instant::NEVER;
+        for id in self.sockets.take_starved() {
+            self.server.writable(now, id, &mut self.sockets);
         }
     }
 
