@@ -39,12 +39,27 @@ impl Encke {
 
     /// The same, with its system calls written to `trace`.
     pub fn start_traced(trace: &Path) -> Self {
+        Self::start_under_strace(trace, &["-s", "500"], &[])
+    }
+
+    /// The same, with a kernel that fails as the `faults` say, in strace's words.
+    pub fn start_with_faults(faults: &[&str], options: &[&str]) -> Self {
+        let mut arguments = vec!["-e".to_owned(), "trace=none".to_owned()];
+        for fault in faults {
+            arguments.extend(["-e".to_owned(), format!("inject={fault}")]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Self::start_under_strace(Path::new("/dev/null"), &arguments, options)
+    }
+
+    fn start_under_strace(trace: &Path, arguments: &[&str], options: &[&str]) -> Self {
         let installed = Command::new("strace").arg("-V").output().is_ok();
         assert!(installed, "strace is missing: `make test` installs it (on Debian: apt-get install strace)");
         let mut strace = Command::new("strace");
         // -D: the server stays our child.
-        strace.args(["-D", "-f", "-q", "-s", "500", "-o"]).arg(trace).arg(env!("CARGO_BIN_EXE_encke"));
-        Self::spawn(strace, &[])
+        strace.args(["-D", "-f", "-q"]).args(arguments);
+        strace.arg("-o").arg(trace).arg(env!("CARGO_BIN_EXE_encke"));
+        Self::spawn(strace, options)
     }
 
     fn spawn(mut command: Command, options: &[&str]) -> Self {
@@ -168,6 +183,27 @@ impl Encke {
         let status = self.proc_file("status");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS is in /proc");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("VmRSS in kB") * 1024
+    }
+
+    /// Descriptors open while nobody is connected.
+    pub fn descriptors(&self) -> usize {
+        let mut client = self.connect();
+        until("nobody else is connected", || {
+            (client.get("/stats", &[]).json()["connections"] == 1).then_some(())
+        });
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the server runs").count() - 1
+    }
+
+    /// Waits until nobody listens, no channel is left, and as many descriptors are open as `before`. Needs
+    /// `--channel-idle-seconds 1` and a history of a few seconds.
+    pub fn forgotten(&self, before: usize) {
+        let gauges = ["subscribers", "channels", "history_messages", "history_bytes"];
+        until("everything is forgotten", || {
+            let stats = self.json("/stats");
+            let is_over = gauges.iter().all(|gauge| stats[gauge] == 0);
+            is_over.then_some(())
+        });
+        assert_eq!(self.descriptors(), before, "descriptors are left open");
     }
 
     /// Processor time used so far, in hundredths of a second.

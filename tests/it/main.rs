@@ -12,6 +12,7 @@ mod client;
 mod cors;
 mod curl;
 mod exhaustion;
+mod faults;
 mod fdajax;
 mod fdajax_memory;
 mod fdajax_messages;
