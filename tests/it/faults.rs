@@ -1,13 +1,16 @@
 //! A kernel that fails, clients that break off in any phase, a process that is stopped: nothing is lost that is not
 //! announced, nobody waits in vain, nothing is left behind.
 
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 use crate::client::{Client, request};
-use crate::harness::{Encke, until};
+use crate::harness::{Encke, free_address, until};
 
 /// Everything is forgotten soon, so that it can be seen to be forgotten.
 const FORGETFUL: [&str; 4] = ["--channel-idle-seconds", "1", "--history-seconds", "1"];
@@ -221,7 +224,7 @@ fn a_stopped_process_goes_on_where_it_was() {
 
 #[test]
 fn what_arrived_while_the_process_was_stopped_is_not_late() {
-    const CROWD: usize = 1200;
+    const MANY: usize = 1200;
     let server = Encke::start(&[
         "--limits-body-seconds",
         "1",
@@ -232,10 +235,93 @@ fn what_arrived_while_the_process_was_stopped_is_not_late() {
     ]);
     let whole = request("POST", "/pub/x", &[], b"0123456789");
     let (first, second) = whole.split_at(whole.len() - 5);
-    let mut crowd: Vec<Client> = (0..CROWD).map(|_| server.connect()).collect();
-    until("all are inside", || (server.json("/stats")["connections"] == CROWD as u64 + 1).then_some(()));
+    let mut crowd: Vec<Client> = (0..MANY).map(|_| server.connect()).collect();
+    until("all are inside", || (server.json("/stats")["connections"] == MANY as u64 + 1).then_some(()));
     crowd.iter_mut().for_each(|client| client.send(first));
     stopped(&server, || crowd.iter_mut().for_each(|client| client.send(second)));
     let late = crowd.iter_mut().map(Client::answer).filter(|answer| answer.status != 202).count();
-    assert_eq!(late, 0, "so many of {CROWD} were told that they came too late");
+    assert_eq!(late, 0, "so many of {MANY} were told that they came too late");
+}
+
+/// More requests, each of which is logged, than a pipe holds lines.
+const TALKATIVE: usize = 2000;
+
+#[test]
+fn a_full_disk_for_the_log_costs_the_log_alone() {
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    let mut server = Encke::start_at(free_address(), full.into(), &[]);
+    let mut client = server.connect();
+    (0..TALKATIVE).for_each(|_| assert_eq!(client.get("/healthz", &[]).status, 200));
+    drop(client);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().code(), Some(0));
+}
+
+#[test]
+fn nobody_waits_for_the_reader_of_the_log() {
+    let mut server = Encke::start_at(free_address(), Stdio::piped(), &[]);
+    let mut client = server.connect();
+    for _ in 0..4 * TALKATIVE {
+        assert_eq!(client.get("/healthz", &[]).status, 200);
+    }
+    // It begins to read: what was kept comes, and that something is missing.
+    let mut log = server.stderr().expect("it is a pipe");
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).map(|_| text)
+    });
+    until("there is room again", || (client.get("/late", &[]).status == 404).then_some(()));
+    drop(client);
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().code(), Some(0));
+    let text = reader.join().expect("it only reads").expect("the log is text");
+    assert!(text.contains("lines of the log are lost"), "{text:.1000}");
+}
+
+/// Clients that come back when a server starts again. Each has a descriptor at both ends.
+const CROWD: usize = 10_000;
+
+#[test]
+fn ten_thousand_come_back_within_a_second_after_a_restart() {
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("up to the hard limit");
+    let crowd = most.map_or(CROWD, |most| CROWD.min(most.saturating_sub(4000) as usize));
+    let addr = free_address();
+    let first = Encke::start_at(addr, Stdio::null(), &[]);
+    let id = first.publish("x", "before");
+    first.signal(Signal::KILL);
+    drop(first);
+
+    let server =
+        Encke::start_at(addr, Stdio::null(), &[&FORGETFUL[..2], &["--history-seconds", "30"]].concat());
+    let before = server.descriptors();
+    let ask = request("GET", &format!("/sub/x?after={id}&timeout=300"), &["Accept: application/json"], b"");
+    let connect = |count: usize| -> Vec<Client> {
+        let one = |_| {
+            let mut client = Client::connect(addr);
+            client.send(&ask);
+            client
+        };
+        (0..count).map(one).collect()
+    };
+    let mut clients: Vec<Client> = thread::scope(|scope| {
+        let parts: Vec<_> = (0..4).map(|_| scope.spawn(|| connect(crowd / 4))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("all connect")).collect()
+    });
+    // Each is told that it may have missed something, and goes on from there.
+    let go_on = clients.iter_mut().map(|client| {
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.json()["gap"].as_bool()), (200, Some(true)), "{}", answer.text());
+        let target = format!("/sub/x?after={}&timeout=300", answer.next());
+        client.request("GET", &target, &[], b"");
+    });
+    assert_eq!(go_on.count(), crowd / 4 * 4);
+    server.listeners("x", clients.len() as u64);
+    server.publish("x", "after");
+    for client in &mut clients {
+        assert_eq!(client.answer().text(), "after");
+    }
+    server.ask("DELETE", "/pub/x", &[], b"");
+    clients.into_iter().for_each(Client::reset);
+    server.forgotten(before);
 }

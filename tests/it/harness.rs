@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -62,12 +62,28 @@ impl Encke {
         Self::spawn(strace, options)
     }
 
-    fn spawn(mut command: Command, options: &[&str]) -> Self {
+    /// Starts it at an address that was free a moment ago, its standard error wherever that goes, saying everything.
+    pub fn start_at(addr: SocketAddr, stderr: Stdio, options: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+        Self::prepare(&mut command, &addr.to_string(), options);
+        let child =
+            command.env("RUST_LOG", "debug").stderr(stderr).spawn().expect("the binary can be started");
+        let server = Self { child, addr, admin: None, log: Arc::default() };
+        until("the server listens", || std::net::TcpStream::connect(addr).ok());
+        server
+    }
+
+    fn prepare(command: &mut Command, listen: &str, options: &[&str]) {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ENCKE_")) {
             command.env_remove(name);
         }
-        command.env_remove("RUST_LOG").args(["serve", "--listen", "127.0.0.1:0"]).args(options);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.env_remove("RUST_LOG").args(["serve", "--listen", listen]).args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+    }
+
+    fn spawn(mut command: Command, options: &[&str]) -> Self {
+        Self::prepare(&mut command, "127.0.0.1:0", options);
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().expect("the server's binary can be started");
         let log = Log::follow(BufReader::new(child.stderr.take().expect("stderr is piped")));
         let mut server = Self { child, addr: SocketAddr::from(([0; 4], 0)), admin: None, log };
@@ -173,6 +189,11 @@ impl Encke {
         kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
     }
 
+    /// Takes the end of its standard error's pipe, if nobody has.
+    pub fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
     /// Waits for the process to end.
     pub fn exit(&mut self) -> ExitStatus {
         until("the server leaves", || self.child.try_wait().expect("it is our child"))
@@ -271,6 +292,12 @@ impl Log {
     fn text(&self) -> String {
         self.lines.lock().expect("no holder panics").0.join("\n")
     }
+}
+
+/// An address of the loopback interface that is free.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("the loopback interface");
+    listener.local_addr().expect("it is bound")
 }
 
 /// Asks again and again until there is an answer; fails with `what` when none came in time.
