@@ -34,5 +34,6 @@ mod sse;
 mod stalled;
 mod stream;
 mod syscalls;
+mod vanished;
 mod websocket;
 mod websocket_frames;
