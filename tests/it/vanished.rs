@@ -45,7 +45,7 @@ impl Host {
     }
 
     /// Begins a request that is answered for ever, or not for a long time.
-    fn ask(&self, target: &str) -> Host {
+    fn ask(&self, target: &str) -> Self {
         let mut command = self.command();
         command.args(["curl", "-sN", &format!("http://10.99.0.1:8080{target}")]).stdout(Stdio::null());
         Self(command.spawn().expect("curl is there"))
