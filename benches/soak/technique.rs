@@ -5,6 +5,7 @@
 pub enum Technique {
     Poll,
     PollJson,
+    /// One message a second of more than that: it lags until the history forgets what it lacks, and is told so.
     Interval,
     Jsonp,
     Stream,
