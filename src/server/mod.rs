@@ -18,6 +18,7 @@ mod timing;
 
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
+use crate::dialect::native::Targets;
 use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Message, Publication, SubscriberKey};
 use crate::id::Epoch;
@@ -79,6 +80,8 @@ pub struct Server {
     /// One timer a connection.
     wheel: Wheel,
     recent: Recent,
+    /// What requests to listen asked for lately.
+    targets: Targets,
     dialects: Dialects,
     effects: VecDeque<Effect>,
     /// What the protocols with sessions asked and has not been done yet.
@@ -113,6 +116,7 @@ impl Server {
             hub: Hub::new(&config, epoch, now.at),
             wheel: Wheel::new(now.at),
             recent: Recent::new(config.limits.idempotency_keys),
+            targets: Targets::default(),
             dialects: Dialects::new(&config, now),
             date: (now.unix, http_date(now.unix)),
             cors: cors::Rules::new(&config.cors),
