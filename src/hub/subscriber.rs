@@ -138,7 +138,8 @@ impl Hub {
             _ => 0,
         };
         // Channels that a pattern would have matched may be forgotten, with messages that it never had.
-        let had_lost = |id: MessageId| !patterns.is_empty() && id.seq < self.tombstones.highest();
+        let had_lost =
+            |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
         let memberships = match single {
             true => Memberships::One { channel: u32::MAX, index: 0 },
@@ -187,7 +188,7 @@ impl Hub {
     }
 
     /// Whether `id` was given out by this history.
-    fn is_ours(&self, id: MessageId) -> bool {
+    pub(super) fn is_ours(&self, id: MessageId) -> bool {
         id.epoch == self.epoch && id.seq <= self.seq
     }
 
