@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::book::Book;
+use crate::frame;
 use crate::mark::{self, Mark, Torn};
 use crate::technique::Technique;
 
@@ -264,7 +265,7 @@ impl Client {
             return Ok(used + self.marks(&bytes[used..], time, count)?);
         }
         // The length of a frame may look like the beginning of a payload.
-        while let Some((payload, length)) = frame(&bytes[used..]) {
+        while let Some((payload, length)) = frame::first(&bytes[used..]) {
             self.marks(payload, time, count)?;
             used += length;
         }
@@ -294,16 +295,6 @@ impl Client {
         self.gap = false;
         Ok(())
     }
-}
-
-/// The payload and the length of the frame in front, if it is complete. Servers do not mask (RFC 6455, section 5.2).
-fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let (head, length) = match *bytes.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
-        length => (2, usize::from(length)),
-    };
-    Some((bytes.get(head..head + length)?, head + length))
 }
 
 struct Fault(String);
