@@ -45,3 +45,12 @@ micro:
 instructions:
 	@command -v valgrind >/dev/null || apt-get install -y --no-install-recommends valgrind
 	cargo bench --bench instructions -- --check
+
+## soak: clients of every technique come, go and are killed for SOAK_SECONDS (600); plots: target/soak/
+SOAK_SECONDS ?= 600
+
+.PHONY: soak
+soak:
+	cargo bench --no-run --bench soak
+	cargo build --release --bin encke
+	$$(ls -t target/release/deps/soak-* | grep -v '\.d$$' | head -1) --seconds $(SOAK_SECONDS) $(SOAK_ARGS)

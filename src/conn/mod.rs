@@ -156,6 +156,11 @@ impl Connection {
         self.since = now;
     }
 
+    /// Whether its client sends nothing more, and nothing waits of what it sent.
+    pub const fn is_done(&self) -> bool {
+        self.half_closed && self.input.is_none()
+    }
+
     /// The subscriber it listens as.
     pub fn subscriber(&self) -> Option<SubscriberKey> {
         match &self.phase {
