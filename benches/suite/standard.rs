@@ -1,5 +1,6 @@
 //! The standard set, one function per group of measures.
 
+mod bayeux;
 mod growth;
 mod memory;
 mod requests;
@@ -24,6 +25,7 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
     stalled(bench)?;
     memory::run(bench)?;
     growth::run(bench)?;
+    bayeux::run(bench)?;
     start_up(bench)
 }
 

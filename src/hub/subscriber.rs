@@ -7,6 +7,9 @@ use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::sync::Arc;
 
+/// Room for so many subscribers on a channel's list is never given back.
+const CROWD: usize = 64;
+
 /// Place of a subscriber in the hub's slab. Valid from [`Hub::attach`] until [`Hub::detach`].
 pub type SubscriberKey = u32;
 
@@ -416,6 +419,10 @@ impl Hub {
                 Memberships::One { index: place, .. } => *place = index,
                 Memberships::Many(many) => many.all[moved.membership as usize].index = index,
             }
+        }
+        let room = list.capacity();
+        if room > CROWD && list.len() < room / 4 {
+            list.shrink_to(room / 2);
         }
         if list.is_empty() {
             self.schedule(now, channel);

@@ -40,6 +40,9 @@ const BACKLOG_BYTES_MAX: usize = 256 << 10;
 /// Connections beyond the limit that are told so; further ones are closed without a word.
 const REFUSED_AT_ONCE_MAX: usize = 64;
 
+/// Memory of fewer connections than this is kept for the next ones.
+const CROWD: usize = 1024;
+
 /// Where the server writes: sockets, or what a test puts in their place.
 pub trait Sink {
     /// Writes what the socket takes at once of `slices`, in order.
@@ -76,6 +79,8 @@ pub struct Server {
     connections: Slab<Connection>,
     /// How many connections there have been.
     generations: u32,
+    /// How few connections must be left for memory to be given back.
+    ebb: usize,
     hub: Hub,
     /// One timer a connection.
     wheel: Wheel,
@@ -122,6 +127,7 @@ impl Server {
             cors: cors::Rules::new(&config.cors),
             connections: Slab::new(),
             generations: 0,
+            ebb: 0,
             effects: VecDeque::new(),
             outbox: Vec::new(),
             abandoned: Vec::new(),
@@ -166,6 +172,7 @@ impl Server {
         self.generations = self.generations.wrapping_add(1);
         let generation = self.generations;
         let slot = self.connections.insert(Connection::new(generation, peer, admin, now.at));
+        self.ebb = self.ebb.max(self.connections.len() / 4);
         self.arm(slot, now.at);
         Some(ConnId { slot: slot as u32, generation })
     }
@@ -220,6 +227,7 @@ impl Server {
         connection.half_closed = true;
         match connection.phase {
             Phase::Parked(_) => {}
+            Phase::Held(ref hold) if hold.outlasts_half_close() => {}
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
@@ -288,8 +296,22 @@ impl Server {
         let effect = self.effects.pop_front()?;
         if let Effect::Close(id) = effect {
             self.connections.remove(id.slot as usize);
+            self.shrink();
         }
         Some(effect)
+    }
+
+    /// Gives memory back when three quarters of a crowd have left, and again with each further half: every place
+    /// has to be looked at for it, and those who stay may sit in the last ones.
+    fn shrink(&mut self) {
+        let left = self.connections.len();
+        if left > self.ebb || self.connections.capacity() < CROWD {
+            return;
+        }
+        self.ebb = left / 2;
+        self.connections.shrink_to_fit();
+        self.wheel.shrink();
+        self.hub.shrink();
     }
 
     /// The slot of a connection that still exists.

@@ -405,3 +405,19 @@ fn who_subscribes_while_the_server_leaves_is_sent_away() {
     assert!(bench.read(ids[0].0).starts_with("HTTP/1.1 204 "));
     assert!(bench.read(ids[1].0).ends_with("\r\n0\r\n\r\n"));
 }
+
+#[test]
+fn a_crowd_that_left_leaves_no_memory_behind() {
+    let mut bench = Bench::new(Config::default());
+    let crowd: Vec<ConnId> = (0..1500).map(|_| bench.subscriber("a?as=stream")).collect();
+    let full = bench.server.connections.capacity();
+    for &id in &crowd[1..] {
+        bench.server.reset(bench.world.now, id);
+    }
+    bench.turn();
+    let left = bench.server.connections.capacity();
+    assert!(full >= 1500 && left < full / 4, "room for {left} of {full} is left");
+    bench.publish("a", "still here", None);
+    bench.turn();
+    assert!(bench.read(crowd[0]).contains("still here"));
+}
