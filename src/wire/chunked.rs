@@ -122,9 +122,19 @@ pub fn write_chunk(out: &mut Vec<u8>, parts: &[&[u8]]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Bytes of a chunk of so many bytes of data.
+pub const fn chunk_length(data: usize) -> usize {
+    if data == 0 { 0 } else { hex_digits(data) as usize + b"\r\n".len() + data + b"\r\n".len() }
+}
+
+const fn hex_digits(number: usize) -> u32 {
+    (usize::BITS - number.leading_zeros()).div_ceil(4)
+}
+
 fn write_size(out: &mut Vec<u8>, length: usize) {
-    use std::io::Write;
-    let _ = write!(out, "{length:x}\r\n");
+    let digits = (0..hex_digits(length)).rev();
+    out.extend(digits.map(|digit| b"0123456789abcdef"[length >> (4 * digit) & 15]));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The end of a chunked body without trailers.
@@ -155,6 +165,16 @@ mod tests {
                 let (body, used) = decode(&parts, 100).unwrap();
                 assert_eq!((&body[..], used), (&b"hello 0123456789"[..], end));
             }
+        }
+    }
+
+    #[test]
+    fn chunks_of_every_length_are_as_long_as_foretold() {
+        for data in (0..70_000).step_by(13).chain([1, 15, 16, 255, 256, 4095, 4096, 65_535, 65_536]) {
+            let mut chunk = Vec::new();
+            write_chunk(&mut chunk, &[&vec![b'x'; data]]);
+            assert_eq!(chunk.len(), chunk_length(data));
+            assert!(data == 0 || chunk.starts_with(format!("{data:x}\r\n").as_bytes()));
         }
     }
 
