@@ -362,6 +362,7 @@ impl Server {
     }
 
     /// Writes `bytes` and the payload of `message`, of which the connection shares what its socket does not take.
+    #[cold]
     fn send_with_body(
         &mut self,
         now: Instant,
