@@ -28,6 +28,10 @@ test-clients: test-tools ## Only the tests of real clients: Node and a headless 
 	cd tests/browser && npm ci --silent --no-fund --no-audit && npm test
 	cd tests/bayeux && npm ci --silent --no-fund --no-audit && ENCKE_BIN=../../target/debug/encke npm test
 
+.PHONY: test-slow
+test-slow: test-tools ## Only what takes minutes: a server stopped for 30 s, vanished clients that the kernel has to find
+	ENCKE_STOP_SECONDS=30 ENCKE_SLOW_TESTS=1 $(CARGO) test --test it -- faults:: vanished::
+
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:

@@ -59,13 +59,7 @@ impl Server {
         }
         self.keep(slot, input);
         self.note_reading(now, slot);
-        let is_full = self.is_full();
-        let connection = &mut self.connections[slot];
-        if connection.half_closed && !is_full {
-            // What is incomplete now remains so.
-            connection.closing |= matches!(connection.phase, Phase::Idle | Phase::Reading);
-        }
-        is_full
+        self.is_full()
     }
 
     /// Whether what has been answered must be written first.
@@ -123,7 +117,19 @@ impl Server {
             (Phase::Reading, false) => connection.enter(Phase::Idle, now.at),
             _ => {}
         }
+        if connection.half_closed {
+            self.end_half_closed(slot);
+        }
         self.arm(slot, now.at);
+    }
+
+    /// Ends the connection of a client that sends nothing more, unless there is something to be answered yet.
+    /// What is incomplete remains so.
+    #[cold]
+    fn end_half_closed(&mut self, slot: usize) {
+        let is_full = self.is_full();
+        let connection = &mut self.connections[slot];
+        connection.closing |= !is_full && matches!(connection.phase, Phase::Idle | Phase::Reading);
     }
 
     /// Serves what waited behind an answer that has now been given.
