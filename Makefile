@@ -19,6 +19,7 @@ run: ## Build and serve with the live demo at http://127.0.0.1:8080/
 .PHONY: test
 test: test-tools ## Install what the tests need if it is missing, then run all of them
 	$(CARGO) test
+	cd fuzz && $(CARGO) test --quiet
 	$(MAKE) --no-print-directory test-clients
 
 .PHONY: test-clients
@@ -52,6 +53,21 @@ deny: ## Licences, sources and banned crates; known vulnerabilities where their 
 .PHONY: sim
 sim: ## Simulate the whole server with 100,000 seeds (ENCKE_SIM_SEED=n replays one)
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture
+
+# What to fuzz, and its share of the time in percent: most for the whole server.
+FUZZ_TARGETS := stream:30 splits:20 bayeux:10 fdajax:10 head:8 websocket:8 settings:6 chunked:4 names:4
+FUZZ_SECONDS ?= 120
+
+.PHONY: fuzz
+fuzz: ## Fuzz everything that reads what a peer sends, for two minutes in all (FUZZ_SECONDS to choose)
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked
+	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
+	cd fuzz && $(CARGO) +nightly fuzz build
+	@cd fuzz && for job in $(FUZZ_TARGETS); do target=$${job%:*}; mkdir -p corpus/$$target; \
+	  seconds=$$(( ($${job#*:} * $(FUZZ_SECONDS) + 99) / 100 )); echo "fuzz: $$target, $$seconds s"; \
+	  $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- -max_total_time=$$seconds -max_len=4096 \
+	    -dict=dictionary -timeout=10 -print_final_stats=1 -verbosity=0 2>fuzz.log || { tail -60 fuzz.log; exit 1; }; \
+	  grep number_of_executed_units fuzz.log; done
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -438,7 +438,7 @@ impl Hub {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "check"))]
 impl Membership {
     pub(super) const fn place(&self) -> (ChannelKey, u32) {
         (self.channel, self.index)
@@ -449,7 +449,7 @@ impl Membership {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "check"))]
 impl Many {
     /// Panics if the list of dirty memberships and their marks contradict each other.
     pub(super) fn check(&self) {

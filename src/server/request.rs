@@ -53,8 +53,10 @@ impl Server {
                 return false;
             }
         }
-        // Behind a request that closes the connection nothing is answered.
-        if !rest.is_empty() && !self.connections[slot].closing {
+        // Behind a request that closes the connection, or an endless answer, nothing is answered.
+        let connection = &self.connections[slot];
+        let is_last = connection.closing || matches!(connection.phase, Phase::Streaming(_));
+        if !rest.is_empty() && !is_last {
             input.get_or_insert_default().push(rest);
         }
         self.keep(slot, input);

@@ -106,7 +106,7 @@ impl Sink for World {
             socket.broken = true;
             return Wrote::Bytes(offered);
         }
-        let taken = offered.min(socket.capacity - socket.buffer.len());
+        let taken = offered.min(socket.capacity.saturating_sub(socket.buffer.len()));
         let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
         socket.buffer.extend(bytes.take(taken));
         socket.short |= taken < offered;
