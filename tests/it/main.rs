@@ -11,6 +11,7 @@ mod bayeux;
 mod client;
 mod cors;
 mod curl;
+mod differential;
 mod exhaustion;
 mod fdajax;
 mod fdajax_memory;
