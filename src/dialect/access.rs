@@ -48,16 +48,8 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
     }
 }
 
-/// Whether the sender of `head` may listen to a channel, or to those that a pattern matches. All channels are
-/// open but those of FDAjax's users, while it is on: only who may publish may listen there.
-pub fn may_listen(head: &Head, caller: Caller, name: &str) -> Result<(), Denied> {
-    match is_private(caller.config, name) {
-        true => may_publish(head, caller),
-        false => Ok(()),
-    }
-}
-
-/// Whether a channel, or one that a pattern matches, is that of one of FDAjax's users, while it is on.
+/// Whether a channel, or one that a pattern matches, is that of one of FDAjax's users, while it is on: only who
+/// may publish may listen there. All other channels are open.
 pub fn is_private(config: &Config, name: &str) -> bool {
     config.fdajax.enabled && fdajax::is_private(name)
 }

@@ -20,6 +20,7 @@ mod timing;
 
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
+use crate::dialect::native::Targets;
 use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Publication, SubscriberKey};
 use crate::id::Epoch;
@@ -80,6 +81,8 @@ pub struct Server {
     /// One timer a connection.
     wheel: Wheel,
     recent: Recent,
+    /// What requests to listen asked for lately.
+    targets: Targets,
     dialects: Dialects,
     effects: VecDeque<Effect>,
     /// What the protocols with sessions asked and has not been done yet.
@@ -112,6 +115,7 @@ impl Server {
             hub: Hub::new(&config, epoch, now.at),
             wheel: Wheel::new(now.at),
             recent: Recent::new(config.limits.idempotency_keys),
+            targets: Targets::default(),
             dialects: Dialects::new(&config, now),
             date: (now.unix, http_date(now.unix)),
             cors: cors::Rules::new(&config.cors),
