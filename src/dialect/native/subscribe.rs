@@ -42,6 +42,17 @@ pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscr
     })
 }
 
+/// The subscription, unless it wants a technique that is switched off.
+pub fn served<'b>(subscribe: Subscribe<'b>, config: &Config) -> Result<Subscribe<'b>, Refused> {
+    let is_meant = |name: &&String| Technique::by_name(name) == Some(subscribe.technique);
+    match config.techniques_off.iter().find(is_meant) {
+        Some(name) => {
+            Err((403, format!("{name} is switched off here (techniques_off); use another technique")))
+        }
+        None => Ok(subscribe),
+    }
+}
+
 /// The technique that the request's header fields ask for.
 fn by_fields(head: &Head) -> Technique {
     match () {
