@@ -72,8 +72,10 @@ pub fn bearer(value: &str) -> Option<&str> {
 /// page has to be at `localhost` or at an address.
 fn is_other_site(head: &Head) -> bool {
     let authority = |origin: &str| origin.split_once("://").map(|(_, rest)| rest.to_ascii_lowercase());
-    let host = head.field("host").map(str::to_ascii_lowercase);
-    let is_foreign = |origin: &str| authority(origin) != host || !host.as_deref().is_some_and(is_local_name);
+    let is_foreign = |origin: &str| {
+        let host = head.field("host").map(str::to_ascii_lowercase);
+        authority(origin) != host || !host.as_deref().is_some_and(is_local_name)
+    };
     // Browsers that send neither of the newer fields with a form still tell where it is.
     let page = || head.field("referer").map(|referer| &referer[..origin_length(referer)]);
     head.field("origin").or_else(page).is_some_and(is_foreign)
@@ -89,15 +91,21 @@ fn origin_length(url: &str) -> usize {
 /// Whether the request names the server by a name that anybody can own: such have a dot. Names without one are
 /// given by the machine, or by the network that it is in.
 pub fn has_public_name(head: &Head) -> bool {
-    let Some(authority) = head.field("host").map(str::to_ascii_lowercase) else { return false };
-    !is_local_name(&authority) && authority.contains('.')
+    head.field("host").is_some_and(|authority| authority.contains('.') && !is_local_name(authority))
 }
 
 /// Whether an authority is `localhost`, a name below it, or an address, with or without a port.
 fn is_local_name(authority: &str) -> bool {
     let bracketed = authority.strip_prefix('[').and_then(|rest| rest.split(']').next());
     let name = bracketed.unwrap_or_else(|| authority.split(':').next().unwrap_or_default());
-    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+    let first_digit = name.starts_with(|first: char| first.is_ascii_digit()) || bracketed.is_some();
+    if first_digit {
+        return name.parse::<IpAddr>().is_ok();
+    }
+    let (name, localhost) = (name.as_bytes(), b".localhost");
+    name.eq_ignore_ascii_case(&localhost[1..])
+        || name.len() > localhost.len()
+            && name[name.len() - localhost.len()..].eq_ignore_ascii_case(localhost)
 }
 
 /// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,

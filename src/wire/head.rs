@@ -245,17 +245,10 @@ impl<'b> Head<'b> {
     }
 
     fn read_framing(&self) -> Result<Framing, Refusal> {
-        let mut lengths = self.fields("content-length").flat_map(|value| value.split(|&byte| byte == b','));
+        let length = self.content_length()?;
         let mut codings = self.fields("transfer-encoding");
-        let Some(coding) = codings.next() else {
-            let Some(first) = lengths.next() else { return Ok(Framing::Length(0)) };
-            let length = read_length(first)?;
-            return match lengths.all(|other| read_length(other) == Ok(length)) {
-                true => Ok(Framing::Length(length)),
-                false => Err(bad("differing Content-Length fields")),
-            };
-        };
-        if lengths.next().is_some() {
+        let Some(coding) = codings.next() else { return Ok(Framing::Length(length.unwrap_or(0))) };
+        if length.is_some() {
             return Err(bad("both Content-Length and Transfer-Encoding"));
         }
         if !self.http11 {
@@ -269,6 +262,21 @@ impl<'b> Head<'b> {
             [.., true, _] => Err(bad("chunked must be the last transfer coding, and only once")),
             _ => Err(Refusal { status: 501, detail: "the only transfer coding understood is chunked" }),
         }
+    }
+
+    /// The one length that all of `Content-Length` names.
+    fn content_length(&self) -> Result<Option<u64>, Refusal> {
+        let mut length = None;
+        for value in self.fields("content-length") {
+            for item in value.split(|&byte| byte == b',') {
+                let found = read_length(item)?;
+                if length.is_some_and(|length| length != found) {
+                    return Err(bad("differing Content-Length fields"));
+                }
+                length = Some(found);
+            }
+        }
+        Ok(length)
     }
 
     fn read_expect(&self) -> Result<bool, Refusal> {
