@@ -75,12 +75,11 @@ fn in_place(bytes: &[u8], limits: &Limits) -> Verdict {
     while !rest.is_empty() {
         let mut slots = head::slots();
         match whole_request(rest, limits, &mut slots) {
-            Err(refusal) => return Verdict { refused: Some(refusal.status), ..verdict },
-            Ok(Some((request, used))) => {
+            Some((request, used)) => {
                 verdict.requests.push(reading(&request.head, request.body));
                 rest = &rest[used..];
             }
-            Ok(None) => {
+            None => {
                 let mut input = Input::default();
                 match input.gather(rest, limits) {
                     Err(refusal) => return Verdict { refused: Some(refusal.status), ..verdict },
