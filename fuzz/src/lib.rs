@@ -16,7 +16,7 @@ pub mod stream;
 pub mod websocket;
 
 // The simulated sockets are those of the server's own tests, which name these modules so.
-use encke::{conn, server, time};
+use encke::{conn, id, server, time};
 #[expect(dead_code, reason = "they do more than is needed here")]
 #[path = "../../src/server/tests/world.rs"]
 mod world;

@@ -179,7 +179,10 @@ setting::settings! {
         answer_messages: usize = 1000, Number(1..=1_000_000);
         /// Bytes of events in one answer, unless a single one is larger; the rest comes with the next.
         answer_bytes: usize = 1 << 20, Bytes(1..=GIB);
-        /// Messages a second in which one peer may name sessions that do not exist; above, 429.
+        /// Handshakes a second of one address (of IPv6, a network of 64 bits); above, they fail and are to be
+        /// tried again later.
+        handshakes_per_second: u32 = 500, Number(1..=1_000_000);
+        /// Messages a second in which one address may name sessions that do not exist; above, 429.
         unknown_per_second: u32 = 500, Number(1..=1_000_000);
         /// Publications remembered to recognise one that is sent again; the oldest is forgotten first.
         repeats: usize = 65_536, Number(1..=100_000_000);

@@ -7,6 +7,7 @@ mod bayeux;
 pub mod cors;
 pub mod fdajax;
 pub mod native;
+pub mod rate;
 mod session;
 pub mod upgrade;
 

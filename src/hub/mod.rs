@@ -322,6 +322,12 @@ impl Hub {
         channels.take_while(move |(name, _)| name.starts_with(prefix)).map(|(name, &key)| (name, key))
     }
 
+    /// Gives back the room of subscribers who have left.
+    pub fn shrink(&mut self) {
+        self.subscribers.shrink_to_fit();
+        self.ready.shrink_to_fit();
+    }
+
     /// Notes that `frames` messages were encoded: the `bytes` they take are charged to the history.
     pub const fn charge(&mut self, frames: usize, bytes: usize) {
         self.stats.frames_encoded += frames as u64;

@@ -7,6 +7,9 @@ use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::sync::Arc;
 
+/// Room for so many subscribers on a channel's list is never given back.
+const CROWD: usize = 64;
+
 /// Place of a subscriber in the hub's slab. Valid from [`Hub::attach`] until [`Hub::detach`].
 pub type SubscriberKey = u32;
 
@@ -135,7 +138,8 @@ impl Hub {
             _ => 0,
         };
         // Channels that a pattern would have matched may be forgotten, with messages that it never had.
-        let had_lost = |id: MessageId| !patterns.is_empty() && id.seq < self.tombstones.highest();
+        let had_lost =
+            |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
         let memberships = match single {
             true => Memberships::One { channel: u32::MAX, index: 0 },
@@ -184,7 +188,7 @@ impl Hub {
     }
 
     /// Whether `id` was given out by this history.
-    fn is_ours(&self, id: MessageId) -> bool {
+    pub(super) fn is_ours(&self, id: MessageId) -> bool {
         id.epoch == self.epoch && id.seq <= self.seq
     }
 
@@ -415,6 +419,10 @@ impl Hub {
                 Memberships::One { index: place, .. } => *place = index,
                 Memberships::Many(many) => many.all[moved.membership as usize].index = index,
             }
+        }
+        let room = list.capacity();
+        if room > CROWD && list.len() < room / 4 {
+            list.shrink_to(room / 2);
         }
         if list.is_empty() {
             self.schedule(now, channel);

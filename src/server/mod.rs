@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
 use crate::dialect::native::Targets;
 use crate::dialect::{Dialects, cors};
-use crate::hub::{Hub, HubError, Publication, SubscriberKey};
+use crate::hub::{Hub, HubError, Message, Publication, SubscriberKey};
 use crate::id::Epoch;
 use crate::stats::Stats;
 use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
@@ -33,6 +33,7 @@ use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: one scratch buffer of the reactor.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
@@ -40,6 +41,9 @@ pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
 /// Connections beyond the limit that are told so; further ones are closed without a word.
 const REFUSED_AT_ONCE_MAX: usize = 64;
+
+/// Memory of fewer connections than this is kept for the next ones.
+const CROWD: usize = 1024;
 
 /// Where the server writes: sockets, or what a test puts in their place.
 pub trait Sink {
@@ -77,6 +81,8 @@ pub struct Server {
     connections: Slab<Connection>,
     /// How many connections there have been.
     generations: u32,
+    /// How few connections must be left for memory to be given back.
+    ebb: usize,
     hub: Hub,
     /// One timer a connection.
     wheel: Wheel,
@@ -97,6 +103,8 @@ pub struct Server {
     incoming: HashMap<usize, Incoming>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
+    /// The message whose payload follows `out`, being too large to be copied there.
+    body: Option<Arc<Message>>,
     /// The second of the last delivery, and its `Date`.
     date: (u64, [u8; HTTP_DATE_LEN]),
     /// The header fields that answers to pages of other origins carry.
@@ -121,6 +129,7 @@ impl Server {
             cors: cors::Rules::new(&config.cors),
             connections: Slab::new(),
             generations: 0,
+            ebb: 0,
             effects: VecDeque::new(),
             outbox: Vec::new(),
             abandoned: Vec::new(),
@@ -128,6 +137,7 @@ impl Server {
             callbacks: HashMap::new(),
             incoming: HashMap::new(),
             out: Vec::new(),
+            body: None,
             started: now,
             draining: false,
             config,
@@ -164,6 +174,7 @@ impl Server {
         self.generations = self.generations.wrapping_add(1);
         let generation = self.generations;
         let slot = self.connections.insert(Connection::new(generation, peer, admin, now.at));
+        self.ebb = self.ebb.max(self.connections.len() / 4);
         self.arm(slot, now.at);
         Some(ConnId { slot: slot as u32, generation })
     }
@@ -218,15 +229,15 @@ impl Server {
         connection.half_closed = true;
         match connection.phase {
             Phase::Parked(_) => {}
+            Phase::Held(ref hold) if hold.outlasts_half_close() => {}
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
             // A stream without a sign of life cannot be probed: it ends with its client's side.
             Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
-            // What has been answered still reaches it.
-            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => {
-                connection.closing = true;
-            }
+            // What has been answered still reaches it, and what it asked behind that is answered, too.
+            Phase::Idle | Phase::Reading if connection.output.is_some() => {}
+            Phase::Lingering if connection.output.is_some() => connection.closing = true,
             _ => self.close(now.at, slot),
         }
     }
@@ -287,8 +298,22 @@ impl Server {
         let effect = self.effects.pop_front()?;
         if let Effect::Close(id) = effect {
             self.connections.remove(id.slot as usize);
+            self.shrink();
         }
         Some(effect)
+    }
+
+    /// Gives memory back when three quarters of a crowd have left, and again with each further half: every place
+    /// has to be looked at for it, and those who stay may sit in the last ones.
+    fn shrink(&mut self) {
+        let left = self.connections.len();
+        if left > self.ebb || self.connections.capacity() < CROWD {
+            return;
+        }
+        self.ebb = left / 2;
+        self.connections.shrink_to_fit();
+        self.wheel.shrink();
+        self.hub.shrink();
     }
 
     /// The slot of a connection that still exists.
@@ -302,10 +327,13 @@ impl Server {
         ConnId { slot: slot as u32, generation: self.connections[slot].generation }
     }
 
-    /// Writes the answers in `out` to the connection.
+    /// Writes the answers in `out`, and the payload that follows, to the connection.
     fn send(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
         let mut out = std::mem::take(&mut self.out);
-        self.send_bytes(now, slot, &out, sink);
+        match self.body.take() {
+            None => self.send_bytes(now, slot, &out, sink),
+            Some(message) => self.send_with_body(now, slot, &out, &message, sink),
+        }
         out.clear();
         // One large answer does not stay allocated for ever.
         out.shrink_to(PIPELINE_BYTES_MAX);
@@ -331,6 +359,36 @@ impl Server {
             }
         }
         if connection.closing {
+            self.finish(now, slot);
+        }
+    }
+
+    /// Writes `bytes` and the payload of `message`, of which the connection shares what its socket does not take.
+    fn send_with_body(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        bytes: &[u8],
+        message: &Arc<Message>,
+        sink: &mut impl Sink,
+    ) {
+        let id = self.id(slot);
+        let connection = &mut self.connections[slot];
+        if let Some(output) = &mut connection.output {
+            output.push(bytes);
+            return output.push_body(message, 0);
+        }
+        let body = message.publication.data.bytes();
+        let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes), IoSlice::new(body)]) else {
+            return self.close(now, slot);
+        };
+        if taken < bytes.len() + body.len() {
+            let mut output = Output::blocked(now);
+            output.push(&bytes[taken.min(bytes.len())..]);
+            output.push_body(message, taken.saturating_sub(bytes.len()));
+            connection.output = Some(Box::new(output));
+            self.arm(slot, now);
+        } else if connection.closing {
             self.finish(now, slot);
         }
     }

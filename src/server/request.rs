@@ -62,14 +62,25 @@ impl Server {
         }
         self.keep(slot, input);
         self.note_reading(now, slot);
-        self.out.len() >= BACKLOG_BYTES_MAX
+        let is_full = self.is_full();
+        let connection = &mut self.connections[slot];
+        if connection.half_closed && !is_full {
+            // What is incomplete now remains so.
+            connection.closing |= matches!(connection.phase, Phase::Idle | Phase::Reading);
+        }
+        is_full
+    }
+
+    /// Whether what has been answered must be written first.
+    fn is_full(&self) -> bool {
+        self.out.len() >= BACKLOG_BYTES_MAX || self.body.is_some()
     }
 
     /// Whether the connection can take another request now.
     fn may_serve(&self, slot: usize) -> bool {
         let connection = &self.connections[slot];
         let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
-        is_free && !connection.closing && connection.output.is_none() && self.out.len() < BACKLOG_BYTES_MAX
+        is_free && !connection.closing && connection.output.is_none() && !self.is_full()
     }
 
     /// Serves one request, if it is complete, from `rest` alone or together with what arrived before.
@@ -121,7 +132,7 @@ impl Server {
     /// Serves what waited behind an answer that has now been given.
     pub(super) fn serve_waiting(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
         let waiting = self.take_waiting(slot);
-        if !waiting.is_empty() {
+        if !waiting.is_empty() || self.connections[slot].half_closed {
             self.serve(now, slot, &waiting, sink);
         }
     }
@@ -150,7 +161,7 @@ impl Server {
         let admin = connection.admin || self.config.admin_listen.is_none();
         let reply = Reply {
             head_only: head.method == Method::Head,
-            close: !head.keep_alive || self.draining || connection.half_closed,
+            close: !head.keep_alive || self.draining,
             head,
             origin: self.cors.find(head),
         };
@@ -211,7 +222,8 @@ impl Server {
             let messages = earlier.iter().map(|(channel, published)| (channel.as_str(), published));
             return answer::published(messages, publish.list, publish.as_text);
         }
-        if self.hub.admits(publish.messages.iter().map(|(channel, _)| channel.as_str())).is_err() {
+        let channels = publish.messages.iter().map(|(channel, _)| channel.as_str());
+        if publish.messages.len() > 1 && self.hub.admits(channels).is_err() {
             return too_many_channels(publish.as_text);
         }
         let mut done = Vec::with_capacity(publish.messages.len());
@@ -372,7 +384,8 @@ impl Server {
             write_no_news(&mut self.out, status, callback, self.hub.newest(), &envelope);
         } else {
             let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-            write_answer(&mut self.out, &pulled, listener.batch, callback, next, &gaps, &envelope);
+            self.body =
+                write_answer(&mut self.out, &pulled, listener.batch, callback, next, &gaps, &envelope);
         }
         self.hub.stats.messages_delivered += delivered;
         self.hub.detach(now.at, listener.subscriber);

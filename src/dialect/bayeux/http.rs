@@ -2,9 +2,9 @@
 
 use super::message::{self, Incoming, Unreadable};
 use super::reply::Replies;
-use super::{Bayeux, Exchange, peer};
+use super::{Bayeux, Exchange, Visitor, peer};
 use crate::conn::{ConnId, Request};
-use crate::dialect::{Act, Context, cors, upgrade};
+use crate::dialect::{Act, Context, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::response::Response;
 use crate::wire::{media, query};
@@ -35,11 +35,6 @@ impl Bayeux {
     /// The answer, if there is one yet.
     fn serve(&mut self, cx: &mut Context, from: ConnId, request: &Request) -> Option<Response> {
         let head = &request.head;
-        let per_second = cx.config.bayeux.unknown_per_second;
-        if self.meter.is_full(cx.now.at, peer(cx, from), per_second) {
-            let detail = "too many messages of sessions that do not exist (bayeux.unknown_per_second)";
-            return Some(Response::problem(429, detail, false).with("Retry-After", 1));
-        }
         match head.method {
             Method::Post => self.serve_post(cx, from, request),
             Method::Get => self.serve_get(cx, from, head),
@@ -70,8 +65,8 @@ impl Bayeux {
         if media::accepts(head, media::EVENT_STREAM) {
             let below = self.below_mount(head.path).unwrap_or_default();
             let client_id = below.trim_start_matches('/').to_owned();
-            let cookie = self.cookie(head);
-            self.begin_stream(cx, from, &client_id, cookie);
+            let visitor = self.visitor(cx, from, head);
+            self.begin_stream(cx, from, &client_id, visitor);
             return None;
         }
         let Some(messages) = form_messages(head.query) else {
@@ -123,12 +118,15 @@ impl Bayeux {
         // Beside a handshake nothing else counts.
         let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
         let mut set_cookie = None;
-        let mut cookie = self.cookie(head);
-        if handshake.is_some() && cookie == 0 {
-            (cookie, set_cookie) = self.new_cookie();
+        let mut visitor = self.visitor(cx, from, head);
+        if self.is_flood(cx, visitor, messages) {
+            return Some(flooded());
+        }
+        if handshake.is_some() && visitor.cookie == 0 {
+            (visitor.cookie, set_cookie) = self.new_cookie();
         }
         let callback = callback.map(Into::into);
-        let exchange = Exchange { from, socket: false, callback, cookie, alone: messages.len() == 1 };
+        let exchange = Exchange { from, socket: false, callback, visitor, alone: messages.len() == 1 };
         let mut replies = Replies::new();
         for message in messages {
             self.take(cx, &exchange, message, &mut replies);
@@ -143,8 +141,15 @@ impl Bayeux {
         })
     }
 
+    /// Who sends a request.
+    pub(super) fn visitor(&self, cx: &Context, from: ConnId, head: &Head) -> Visitor {
+        let peer = peer(cx, from);
+        let address = access::client(head, peer, cx.config).unwrap_or(peer);
+        Visitor { address, cookie: self.cookie(head) }
+    }
+
     /// A hash of the browser's cookie; 0 = there is none.
-    pub(super) fn cookie(&self, head: &Head) -> u64 {
+    fn cookie(&self, head: &Head) -> u64 {
         let fields = head.fields("cookie").filter_map(|field| std::str::from_utf8(field).ok());
         let mut pairs =
             fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -169,6 +174,12 @@ fn form_messages(text: &str) -> Option<Vec<Cow<'_, str>>> {
     let pairs = query::pairs(text).flatten();
     let found: Vec<_> = pairs.filter(|(name, _)| name == "message").map(|(_, value)| value).collect();
     (!found.is_empty()).then_some(found)
+}
+
+/// The answer to a message too many of a session that does not exist.
+pub fn flooded() -> Response {
+    let detail = "too many messages of sessions that do not exist (bayeux.unknown_per_second)";
+    Response::problem(429, detail, false).with("Retry-After", 1)
 }
 
 fn bad(detail: &str) -> Response {

@@ -3,7 +3,7 @@
 use super::message::Incoming;
 use super::reply::{self, Advice, Replies};
 use super::session::{Held, Pipe, SessionKey};
-use super::timesync::Timesync;
+use super::timesync::{self, Timesync};
 use super::{Bayeux, Exchange, respond, stream};
 use crate::dialect::{Act, Context};
 use crate::wire::response::Response;
@@ -15,6 +15,8 @@ pub const CONNECTION_TYPES: [&str; 5] =
 
 /// How long a client waits before it asks again for a session that could not be begun.
 const BUSY_INTERVAL_MS: u64 = 5000;
+/// How long it waits at most if very many came at once.
+const RETURN_MS_MAX: u64 = 60_000;
 
 const HANDSHAKE: Option<&str> = Some("\"/meta/handshake\"");
 const CONNECT: Option<&str> = Some("\"/meta/connect\"");
@@ -42,7 +44,10 @@ impl Bayeux {
         );
         let _ = serde_json::to_writer(&mut *out, &CONNECTION_TYPES);
         match begun {
-            Err((_, advice)) => advice.write(out),
+            Err((_, advice)) => {
+                advice.write(out);
+                timesync::write_ext(out, message, cx.now);
+            }
             Ok(key) => {
                 out.extend_from_slice(b",\"clientId\":\"");
                 out.extend_from_slice(self.sessions.client_id(key).as_bytes());
@@ -69,6 +74,13 @@ impl Bayeux {
         message: &Incoming,
     ) -> Result<SessionKey, (&'static str, Advice)> {
         let later = Advice::Handshake { interval_ms: BUSY_INTERVAL_MS };
+        let per_second = cx.config.bayeux.handshakes_per_second;
+        let earlier = self.handshakes.count(cx.now.at, exchange.visitor.address) - 1;
+        if earlier >= per_second {
+            // Those who are too many come back one after the other, as many in a second as are welcome then.
+            let interval_ms = (1000 * u64::from(earlier / per_second)).min(RETURN_MS_MAX);
+            return Err((reply::TOO_MANY_HANDSHAKES, Advice::Handshake { interval_ms }));
+        }
         if !message.has_version() {
             return Err((reply::VERSION_MISSING, Advice::None));
         }
@@ -81,7 +93,7 @@ impl Bayeux {
         }
         let mut secret = [0; 16];
         getrandom::fill(&mut secret).map_err(|_| (reply::NO_RANDOMNESS, later))?;
-        let key = self.sessions.begin(u128::from_ne_bytes(secret), exchange.cookie, cx.now.at);
+        let key = self.sessions.begin(u128::from_ne_bytes(secret), exchange.visitor.cookie, cx.now.at);
         self.sessions.get(key).acks = message.ext().ack.is_some_and(|ack| ack.get() == "true");
         self.arm(cx, key);
         Ok(key)
@@ -98,7 +110,7 @@ impl Bayeux {
     ) {
         let id = message.id().unwrap_or_default();
         let Some(key) = self.session_of(cx, exchange, message) else {
-            return refuse_connect(replies, id);
+            return refuse_connect(cx, message, replies);
         };
         self.release_older(cx, key);
         let ext = message.ext();
@@ -114,7 +126,7 @@ impl Bayeux {
         let Some(news) =
             (if session.pushes().is_some() { Some(false) } else { self.collect(cx, key, replies) })
         else {
-            return refuse_connect(replies, id);
+            return refuse_connect(cx, message, replies);
         };
         if news || patience_ms == 0 {
             self.write_connect(cx, key, id, timesync.as_ref(), replies);
@@ -243,7 +255,9 @@ impl Bayeux {
     ) {
         let found = self.session_of(cx, exchange, message);
         let failure = found.is_none().then_some(reply::SESSION_UNKNOWN);
-        reply::begin(replies.next(), DISCONNECT, message.id().unwrap_or_default(), failure);
+        let out = replies.next();
+        reply::begin(out, DISCONNECT, message.id().unwrap_or_default(), failure);
+        timesync::write_ext(out, message, cx.now);
         replies.close();
         if let Some(key) = found {
             self.end(cx, key, Advice::None);
@@ -252,9 +266,10 @@ impl Bayeux {
 }
 
 /// Refuses a connect of a session that is not there: the client has to begin another.
-fn refuse_connect(replies: &mut Replies, id: Option<&str>) {
+fn refuse_connect(cx: &Context, message: &Incoming, replies: &mut Replies) {
     let out = replies.next();
-    reply::begin(out, CONNECT, id, Some(reply::SESSION_UNKNOWN));
+    reply::begin(out, CONNECT, message.id().unwrap_or_default(), Some(reply::SESSION_UNKNOWN));
     Advice::Handshake { interval_ms: 0 }.write(out);
+    timesync::write_ext(out, message, cx.now);
     replies.close();
 }

@@ -18,7 +18,6 @@ mod deliver;
 mod http;
 mod message;
 mod meta;
-mod meter;
 mod publish;
 mod repeats;
 mod reply;
@@ -28,6 +27,7 @@ mod stream;
 mod subscription;
 mod timesync;
 
+use super::rate::Rate;
 use super::{Act, Context};
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -35,7 +35,6 @@ use crate::hub::Owner;
 use crate::time::{Instant, Now};
 use channel::Allow;
 use message::Incoming;
-use meter::Meter;
 use repeats::Repeats;
 use reply::{Advice, Replies};
 use session::{Held, SessionKey, Sessions, owner};
@@ -56,11 +55,13 @@ pub struct Bayeux {
     publish: Allow,
     subscribe: Allow,
     repeats: Repeats,
-    meter: Meter,
+    handshakes: Rate,
+    /// Messages of sessions that do not exist.
+    unknown: Rate,
     /// For hashes of cookies.
     hasher: RandomState,
-    /// The hashes that WebSockets came with, if sessions are bound to them.
-    cookies: HashMap<ConnId, u64>,
+    /// Who came by which WebSocket, where the connection alone does not tell.
+    visitors: HashMap<ConnId, Visitor>,
     draining: bool,
 }
 
@@ -72,10 +73,18 @@ struct Exchange {
     socket: bool,
     /// The function that a callback-polling answer calls.
     callback: Option<Box<str>>,
-    /// A hash of the browser's cookie; 0 = it has none.
-    cookie: u64,
+    visitor: Visitor,
     /// The message is alone in its batch.
     alone: bool,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Visitor {
+    /// The client's address, as far as it is known: else that of the nearest proxy.
+    address: IpAddr,
+    /// A hash of the browser's cookie; 0 = it has none.
+    cookie: u64,
 }
 
 impl Bayeux {
@@ -90,11 +99,17 @@ impl Bayeux {
             publish: Allow::of(settings.publish.iter().map(String::as_str).chain(demo)),
             subscribe: Allow::of(settings.subscribe.iter().map(String::as_str)),
             repeats: Repeats::new(settings.repeats),
-            meter: Meter::new(),
+            handshakes: Rate::new(),
+            unknown: Rate::new(),
             hasher: RandomState::new(),
-            cookies: HashMap::new(),
+            visitors: HashMap::new(),
             draining: false,
         }
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
     }
 
     /// Whether `path` is a mount or below one.
@@ -137,12 +152,29 @@ impl Bayeux {
     fn session_of(&mut self, cx: &Context, exchange: &Exchange, message: &Incoming) -> Option<SessionKey> {
         let found = message.client_id().and_then(|id| self.sessions.find(&id));
         let bound = cx.config.bayeux.bind_sessions_to_cookie;
-        let key = found.filter(|&key| !bound || self.sessions.get(key).cookie == exchange.cookie);
+        let key = found.filter(|&key| !bound || self.sessions.get(key).cookie == exchange.visitor.cookie);
         match key {
             Some(key) => self.sessions.get(key).since = cx.now.at,
-            None => self.meter.count(cx.now.at, peer(cx, exchange.from)),
+            None => _ = self.unknown.count(cx.now.at, exchange.visitor.address),
         }
         key
+    }
+
+    /// Whether messages are refused unread, because too many of sessions that do not exist come from their
+    /// address and they have such among them. Who ignores advice asks again and again, and each question costs an
+    /// answer; most are honest, though: after a restart every client names its old session once. So many a second
+    /// are answered, and the rest are told to come later, which spreads their return.
+    fn is_flood(&self, cx: &Context, visitor: Visitor, messages: &[Incoming]) -> bool {
+        let of_nobody = |message: &Incoming| match message.client_id() {
+            _ if message.is_handshake() => false,
+            Some(id) => self.sessions.find(&id).is_none(),
+            None => message.is_meta(),
+        };
+        self.has_asked_enough(cx, visitor) && messages.iter().any(of_nobody)
+    }
+
+    fn has_asked_enough(&self, cx: &Context, visitor: Visitor) -> bool {
+        self.unknown.so_far(cx.now.at, visitor.address) >= cx.config.bayeux.unknown_per_second
     }
 
     /// Sets the session's timer to the end of its held connect, or to its own end.
@@ -188,7 +220,7 @@ impl Bayeux {
 
     /// Takes note that a connection has gone.
     pub fn gone(&mut self, cx: &mut Context, connection: ConnId) {
-        self.cookies.remove(&connection);
+        self.visitors.remove(&connection);
         let Some(holder) = self.holders.get_mut(connection.slot as usize) else { return };
         let key = *holder;
         if self.sessions.look(key).is_none() {

@@ -5,7 +5,7 @@
 
 use super::message;
 use super::reply::Replies;
-use super::{Bayeux, Exchange, peer};
+use super::{Bayeux, Exchange, Visitor, peer};
 use crate::conn::{ConnId, Request};
 use crate::dialect::{Act, Context, upgrade};
 
@@ -15,9 +15,10 @@ impl Bayeux {
         match upgrade::answer(&request.head, cx.config) {
             Err(problem) => cx.act(from, Act::Answer(problem)),
             Ok(answer) => {
-                if cx.config.bayeux.bind_sessions_to_cookie {
-                    let cookie = self.cookie(&request.head);
-                    self.cookies.insert(from, cookie);
+                let visitor = self.visitor(cx, from, &request.head);
+                let matters = cx.config.bayeux.bind_sessions_to_cookie && visitor.cookie != 0;
+                if matters || visitor.address != peer(cx, from) {
+                    self.visitors.insert(from, visitor);
                 }
                 cx.act(from, Act::Upgrade(answer));
             }
@@ -28,14 +29,17 @@ impl Bayeux {
     pub fn message(&mut self, cx: &mut Context, from: ConnId, text: &str) {
         let settings = &cx.config.bayeux;
         let mut messages = Vec::new();
-        let flooded = self.meter.is_full(cx.now.at, peer(cx, from), settings.unknown_per_second);
-        if flooded || message::read(text, settings.request_messages, &mut messages).is_err() {
+        if message::read(text, settings.request_messages, &mut messages).is_err() {
             return cx.act(from, Act::End);
         }
         let handshake = messages.iter().position(message::Incoming::is_handshake);
         let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
-        let cookie = self.cookies.get(&from).copied().unwrap_or(0);
-        let exchange = Exchange { from, socket: true, callback: None, cookie, alone: messages.len() == 1 };
+        let known = self.visitors.get(&from).copied();
+        let visitor = known.unwrap_or_else(|| Visitor { address: peer(cx, from), cookie: 0 });
+        if self.is_flood(cx, visitor, messages) {
+            return cx.act(from, Act::End);
+        }
+        let exchange = Exchange { from, socket: true, callback: None, visitor, alone: messages.len() == 1 };
         let mut replies = Replies::new();
         for message in messages {
             self.take(cx, &exchange, message, &mut replies);

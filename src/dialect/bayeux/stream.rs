@@ -2,7 +2,7 @@
 
 use super::reply::Replies;
 use super::session::Pipe;
-use super::{Bayeux, peer};
+use super::{Bayeux, Visitor, http};
 use crate::conn::ConnId;
 use crate::dialect::{Act, Context};
 use crate::wire::media;
@@ -13,11 +13,14 @@ const OPENING: &[u8] = b"retry: 5000\r\n\r\n";
 
 impl Bayeux {
     /// Begins the stream of the session with that client id. An older stream of the session ends.
-    pub(super) fn begin_stream(&mut self, cx: &mut Context, from: ConnId, client_id: &str, cookie: u64) {
+    pub(super) fn begin_stream(&mut self, cx: &mut Context, from: ConnId, client_id: &str, visitor: Visitor) {
         let bound = cx.config.bayeux.bind_sessions_to_cookie;
         let found = self.sessions.find(client_id);
-        let Some(key) = found.filter(|&key| !bound || self.sessions.get(key).cookie == cookie) else {
-            self.meter.count(cx.now.at, peer(cx, from));
+        let Some(key) = found.filter(|&key| !bound || self.sessions.get(key).cookie == visitor.cookie) else {
+            if self.has_asked_enough(cx, visitor) {
+                return cx.act(from, Act::Answer(http::flooded()));
+            }
+            self.unknown.count(cx.now.at, visitor.address);
             let detail = "there is no such session; it may have expired: begin another with a handshake";
             return cx.act(from, Act::Answer(Response::problem(404, detail, false)));
         };

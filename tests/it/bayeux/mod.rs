@@ -13,6 +13,8 @@ use crate::harness::{Encke, PATIENCE};
 mod bad_input;
 mod channels;
 mod extensions;
+mod floods;
+mod recorded;
 mod session;
 mod transports;
 
