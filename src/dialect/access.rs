@@ -91,7 +91,10 @@ fn origin_length(url: &str) -> usize {
 /// Whether the request names the server by a name that anybody can own: such have a dot. Names without one are
 /// given by the machine, or by the network that it is in.
 pub fn has_public_name(head: &Head) -> bool {
-    head.field("host").is_some_and(|authority| authority.contains('.') && !is_local_name(authority))
+    let Some(authority) = head.fields("host").next() else { return false };
+    // Most programs ask an address, and no name consists of digits.
+    let is_number = authority.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b':'));
+    !is_number && authority.contains(&b'.') && !std::str::from_utf8(authority).is_ok_and(is_local_name)
 }
 
 /// Whether an authority is `localhost`, a name below it, or an address, with or without a port.
