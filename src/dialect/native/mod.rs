@@ -60,7 +60,8 @@ fn listen<'b>(
         true => websocket::open(head, asked, caller),
         false => {
             let subscribe = subscribe::read(head, asked, caller.config)?;
-            subscribe::served(subscribe, caller.config).map(Command::Subscribe)
+            subscribe::check_served(subscribe.technique, caller.config)?;
+            Ok(Command::Subscribe(subscribe))
         }
     }
 }

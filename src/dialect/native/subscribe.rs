@@ -42,14 +42,13 @@ pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscr
     })
 }
 
-/// The subscription, unless it wants a technique that is switched off.
-pub fn served<'b>(subscribe: Subscribe<'b>, config: &Config) -> Result<Subscribe<'b>, Refused> {
-    let is_meant = |name: &&String| Technique::by_name(name) == Some(subscribe.technique);
-    match config.techniques_off.iter().find(is_meant) {
+/// Refuses a technique that is switched off.
+pub fn check_served(technique: Technique, config: &Config) -> Result<(), Refused> {
+    match config.techniques_off.iter().find(|name| Technique::by_name(name) == Some(technique)) {
         Some(name) => {
             Err((403, format!("{name} is switched off here (techniques_off); use another technique")))
         }
-        None => Ok(subscribe),
+        None => Ok(()),
     }
 }
 
