@@ -446,7 +446,7 @@ impl Hub {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "check"))]
 impl Membership {
     pub(super) const fn place(&self) -> (ChannelKey, u32) {
         (self.channel, self.index)
@@ -457,7 +457,7 @@ impl Membership {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "check"))]
 impl Many {
     /// Panics if the list of dirty memberships and their marks contradict each other.
     pub(super) fn check(&self) {

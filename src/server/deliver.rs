@@ -285,6 +285,7 @@ impl Server {
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {
+                self.incoming.remove(&(slot as usize));
                 websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), DETAIL);
                 (true, Phase::Lingering)
             }

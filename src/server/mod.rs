@@ -6,6 +6,8 @@
 //! input is given, and [`poll_effect`](Server::poll_effect), to be drained at the end of the turn.
 //! A turn is: inputs, then `tick`, then [`deliver`](Server::deliver), then effects.
 
+#[cfg(any(test, feature = "check"))]
+mod check;
 mod deliver;
 mod held;
 mod recent;
@@ -58,9 +60,9 @@ pub enum Wrote {
     Broken,
 }
 
-/// Writes `slices`, if there are any.
+/// Writes `slices`, if there is anything in them: an empty message is nothing on a `raw` stream.
 fn write_slices(sink: &mut impl Sink, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
-    if slices.is_empty() { Wrote::Bytes(0) } else { sink.write(id, slices) }
+    if slices.iter().all(|slice| slice.is_empty()) { Wrote::Bytes(0) } else { sink.write(id, slices) }
 }
 
 /// What the server asks of the outside at the end of a turn.

@@ -10,6 +10,7 @@ use crate::time::Now;
 use crate::transport::{self, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
+use crate::wire::shown::Shown;
 use crate::wire::websocket::close;
 use std::io::Write;
 use std::sync::Arc;
@@ -53,8 +54,10 @@ impl Server {
                 return false;
             }
         }
-        // Behind a request that closes the connection nothing is answered.
-        if !rest.is_empty() && !self.connections[slot].closing {
+        // Behind a request that closes the connection, or an endless answer, nothing is answered.
+        let connection = &self.connections[slot];
+        let is_last = connection.closing || matches!(connection.phase, Phase::Streaming(_));
+        if !rest.is_empty() && !is_last {
             input.get_or_insert_default().push(rest);
         }
         self.keep(slot, input);
@@ -157,7 +160,7 @@ impl Server {
         connection.enter(Phase::Idle, now.at);
         let peer = connection.peer;
         if let Some(protocol) = self.claim(head.path) {
-            log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, head.path);
+            log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, Shown(head.path));
             return self.hold(now, slot, protocol, request);
         }
         let connection = &self.connections[slot];
@@ -173,7 +176,7 @@ impl Server {
         let command = native::command(head, request.body, caller, &mut targets);
         let outcome = self.execute(now, slot, command, &reply);
         self.targets = targets;
-        log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, head.target);
+        log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, Shown(head.target));
     }
 
     /// Carries out a command. Returns what to log: the answer's status, or what became of a subscriber.

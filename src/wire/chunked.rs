@@ -85,8 +85,7 @@ impl Decoder {
             _ if line.is_empty() => Ok(State::Done),
             _ => {
                 self.trailers += 1;
-                let is_field = line.iter().position(|&byte| byte == b':').is_some_and(|at| at > 0);
-                match is_field && self.trailers <= TRAILERS_MAX {
+                match is_field(line) && self.trailers <= TRAILERS_MAX {
                     true => Ok(State::Trailer),
                     false => Err(BAD_TRAILER),
                 }
@@ -95,11 +94,23 @@ impl Decoder {
     }
 }
 
+/// Whether a line of the trailer is a field: nobody reads it, but what is none is not passed over.
+fn is_field(line: &[u8]) -> bool {
+    let Some(colon) = line.iter().position(|&byte| byte == b':') else { return false };
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(is_token) && value.iter().all(is_plain)
+}
+
+/// Whether a byte may stand in a field's value.
+const fn is_plain(byte: &u8) -> bool {
+    *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)
+}
+
 /// The size in hexadecimal before an optional `;extension`.
 fn read_size(line: &[u8]) -> Result<u64, Refusal> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, extension) = line.split_at(end);
-    let is_plain = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
     let starts = extension.trim_ascii_start().first();
     let extension_ok = starts.is_none_or(|byte| *byte == b';') && extension.iter().all(is_plain);
     // Trailing blanks without an extension are what smuggling is made of.
@@ -195,6 +206,9 @@ mod tests {
             (b"1\r\nab\r\n", 400),
             (b"0\r\nno field\r\n\r\n", 400),
             (b"0\r\n: no name\r\n\r\n", 400),
+            (b"0\r\nblank : x\r\n\r\n", 400),
+            (b"0\r\n folded: x\r\n\r\n", 400),
+            (b"0\r\nnul: \0\r\n\r\n", 400),
             (b"5\r\nhel", 0),
         ] {
             assert_eq!(decode(&[wire], 100).unwrap_err(), status, "{:?}", String::from_utf8_lossy(wire));

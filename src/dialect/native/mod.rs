@@ -58,7 +58,11 @@ fn listen<'b>(
     }
     match upgrade::is_asked(head) {
         true => websocket::open(head, asked, caller),
-        false => subscribe::read(head, asked, caller.config).map(Command::Subscribe),
+        false => {
+            let subscribe = subscribe::read(head, asked, caller.config)?;
+            subscribe::check_served(subscribe.technique, caller.config)?;
+            Ok(Command::Subscribe(subscribe))
+        }
     }
 }
 
