@@ -4,7 +4,7 @@
 SIZE ?= quick
 BENCH_ARGS ?=
 
-.PHONY: bench bench-build bench-peers bench-peers-install bench-bayeux bench-noise micro instructions soak
+.PHONY: bench bench-build bench-tools bench-peers bench-peers-install bench-bayeux bench-noise micro instructions soak
 
 # Cargo names benches with a hash; the suite takes the newest beside itself. The server comes last, because building
 # benches leaves an unstripped one in its place.
@@ -14,15 +14,18 @@ bench-build:
 
 SUITE = $$(ls -t target/release/deps/suite-* | grep -v '\.d$$' | head -1) --size $(SIZE) $(BENCH_ARGS)
 
-bench: bench-build instructions ## Measure beside the floor
+bench: bench-build bench-tools instructions ## Measure beside the floor
 	$(SUITE)
 
-bench-peers: bench-build bench-peers-install ## The same, with nchan and nginx in the same run
+bench-peers: bench-build bench-tools bench-peers-install ## The same, with nchan and nginx in the same run
 	$(SUITE) --peers
 
+bench-tools:
+	@command -v wrk >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends wrk; }
+
 bench-peers-install:
-	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so && command -v wrk >/dev/null || \
-		$(SUDO) apt-get install -y --no-install-recommends nginx-core libnginx-mod-nchan wrk
+	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || { $(SUDO) apt-get update -qq && \
+		$(SUDO) apt-get install -y -qq --no-install-recommends nginx-core libnginx-mod-nchan; }
 
 bench-bayeux: bench-build ## Bayeux beside native long polling, and CometD's documented load test
 	$(SUITE) --only Bayeux --output target/bench/bayeux
