@@ -4,7 +4,7 @@
 SIZE ?= quick
 BENCH_ARGS ?=
 
-.PHONY: bench bench-build bench-peers bench-peers-install bench-noise
+.PHONY: bench bench-build bench-tools bench-peers bench-peers-install bench-bayeux bench-noise micro instructions soak
 
 # Cargo names benches with a hash; the suite takes the newest beside itself. The server comes last, because building
 # benches leaves an unstripped one in its place.
@@ -14,43 +14,35 @@ bench-build:
 
 SUITE = $$(ls -t target/release/deps/suite-* | grep -v '\.d$$' | head -1) --size $(SIZE) $(BENCH_ARGS)
 
-## bench: measure beside the floor
-bench: bench-build instructions
+bench: bench-build bench-tools instructions ## Measure beside the floor
 	$(SUITE)
 
-## bench-peers: the same, with nchan and nginx in the same run
-bench-peers: bench-build bench-peers-install
+bench-peers: bench-build bench-tools bench-peers-install ## The same, with nchan and nginx in the same run
 	$(SUITE) --peers
 
-bench-peers-install:
-	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so && command -v wrk >/dev/null || \
-		apt-get install -y --no-install-recommends nginx-core libnginx-mod-nchan wrk
+bench-tools:
+	@command -v wrk >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends wrk; }
 
-## bench-bayeux: Bayeux beside native long polling, and CometD's documented load test
-.PHONY: bench-bayeux
-bench-bayeux: bench-build
+bench-peers-install:
+	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so || { $(SUDO) apt-get update -qq && \
+		$(SUDO) apt-get install -y -qq --no-install-recommends nginx-core libnginx-mod-nchan; }
+
+bench-bayeux: bench-build ## Bayeux beside native long polling, and CometD's documented load test
 	$(SUITE) --only Bayeux --output target/bench/bayeux
 
-## bench-noise: the floor against itself: what the machine's noise alone gives
-bench-noise: bench-build
+bench-noise: bench-build ## The floor against itself: what the machine's noise alone gives
 	$(SUITE) --floor-twice
 
-## micro: what the processor does without the kernel, by criterion
-.PHONY: micro
-micro:
+micro: ## What the processor does without the kernel, by criterion
 	cargo bench --bench micro
 
-## instructions: count them per operation and compare with benches/instructions/expected.txt
-.PHONY: instructions
-instructions:
-	@command -v valgrind >/dev/null || apt-get install -y --no-install-recommends valgrind
+instructions: ## Count them per operation and compare with benches/instructions/expected.txt
+	@command -v valgrind >/dev/null || $(SUDO) apt-get install -y --no-install-recommends valgrind
 	cargo bench --bench instructions -- --check
 
-## soak: clients of every technique come, go and are killed for SOAK_SECONDS (600); plots: target/soak/
 SOAK_SECONDS ?= 600
 
-.PHONY: soak
-soak:
+soak: ## Clients of every technique come, go and are killed for SOAK_SECONDS (600); plots: target/soak/
 	cargo bench --no-run --bench soak
 	cargo build --release --bin encke
 	$$(ls -t target/release/deps/soak-* | grep -v '\.d$$' | head -1) --seconds $(SOAK_SECONDS) $(SOAK_ARGS)
