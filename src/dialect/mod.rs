@@ -2,7 +2,7 @@
 //!
 //! Each protocol is a folder of its own here; none has a branch inside another's.
 
-mod access;
+pub mod access;
 mod bayeux;
 pub mod cors;
 pub mod fdajax;

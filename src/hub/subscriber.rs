@@ -7,6 +7,9 @@ use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::sync::Arc;
 
+/// So many channels may be looked at for each that a pattern may match.
+const LOOKED_AT_PER_MATCH: usize = 10;
+
 /// Place of a subscriber in the hub's slab. Valid from [`Hub::attach`] until [`Hub::detach`].
 pub type SubscriberKey = u32;
 
@@ -125,10 +128,11 @@ impl Hub {
         start: Start,
     ) -> Result<SubscriberKey, HubError> {
         let single = names.len() == 1 && patterns.is_empty();
-        let only = if single { Some(self.open_channel(now, names[0])?) } else { None };
-        if only.is_none() {
-            self.admits(names.iter().copied())?;
-        }
+        let only = if single { Some(self.admit_listener(now, names[0])?) } else { None };
+        let matching = match only {
+            Some(_) => Vec::new(),
+            None => self.admit_listeners(names, &patterns, 0)?,
+        };
         let after = match start {
             Start::Now => self.seq,
             Start::After(id) if self.is_ours(id) => id.seq,
@@ -153,11 +157,11 @@ impl Hub {
             return Ok(key);
         }
         for name in names {
-            let channel = self.open_channel(now, name)?;
+            let channel = self.channel_to_hear(now, name);
             self.join_at_start(now, key, channel, start);
             self.set_named(key, channel, true);
         }
-        for channel in self.matching(names, &patterns) {
+        for channel in matching {
             self.join_at_start(now, key, channel, start);
         }
         if !patterns.is_empty() {
@@ -188,17 +192,79 @@ impl Hub {
         id.epoch == self.epoch && id.seq <= self.seq
     }
 
-    /// Existing channels that match one of `patterns`, without those named in `names`.
-    fn matching(&self, names: &[&str], patterns: &[Pattern]) -> Vec<ChannelKey> {
+    /// The channel `name` for one more subscriber, or why it may not come.
+    fn admit_listener(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
+        let Some(&key) = self.by_name.get(name) else {
+            self.admit_listeners(&[name], &[], 0)?;
+            return Ok(self.open_channel(now, name));
+        };
+        match self.channels[key as usize].subscribers.len() < self.bounds.subscribers {
+            true => Ok(key),
+            false => {
+                self.stats.subscriptions_refused += 1;
+                Err(HubError::TooManySubscribers)
+            }
+        }
+    }
+
+    /// Whether a subscriber that has `so_far` channels may listen to all of these, too. Changes nothing. Returns
+    /// the channels that the patterns match.
+    fn admit_listeners(
+        &mut self,
+        names: &[&str],
+        patterns: &[Pattern],
+        so_far: usize,
+    ) -> Result<Vec<ChannelKey>, HubError> {
+        let full =
+            |key: &ChannelKey| self.channels[*key as usize].subscribers.len() >= self.bounds.subscribers;
+        let known: Vec<ChannelKey> =
+            names.iter().filter_map(|name| self.by_name.get(*name)).copied().collect();
+        let new = names.len() - known.len();
+        let room = (self.bounds.channels - self.bounds.channels / 2).saturating_sub(self.silent);
+        if new > room || self.channels.len() + new > self.bounds.channels {
+            self.stats.channels_refused += 1;
+            return Err(HubError::TooManyChannels);
+        }
+        let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
+        let matching = self.matching(names, patterns, room);
+        let is_full = known.iter().chain(matching.iter().flatten()).any(full);
+        match matching {
+            Some(matching) if !is_full => Ok(matching),
+            found => {
+                self.stats.subscriptions_refused += 1;
+                Err(if found.is_none() { HubError::TooManyMatches } else { HubError::TooManySubscribers })
+            }
+        }
+    }
+
+    /// The channel `name`, which may be new.
+    fn channel_to_hear(&mut self, now: Instant, name: &str) -> ChannelKey {
+        match self.by_name.get(name) {
+            Some(&key) => key,
+            None => self.open_channel(now, name),
+        }
+    }
+
+    /// Existing channels with messages that match one of `patterns`, without those named in `names`. `None` if
+    /// they are more than `max`, or if too many have to be looked at to know.
+    fn matching(&self, names: &[&str], patterns: &[Pattern], max: usize) -> Option<Vec<ChannelKey>> {
         let mut found: Vec<(&Arc<str>, ChannelKey)> = Vec::new();
+        let mut looked_at = 0;
         for pattern in patterns {
-            let under = self.under(pattern.prefix());
-            found.extend(under.filter(|(name, _)| pattern.matches(name)));
+            for (name, key) in self.under(pattern.prefix()) {
+                looked_at += 1;
+                if looked_at > max.saturating_mul(LOOKED_AT_PER_MATCH) {
+                    return None;
+                }
+                if pattern.matches(name) && self.channels[key as usize].spoken {
+                    found.push((name, key));
+                }
+            }
         }
         found.retain(|(name, _)| !names.contains(&&***name));
         found.sort_unstable();
         found.dedup();
-        found.into_iter().map(|(_, key)| key).collect()
+        (found.len() <= max).then(|| found.into_iter().map(|(_, key)| key).collect())
     }
 
     /// Joins a channel with the floor that `start` means there.
@@ -235,14 +301,14 @@ impl Hub {
         patterns: &[Pattern],
         start: Start,
     ) -> Result<(), HubError> {
-        self.admits(names.iter().copied())?;
+        let matching = self.admit_listeners(names, patterns, self.channels_of(key))?;
         self.grow(key);
         for name in names {
-            let channel = self.open_channel(now, name)?;
+            let channel = self.channel_to_hear(now, name);
             self.add(now, key, channel, start);
             self.set_named(key, channel, true);
         }
-        for channel in self.matching(names, patterns) {
+        for channel in matching {
             self.add(now, key, channel, start);
         }
         if !patterns.is_empty() {
@@ -252,6 +318,14 @@ impl Hub {
             known.dedup();
         }
         Ok(())
+    }
+
+    /// How many channels a subscriber is on the lists of.
+    fn channels_of(&self, key: SubscriberKey) -> usize {
+        match &self.subscribers[key as usize].memberships {
+            Memberships::One { .. } => 1,
+            Memberships::Many(many) => many.all.len(),
+        }
     }
 
     /// Makes a subscriber of one channel one of several.
@@ -325,8 +399,9 @@ impl Hub {
         let Memberships::Many(many) = &self.subscribers[key as usize].memberships else { return };
         let known = self.patterns.get(&key);
         let is_left = |membership: &&Membership| {
-            let name = self.channels[membership.channel as usize].name();
-            !membership.named && !known.is_some_and(|known| known.iter().any(|pattern| pattern.matches(name)))
+            let channel = &self.channels[membership.channel as usize];
+            let matches = |known: &Vec<Pattern>| known.iter().any(|pattern| pattern.matches(channel.name()));
+            !(membership.named || channel.spoken && known.is_some_and(matches))
         };
         let left: Vec<ChannelKey> =
             many.all.iter().filter(is_left).map(|membership| membership.channel).collect();
@@ -394,6 +469,9 @@ impl Hub {
         if subscriber.stranger {
             self.strangers.remove(&key);
         }
+        if !self.overfull.is_empty() {
+            self.overfull.retain(|other| *other != key);
+        }
         match subscriber.memberships {
             Memberships::One { channel, index } => self.leave(now, channel, index),
             Memberships::Many(many) => {
@@ -417,6 +495,9 @@ impl Hub {
             }
         }
         if list.is_empty() {
+            if !self.channels[channel as usize].spoken {
+                return self.forget(channel);
+            }
             self.schedule(now, channel);
         }
     }

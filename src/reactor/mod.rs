@@ -15,11 +15,13 @@
 mod clock;
 mod listener;
 mod mailbox;
+mod memory;
 mod signals;
 mod sockets;
 mod sys;
 
 pub use mailbox::{Mail, Mailbox};
+pub use memory::available as available_memory;
 pub use sys::raise_descriptors;
 
 use crate::config::Config;
@@ -28,6 +30,7 @@ use crate::server::{Effect, Server};
 use crate::time::{Instant, Now};
 use clock::Clock;
 use listener::Listener;
+use memory::Resident;
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 use sockets::{Read, Sockets};
@@ -45,6 +48,8 @@ const ADMIN: Token = Token(usize::MAX - 2);
 const EVENTS_MAX: usize = 1024;
 /// Mails taken in one turn.
 const MAIL_MAX: usize = 1024;
+/// Milliseconds between two looks at how much memory is resident.
+const WEIGH_MS: u64 = 1000;
 /// The scratch buffer that all sockets are read into.
 const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -58,6 +63,9 @@ pub struct Reactor {
     mail: Receiver<Mail>,
     clock: Clock,
     scratch: Box<[u8]>,
+    resident: Resident,
+    /// When to look again how much memory is resident, if anything happens then.
+    weigh_at: Instant,
     /// When a shutdown stops waiting.
     leave_at: Option<Instant>,
 }
@@ -91,6 +99,8 @@ impl Reactor {
             mail,
             clock,
             scratch: vec![0; SCRATCH_BYTES].into(),
+            resident: Resident::open(),
+            weigh_at: Instant::default(),
             leave_at: None,
             poll,
         })
@@ -150,6 +160,7 @@ impl Reactor {
                 _ => self.note(now, event),
             }
         }
+        self.weigh(now);
         self.take_mail(now);
         self.accept(now);
         self.read(now);
@@ -160,6 +171,14 @@ impl Reactor {
                 Effect::HalfClose(id) => self.sockets.half_close(id),
                 Effect::Close(id) => self.sockets.close(id),
             }
+        }
+    }
+
+    /// Tells the server now and then how much memory is resident. A server to which nothing happens needs no more.
+    fn weigh(&mut self, now: Now) {
+        if self.weigh_at <= now.at || self.server.is_heavier() {
+            self.weigh_at = now.at + WEIGH_MS;
+            self.server.note_memory(now, self.resident.bytes());
         }
     }
 
@@ -198,7 +217,7 @@ impl Reactor {
                 let admin = listener.token() == ADMIN;
                 let Some(id) = self.server.accept(now, peer.ip(), admin) else { continue };
                 match self.sockets.insert(self.poll.registry(), id, stream) {
-                    Ok(()) => self.server.greet(now, id, &mut self.sockets),
+                    Ok(()) => {}
                     Err(error) => {
                         log::warn!("{peer}: cannot watch its socket: {error}");
                         self.server.reset(now, id);

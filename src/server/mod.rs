@@ -6,18 +6,22 @@
 //! input is given, and [`poll_effect`](Server::poll_effect), to be drained at the end of the turn.
 //! A turn is: inputs, then `tick`, then [`deliver`](Server::deliver), then effects.
 
+mod addresses;
 mod deliver;
 mod held;
+mod memory;
 mod recent;
 mod report;
 mod request;
 mod socket;
+mod surplus;
 #[cfg(test)]
 mod tests;
 mod timing;
 
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
+use crate::dialect::rate::Rate;
 use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Publication, SubscriberKey};
 use crate::id::Epoch;
@@ -25,18 +29,18 @@ use crate::stats::Stats;
 use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
 use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
+use addresses::Addresses;
+use memory::Memory;
 use recent::Recent;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
-use std::net::IpAddr;
+pub use surplus::RESERVED;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: one scratch buffer of the reactor.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
 /// No further request is served while so much of earlier answers has not been taken.
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
-/// Connections beyond the limit that are told so; further ones are closed without a word.
-const REFUSED_AT_ONCE_MAX: usize = 64;
 
 /// Where the server writes: sockets, or what a test puts in their place.
 pub trait Sink {
@@ -74,6 +78,10 @@ pub struct Server {
     connections: Slab<Connection>,
     /// How many connections there have been.
     generations: u32,
+    addresses: Addresses,
+    memory: Memory,
+    /// Messages that each address has published.
+    publishes: Rate,
     hub: Hub,
     /// One timer a connection.
     wheel: Wheel,
@@ -105,16 +113,20 @@ impl Server {
     pub fn new(mut config: Config, epoch: Epoch, now: Now) -> Self {
         if config.fdajax.enabled {
             config.limits.head_bytes = config.limits.head_bytes.max(config.limits.fdajax_head_bytes);
+            config.limits.target_bytes = config.limits.target_bytes.max(config.limits.fdajax_head_bytes);
         }
         Self {
             hub: Hub::new(&config, epoch, now.at),
             wheel: Wheel::new(now.at),
-            recent: Recent::new(config.limits.idempotency_keys),
+            recent: Recent::new(config.limits.idempotency_keys, config.limits.idempotency_bytes),
             dialects: Dialects::new(&config, now),
             date: (now.unix, http_date(now.unix)),
             cors: cors::Rules::new(&config.cors),
             connections: Slab::new(),
             generations: 0,
+            addresses: Addresses::default(),
+            memory: Memory::new(config.limits.memory),
+            publishes: Rate::new(),
             effects: VecDeque::new(),
             outbox: Vec::new(),
             abandoned: Vec::new(),
@@ -146,33 +158,6 @@ impl Server {
     /// The hub, to look at.
     pub const fn hub(&self) -> &Hub {
         &self.hub
-    }
-
-    /// Takes a new connection. `None` if it must be closed at once. Then call [`Server::greet`].
-    pub fn accept(&mut self, now: Now, peer: IpAddr, admin: bool) -> Option<ConnId> {
-        if self.connections.len() >= self.config.limits.connections + REFUSED_AT_ONCE_MAX {
-            self.hub.stats.connections_refused += 1;
-            return None;
-        }
-        self.hub.stats.connections_accepted += 1;
-        self.generations = self.generations.wrapping_add(1);
-        let generation = self.generations;
-        let slot = self.connections.insert(Connection::new(generation, peer, admin, now.at));
-        self.arm(slot, now.at);
-        Some(ConnId { slot: slot as u32, generation })
-    }
-
-    /// Tells a new connection if there is no room for it.
-    pub fn greet(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
-        if self.connections.len() <= self.config.limits.connections {
-            return;
-        }
-        self.hub.stats.connections_refused += 1;
-        let problem = Response::problem(503, "limits.connections is reached; try again later", false);
-        // Different for each client, so that they do not come back together.
-        let retry = 1 + u64::from(id.generation % 10);
-        self.refuse(now, id.slot as usize, &problem.with("Retry-After", retry));
-        self.send(now.at, id.slot as usize, sink);
     }
 
     /// Takes bytes that arrived.
@@ -280,7 +265,8 @@ impl Server {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front()?;
         if let Effect::Close(id) = effect {
-            self.connections.remove(id.slot as usize);
+            let connection = self.connections.remove(id.slot as usize);
+            self.addresses.leave(connection.peer, &self.config);
         }
         Some(effect)
     }

@@ -16,13 +16,19 @@ impl Server {
     }
 
     /// What there is at this moment, by name and meaning.
-    fn gauges(&self) -> [(&'static str, &'static str, u64); 5] {
+    fn gauges(&self) -> [(&'static str, &'static str, u64); 7] {
         let hub = self.hub.gauges();
         [
             ("connections", "Connections open.", self.connections.len() as u64),
             ("subscribers", "Subscribers listening.", hub.subscribers as u64),
             ("channels", "Channels that exist.", hub.channels as u64),
             ("history_messages", "Messages kept.", hub.messages as u64),
+            ("memory_bytes", "Bytes of the process in memory, as last seen.", self.memory.resident as u64),
+            (
+                "memory_limit_bytes",
+                "`limits.memory`, or what it stands for.",
+                self.config.limits.memory as u64,
+            ),
             ("history_bytes", "Bytes of the messages kept, with their encoded frames.", hub.bytes as u64),
         ]
     }

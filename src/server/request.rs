@@ -2,7 +2,7 @@
 
 use super::deliver::{write_answer, write_no_news};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::conn::{Input, Listener, OriginIndex, Phase, Request, User, whole_request};
+use crate::conn::{Door, Input, Listener, OriginIndex, Phase, Request, User, whole_request};
 use crate::dialect::native::{self, answer};
 use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{HubError, Message, Owner};
@@ -21,6 +21,14 @@ struct Reply<'a> {
     close: bool,
     /// The origin that the answer must name.
     origin: OriginIndex,
+}
+
+/// Why a request is refused before its body has come.
+enum Early {
+    /// Its connection is too many.
+    Surplus,
+    /// It would be answered so whatever its body.
+    Refused(Response),
 }
 
 impl Server {
@@ -47,7 +55,13 @@ impl Server {
     fn serve_until_backlog(&mut self, now: Now, slot: usize, bytes: &[u8]) -> bool {
         let mut input = self.connections[slot].input.take();
         let mut rest = bytes;
+        let mut served = 0;
         while !rest.is_empty() && self.may_serve(slot) {
+            served += 1;
+            if served > self.config.limits.pipelined_requests {
+                self.refuse_pipeline(now, slot);
+                return false;
+            }
             if let Err(refusal) = self.serve_one(now, slot, &mut input, &mut rest) {
                 self.refuse_head(now, slot, refusal);
                 return false;
@@ -67,6 +81,14 @@ impl Server {
         let connection = &self.connections[slot];
         let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
         is_free && !connection.closing && connection.output.is_none() && self.out.len() < BACKLOG_BYTES_MAX
+    }
+
+    /// Ends a connection that asks too much at once.
+    fn refuse_pipeline(&mut self, now: Now, slot: usize) {
+        self.hub.stats.pipelines_refused += 1;
+        let detail = "more requests arrive together than limits.pipelined_requests";
+        let retry = self.retry_after(slot, 1, 10);
+        self.refuse(now, slot, &Response::problem(429, detail, false).with("Retry-After", retry));
     }
 
     /// Serves one request, if it is complete, from `rest` alone or together with what arrived before.
@@ -95,14 +117,38 @@ impl Server {
             self.handle(now, slot, &gathering.request(&mut slots)?);
             return Ok(());
         }
+        if gathering.in_body() && !was_in_body {
+            if let Some(refusal) = self.judge_before_body(slot, &gathering.request(&mut slots)?.head) {
+                match refusal {
+                    Early::Surplus => self.turn_away(now, slot),
+                    Early::Refused(response) => self.refuse(now, slot, &response),
+                }
+                return Ok(());
+            }
+            self.connections[slot].enter(Phase::Reading, now.at);
+        }
         if gathered.wants_continue {
             self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if gathering.in_body() && !was_in_body {
-            self.connections[slot].enter(Phase::Reading, now.at);
-        }
         *input = Some(gathering);
         Ok(())
+    }
+
+    /// Whether a request is refused whatever its body, which then need not be kept, nor asked for.
+    fn judge_before_body(&self, slot: usize, head: &Head) -> Option<Early> {
+        let connection = &self.connections[slot];
+        match connection.door.surplus() {
+            Some(_) => Some(Early::Surplus),
+            None if self.claim(head.path).is_some() => None,
+            None => native::before_body(head, self.caller(slot)).map(Early::Refused),
+        }
+    }
+
+    /// Who asks by a connection.
+    fn caller(&self, slot: usize) -> Caller<'_> {
+        let connection = &self.connections[slot];
+        let admin = connection.door == Door::Admin || self.config.admin_listen.is_none();
+        Caller { peer: connection.peer, admin, config: &self.config }
     }
 
     /// Starts or stops the clock for an incomplete request.
@@ -140,20 +186,26 @@ impl Server {
         let connection = &mut self.connections[slot];
         connection.enter(Phase::Idle, now.at);
         let peer = connection.peer;
+        if let Some(surplus) = connection.door.surplus()
+            && !Self::serves_surplus(surplus, head)
+        {
+            return self.turn_away(now, slot);
+        }
         if let Some(protocol) = self.claim(head.path) {
             log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, head.path);
             return self.hold(now, slot, protocol, request);
         }
         let connection = &self.connections[slot];
-        let admin = connection.admin || self.config.admin_listen.is_none();
         let reply = Reply {
             head_only: head.method == Method::Head,
-            close: !head.keep_alive || self.draining || connection.half_closed,
+            close: !head.keep_alive
+                || self.draining
+                || connection.half_closed
+                || connection.door.surplus().is_some(),
             head,
             origin: self.cors.find(head),
         };
-        let caller = Caller { peer, admin, config: &self.config };
-        let command = native::command(head, request.body, caller);
+        let command = native::command(head, request.body, self.caller(slot));
         let outcome = self.execute(now, slot, command, &reply);
         log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, head.target);
     }
@@ -163,7 +215,7 @@ impl Server {
         let text = || native::wants_text(reply.head);
         let response = match command {
             Command::Respond(response) => response,
-            Command::Publish(publish) => self.carry_out_publish(now, publish),
+            Command::Publish(publish) => self.carry_out_publish(now, slot, publish, reply),
             Command::Info(name) => match self.hub.info(&name) {
                 Some(info) => answer::info(&info, text()),
                 None => no_channel(text()),
@@ -201,28 +253,46 @@ impl Server {
         self.connections[slot].closing |= close;
     }
 
-    fn carry_out_publish(&mut self, now: Now, publish: Publish) -> Response {
+    fn carry_out_publish(&mut self, now: Now, slot: usize, publish: Publish, reply: &Reply) -> Response {
         if let Some(earlier) = publish.idempotency.as_deref().and_then(|key| self.recent.get(now.at, key)) {
             self.hub.stats.messages_repeated += 1;
             let messages = earlier.iter().map(|(channel, published)| (channel.as_str(), published));
             return answer::published(messages, publish.list, publish.as_text);
         }
-        if self.hub.admits(publish.messages.iter().map(|(channel, _)| channel.as_str())).is_err() {
-            return too_many_channels(publish.as_text);
+        if !self.may_publish(now, slot, Some(reply.head), publish.messages.len()) {
+            let detail = "your address publishes more messages a second than limits.publishes_per_second";
+            let retry = self.retry_after(slot, 1, 5);
+            return Response::problem(429, detail, publish.as_text).with("Retry-After", retry);
+        }
+        if let Err(error) = self.hub.admits(publish.messages.iter().map(|(channel, _)| channel.as_str())) {
+            self.hub.stats.channels_refused += 1;
+            return self.no_room(slot, error, publish.as_text);
         }
         let mut done = Vec::with_capacity(publish.messages.len());
         for (channel, publication) in publish.messages {
             match self.hub.publish(now.at, &channel, publication) {
                 Ok(published) => done.push((channel, published)),
-                Err(HubError::TooManyChannels) => return too_many_channels(publish.as_text),
+                Err(error) => return self.no_room(slot, error, publish.as_text),
             }
         }
         let messages = done.iter().map(|(channel, published)| (channel.as_str(), published));
         let response = answer::published(messages, publish.list, publish.as_text);
         if let Some(key) = publish.idempotency {
-            self.recent.insert(now.at, key, done);
+            let forgotten = self.recent.insert(now.at, key, done);
+            self.hub.stats.idempotency_keys_forgotten += forgotten as u64;
         }
         response
+    }
+
+    /// The answer if the hub has no room for a message or a subscriber.
+    fn no_room(&self, slot: usize, error: HubError, as_text: bool) -> Response {
+        match error {
+            HubError::TooManyMatches => Response::problem(400, error.detail(), as_text),
+            HubError::TooManyChannels | HubError::TooManySubscribers => {
+                Response::problem(503, error.detail(), as_text)
+                    .with("Retry-After", self.retry_after(slot, 60, 60))
+            }
+        }
     }
 
     /// Attaches a subscriber and answers or parks it, or begins its stream.
@@ -247,8 +317,8 @@ impl Server {
         };
         let owner = Owner(slot as u32);
         let attached = self.hub.attach(now.at, owner, names, patterns, start);
-        let subscriber = attached
-            .map_err(|HubError::TooManyChannels| too_many_channels(native::wants_text(reply.head)))?;
+        let subscriber =
+            attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         let listener = Listener {
             subscriber,
             max: subscribe.max,
@@ -277,8 +347,8 @@ impl Server {
         } = open;
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
         let attached = self.hub.attach(now.at, Owner(slot as u32), &names, patterns, start);
-        let subscriber = attached
-            .map_err(|HubError::TooManyChannels| too_many_channels(native::wants_text(reply.head)))?;
+        let subscriber =
+            attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
         let envelope = Envelope { close: false, ..envelope(now, reply, &self.cors) };
@@ -382,9 +452,4 @@ fn envelope<'a>(now: Now, reply: &Reply, cors: &'a cors::Rules) -> Envelope<'a> 
 
 fn no_channel(as_text: bool) -> Response {
     Response::problem(404, "there is no such channel", as_text)
-}
-
-fn too_many_channels(as_text: bool) -> Response {
-    Response::problem(503, "limits.channels is reached; no new channel can be made", as_text)
-        .with("Retry-After", 60)
 }

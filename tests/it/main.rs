@@ -24,6 +24,7 @@ mod jsonp;
 mod lifecycle;
 mod limits;
 mod multipart;
+mod overload;
 mod pages;
 mod poll;
 mod position;

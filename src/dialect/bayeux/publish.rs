@@ -4,7 +4,7 @@ use super::channel::Channel;
 use super::message::Incoming;
 use super::{Bayeux, Exchange, reply};
 use crate::dialect::Context;
-use crate::hub::{Data, HubError, Publication};
+use crate::hub::{Data, Publication};
 use crate::wire::media;
 use std::borrow::Cow;
 
@@ -49,7 +49,7 @@ impl Bayeux {
         };
         match cx.hub.publish(cx.now.at, name, publication) {
             Ok(_) => Ok(()),
-            Err(HubError::TooManyChannels) => Err(reply::TOO_MANY_CHANNELS.into()),
+            Err(_) => Err(reply::TOO_MANY_CHANNELS.into()),
         }
     }
 }

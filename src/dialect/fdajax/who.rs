@@ -8,7 +8,7 @@ use super::query::{self, Query, WORD_BYTES_MAX};
 use super::slots::site;
 use super::users::UserKey;
 use super::{Fdajax, answers};
-use crate::conn::ConnId;
+use crate::conn::{ConnId, Door};
 use crate::dialect::{Context, access};
 use crate::wire::head::Head;
 use crate::wire::response::Response;
@@ -60,7 +60,7 @@ impl Fdajax {
 pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> Result<(), &'static str> {
     let config = context.config;
     let connection = context.connections.get(from.slot as usize).ok_or("nobody asks")?;
-    if config.admin_listen.is_some() && !connection.admin {
+    if config.admin_listen.is_some() && connection.door != Door::Admin {
         return Err("admin commands are served on admin_listen");
     }
     let client = access::client(head, connection.peer, config).ok_or("a proxy asks that is not trusted")?;

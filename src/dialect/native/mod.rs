@@ -48,6 +48,22 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> 
     answer.unwrap_or_else(|refused| problem(head, refused))
 }
 
+/// The answer to a request whose body has not come, if it does not depend on it: nobody's body is kept who may
+/// not publish.
+pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
+    let is_publication = head.path == "/pub" || head.path.starts_with("/pub/");
+    let command = match head.method {
+        Method::Post | Method::Put if is_publication && caller.admin => {
+            refuse(head, access::may_publish(head, caller).err()?)
+        }
+        _ => command(head, &[], caller),
+    };
+    match command {
+        Command::Respond(response) if response.status >= 400 => Some(response),
+        _ => None,
+    }
+}
+
 fn problem(head: &Head, (status, detail): Refused) -> Command<'static> {
     Command::Respond(Response::problem(status, &detail, wants_text(head)))
 }

@@ -28,7 +28,7 @@ pub fn read(head: &Head, body: &[u8], channels: &str, config: &Config) -> Result
     let names = channel_list(channels, config)?;
     let publication = publication(head, body)?;
     let list = names.len() > 1;
-    let idempotency = idempotency(head, channels)?;
+    let idempotency = idempotency(head, &names)?;
     let mut messages: Vec<_> = names[1..].iter().map(|name| (name.clone(), publication.clone())).collect();
     messages.insert(0, (names.into_iter().next().unwrap_or_default(), publication));
     Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
@@ -112,12 +112,13 @@ fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
     }
 }
 
-fn idempotency(head: &Head, channels: &str) -> Result<Option<String>, Refused> {
+/// What a repeat is recognised by: the client's key and the channels, however they are written.
+fn idempotency(head: &Head, channels: &[String]) -> Result<Option<String>, Refused> {
     let Some(key) = head.fields("idempotency-key").next() else { return Ok(None) };
     let key = std::str::from_utf8(key).map_err(|_| bad("Idempotency-Key is not UTF-8"))?;
     match key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
         true => Err(bad(format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes"))),
-        false => Ok(Some(format!("{channels}\n{key}"))),
+        false => Ok(Some(format!("{}\n{key}", channels.join("\n")))),
     }
 }
 
@@ -165,7 +166,7 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'
     if messages.is_empty() {
         return Err(bad("the batch is empty"));
     }
-    let idempotency = idempotency(head, "")?;
+    let idempotency = idempotency(head, &[])?;
     Ok(Command::Publish(Publish { messages, idempotency, list: true, as_text: wants_text(head) }))
 }
 
