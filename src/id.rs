@@ -1,5 +1,6 @@
 //! Message numbers and ids, and the seeded generator that tests draw from.
 
+use arrayvec::{ArrayString, ArrayVec};
 use std::fmt;
 
 /// Number of a message in the one process-wide sequence, from 1; 0 stands before all messages.
@@ -27,18 +28,24 @@ impl Epoch {
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0; 13];
-        let mut at = digits.len();
+        f.write_str(&self.text())
+    }
+}
+
+impl Epoch {
+    fn text(self) -> ArrayString<ID_BYTES_MAX> {
+        let mut digits = ArrayVec::<u8, 13>::new();
         let mut rest = self.0;
         loop {
-            at -= 1;
-            digits[at] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
+            digits.push(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize]);
             rest /= 36;
             if rest == 0 {
                 break;
             }
         }
-        f.write_str(std::str::from_utf8(&digits[at..]).unwrap_or_default())
+        let mut text = ArrayString::new();
+        digits.into_iter().rev().for_each(|digit| text.push(digit.into()));
+        text
     }
 }
 
@@ -52,6 +59,14 @@ pub struct MessageId {
 }
 
 impl MessageId {
+    /// As it is written: two ids an answer, so that the formatter's detours would show.
+    pub fn text(self) -> ArrayString<ID_BYTES_MAX> {
+        let mut text = self.epoch.text();
+        text.push(':');
+        text.push_str(itoa::Buffer::new().format(self.seq));
+        text
+    }
+
     /// Reads what [`MessageId`]'s `Display` writes; `None` for anything else, longer than
     /// [`ID_BYTES_MAX`], or with numbers that do not fit.
     pub fn parse(text: &str) -> Option<Self> {
@@ -85,7 +100,7 @@ fn read_number(radix: u64, digits: impl Iterator<Item = u8>) -> Option<u64> {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.epoch, self.seq)
+        f.write_str(&self.text())
     }
 }
 

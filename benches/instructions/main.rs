@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-const SCRIPTS: [&str; 3] = ["publish", "poll", "stream"];
+const SCRIPTS: [&str; 4] = ["publish", "poll", "waiting", "stream"];
 const CLIENTS: usize = 100;
 /// Rounds of the short and of the long run.
 const SHORT: u64 = 20;
@@ -29,6 +29,8 @@ const PUBLISH: &[u8] = b"POST /pub/ticks HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nCon
     0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 const POLL: &[u8] = b"GET /sub/ticks?as=poll&timeout=60 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\
     User-Agent: Mozilla/5.0\r\nAccept: */*\r\nAccept-Language: en\r\n\r\n";
+/// A poll that finds a message waiting.
+const WAITING: &[u8] = b"GET /sub/ticks?after=oldest HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 const STREAM: &[u8] = b"GET /sub/ticks?as=stream HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 
 /// A socket that takes everything.
@@ -70,6 +72,7 @@ fn run(script: &str, rounds: u64) {
         match script {
             "publish" => (1..CLIENTS).for_each(|_| server.receive(now, publisher, PUBLISH, &mut Takes)),
             "poll" => subscribe(&mut server, POLL),
+            "waiting" => subscribe(&mut server, WAITING),
             _ => {}
         }
         server.receive(now, publisher, PUBLISH, &mut Takes);

@@ -53,13 +53,14 @@ fn serve(mut config: Config) -> io::Result<()> {
 }
 
 /// Every client takes a descriptor: takes as many as the system gives. If they do not suffice, lowers
-/// `limits.connections`, so that those who are too many are told so, and health checks are answered.
+/// `limits.connections`, so that those who are too many are told so, and health checks are answered. With very few
+/// descriptors there is no room for that either, and accepting pauses when they are used up.
 fn make_room(config: &mut Config) {
     let descriptors = reactor::raise_descriptors();
     let connections = &mut config.limits.connections;
     let room = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS);
-    if room.saturating_sub(RESERVED) < *connections {
-        let lowered = room.saturating_sub(RESERVED).max(room / 2);
+    if room >= 2 * RESERVED && room - RESERVED < *connections {
+        let lowered = room - RESERVED;
         log::info!(
             "the system allows {descriptors} open files: limits.connections is {lowered} instead of {connections} \
              (raise LimitNOFILE or ulimit -n)"

@@ -48,16 +48,8 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
     }
 }
 
-/// Whether the sender of `head` may listen to a channel, or to those that a pattern matches. All channels are
-/// open but those of FDAjax's users, while it is on: only who may publish may listen there.
-pub fn may_listen(head: &Head, caller: Caller, name: &str) -> Result<(), Denied> {
-    match is_private(caller.config, name) {
-        true => may_publish(head, caller),
-        false => Ok(()),
-    }
-}
-
-/// Whether a channel, or one that a pattern matches, is that of one of FDAjax's users, while it is on.
+/// Whether a channel, or one that a pattern matches, is that of one of FDAjax's users, while it is on: only who
+/// may publish may listen there. All other channels are open.
 pub fn is_private(config: &Config, name: &str) -> bool {
     config.fdajax.enabled && fdajax::is_private(name)
 }
@@ -73,8 +65,10 @@ pub fn bearer(value: &str) -> Option<&str> {
 /// page has to be at `localhost` or at an address.
 fn is_other_site(head: &Head) -> bool {
     let authority = |origin: &str| origin.split_once("://").map(|(_, rest)| rest.to_ascii_lowercase());
-    let host = head.field("host").map(str::to_ascii_lowercase);
-    let is_foreign = |origin: &str| authority(origin) != host || !host.as_deref().is_some_and(is_local_name);
+    let is_foreign = |origin: &str| {
+        let host = head.field("host").map(str::to_ascii_lowercase);
+        authority(origin) != host || !host.as_deref().is_some_and(is_local_name)
+    };
     head.field("origin").is_some_and(is_foreign)
         || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
 }

@@ -11,13 +11,13 @@ pub mod rate;
 mod session;
 pub mod upgrade;
 
+use native::Asked;
 pub use session::{Act, Context, Dialects, SESSION_OWNER};
 
 use crate::config::Config;
-use crate::hub::{Pattern, Publication, Start};
+use crate::hub::{Publication, Start};
 use crate::transport::Technique;
 use crate::wire::response::Response;
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Who sent a request, and the rules that hold for it.
@@ -72,24 +72,16 @@ pub struct Publish {
 /// What a subscriber wants.
 #[derive(Debug)]
 pub struct Subscribe<'b> {
-    /// Distinct channel names.
-    pub names: Vec<Cow<'b, str>>,
-    /// Patterns of channel names.
-    pub patterns: Vec<Pattern>,
+    /// What the target says.
+    pub asked: &'b Asked,
     /// Where to begin.
     pub start: Start,
     /// How messages reach it.
     pub technique: Technique,
     /// A poll is answered by a JSON batch rather than by one message verbatim.
     pub batch: bool,
-    /// Most messages in a batch.
-    pub max: u16,
-    /// Seconds a poll waits.
-    pub timeout_seconds: u64,
-    /// Signs of life are messages, which scripts see.
-    pub loud: bool,
     /// The function that scripts call, where the technique has them.
-    pub callback: Option<Cow<'b, str>>,
+    pub callback: Option<&'b str>,
 }
 
 /// A subscriber that wants a WebSocket.

@@ -37,7 +37,7 @@ impl fmt::Display for NameError {
 /// Checks a channel name that may not be a pattern.
 pub fn channel_name(bytes: &[u8]) -> Result<&str, NameError> {
     let name = plain(bytes)?;
-    match name.split('/').any(is_wildcard) {
+    match name.contains('*') && name.split('/').any(is_wildcard) {
         true => Err(NameError::Wildcard),
         false => Ok(name),
     }

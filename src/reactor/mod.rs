@@ -185,7 +185,7 @@ impl Reactor {
     /// Takes note of what happened to a client's socket.
     fn note(&mut self, now: Now, event: &Event) {
         let id = sockets::id(event.token());
-        if event.is_writable() {
+        if event.is_writable() && self.sockets.note_writable(id) {
             self.server.writable(now, id, &mut self.sockets);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {

@@ -24,6 +24,8 @@ struct Socket {
     unread: bool,
     /// The peer has closed: reading must go on until the end of the stream is seen.
     closed: bool,
+    /// It did not take all of the last write.
+    full: bool,
 }
 
 /// What reading a socket gave.
@@ -57,7 +59,8 @@ impl Sockets {
         if slot >= self.sockets.len() {
             self.sockets.resize_with(slot + 1, || None);
         }
-        self.sockets[slot] = Some(Socket { stream, generation: id.generation, unread: false, closed: false });
+        self.sockets[slot] =
+            Some(Socket { stream, generation: id.generation, unread: false, closed: false, full: false });
         Ok(())
     }
 
@@ -68,6 +71,12 @@ impl Sockets {
         if !std::mem::replace(&mut socket.unread, true) {
             self.unread.push_back(id);
         }
+    }
+
+    /// Notes that a socket takes bytes. Returns whether anybody waits for that: the kernel says it with every
+    /// event, and a connection is not looked at for nothing.
+    pub fn note_writable(&mut self, id: ConnId) -> bool {
+        self.find(id).is_some_and(|socket| std::mem::take(&mut socket.full))
     }
 
     /// Whether any socket has something to read.
@@ -120,14 +129,21 @@ impl Sockets {
 impl Sink for Sockets {
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
         let Some(socket) = self.find(id) else { return Wrote::Broken };
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
             let written = match slices {
                 [one] => socket.stream.write(one),
                 many => socket.stream.write_vectored(many),
             };
             match written {
-                Ok(count) => return Wrote::Bytes(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Wrote::Bytes(0),
+                Ok(count) => {
+                    socket.full = count < offered;
+                    return Wrote::Bytes(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.full = true;
+                    return Wrote::Bytes(0);
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Wrote::Broken,
             }

@@ -21,6 +21,7 @@ mod timing;
 
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
+use crate::dialect::native::Targets;
 use crate::dialect::rate::Rate;
 use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Publication, SubscriberKey};
@@ -86,6 +87,8 @@ pub struct Server {
     /// One timer a connection.
     wheel: Wheel,
     recent: Recent,
+    /// What requests to listen asked for lately.
+    targets: Targets,
     dialects: Dialects,
     effects: VecDeque<Effect>,
     /// What the protocols with sessions asked and has not been done yet.
@@ -119,6 +122,7 @@ impl Server {
             hub: Hub::new(&config, epoch, now.at),
             wheel: Wheel::new(now.at),
             recent: Recent::new(config.limits.idempotency_keys, config.limits.idempotency_bytes),
+            targets: Targets::default(),
             dialects: Dialects::new(&config, now),
             date: (now.unix, http_date(now.unix)),
             cors: cors::Rules::new(&config.cors),

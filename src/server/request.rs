@@ -3,9 +3,9 @@
 use super::deliver::{write_answer, write_no_news};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Door, Input, Listener, OriginIndex, Phase, Request, User, whole_request};
-use crate::dialect::native::{self, answer};
+use crate::dialect::native::{self, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
-use crate::hub::{HubError, Message, Owner};
+use crate::hub::{HubError, Message, Owner, Start, SubscriberKey};
 use crate::time::Now;
 use crate::transport::{self, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
@@ -57,7 +57,7 @@ impl Server {
         let mut rest = bytes;
         let mut served = 0;
         while !rest.is_empty() && self.may_serve(slot) {
-            served += 1;
+            served += usize::from(input.is_none());
             if served > self.config.limits.pipelined_requests {
                 self.refuse_pipeline(now, slot);
                 return false;
@@ -100,15 +100,14 @@ impl Server {
         rest: &mut &[u8],
     ) -> Result<(), Refusal> {
         let mut slots = head::slots();
-        if input.is_none() {
-            let whole = whole_request(rest, &self.config.limits, &mut slots)?;
-            if let Some((request, used)) = whole {
-                self.handle(now, slot, &request);
-                *rest = &rest[used..];
-                return Ok(());
-            }
-            slots = head::slots();
+        if input.is_none()
+            && let Some((request, used)) = whole_request(rest, &self.config.limits, &mut slots)
+        {
+            self.handle(now, slot, &request);
+            *rest = &rest[used..];
+            return Ok(());
         }
+        let mut slots = head::slots();
         let mut gathering = input.take().unwrap_or_default();
         let was_in_body = gathering.in_body();
         let gathered = gathering.gather(rest, &self.config.limits)?;
@@ -205,8 +204,10 @@ impl Server {
             head,
             origin: self.cors.find(head),
         };
-        let command = native::command(head, request.body, self.caller(slot));
+        let mut targets = std::mem::take(&mut self.targets);
+        let command = native::command(head, request.body, self.caller(slot), &mut targets);
         let outcome = self.execute(now, slot, command, &reply);
+        self.targets = targets;
         log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, head.target);
     }
 
@@ -303,50 +304,51 @@ impl Server {
         subscribe: Subscribe,
         reply: &Reply,
     ) -> Result<u16, Response> {
-        let Subscribe { names, patterns, start, technique, .. } = subscribe;
-        let (one, many);
-        let names: &[&str] = match &names[..] {
-            [only] => {
-                one = [&**only];
-                &one
-            }
-            names => {
-                many = names.iter().map(|name| &**name).collect::<Vec<_>>();
-                &many
-            }
-        };
-        let owner = Owner(slot as u32);
-        let attached = self.hub.attach(now.at, owner, names, patterns, start);
+        let Subscribe { asked, start, technique, .. } = subscribe;
+        let attached = self.attach(now, slot, asked, start);
         let subscriber =
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         let listener = Listener {
             subscriber,
-            max: subscribe.max,
-            timeout_seconds: subscribe.timeout_seconds as u16,
+            max: asked.max,
+            timeout_seconds: asked.timeout_seconds as u16,
             technique,
             batch: subscribe.batch,
             chunked: reply.head.http11,
             close: reply.close,
-            loud: subscribe.loud,
+            loud: asked.loud,
             origin: reply.origin,
         };
-        let callback = subscribe.callback.as_deref();
         match technique.is_stream() {
-            true => self.begin_stream(now, slot, listener, reply, callback.unwrap_or_default()),
-            false => self.begin_poll(now, slot, listener, reply, callback),
+            true => self.begin_stream(now, slot, listener, reply, subscribe.callback.unwrap_or_default()),
+            false => self.begin_poll(now, slot, listener, reply, subscribe.callback),
         }
         Ok(200)
     }
 
+    /// Makes the connection in `slot` a subscriber of what it asked for.
+    fn attach(
+        &mut self,
+        now: Now,
+        slot: usize,
+        asked: &Asked,
+        start: Start,
+    ) -> Result<SubscriberKey, HubError> {
+        let owner = Owner(slot as u32);
+        let patterns = asked.patterns.clone();
+        match &asked.names[..] {
+            [only] => self.hub.attach(now.at, owner, &[&**only], patterns, start),
+            names => {
+                let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                self.hub.attach(now.at, owner, &names, patterns, start)
+            }
+        }
+    }
+
     /// Attaches a subscriber and makes its connection a WebSocket.
     fn carry_out_open(&mut self, now: Now, slot: usize, open: Open, reply: &Reply) -> Result<u16, Response> {
-        let Open {
-            subscribe: Subscribe { names, patterns, start, technique, loud, .. },
-            response,
-            may_publish,
-        } = open;
-        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-        let attached = self.hub.attach(now.at, Owner(slot as u32), &names, patterns, start);
+        let Open { subscribe: Subscribe { asked, start, technique, .. }, response, may_publish } = open;
+        let attached = self.attach(now, slot, asked, start);
         let subscriber =
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         let start = self.hub.position(subscriber);
@@ -359,7 +361,7 @@ impl Server {
         self.out.extend_from_slice(&transport::opening(technique, false, start, "", &self.config));
         self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
-        let user = User::Subscriber { subscriber, technique, may_publish, loud };
+        let user = User::Subscriber { subscriber, technique, may_publish, loud: asked.loud };
         self.connections[slot].enter(Phase::Socket(user), now.at);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);

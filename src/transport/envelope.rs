@@ -1,18 +1,19 @@
 //! The JSON envelope: `{"id":…,"channel":…,"event":…,"key":…,"data":…}`, always on one line.
 
 use crate::hub::{Data, Gap, Message, one_line};
+use crate::wire::response::write_all;
 use data_encoding::BASE64;
 
 /// Appends the envelope of `message`.
 pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
     out.extend_from_slice(b"{\"id\":\"");
-    out.extend_from_slice(message.id.to_string().as_bytes());
+    out.extend_from_slice(message.id.text().as_bytes());
     out.extend_from_slice(b"\",\"channel\":");
     write_string(out, &message.channel);
     let publication = &message.publication;
     for (name, value) in [("event", &publication.event), ("key", &publication.key)] {
         if let Some(value) = value {
-            out.extend_from_slice(format!(",\"{name}\":").as_bytes());
+            write_all(out, &[",\"", name, "\":"]);
             write_string(out, value);
         }
     }

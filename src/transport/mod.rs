@@ -19,7 +19,7 @@ mod stream;
 mod tests;
 pub mod websocket;
 
-pub use envelope::write_envelope;
+pub use envelope::{write_envelope, write_string};
 pub use script::is_callback;
 
 use crate::config::Config;

@@ -6,7 +6,7 @@ use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use crate::wire::media;
 use crate::wire::query::encode_path;
-use crate::wire::response::{self, Envelope};
+use crate::wire::response::{self, Envelope, write_all, write_body_fields};
 use std::io::Write;
 use std::sync::Arc;
 
@@ -53,13 +53,13 @@ pub fn write_verbatim(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelo
     response::write_head(out, 200, envelope);
     write_ids(out, message.id, gaps);
     if let Some(event) = &publication.event {
-        let _ = write!(out, "Encke-Event: {event}\r\n");
+        write_all(out, &["Encke-Event: ", event, "\r\n"]);
     }
     if let Some(key) = &publication.key {
-        let _ = write!(out, "Encke-Key: {key}\r\n");
+        write_all(out, &["Encke-Key: ", key, "\r\n"]);
     }
     let content_type = publication.content_type.as_deref().unwrap_or(media::TEXT);
-    let _ = write!(out, "Content-Type: {content_type}\r\nContent-Length: {}\r\n\r\n", body.len());
+    write_body_fields(out, content_type, body.len());
     if !envelope.head_only {
         out.extend_from_slice(body);
     }
@@ -80,11 +80,12 @@ pub fn write_batch(
         }
         write_envelope(&mut body, message);
     }
-    let _ = write!(body, "],\"next\":\"{next}\",\"gap\":{}}}", !gaps.is_empty());
+    let gap = if gaps.is_empty() { "false}" } else { "true}" };
+    write_all(&mut body, &["],\"next\":\"", &next.text(), "\",\"gap\":", gap]);
     out.reserve(body.len() + 512);
     response::write_head(out, 200, envelope);
     write_ids(out, next, gaps);
-    let _ = write!(out, "Content-Type: {}\r\nContent-Length: {}\r\n\r\n", media::JSON, body.len());
+    write_body_fields(out, media::JSON, body.len());
     if !envelope.head_only {
         out.extend_from_slice(&body);
     }
@@ -102,7 +103,8 @@ pub fn write_no_news(out: &mut Vec<u8>, status: u16, next: MessageId, gaps: &[Ga
 
 /// The fields from which a client continues, and the channels it missed messages of.
 pub fn write_ids(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap]) {
-    let _ = write!(out, "Cache-Control: no-store\r\nETag: \"{next}\"\r\nEncke-Next: {next}\r\n");
+    let next = &next.text();
+    write_all(out, &["Cache-Control: no-store\r\nETag: \"", next, "\"\r\nEncke-Next: ", next, "\r\n"]);
     write_gap_field(out, gaps);
 }
 

@@ -1,7 +1,6 @@
 //! Request heads (RFC 9112), read with `httparse` and stricter than it: what two parsers could read
 //! differently is refused, so that nobody smuggles a request past a proxy.
 
-use super::query;
 use memchr::memchr;
 use std::mem::MaybeUninit;
 
@@ -75,9 +74,9 @@ pub struct Head<'b> {
 }
 
 /// A bit that depends on a field name's length and first letter, in any case.
-fn name_bit(name: &str) -> u64 {
-    let first = name.as_bytes().first().map_or(0, |byte| byte | 0x20);
-    1 << ((name.len() * 11 + usize::from(first)) % 64)
+const fn name_bit(name: &str) -> u64 {
+    let first = if name.is_empty() { 0 } else { name.as_bytes()[0] | 0x20 };
+    1 << ((name.len() * 11 + first as usize) % 64)
 }
 
 /// The end of the head in `bytes`, of which the first `scanned` are known not to contain it.
@@ -103,11 +102,34 @@ pub fn find_end(bytes: &[u8], scanned: usize) -> Result<Option<usize>, Refusal> 
 pub fn parse<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Head<'b>, Refusal> {
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, slots) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(bad("the head is not complete")),
-        Err(httparse::Error::Version) => return Err(bad_version(bytes)),
-        Err(error) => return Err(refusal(error)),
+        Ok(httparse::Status::Complete(_)) => understand(request),
+        Ok(httparse::Status::Partial) => Err(bad("the head is not complete")),
+        Err(httparse::Error::Version) => Err(bad_version(bytes)),
+        Err(error) => Err(refusal(error)),
     }
+}
+
+/// Reads the head at the front of `bytes` and its length, in one go: `None` if it is not complete, or if there
+/// is anything about it that [`find_end`] and [`parse`] have to refuse.
+pub fn parse_front<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Option<(Head<'b>, usize)> {
+    let mut request = httparse::Request::new(&mut []);
+    let Ok(httparse::Status::Complete(end)) = request.parse_with_uninit_headers(bytes, slots) else {
+        return None;
+    };
+    // A bare LF ends a line for httparse, and for us it does not.
+    if has_bare_lf(&bytes[..end]) { None } else { understand(request).ok().map(|head| (head, end)) }
+}
+
+/// Whether an LF stands anywhere but behind a CR. Without a branch in the loop, as it is run for every request.
+fn has_bare_lf(bytes: &[u8]) -> bool {
+    let pairs = bytes.iter().zip(bytes.iter().skip(1));
+    let found =
+        pairs.fold(0, |found, (&before, &byte)| found | u8::from((byte == b'\n') & (before != b'\r')));
+    found != 0 || bytes.first() == Some(&b'\n')
+}
+
+/// What a well-formed head means.
+fn understand<'b>(request: httparse::Request<'b, 'b>) -> Result<Head<'b>, Refusal> {
     let target = request.path.unwrap_or_default();
     let http11 = request.version == Some(1);
     let fields: &'b [httparse::Header<'b>] = request.headers;
@@ -177,8 +199,8 @@ fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
             _ => return Err(bad("the request target must begin with a slash")),
         },
     };
-    let origin = query::split_once(origin, b'#').map_or(origin, |(origin, _)| origin);
-    Ok(query::split_once(origin, b'?').unwrap_or((origin, "")))
+    let origin = memchr(b'#', origin.as_bytes()).map_or(origin, |at| &origin[..at]);
+    Ok(memchr(b'?', origin.as_bytes()).map_or((origin, ""), |at| (&origin[..at], &origin[at + 1..])))
 }
 
 impl<'b> Head<'b> {
@@ -188,15 +210,25 @@ impl<'b> Head<'b> {
         self.fields(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
+    /// Whether there may be a field of that name.
+    const fn may_have(&self, name: &str) -> bool {
+        self.names & name_bit(name) != 0
+    }
+
     /// The values of all fields of that name.
     pub fn fields(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
-        let fields = if self.names & name_bit(name) == 0 { &[] } else { self.fields };
+        let fields = if self.may_have(name) { self.fields } else { &[] };
         let found = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
         found.map(|field| field.value)
     }
 
     /// Whether a comma-separated field lists `token` (parameters aside, in any case).
+    #[inline]
     pub fn lists(&self, name: &str, token: &str) -> bool {
+        self.may_have(name) && self.search(name, token)
+    }
+
+    fn search(&self, name: &str, token: &str) -> bool {
         self.fields(name).flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
             let name = item.split(|&byte| byte == b';').next().unwrap_or_default();
             name.trim_ascii().eq_ignore_ascii_case(token.as_bytes())
@@ -213,17 +245,10 @@ impl<'b> Head<'b> {
     }
 
     fn read_framing(&self) -> Result<Framing, Refusal> {
-        let mut lengths = self.fields("content-length").flat_map(|value| value.split(|&byte| byte == b','));
+        let length = self.content_length()?;
         let mut codings = self.fields("transfer-encoding");
-        let Some(coding) = codings.next() else {
-            let Some(first) = lengths.next() else { return Ok(Framing::Length(0)) };
-            let length = read_length(first)?;
-            return match lengths.all(|other| read_length(other) == Ok(length)) {
-                true => Ok(Framing::Length(length)),
-                false => Err(bad("differing Content-Length fields")),
-            };
-        };
-        if lengths.next().is_some() {
+        let Some(coding) = codings.next() else { return Ok(Framing::Length(length.unwrap_or(0))) };
+        if length.is_some() {
             return Err(bad("both Content-Length and Transfer-Encoding"));
         }
         if !self.http11 {
@@ -237,6 +262,21 @@ impl<'b> Head<'b> {
             [.., true, _] => Err(bad("chunked must be the last transfer coding, and only once")),
             _ => Err(Refusal { status: 501, detail: "the only transfer coding understood is chunked" }),
         }
+    }
+
+    /// The one length that all of `Content-Length` names.
+    fn content_length(&self) -> Result<Option<u64>, Refusal> {
+        let mut length = None;
+        for value in self.fields("content-length") {
+            for item in value.split(|&byte| byte == b',') {
+                let found = read_length(item)?;
+                if length.is_some_and(|length| length != found) {
+                    return Err(bad("differing Content-Length fields"));
+                }
+                length = Some(found);
+            }
+        }
+        Ok(length)
     }
 
     fn read_expect(&self) -> Result<bool, Refusal> {

@@ -3,7 +3,6 @@
 use super::media;
 use crate::time::http_date;
 use std::borrow::Cow;
-use std::io::Write;
 
 /// A complete answer.
 #[derive(Debug, Clone)]
@@ -66,9 +65,23 @@ pub struct Envelope<'a> {
 
 /// The bytes before the date in every answer's head.
 fn write_status(out: &mut Vec<u8>, status: u16, unix: u64) {
-    let _ = write!(out, "HTTP/1.1 {status} {}\r\nDate: ", reason(status));
+    write_all(out, &["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status), "\r\nDate: "]);
     out.extend_from_slice(&http_date(unix));
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends texts one after the other. Answers are made of few pieces and by the hundred thousand: formatting
+/// machinery takes ten times as long as copying them.
+pub fn write_all(out: &mut Vec<u8>, texts: &[&str]) {
+    texts.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
+}
+
+/// Appends the type and length of a body, and the empty line before it.
+pub fn write_body_fields(out: &mut Vec<u8>, content_type: &str, length: usize) {
+    if !content_type.is_empty() {
+        write_all(out, &["Content-Type: ", content_type, "\r\n"]);
+    }
+    write_all(out, &["Content-Length: ", itoa::Buffer::new().format(length), "\r\n\r\n"]);
 }
 
 /// Appends a head up to, and without, the empty line.
@@ -84,15 +97,11 @@ pub fn write_head(out: &mut Vec<u8>, status: u16, envelope: &Envelope) {
 pub fn write_response(out: &mut Vec<u8>, response: &Response, envelope: &Envelope) {
     write_head(out, response.status, envelope);
     out.extend_from_slice(response.fields.as_bytes());
-    let has_body = !matches!(response.status, 101 | 204 | 304);
-    if has_body {
-        if !response.content_type.is_empty() {
-            let _ = write!(out, "Content-Type: {}\r\n", response.content_type);
-        }
-        let _ = write!(out, "Content-Length: {}\r\n", response.body.len());
+    if matches!(response.status, 101 | 204 | 304) {
+        return out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"\r\n");
-    if has_body && !envelope.head_only {
+    write_body_fields(out, &response.content_type, response.body.len());
+    if !envelope.head_only {
         out.extend_from_slice(&response.body);
     }
 }

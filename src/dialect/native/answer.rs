@@ -2,28 +2,32 @@
 
 use crate::hub::{ChannelInfo, Published};
 use crate::id::MessageId;
+use crate::transport::write_string;
 use crate::wire::media;
-use crate::wire::response::Response;
-use serde::{Serialize, Serializer};
+use crate::wire::response::{Response, write_all};
+
+/// Room for what is told of a channel with a name that is not long.
+const JSON_BYTES: usize = 128;
 
 /// What is told of a channel.
-#[derive(Serialize)]
 struct Description<'a> {
-    #[serde(serialize_with = "id_or_null")]
     id: Option<MessageId>,
     channel: &'a str,
     subscribers: usize,
     messages: usize,
 }
 
-fn id_or_null<S: Serializer>(id: &Option<MessageId>, serializer: S) -> Result<S::Ok, S::Error> {
-    match id {
-        Some(id) => serializer.collect_str(id),
-        None => serializer.serialize_none(),
-    }
-}
-
 impl Description<'_> {
+    fn write_json(&self, out: &mut Vec<u8>) {
+        match self.id {
+            Some(id) => write_all(out, &["{\"id\":\"", &id.text(), "\",\"channel\":"]),
+            None => write_all(out, &["{\"id\":null,\"channel\":"]),
+        }
+        write_string(out, self.channel);
+        write_all(out, &[",\"subscribers\":", itoa::Buffer::new().format(self.subscribers)]);
+        write_all(out, &[",\"messages\":", itoa::Buffer::new().format(self.messages), "}"]);
+    }
+
     fn lines(&self) -> String {
         let id = self.id.map_or_else(String::new, |id| format!(" {id}"));
         format!(
@@ -52,8 +56,10 @@ const fn describe_published<'a>(channel: &'a str, published: &Published) -> Desc
 
 /// What a publication of one message did, as JSON.
 pub fn one(channel: &str, published: &Published) -> String {
-    // Writing plain values into memory cannot fail.
-    serde_json::to_string(&describe_published(channel, published)).unwrap_or_default()
+    let mut json = Vec::with_capacity(JSON_BYTES);
+    describe_published(channel, published).write_json(&mut json);
+    // A channel's name is UTF-8, and all else is ASCII.
+    String::from_utf8(json).unwrap_or_default()
 }
 
 /// What is known of one channel.
@@ -79,10 +85,19 @@ fn render(status: u16, all: &[Description], list: bool, as_text: bool) -> Respon
         let blocks: Vec<String> = all.iter().map(Description::lines).collect();
         return Response::new(status, media::TEXT, blocks.join("\n").into_bytes());
     }
-    let json = match all {
-        [only] if !list => serde_json::to_vec(only),
-        all => serde_json::to_vec(all),
-    };
-    // Numbers and strings can always be written.
-    Response::new(status, media::JSON, json.unwrap_or_default())
+    let mut json = Vec::with_capacity(JSON_BYTES * all.len());
+    match all {
+        [only] if !list => only.write_json(&mut json),
+        all => {
+            json.push(b'[');
+            for (index, description) in all.iter().enumerate() {
+                if index > 0 {
+                    json.push(b',');
+                }
+                description.write_json(&mut json);
+            }
+            json.push(b']');
+        }
+    }
+    Response::new(status, media::JSON, json)
 }

@@ -1,10 +1,13 @@
 //! Encke's own HTTP API: `/pub`, `/sub` and the pages around them.
 
 pub mod answer;
+mod asked;
 mod pages;
 mod publish;
 mod subscribe;
 pub mod websocket;
+
+pub use asked::{Asked, Targets};
 
 use super::{Caller, Command, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
@@ -16,19 +19,11 @@ use crate::wire::response::Response;
 type Refused = (u16, String);
 
 /// What the request asks for.
-pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> {
+pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mut Targets) -> Command<'b> {
     let path = head.path;
     if let Some(channels) = path.strip_prefix("/sub/") {
-        let decoded = channels.split(',').map(query::decode_path);
-        let mut names = decoded.map(|name| String::from_utf8_lossy(&name).into_owned());
-        if let Some(denied) = names.find_map(|name| access::may_listen(head, caller, &name).err()) {
-            return refuse(head, denied);
-        }
-        if upgrade::is_asked(head) {
-            return websocket::open(head, channels, caller).unwrap_or_else(|refused| problem(head, refused));
-        }
-        let read = get_only(head, || subscribe::read(head, channels, caller.config).map(Command::Subscribe));
-        return read.unwrap_or_else(|refused| problem(head, refused));
+        let command = get_only(head, || listen(head, channels, caller, targets));
+        return command.unwrap_or_else(|refused| problem(head, refused));
     }
     let answer = match () {
         () if path == "*" => options("GET, HEAD, POST, PUT, DELETE, OPTIONS", head),
@@ -48,15 +43,35 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller) -> Command<'b> 
     answer.unwrap_or_else(|refused| problem(head, refused))
 }
 
+/// A request for the messages of `channels`.
+fn listen<'b>(
+    head: &Head,
+    channels: &str,
+    caller: Caller,
+    targets: &'b mut Targets,
+) -> Result<Command<'b>, Refused> {
+    let asked = targets.read(head.target, channels, head.query, caller.config)?;
+    if asked.private
+        && let Err(denied) = access::may_publish(head, caller)
+    {
+        return Ok(refuse(head, denied));
+    }
+    match upgrade::is_asked(head) {
+        true => websocket::open(head, asked, caller),
+        false => subscribe::read(head, asked, caller.config).map(Command::Subscribe),
+    }
+}
+
 /// The answer to a request whose body has not come, if it does not depend on it: nobody's body is kept who may
 /// not publish.
 pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
     let is_publication = head.path == "/pub" || head.path.starts_with("/pub/");
+    let mut targets = Targets::default();
     let command = match head.method {
         Method::Post | Method::Put if is_publication && caller.admin => {
             refuse(head, access::may_publish(head, caller).err()?)
         }
-        _ => command(head, &[], caller),
+        _ => command(head, &[], caller, &mut targets),
     };
     match command {
         Command::Respond(response) if response.status >= 400 => Some(response),

@@ -26,22 +26,21 @@ fn bad(detail: impl Into<String>) -> Refused {
 /// Reads a publication to one or several channels.
 pub fn read(head: &Head, body: &[u8], channels: &str, config: &Config) -> Result<Command<'static>, Refused> {
     let names = channel_list(channels, config)?;
-    let publication = publication(head, body)?;
-    let list = names.len() > 1;
+    let count = names.len();
+    let publications = std::iter::repeat_n(publication(head, body)?, count);
     let idempotency = idempotency(head, &names)?;
-    let mut messages: Vec<_> = names[1..].iter().map(|name| (name.clone(), publication.clone())).collect();
-    messages.insert(0, (names.into_iter().next().unwrap_or_default(), publication));
-    Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
+    let messages = names.into_iter().zip(publications).collect();
+    Ok(Command::Publish(Publish { messages, idempotency, list: count > 1, as_text: wants_text(head) }))
 }
 
 /// The channels to publish to, in the order given.
 fn channel_list(encoded: &str, config: &Config) -> Result<Vec<String>, Refused> {
     let max = config.limits.channels_per_request;
-    if encoded.split(',').count() > max {
+    if query::split(encoded, b',').count() > max {
         return Err(bad(format!("a request may name at most {max} channels (limits.channels_per_request)")));
     }
     let mut names: Vec<String> = Vec::new();
-    for part in encoded.split(',') {
+    for part in query::split(encoded, b',') {
         let decoded = query::decode_path(part);
         let name = channel_name(&decoded).map_err(|error| bad(error.to_string()))?;
         if !names.iter().any(|known| known == name) {

@@ -1,79 +1,43 @@
 //! `GET /sub/{channels}`: requests that listen.
 
 use super::Refused;
+use super::asked::Asked;
 use crate::config::Config;
 use crate::dialect::{Subscribe, cors};
 use crate::hub::{NameError, Pattern, Start};
 use crate::id::MessageId;
-use crate::transport::{self, Technique};
+use crate::transport::Technique;
 use crate::wire::head::Head;
-use crate::wire::{media, query};
+use crate::wire::media;
 use std::borrow::Cow;
 
 /// Most seconds a poll may ask to wait.
 pub const POLL_SECONDS_MAX: u64 = 300;
-const BATCH_DEFAULT: usize = 100;
 /// What a forever frame calls that names nothing else.
 const CALLBACK_DEFAULT: &str = "encke";
 
-fn bad(detail: impl Into<String>) -> Refused {
+pub fn bad(detail: impl Into<String>) -> Refused {
     (400, detail.into())
 }
 
-/// Reads a subscription.
-pub fn read<'b>(head: &Head<'b>, channels: &'b str, config: &Config) -> Result<Subscribe<'b>, Refused> {
-    let (names, patterns) = selection(channels, config)?;
-    let mut technique = None;
-    let mut start = header_start(head)?;
-    let mut timeout_seconds = config.poll.timeout_seconds;
-    let mut loud = false;
-    let mut callback = None;
-    let mut max = BATCH_DEFAULT.min(config.limits.batch_messages);
-    for pair in query::pairs(head.query) {
-        let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
-        match &*name {
-            "as" => {
-                let unknown = || {
-                    bad(format!(
-                        "as={value}: use poll, interval, sse, sse-envelope, stream, raw, iframe, jsonp, multipart or x-mixed-replace"
-                    ))
-                };
-                technique = Some(Technique::by_name(&value).ok_or_else(unknown)?);
-            }
-            "after" | "last_event_id" | "lastEventId" if start.is_none() => start = Some(read_start(&value)?),
-            "timeout" => timeout_seconds = number(&value, POLL_SECONDS_MAX as usize, "timeout")? as u64,
-            "heartbeat" if value == "message" => loud = true,
-            "heartbeat" => return Err(bad("heartbeat=message is the only choice there is")),
-            "callback" => callback = Some(value),
-            "max" => max = number(&value, config.limits.batch_messages, "max")?,
-            _ => {}
-        }
-    }
-    let technique = technique.unwrap_or_else(|| by_fields(head));
+/// Reads a subscription: what its target asks for, and what its header fields say.
+pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscribe<'b>, Refused> {
+    let technique = asked.technique.unwrap_or_else(|| by_fields(head));
     let callback = match technique {
         Technique::Jsonp if !cors::admits_script(head, &config.cors) => {
             return Err((403, "pages of this origin may not ask for scripts; see --cors-origins".into()));
         }
-        Technique::Jsonp => {
-            Some(callback.ok_or_else(|| bad("as=jsonp needs callback=, the name of a function"))?)
+        Technique::Jsonp if asked.callback.is_none() => {
+            return Err(bad("as=jsonp needs callback=, the name of a function"));
         }
-        Technique::Iframe => Some(callback.unwrap_or(Cow::Borrowed(CALLBACK_DEFAULT))),
+        Technique::Jsonp | Technique::Iframe => asked.callback.as_deref().or(Some(CALLBACK_DEFAULT)),
         _ => None,
     };
-    if !callback.as_deref().is_none_or(transport::is_callback) {
-        return Err(bad(
-            "callback= is the name of a function: letters, digits, _ and $, joined by dots, at most 64",
-        ));
-    }
     Ok(Subscribe {
-        names,
-        patterns,
-        start: start.unwrap_or(Start::Now),
+        asked,
+        start: header_start(head)?.or(asked.start).unwrap_or(Start::Now),
         technique,
         batch: technique == Technique::Jsonp || media::accepts(head, media::JSON),
-        max: u16::try_from(max).unwrap_or(u16::MAX),
-        timeout_seconds,
-        loud,
         callback,
     })
 }
@@ -88,11 +52,6 @@ fn by_fields(head: &Head) -> Technique {
         () if head.lists("te", "chunked") => Technique::Raw,
         () => Technique::Poll,
     }
-}
-
-/// The distinct channels and patterns of the path.
-fn selection<'b>(encoded: &'b str, config: &Config) -> Result<Selection<'b>, Refused> {
-    select(query::split(encoded, b',').map(query::decode_path), config)
 }
 
 /// Distinct channel names, and patterns of such.
@@ -144,7 +103,7 @@ fn header_start(head: &Head) -> Result<Option<Start>, Refused> {
 }
 
 /// `oldest`, `now`, `-N`, or an id, which may stand in quotes as an entity tag does.
-fn read_start(value: &str) -> Result<Start, Refused> {
+pub fn read_start(value: &str) -> Result<Start, Refused> {
     let tag = value.strip_prefix("W/").unwrap_or(value);
     let value = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
     match value {
@@ -165,7 +124,7 @@ fn no_id(value: &str) -> Refused {
     bad(format!("after={shown:?} is no message id; use an id, oldest, now or -N"))
 }
 
-fn number(value: &str, max: usize, name: &str) -> Result<usize, Refused> {
+pub fn number(value: &str, max: usize, name: &str) -> Result<usize, Refused> {
     let number = value.parse().ok().filter(|number| (1..=max).contains(number));
     number.ok_or_else(|| bad(format!("{name} is a number from 1 to {max}")))
 }

@@ -5,7 +5,7 @@
 //! sense is an error and nothing worse: the connection lives.
 
 use super::publish::{Line, line_publication};
-use super::{Refused, subscribe};
+use super::{Asked, Refused, subscribe};
 use crate::config::Config;
 use crate::dialect::{Caller, Command, Open, access, upgrade};
 use crate::hub::{Pattern, Publication};
@@ -21,12 +21,12 @@ const RAW: &str = "encke.raw";
 const REF_BYTES_MAX: usize = 128;
 
 /// Reads a handshake.
-pub fn open<'b>(head: &Head<'b>, channels: &'b str, caller: Caller) -> Result<Command<'b>, Refused> {
+pub fn open<'b>(head: &Head, asked: &'b Asked, caller: Caller) -> Result<Command<'b>, Refused> {
     let mut response = match upgrade::answer(head, caller.config) {
         Ok(response) => response,
         Err(response) => return Ok(Command::Respond(response)),
     };
-    let mut subscribe = subscribe::read(head, channels, caller.config)?;
+    let mut subscribe = subscribe::read(head, asked, caller.config)?;
     let bare = head.lists("sec-websocket-protocol", RAW);
     subscribe.technique = if bare { Technique::WebSocketRaw } else { Technique::WebSocket };
     if bare {

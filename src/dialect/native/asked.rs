@@ -1,0 +1,181 @@
+//! What the target of a request that listens says, `/sub/{channels}?{query}`, read once and remembered.
+//!
+//! A poll comes again and again, and after a message all pollers of a channel ask for the same: whatever the
+//! header fields are, the target is the one that was read a moment ago. What it means depends on nothing but
+//! the settings, so a handful of them is kept.
+
+use super::Refused;
+use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_start, select};
+use crate::config::Config;
+use crate::dialect::access;
+use crate::hub::{Pattern, Start};
+use crate::transport::{self, Technique};
+use crate::wire::query;
+
+/// How many targets are remembered; each has one place where it may be.
+const TARGETS_MAX: usize = 128;
+/// A longer target is read anew each time.
+const TARGET_BYTES_MAX: usize = 512;
+
+/// Most messages in a batch of a client that does not say.
+const BATCH_DEFAULT: usize = 100;
+
+/// What a target asks for, where header fields say nothing else.
+#[derive(Debug)]
+pub struct Asked {
+    /// Distinct channel names.
+    pub names: Vec<Box<str>>,
+    /// Distinct patterns of channel names.
+    pub patterns: Vec<Pattern>,
+    /// Only who may publish may listen to one of them.
+    pub private: bool,
+    /// `as=`.
+    pub technique: Option<Technique>,
+    /// `after=`.
+    pub start: Option<Start>,
+    /// Seconds a poll waits.
+    pub timeout_seconds: u64,
+    /// Signs of life are messages, which scripts see.
+    pub loud: bool,
+    /// The function that scripts call.
+    pub callback: Option<Box<str>>,
+    /// Most messages in a batch.
+    pub max: u16,
+}
+
+/// Targets that were read lately.
+#[derive(Debug, Default)]
+pub struct Targets {
+    places: Vec<Option<Box<Known>>>,
+    /// What a target that is not remembered meant.
+    latest: Option<Asked>,
+}
+
+#[derive(Debug)]
+struct Known {
+    target: Box<str>,
+    asked: Asked,
+}
+
+impl Targets {
+    /// What `target` asks for, which consists of the list `channels` below `/sub/` and of `query`.
+    pub fn read(
+        &mut self,
+        target: &str,
+        channels: &str,
+        query: &str,
+        config: &Config,
+    ) -> Result<&Asked, Refused> {
+        if target.len() > TARGET_BYTES_MAX {
+            return Ok(self.latest.insert(Asked::read(channels, query, config)?));
+        }
+        if self.places.is_empty() {
+            self.places.resize_with(TARGETS_MAX, || None);
+        }
+        let place = &mut self.places[place(target.as_bytes())];
+        let known = match place.take().filter(|known| *known.target == *target) {
+            Some(known) => known,
+            None => Box::new(Known { target: target.into(), asked: Asked::read(channels, query, config)? }),
+        };
+        Ok(&place.insert(known).asked)
+    }
+}
+
+/// Where a target is remembered. Whoever makes targets that share a place has each of them read anew, which is
+/// what would be done without a memory.
+fn place(target: &[u8]) -> usize {
+    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mix = |hash: u64, word: u64| (hash.rotate_left(29) ^ word).wrapping_mul(ODD);
+    let (words, rest) = target.as_chunks::<8>();
+    let hash = words.iter().fold(0, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let hash = rest.iter().fold(hash, |hash, &byte| mix(hash, byte.into()));
+    (hash >> 57) as usize % TARGETS_MAX
+}
+
+impl Asked {
+    fn read(channels: &str, query: &str, config: &Config) -> Result<Self, Refused> {
+        let decoded = query::split(channels, b',').map(query::decode_path);
+        let (names, patterns) = select(decoded, config)?;
+        let names: Vec<Box<str>> = names.into_iter().map(|name| name.into_owned().into()).collect();
+        let mut all = names.iter().map(|name| &**name).chain(patterns.iter().map(Pattern::as_str));
+        let private = all.any(|name| access::is_private(config, name));
+        let max = BATCH_DEFAULT.min(config.limits.batch_messages) as u16;
+        let timeout_seconds = config.poll.timeout_seconds;
+        let (technique, start, loud, callback) = (None, None, false, None);
+        let mut asked =
+            Self { names, patterns, private, technique, start, timeout_seconds, loud, callback, max };
+        for pair in query::pairs(query) {
+            let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
+            asked.set(&name, &value, config)?;
+        }
+        Ok(asked)
+    }
+
+    /// Notes a pair of the query. What is unknown may be meant for somebody on the way.
+    fn set(&mut self, name: &str, value: &str, config: &Config) -> Result<(), Refused> {
+        match name {
+            "as" => self.technique = Some(technique(value)?),
+            "after" | "last_event_id" | "lastEventId" if self.start.is_none() => {
+                self.start = Some(read_start(value)?);
+            }
+            "timeout" => {
+                self.timeout_seconds = number(value, POLL_SECONDS_MAX as usize, "timeout")? as u64;
+            }
+            "heartbeat" if value == "message" => self.loud = true,
+            "heartbeat" => return Err(bad("heartbeat=message is the only choice there is")),
+            "callback" if transport::is_callback(value) => self.callback = Some(value.into()),
+            "callback" => {
+                return Err(bad(
+                    "callback= is the name of a function: letters, digits, _ and $, joined by dots, at most 64",
+                ));
+            }
+            "max" => self.max = number(value, config.limits.batch_messages, "max")? as u16,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn technique(name: &str) -> Result<Technique, Refused> {
+    let unknown = || {
+        bad(format!(
+            "as={name}: use poll, interval, sse, sse-envelope, stream, raw, iframe, jsonp, multipart or x-mixed-replace"
+        ))
+    };
+    Technique::by_name(name).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(targets: &mut Targets, channels: &str, query: &str) -> Result<Vec<String>, Refused> {
+        let target = format!("/sub/{channels}?{query}");
+        let asked = targets.read(&target, channels, query, &Config::default())?;
+        Ok(asked.names.iter().map(|name| format!("{name}:{}", asked.max)).collect())
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_was_read() {
+        let mut targets = Targets::default();
+        for round in 0..3 {
+            for number in 0..1000 {
+                let (channel, max) = (format!("c{number}"), 1 + number % 50);
+                let read = names(&mut targets, &channel, &format!("max={max}")).unwrap();
+                assert_eq!(read, [format!("{channel}:{max}")], "round {round}");
+            }
+        }
+        assert_eq!(targets.places.len(), TARGETS_MAX);
+    }
+
+    #[test]
+    fn mistakes_and_long_targets_are_not_remembered() {
+        let mut targets = Targets::default();
+        for _ in 0..2 {
+            assert_eq!(names(&mut targets, "a", "max=0").unwrap_err().0, 400);
+            let long = format!("max=7&x={}", "x".repeat(TARGET_BYTES_MAX));
+            assert_eq!(names(&mut targets, "a", &long).unwrap(), ["a:7"]);
+        }
+        assert!(targets.places.iter().all(Option::is_none));
+    }
+}
