@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::demo;
 use crate::hub::{Data, Publication};
 use crate::reactor::{self, Mail, Mailbox, Reactor};
-use crate::server::RESERVED;
+use crate::server::limits::RESERVED;
 use std::io;
 use std::process::ExitCode;
 use std::thread;

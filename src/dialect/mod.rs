@@ -11,6 +11,7 @@ pub mod rate;
 mod session;
 pub mod upgrade;
 
+pub use bayeux::DEPTH_MAX as BAYEUX_DEPTH_MAX;
 use native::Asked;
 pub use session::{Act, Context, Dialects, SESSION_OWNER};
 

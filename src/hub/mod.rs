@@ -27,7 +27,7 @@ mod tombstones;
 
 pub use channel::ChannelInfo;
 pub use message::{Data, Message, Publication, one_line};
-pub use name::{NameError, Pattern, channel_name};
+pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name};
 pub use pull::Gap;
 pub use subscriber::{Owner, Start, SubscriberKey};
 

@@ -219,11 +219,9 @@ impl Hub {
             |key: &ChannelKey| self.channels[*key as usize].subscribers.len() >= self.bounds.subscribers;
         let known: Vec<ChannelKey> =
             names.iter().filter_map(|name| self.by_name.get(*name)).copied().collect();
-        let new = names.len() - known.len();
-        let room = (self.bounds.channels - self.bounds.channels / 2).saturating_sub(self.silent);
-        if new > room || self.channels.len() + new > self.bounds.channels {
+        if let Err(error) = self.admits_new(names.len() - known.len()) {
             self.stats.channels_refused += 1;
-            return Err(HubError::TooManyChannels);
+            return Err(error);
         }
         let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
         let matching = self.matching(names, patterns, room);
@@ -234,6 +232,20 @@ impl Hub {
                 self.stats.subscriptions_refused += 1;
                 Err(if found.is_none() { HubError::TooManyMatches } else { HubError::TooManySubscribers })
             }
+        }
+    }
+
+    /// Whether there is room for the channels that a subscriber of `names` would make.
+    pub fn admits_listener<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), HubError> {
+        self.admits_new(names.filter(|name| !self.by_name.contains_key(*name)).count())
+    }
+
+    /// Whether there is room for so many channels that have no messages yet.
+    fn admits_new(&self, count: usize) -> Result<(), HubError> {
+        let max = self.bounds.channels;
+        match self.channels.len() + count <= max && self.silent + count <= max.div_ceil(2) || count == 0 {
+            true => Ok(()),
+            false => Err(HubError::TooManyChannels),
         }
     }
 
@@ -622,6 +634,25 @@ mod tests {
         hub.unsubscribe(NOW, key, &["old"], &[]);
         hub.subscribe(NOW, key, &["old"], &[], Start::Oldest).unwrap();
         assert_eq!(pull(&mut hub, key), old);
+    }
+
+    #[test]
+    fn who_stays_with_too_many_channels_has_a_gap() {
+        let mut config = crate::config::Config::default();
+        config.limits.channels_per_pattern = 2;
+        let mut hub = Hub::new(&config, crate::id::Epoch::from_random(1), NOW);
+        let stays = hub.attach(NOW, Owner(1), &[], vec![pattern("*")], Start::Now).unwrap();
+        let goes = hub.attach(NOW, Owner(2), &[], vec![pattern("*")], Start::Now).unwrap();
+        let both = ["a", "b"].map(|name| publish(&mut hub, name));
+        assert!(!hub.has_overfull());
+        publish(&mut hub, "c");
+        assert_eq!(hub.take_overfull(NOW, |owner| owner == Owner(2)), [Owner(2)]);
+        hub.check();
+        assert!(!hub.subscribers.contains(goes as usize));
+        let gaps = hub.take_gaps(stays);
+        assert_eq!(gaps.iter().map(|gap| &*gap.channel).collect::<Vec<_>>(), ["*"]);
+        assert_eq!(pull(&mut hub, stays), both);
+        assert!(hub.take_gaps(stays).is_empty() && !hub.has_overfull());
     }
 
     #[test]

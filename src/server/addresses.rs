@@ -4,6 +4,7 @@
 //! that no limit holds for are not counted.
 
 use crate::config::Config;
+use crate::dialect::access::is_exempt;
 use crate::dialect::rate::network;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -44,12 +45,6 @@ impl Addresses {
     pub fn len(&self) -> usize {
         self.open.len()
     }
-}
-
-/// Whether limits per address do not hold for `address`: many clients come from there.
-pub fn is_exempt(address: IpAddr, config: &Config) -> bool {
-    let address = address.to_canonical();
-    config.limits.exempt.contains(&address) || config.trusted_proxies.contains(&address)
 }
 
 #[cfg(test)]

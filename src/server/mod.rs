@@ -9,6 +9,7 @@
 mod addresses;
 mod deliver;
 mod held;
+pub mod limits;
 mod memory;
 mod recent;
 mod report;
@@ -36,7 +37,6 @@ use recent::Recent;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
-pub use surplus::RESERVED;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: one scratch buffer of the reactor.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;

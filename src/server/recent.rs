@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// Milliseconds a key is remembered.
-const REMEMBERED_MS: u64 = 120_000;
+pub const REMEMBERED_MS: u64 = 120_000;
 
 /// What a publication did: its channels and messages.
 pub type Done = Vec<(String, Published)>;

@@ -243,6 +243,7 @@ impl Server {
             Command::Metrics => self.metrics(),
             Command::Stats => self.statistics(now),
         };
+        self.hub.stats.requests_failed += u64::from(response.status >= 400);
         let envelope = envelope(now, reply, &self.cors);
         response::write_response(&mut self.out, &response, &envelope);
         self.answered(slot, reply.close);

@@ -94,6 +94,7 @@ impl Server {
     fn obey(&mut self, now: Now, slot: usize, subscriber: SubscriberKey, may_publish: bool, text: &str) {
         let native::Request { reference, order } = native::read(text, &self.config);
         let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, may_publish, order));
+        self.hub.stats.requests_failed += u64::from(outcome.is_err());
         if let Some(answer) = native::answer(reference, outcome) {
             websocket::write_text(&mut self.out, answer.as_bytes());
         }

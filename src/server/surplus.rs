@@ -5,9 +5,8 @@
 //! heard, and a health check is answered as ever.
 
 use super::Server;
-use super::addresses::is_exempt;
 use crate::conn::{ConnId, Connection, Door, Surplus};
-use crate::dialect::access;
+use crate::dialect::access::{self, is_exempt};
 use crate::time::Now;
 use crate::wire::head::Head;
 use crate::wire::response::Response;

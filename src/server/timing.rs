@@ -9,9 +9,9 @@ use crate::wire::response::Response;
 use crate::wire::websocket::{EMPTY_PING, close};
 
 /// Milliseconds of a body in which its pace does not matter.
-const BODY_GRACE_MS: u64 = 5000;
+pub(super) const BODY_GRACE_MS: u64 = 5000;
 /// Milliseconds a connection lingers after its last answer.
-const LINGER_MS: u64 = 2000;
+pub(super) const LINGER_MS: u64 = 2000;
 
 impl Server {
     /// Sees to it that the connection's timer fires in time; [`Server::timeout`] looks what for.
@@ -121,6 +121,7 @@ impl Server {
         let since = connection.since;
         match &connection.phase {
             Phase::Streaming(_) | Phase::Socket(_) if self.stream_end(since) <= now.at => {
+                self.hub.stats.streams_expired += 1;
                 self.end_stream(now.at, slot, sink);
             }
             Phase::Socket(_) if self.message_end(slot) <= now.at => {
@@ -143,7 +144,11 @@ impl Server {
                 self.refuse(now, slot, &Response::problem(408, "the request took too long to arrive", false));
                 self.send(now.at, slot, sink);
             }
-            Phase::Idle | Phase::Lingering => self.close(now.at, slot),
+            Phase::Idle => {
+                self.hub.stats.connections_idle += 1;
+                self.close(now.at, slot);
+            }
+            Phase::Lingering => self.close(now.at, slot),
             Phase::Held(_) | Phase::Closed => {}
         }
     }

@@ -124,6 +124,23 @@ fn an_address_publishes_so_much_a_second() {
 }
 
 #[test]
+fn bayeux_clients_publish_no_more() {
+    let server = Encke::start(&["--limits-publishes-per-second", "5", "--bayeux-publish", "x"]);
+    let messages = |count: usize| format!("[{}]", ["{\"channel\":\"/x\",\"data\":1}"; 6][..count].join(","));
+    let mut client = Client::connect_from(server.addr(), [127, 0, 0, 2].into());
+    let replies =
+        client.ask("POST", "/bayeux", &["Content-Type: application/json"], messages(6).as_bytes()).json();
+    let failed: Vec<_> =
+        replies.as_array().unwrap().iter().filter(|reply| reply["successful"] == false).collect();
+    assert_eq!(failed.len(), 1, "{replies}");
+    assert_eq!(failed[0]["error"], "429::too_many_messages");
+    assert_eq!((count(&server, "publications_refused"), server.history("x").len()), (1, 5));
+    let replies =
+        server.ask("POST", "/bayeux", &["Content-Type: application/json"], messages(6).as_bytes()).json();
+    assert!(replies.as_array().unwrap().iter().all(|reply| reply["successful"] == true), "{replies}");
+}
+
+#[test]
 fn a_body_of_a_byte_a_second_is_given_up() {
     let server = Encke::start(&[]);
     let mut slow = server.connect();

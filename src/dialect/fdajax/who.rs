@@ -18,12 +18,13 @@ impl Fdajax {
     /// The user or guest who asks; an unknown session becomes a guest. Otherwise what to tell the page.
     pub(super) fn identify(
         &mut self,
-        context: &Context,
+        context: &mut Context,
         from: ConnId,
         head: &Head,
         query: &Query,
     ) -> Result<UserKey, Response> {
-        let fdajax = &context.config.fdajax;
+        let config = context.config;
+        let fdajax = &config.fdajax;
         let tell = |code: &str| answers::to_page(code.as_bytes(), query.win_st);
         if is_foreign_page(head) && !is_listed(head, &context.config.cors.origins) {
             return Err(answers::refusal(403, "a page of another site asks"));
@@ -42,6 +43,7 @@ impl Fdajax {
             }
             let max = context.config.limits.fdajax_guests;
             return self.users.add_guest(&session, address, max).ok_or_else(|| {
+                context.hub.stats.sessions_refused += 1;
                 answers::refusal(503, "limits.fdajax_guests is reached").with("Retry-After", 10)
             });
         };

@@ -8,6 +8,7 @@ mod subscribe;
 pub mod websocket;
 
 pub use asked::{Asked, Targets};
+pub use subscribe::POLL_SECONDS_MAX;
 
 use super::{Caller, Command, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
