@@ -31,9 +31,9 @@ test-clients: test-tools ## Only the tests of real clients: Node and a headless 
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:
-	@for tool in curl strace chromium node npm; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@for tool in curl strace ip chromium node npm; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
-	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/'); }
+	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/; s/\bip\b/iproute2/'); }
 
 .PHONY: check
 check: ## Formatting, lints, documentation, dependencies

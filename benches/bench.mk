@@ -26,6 +26,11 @@ bench-peers-install:
 	@test -e /usr/lib/nginx/modules/ngx_nchan_module.so && command -v wrk >/dev/null || \
 		apt-get install -y --no-install-recommends nginx-core libnginx-mod-nchan wrk
 
+## bench-bayeux: Bayeux beside native long polling, and CometD's documented load test
+.PHONY: bench-bayeux
+bench-bayeux: bench-build
+	$(SUITE) --only Bayeux --output target/bench/bayeux
+
 ## bench-noise: the floor against itself: what the machine's noise alone gives
 bench-noise: bench-build
 	$(SUITE) --floor-twice
@@ -40,3 +45,12 @@ micro:
 instructions:
 	@command -v valgrind >/dev/null || apt-get install -y --no-install-recommends valgrind
 	cargo bench --bench instructions -- --check
+
+## soak: clients of every technique come, go and are killed for SOAK_SECONDS (600); plots: target/soak/
+SOAK_SECONDS ?= 600
+
+.PHONY: soak
+soak:
+	cargo bench --no-run --bench soak
+	cargo build --release --bin encke
+	$$(ls -t target/release/deps/soak-* | grep -v '\.d$$' | head -1) --seconds $(SOAK_SECONDS) $(SOAK_ARGS)

@@ -49,37 +49,37 @@ impl Kind {
 fn poll(id: &str, length: usize) -> String {
     format!(
         "HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nAccess-Control-Allow-Origin: *\r\n\
-         Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {length}\r\nCache-Control: no-store\r\nETag: \"{id}\"\r\nEncke-Next: {id}\r\n\r\n"
     )
 }
 
 const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
     Access-Control-Allow-Origin: *\r\n\
-    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap\r\n\
+    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\n\
     Content-Type: application/x-ndjson\r\nEncke-Next: floor000:1000\r\n\
     Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n";
 const SSE: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
     Access-Control-Allow-Origin: *\r\n\
-    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap\r\n\
+    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\n\
     Content-Type: text/event-stream\r\nEncke-Next: floor000:1000\r\n\
     Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n:\n\n\r\n";
 const RAW: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
     Access-Control-Allow-Origin: *\r\n\
-    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap\r\n\
+    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\n\
     Content-Type: text/plain; charset=utf-8\r\nEncke-Next: floor000:1000\r\n\
     Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// To a publisher.
 pub const PUBLISHED: &[u8] = b"HTTP/1.1 201 Created\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
     Access-Control-Allow-Origin: *\r\n\
-    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap\r\n\
+    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\n\
     Content-Type: application/json\r\nContent-Length: 70\r\n\r\n\
     {\"id\":\"floor000:1000\",\"channel\":\"c0\",\"subscribers\":1000,\"messages\":9}\n";
 /// To a poll for which a message of 100 bytes is waiting.
 pub const WAITING: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
     Access-Control-Allow-Origin: *\r\n\
-    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap\r\n\
+    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 100\r\nCache-Control: no-store\r\n\
     ETag: \"floor000:1000\"\r\nEncke-Next: floor000:1000\r\n\r\n\
     xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";

@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-const SCRIPTS: [&str; 4] = ["publish", "poll", "waiting", "stream"];
+const SCRIPTS: [&str; 5] = ["publish", "poll", "waiting", "stream", "bayeux"];
 const CLIENTS: usize = 100;
 /// Rounds of the short and of the long run.
 const SHORT: u64 = 20;
@@ -38,6 +38,17 @@ struct Takes;
 
 impl Sink for Takes {
     fn write(&mut self, _: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
+        Wrote::Bytes(slices.iter().map(|slice| slice.len()).sum())
+    }
+}
+
+/// A socket that shows what it was given.
+#[derive(Default)]
+struct Keeps(Vec<u8>);
+
+impl Sink for Keeps {
+    fn write(&mut self, _: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
+        slices.iter().for_each(|slice| self.0.extend_from_slice(slice));
         Wrote::Bytes(slices.iter().map(|slice| slice.len()).sum())
     }
 }
@@ -68,11 +79,19 @@ fn run(script: &str, rounds: u64) {
     if script == "stream" {
         subscribe(&mut server, STREAM);
     }
+    let sessions = if script == "bayeux" { &clients[..] } else { &[] };
+    let connects: Vec<_> =
+        sessions.iter().map(|&client| (client, session(&mut server, now, client))).collect();
     for _ in 0..rounds {
         match script {
             "publish" => (1..CLIENTS).for_each(|_| server.receive(now, publisher, PUBLISH, &mut Takes)),
             "poll" => subscribe(&mut server, POLL),
             "waiting" => subscribe(&mut server, WAITING),
+            "bayeux" => {
+                connects
+                    .iter()
+                    .for_each(|(client, connect)| server.receive(now, *client, connect, &mut Takes));
+            }
             _ => {}
         }
         server.receive(now, publisher, PUBLISH, &mut Takes);
@@ -80,6 +99,33 @@ fn run(script: &str, rounds: u64) {
         while server.deliver(now, &mut Takes) {}
     }
     assert_eq!(server.stats().messages_published % rounds.max(1), 0, "every round is the same");
+}
+
+/// Begins a Bayeux session that listens; gives the connect it sends again and again.
+fn session(server: &mut Server, now: Now, client: ConnId) -> Vec<u8> {
+    let mut answer = Keeps::default();
+    let handshake = r#"[{"id":"1","version":"1.0","channel":"/meta/handshake","supportedConnectionTypes":["long-polling"]}]"#;
+    server.receive(now, client, &post(handshake), &mut answer);
+    let answer = String::from_utf8_lossy(&answer.0).into_owned();
+    let id =
+        answer.split("\"clientId\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a session");
+    let subscribe =
+        format!(r#"[{{"id":"2","channel":"/meta/subscribe","subscription":"/ticks","clientId":"{id}"}}]"#);
+    server.receive(now, client, &post(&subscribe), &mut Takes);
+    let connect = format!(
+        r#"[{{"id":"3","channel":"/meta/connect","connectionType":"long-polling","clientId":"{id}"}}]"#
+    );
+    server.receive(now, client, &post(&connect), &mut Takes);
+    post(&connect)
+}
+
+fn post(messages: &str) -> Vec<u8> {
+    format!(
+        "POST /bayeux/connect HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nUser-Agent: Mozilla/5.0\r\n\
+         Content-Type: application/json;charset=UTF-8\r\nContent-Length: {}\r\n\r\n{messages}",
+        messages.len()
+    )
+    .into_bytes()
 }
 
 /// Instructions per operation of `script`, or why they could not be counted.

@@ -29,6 +29,9 @@ pub struct Args {
     /// Channels, called c0, c1, …
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..1_000_000))]
     pub channels: u32,
+    /// Channels that each subscriber listens to, the same for every run; more than one only as Bayeux
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..1000))]
+    pub rooms: u32,
     /// Publishing connections
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..10_000))]
     pub publishers: u32,
@@ -38,6 +41,9 @@ pub struct Args {
     /// Open loop instead: messages a second over all channels, at even distances whatever the server does
     #[arg(long)]
     pub rate: Option<f64>,
+    /// Open loop: so many messages at once, at distances that keep the rate
+    #[arg(long, default_value_t = 1, requires = "rate", value_parser = clap::value_parser!(u32).range(1..100_000))]
+    pub burst: u32,
     /// Bytes per message
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(48..1_000_000))]
     pub payload: u32,
@@ -86,4 +92,5 @@ const EXAMPLES: &str = "Examples:\n  \
     load --pid $(pidof encke) -n 10000                       fan-out, next message when all have the last\n  \
     load --pid $(pidof encke) --in-flight 64 --publishers 4  saturated\n  \
     load --as poll -n 5000                                   long polls, each asking again at once\n  \
-    load --channels 1000 -n 10000 --rate 2000                open loop";
+    load --channels 1000 -n 10000 --rate 2000                open loop\n  \
+    load --as bayeux --rooms 10 --channels 100 --payload 50 --rate 1000 --burst 10   CometD's load test";

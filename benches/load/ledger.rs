@@ -18,6 +18,13 @@ struct Lane {
     lacking: VecDeque<u32>,
 }
 
+/// A channel that a subscriber listens to.
+pub struct Room {
+    pub channel: u32,
+    /// Number of the message it must get next, per lane.
+    next: Box<[u64]>,
+}
+
 pub struct Ledger {
     run: u16,
     /// By channel.
@@ -60,11 +67,12 @@ impl Ledger {
         self.subscribers.len() as u32
     }
 
-    /// Adds a subscriber of `channel`; what it must get next, per lane of the channel.
-    pub fn add_subscriber(&mut self, channel: u32) -> Box<[u64]> {
+    /// Adds a subscriber of `channel`.
+    pub fn add_subscriber(&mut self, channel: u32) -> Room {
         self.subscribers[channel as usize] += 1;
         let lanes = self.lanes.iter().skip(channel as usize).step_by(self.subscribers.len());
-        lanes.map(|lane| lane.base + lane.lacking.len() as u64).collect()
+        let next = lanes.map(|lane| lane.base + lane.lacking.len() as u64).collect();
+        Room { channel, next }
     }
 
     /// All subscribers left.
@@ -87,16 +95,18 @@ impl Ledger {
         Mark { run: self.run, lane, number, time }
     }
 
-    /// A subscriber of `channel`, who expects the messages `next`, read `mark` at `now`.
-    pub fn deliver(&mut self, mark: Mark, channel: u32, next: &mut [u64], now: u64) -> Result<(), Error> {
+    /// Somebody in `rooms` read `mark` at `now`.
+    pub fn deliver(&mut self, mark: Mark, rooms: &mut [Room], now: u64) -> Result<(), Error> {
         let channels = self.channels();
-        if mark.run != self.run || mark.lane % channels != channel || mark.lane >= self.lanes() {
+        let channel = mark.lane % channels;
+        let room = rooms.iter_mut().find(|room| room.channel == channel);
+        let Some(room) = room.filter(|_| mark.run == self.run && mark.lane < self.lanes()) else {
             let ours = self.run;
             return Err(Error::Wrong(format!(
-                "a subscriber of c{channel} got {mark:?}, of another channel or another run (ours is {ours})"
+                "a subscriber got {mark:?}, of another channel or another run (ours is {ours})"
             )));
-        }
-        let next = &mut next[(mark.lane / channels) as usize];
+        };
+        let next = &mut room.next[(mark.lane / channels) as usize];
         if mark.number != *next {
             let what =
                 if mark.number < *next { "again (a duplicate)" } else { "(others before it were lost)" };

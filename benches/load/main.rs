@@ -3,14 +3,15 @@
 //! ```text
 //! args       what to run
 //! run        the loop: connect, settle, warm up, measure
-//! subscriber, publisher, technique, answer     what is spoken
-//! mark, ledger                                 what is checked
-//! meter, report                                what is told
+//! subscriber, publisher, technique, bayeux, answer     what is spoken
+//! mark, ledger                                         what is checked
+//! meter, report                                        what is told
 //! ```
 #![forbid(unsafe_code)]
 
 mod answer;
 mod args;
+mod bayeux;
 mod error;
 mod ledger;
 mod mark;

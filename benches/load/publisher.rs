@@ -6,10 +6,13 @@ use std::net::SocketAddr;
 use mio::net::TcpStream;
 
 use crate::answer::{Head, excerpt};
+use crate::bayeux;
 use crate::error::Error;
 
 pub struct Publisher {
     socket: TcpStream,
+    /// Messages of Bayeux that the next request will bring.
+    batch: Vec<u8>,
     /// Requests not sent yet.
     out: Vec<u8>,
     /// Answers not read whole yet.
@@ -28,6 +31,7 @@ impl Publisher {
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: TcpStream::from_std(socket),
+            batch: Vec::new(),
             out: Vec::new(),
             rest: Vec::new(),
             unanswered: 0,
@@ -45,8 +49,18 @@ impl Publisher {
         self.unanswered += 1;
     }
 
+    /// Adds a message to a batch of Bayeux, which is one request.
+    pub fn add(&mut self, channel: u32, data: &[u8]) {
+        self.unanswered += u32::from(self.batch.is_empty());
+        bayeux::add(channel, data, &mut self.batch);
+    }
+
     /// Sends what is queued, as far as the socket takes it.
     pub fn flush(&mut self) -> Result<(), Error> {
+        if !self.batch.is_empty() {
+            bayeux::publish(&self.batch, &mut self.out);
+            self.batch.clear();
+        }
         while !self.out.is_empty() {
             match self.socket.write(&self.out) {
                 Ok(length) if length == self.out.len() => self.out.clear(),
@@ -79,6 +93,7 @@ impl Publisher {
             if !matches!(head.status, 200..=202) {
                 return Err(Error::Refused(format!("to a publisher: {}", excerpt(&self.rest[used..]))));
             }
+            bayeux::expect_success(&self.rest[used + head.length..used + head.length + body])?;
             let Some(left) = self.unanswered.checked_sub(1) else {
                 return Err(Error::Refused("more answers than messages published".into()));
             };

@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use mio::net::TcpStream;
 
 use crate::answer::{Head, excerpt};
+use crate::bayeux::Session;
 use crate::error::Error;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Room};
 use crate::mark;
 use crate::technique::{Cursor, Dialect, Technique};
 
@@ -32,7 +33,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Nothing,
-    /// It has asked for the first time.
+    /// It has asked for the first time; a session has been subscribed, and connects.
     Asked,
     /// The endless answer has begun.
     Began,
@@ -44,18 +45,18 @@ pub enum Outcome {
 
 pub struct Subscriber {
     socket: TcpStream,
-    channel: u32,
+    rooms: Box<[Room]>,
     phase: Phase,
-    /// Number of the message it must get next, per lane.
-    next: Box<[u64]>,
     cursor: Option<Box<Cursor>>,
+    session: Session,
     /// What was read and could not be used yet; empty nearly always.
     rest: Vec<u8>,
 }
 
 impl Subscriber {
-    pub fn new(socket: TcpStream, channel: u32, next: Box<[u64]>) -> Self {
-        Self { socket, channel, phase: Phase::Connecting, next, cursor: None, rest: Vec::new() }
+    pub fn new(socket: TcpStream, rooms: Box<[Room]>) -> Self {
+        let phase = Phase::Connecting;
+        Self { socket, rooms, phase, cursor: None, session: Session::None, rest: Vec::new() }
     }
 
     pub fn socket(&mut self) -> &mut TcpStream {
@@ -71,13 +72,23 @@ impl Subscriber {
             return Err(Error::Unreachable(error));
         }
         self.ask(manner)?;
-        Ok(Outcome::Asked)
+        Ok(if manner.technique == Technique::Bayeux { Outcome::Nothing } else { Outcome::Asked })
     }
 
     /// Sends the request: a few hundred bytes into an empty socket buffer, so it is taken whole.
     pub fn ask(&mut self, manner: Manner) -> Result<(), Error> {
         let mut request = Vec::with_capacity(256);
-        manner.technique.request(manner.dialect, self.channel, self.cursor.as_deref(), &mut request);
+        match manner.technique {
+            Technique::Bayeux => self.session.request(&self.rooms, &mut request),
+            technique => {
+                technique.request(
+                    manner.dialect,
+                    self.rooms[0].channel,
+                    self.cursor.as_deref(),
+                    &mut request,
+                );
+            }
+        }
         self.phase = Phase::Waiting;
         match self.socket.write(&request) {
             Ok(length) if length == request.len() => Ok(()),
@@ -170,8 +181,8 @@ impl Subscriber {
             used = head.length;
             outcome = Outcome::Began;
         }
-        let (channel, next) = (self.channel, &mut self.next);
-        used += mark::scan(&bytes[used..], manner.payload, |mark| ledger.deliver(mark, channel, next, now))?;
+        let rooms = &mut self.rooms;
+        used += mark::scan(&bytes[used..], manner.payload, |mark| ledger.deliver(mark, rooms, now))?;
         Ok((used, outcome))
     }
 
@@ -187,10 +198,16 @@ impl Subscriber {
         if !matches!(head.status, 200 | 204 | 304 | 408) {
             return Err(Error::Refused(format!("{} {}", head.status, excerpt(body))));
         }
-        let (channel, next) = (self.channel, &mut self.next);
-        let used = mark::scan(body, manner.payload, |mark| ledger.deliver(mark, channel, next, now))?;
+        let rooms = &mut self.rooms;
+        let used = mark::scan(body, manner.payload, |mark| ledger.deliver(mark, rooms, now))?;
         if used < body.len() {
             return Err(Error::Wrong("a poll's answer ends in the middle of a message".into()));
+        }
+        if manner.technique == Technique::Bayeux {
+            let begins = matches!(self.session, Session::Begun(_));
+            self.session.answered(body)?;
+            self.ask(manner)?;
+            return Ok(if begins { Outcome::Asked } else { Outcome::Nothing });
         }
         let first = self.cursor.is_none();
         if let Some(cursor) = &head.cursor {

@@ -30,6 +30,8 @@ pub enum Technique {
     PollJson,
     /// Interval polling
     Interval,
+    /// Bayeux long polling, see [`crate::bayeux`]
+    Bayeux,
 }
 
 /// What an answer said about where to go on.
@@ -46,7 +48,7 @@ impl Technique {
         matches!(self, Self::Stream | Self::Sse | Self::Raw)
     }
 
-    /// Appends the request for channel `number`, going on at `cursor` if there is one.
+    /// Appends the request (of all techniques but Bayeux) for channel `number`, going on at `cursor` if there is one.
     pub fn request(self, dialect: Dialect, number: u32, cursor: Option<&Cursor>, out: &mut Vec<u8>) {
         match dialect {
             Dialect::Encke => self.encke(number, cursor, out),
@@ -60,7 +62,7 @@ impl Technique {
             Self::Stream => "stream",
             Self::Sse => "sse",
             Self::Raw => "raw",
-            Self::Poll | Self::PollJson => "poll",
+            Self::Poll | Self::PollJson | Self::Bayeux => "poll",
             Self::Interval => "interval",
         };
         write!(out, "GET /sub/c{number}?as={name}")?;
@@ -79,7 +81,7 @@ impl Technique {
             Self::Stream => ("stream", "TE: chunked\r\n"),
             Self::Sse => ("sse", "Accept: text/event-stream\r\n"),
             Self::Raw => ("raw", ""),
-            Self::Poll | Self::PollJson => ("poll", ""),
+            Self::Poll | Self::PollJson | Self::Bayeux => ("poll", ""),
             Self::Interval => ("interval", ""),
         };
         write!(out, "GET /{path}/c{number} HTTP/1.1\r\nHost: bench\r\n{header}")?;

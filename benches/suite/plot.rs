@@ -8,6 +8,8 @@ const LEFT: f64 = 78.0;
 const RIGHT: f64 = 630.0;
 const TOP: f64 = 46.0;
 const BOTTOM: f64 = 374.0;
+/// A line of more points than this has no dots.
+const DOTS_MAX: usize = 60;
 /// One per line: colours that differ for the colour-blind too, with enough contrast on white and on black.
 const COLOURS: [&str; 5] = ["#8a8a8a", "#d55e00", "#0072b2", "#009e73", "#b07aa1"];
 
@@ -151,7 +153,7 @@ impl Plot {
             let path: Vec<String> =
                 line.points.iter().map(|(px, py)| format!("{:.1} {:.1}", across(*px), down(*py))).collect();
             _ = writeln!(o, "<path class=\"line\" stroke=\"{colour}\" d=\"M{}\"/>", path.join("L"));
-            for (px, py) in &line.points {
+            for (px, py) in line.points.iter().filter(|_| line.points.len() <= DOTS_MAX) {
                 _ = writeln!(
                     o,
                     "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\"/>",

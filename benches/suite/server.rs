@@ -36,8 +36,13 @@ impl Server {
     }
 
     pub fn encke(program: &Path, cpu: usize) -> io::Result<Self> {
+        Self::encke_with(program, &[], cpu)
+    }
+
+    /// Encke with further options.
+    pub fn encke_with(program: &Path, options: &[&str], cpu: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.args(["serve", "--listen", "127.0.0.1:0"]);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(options);
         Self::announced("Encke", command, cpu)
     }
 

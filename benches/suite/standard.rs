@@ -1,5 +1,6 @@
 //! The standard set, one function per group of measures.
 
+mod bayeux;
 mod growth;
 mod memory;
 mod requests;
@@ -24,6 +25,7 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
     stalled(bench)?;
     memory::run(bench)?;
     growth::run(bench)?;
+    bayeux::run(bench)?;
     start_up(bench)
 }
 
@@ -126,32 +128,39 @@ fn set_up(bench: &mut Bench<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Two servers of the judged kind, one of them with a reader that never reads.
+/// Two servers of the judged kind, one of them with readers that never read: what the others feel of them.
 fn stalled(bench: &mut Bench<'_>) -> io::Result<()> {
-    let name = "one stalled reader among 10,000, p99";
-    if bench.args.floor_twice || !bench.begins(name) {
-        return Ok(());
-    }
-    let other = bench.judged()?;
-    let arguments: Vec<Vec<String>> = ["-n 10000 --seconds 0.5", "-n 10000 --seconds 0.5 --stalled 1"]
-        .iter()
-        .map(|line| line.split_whitespace().map(String::from).collect())
-        .collect();
-    let mut without = bench.generators.start(&bench.servers[1], &arguments[0])?;
-    let mut with = bench.generators.start(&other, &arguments[1])?;
-    let mut pairs = Vec::new();
-    for pair in 0..bench.args.pairs() {
-        if pair % 2 == 0 {
-            let before = p99(&without.round()?);
-            pairs.push((p99(&with.round()?), before));
-        } else {
-            let after = p99(&with.round()?);
-            pairs.push((after, p99(&without.round()?)));
+    for (name, count) in [("one stalled reader among 10,000", 1), ("100 stalled readers among 10,000", 100)] {
+        if bench.args.floor_twice || !bench.begins(name) {
+            continue;
         }
+        let other = bench.judged()?;
+        let arguments: Vec<Vec<String>> =
+            ["-n 10000 --seconds 0.5".into(), format!("-n 10000 --seconds 0.5 --stalled {count}")]
+                .iter()
+                .map(|line: &String| line.split_whitespace().map(String::from).collect())
+                .collect();
+        let mut without = bench.generators.start(&bench.servers[1], &arguments[0])?;
+        let mut with = bench.generators.start(&other, &arguments[1])?;
+        let mut pairs = Vec::new();
+        for pair in 0..bench.args.pairs() {
+            if pair % 2 == 0 {
+                let before = p99(&without.round()?);
+                pairs.push((p99(&with.round()?), before));
+            } else {
+                let after = p99(&with.round()?);
+                pairs.push((after, p99(&without.round()?)));
+            }
+        }
+        let ratio = Ratio::of(&pairs);
+        let judged = other.name;
+        let row = |what: &str, unit| Row::new(format!("{name}, {what}"), unit);
+        let (with, without): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+        bench.row(row("p99 without", "µs").value(judged, median(without)));
+        bench.row(row("p99 with", "µs").value(judged, median(with)));
+        let row = row("p99", "with ÷ without").value(judged, ratio.mean);
+        bench.row(row.goal(Goal::Unchanged { error: ratio.error.max(0.05) }));
     }
-    let ratio = Ratio::of(&pairs);
-    let row = Row::new(name, "with ÷ without").value(other.name, ratio.mean);
-    bench.row(row.goal(Goal::Unchanged { error: ratio.error.max(0.05) }));
     Ok(())
 }
 

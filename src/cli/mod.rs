@@ -3,6 +3,7 @@
 
 mod client;
 mod config;
+mod logging;
 mod publish;
 mod serve;
 mod settings;

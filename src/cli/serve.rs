@@ -1,5 +1,6 @@
 //! `encke serve`: starts the reactor and says what runs.
 
+use super::logging;
 use crate::config::Config;
 use crate::demo;
 use crate::hub::{Data, Publication};
@@ -14,14 +15,16 @@ const OWN_DESCRIPTORS: usize = 16;
 
 /// Starts the server and returns when it has left.
 pub fn run(config: Config) -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    match serve(config) {
+    let logging = logging::start();
+    let code = match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
             ExitCode::FAILURE
         }
-    }
+    };
+    logging.finish();
+    code
 }
 
 fn serve(mut config: Config) -> io::Result<()> {

@@ -105,6 +105,11 @@ impl Input {
         self.bytes.is_empty()
     }
 
+    /// Bytes that are kept of it.
+    pub const fn kept_len(&self) -> usize {
+        self.bytes.len() + self.behind.len()
+    }
+
     /// Bytes of the body that have come, decoded.
     pub const fn body_len(&self) -> usize {
         match self.stage {

@@ -159,6 +159,14 @@ pub struct Hold {
     pub named: Option<Box<String>>,
 }
 
+impl Hold {
+    /// Whether a client that will send nothing more still gets its answer: a poll of Bayeux. A window of FDAjax
+    /// closes with its connection.
+    pub const fn outlasts_half_close(&self) -> bool {
+        matches!(self.protocol, Protocol::Bayeux) && !self.begun
+    }
+}
+
 impl Connection {
     /// A connection that has just been accepted.
     pub const fn new(generation: u32, peer: IpAddr, door: Door, now: Instant) -> Self {
@@ -179,6 +187,11 @@ impl Connection {
     pub fn enter(&mut self, phase: Phase, now: Instant) {
         self.phase = phase;
         self.since = now;
+    }
+
+    /// Whether its client sends nothing more, and nothing waits of what it sent.
+    pub const fn is_done(&self) -> bool {
+        self.half_closed && self.input.is_none()
     }
 
     /// The subscriber it listens as.

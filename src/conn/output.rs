@@ -22,6 +22,8 @@ enum Part {
     Own(Vec<u8>),
     /// A message's shared frame.
     Frame(Arc<Message>, Format),
+    /// A message's payload.
+    Body(Arc<Message>),
 }
 
 impl Part {
@@ -30,6 +32,7 @@ impl Part {
             Self::Own(bytes) => bytes,
             // A frame that is being written has been encoded.
             Self::Frame(message, format) => message.encoded(*format as u8).unwrap_or_default(),
+            Self::Body(message) => message.publication.data.bytes(),
         }
     }
 }
@@ -54,6 +57,14 @@ impl Output {
         debug_assert!(self.parts.is_empty());
         self.parts.push_back(Part::Frame(Arc::clone(message), format));
         self.written = written;
+    }
+
+    /// Adds a message's payload, of which `written` bytes are out if it comes first.
+    pub fn push_body(&mut self, message: &Arc<Message>, written: usize) {
+        if self.parts.is_empty() {
+            self.written = written;
+        }
+        self.parts.push_back(Part::Body(Arc::clone(message)));
     }
 
     /// The next bytes to write.

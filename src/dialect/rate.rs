@@ -46,10 +46,12 @@ impl Rate {
 
     /// How often `address` has done it in this second.
     pub fn so_far(&self, now: Instant, address: IpAddr) -> u32 {
+        if self.places.is_empty() {
+            return 0;
+        }
         let (set, whose) = self.place(address);
-        let Some(places) = self.places.get(set) else { return 0 };
         let second = second_of(now);
-        let own = places.iter().find(|place| place.whose == whose && place.second == second);
+        let own = self.places[set].iter().find(|place| place.whose == whose && place.second == second);
         own.map_or(0, |place| place.count)
     }
 

@@ -77,6 +77,11 @@ impl Context<'_> {
             .is_some_and(|connection| connection.generation == id.generation && connection.holder().is_some())
     }
 
+    /// Whether the client will send nothing more. It may have gone altogether: both look the same.
+    pub fn is_half_closed(&self, id: ConnId) -> bool {
+        self.connections.get(id.slot as usize).is_some_and(|connection| connection.half_closed)
+    }
+
     /// Who is at the other end of a connection.
     pub fn peer(&self, id: ConnId) -> Option<IpAddr> {
         self.connections.get(id.slot as usize).map(|connection| connection.peer)
@@ -111,6 +116,16 @@ impl Dialects {
             Protocol::Bayeux => bayeux::names_origins(config),
             Protocol::Fdajax => false,
         }
+    }
+
+    /// Who is there, by name and meaning.
+    pub fn gauges(&self) -> [(&'static str, &'static str, u64); 3] {
+        let (users, guests) = self.fdajax.as_ref().map_or((0, 0), Fdajax::known);
+        [
+            ("bayeux_sessions", "Bayeux sessions that exist.", self.bayeux.sessions() as u64),
+            ("fdajax_users", "FDAjax users logged in.", users as u64),
+            ("fdajax_guests", "FDAjax guests known.", guests as u64),
+        ]
     }
 
     /// Takes a request; the connection is held.

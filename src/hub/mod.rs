@@ -70,6 +70,8 @@ pub struct Hub {
     silent: usize,
     /// Subscribers whose patterns matched a channel too many.
     overfull: Vec<SubscriberKey>,
+    /// Those of them who go on, and have not been told of the gap yet.
+    missing: HashSet<SubscriberKey>,
     /// What the hub has counted.
     pub stats: Stats,
     /// Every message there ever was, for tests to compare with.
@@ -152,6 +154,7 @@ impl Hub {
             },
             silent: 0,
             overfull: Vec::new(),
+            missing: HashSet::new(),
             stats: Stats::default(),
             #[cfg(test)]
             journal: Vec::new(),
@@ -254,7 +257,7 @@ impl Hub {
     /// Makes the new channel `name`.
     fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
         let name: Arc<str> = name.into();
-        let evicted = self.tombstones.recall(&name);
+        let evicted = self.tombstones.lost(&name);
         let key = self.channels.insert(Channel::new(Arc::clone(&name), evicted)) as ChannelKey;
         self.by_name.insert(name, key);
         self.silent += 1;
@@ -265,8 +268,11 @@ impl Hub {
     /// Before the first message of a channel: adds the subscribers whose pattern matches. What that channel
     /// lost in a former life counts for them, too.
     fn begin_speaking(&mut self, key: ChannelKey) {
-        self.channels[key as usize].spoken = true;
+        let channel = &mut self.channels[key as usize];
+        channel.spoken = true;
         self.silent -= 1;
+        // Until now it told those who listen by patterns what the channel had lost.
+        self.tombstones.remove(channel.name());
         if self.patterns.is_empty() {
             return;
         }
@@ -304,9 +310,12 @@ impl Hub {
             if ends(owner) {
                 ended.push(owner);
                 self.detach(now, key);
-            } else if !std::mem::replace(&mut subscriber.stranger, true) {
+            } else {
+                subscriber.stranger = true;
                 let after = subscriber.after;
-                self.strangers.insert(key, self.id(after));
+                let id = self.id(after);
+                self.strangers.entry(key).or_insert(id);
+                self.missing.insert(key);
                 self.mark(key);
             }
         }
@@ -394,9 +403,11 @@ impl Hub {
         self.timers.clear(key as usize);
         let channel = self.channels.remove(key as usize);
         debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
-        self.silent -= usize::from(!channel.spoken);
         self.by_name.remove(channel.name());
-        self.tombstones.bury(channel.name(), channel.ring.evicted());
+        match channel.spoken {
+            true => self.tombstones.bury(channel.name(), channel.ring.evicted()),
+            false => self.silent -= 1,
+        }
     }
 
     /// What is known of channel `name`.
@@ -414,6 +425,12 @@ impl Hub {
         let from = (Bound::Included(prefix), Bound::Unbounded);
         let channels = self.by_name.range::<str, _>(from);
         channels.take_while(move |(name, _)| name.starts_with(prefix)).map(|(name, &key)| (name, key))
+    }
+
+    /// Gives back the room of subscribers who have left.
+    pub fn shrink(&mut self) {
+        self.subscribers.shrink_to_fit();
+        self.ready.shrink_to_fit();
     }
 
     /// Notes that `frames` messages were encoded: the `bytes` they take are charged to the history.

@@ -1,6 +1,7 @@
 //! Pulling: what a subscriber has not had, oldest first.
 
 use super::message::Message;
+use super::name::Pattern;
 use super::subscriber::{Memberships, SubscriberKey};
 use super::{ChannelKey, Hub};
 use crate::id::{MessageId, Seq};
@@ -93,10 +94,12 @@ impl Hub {
     fn settle_gaps(&mut self, key: SubscriberKey) -> Vec<Gap> {
         let newest = self.newest();
         let epoch = self.epoch;
+        let after = self.strangers.remove(&key);
+        let foreign = self.missing.remove(&key) || after.is_some_and(|id| !self.is_ours(id));
         let subscriber = &mut self.subscribers[key as usize];
-        let (after, patterns) = match std::mem::take(&mut subscriber.stranger) {
-            true => (self.strangers.remove(&key), self.patterns.get(&key)),
-            false => (None, None),
+        let patterns = match std::mem::take(&mut subscriber.stranger) {
+            true => self.patterns.get(&key),
+            false => None,
         };
         let channels = &self.channels;
         let gap = |channel: ChannelKey, cursor: Seq| {
@@ -126,7 +129,10 @@ impl Hub {
             }
         }
         // What a pattern missed may have been on channels that do not exist any more.
-        gaps.extend(patterns.into_iter().flatten().map(|pattern| Gap {
+        let had_lost = |pattern: &&Pattern| {
+            foreign || after.is_some_and(|id| self.tombstones.may_have_lost(pattern, id.seq))
+        };
+        gaps.extend(patterns.into_iter().flatten().filter(had_lost).map(|pattern| Gap {
             channel: pattern.as_str().into(),
             after: after.unwrap_or(newest),
             oldest: newest,

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 /// So many channels may be looked at for each that a pattern may match.
 const LOOKED_AT_PER_MATCH: usize = 10;
+/// Room for so many subscribers on a channel's list is never given back.
+const CROWD: usize = 64;
 
 /// Place of a subscriber in the hub's slab. Valid from [`Hub::attach`] until [`Hub::detach`].
 pub type SubscriberKey = u32;
@@ -139,7 +141,8 @@ impl Hub {
             _ => 0,
         };
         // Channels that a pattern would have matched may be forgotten, with messages that it never had.
-        let had_lost = |id: MessageId| !patterns.is_empty() && id.seq < self.tombstones.highest();
+        let had_lost =
+            |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
         let memberships = match single {
             true => Memberships::One { channel: u32::MAX, index: 0 },
@@ -188,7 +191,7 @@ impl Hub {
     }
 
     /// Whether `id` was given out by this history.
-    fn is_ours(&self, id: MessageId) -> bool {
+    pub(super) fn is_ours(&self, id: MessageId) -> bool {
         id.epoch == self.epoch && id.seq <= self.seq
     }
 
@@ -480,6 +483,7 @@ impl Hub {
         let subscriber = self.subscribers.remove(key as usize);
         if subscriber.stranger {
             self.strangers.remove(&key);
+            self.missing.remove(&key);
         }
         if !self.overfull.is_empty() {
             self.overfull.retain(|other| *other != key);
@@ -505,6 +509,10 @@ impl Hub {
                 Memberships::One { index: place, .. } => *place = index,
                 Memberships::Many(many) => many.all[moved.membership as usize].index = index,
             }
+        }
+        let room = list.capacity();
+        if room > CROWD && list.len() < room / 4 {
+            list.shrink_to(room / 2);
         }
         if list.is_empty() {
             if !self.channels[channel as usize].spoken {

@@ -1,18 +1,22 @@
 //! What forgotten channels had lost: a bounded memory that errs on the side of telling.
 
+use super::name::Pattern;
 use crate::id::Seq;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
 
-/// The `evicted` watermark of channels that no longer exist, by a hash of their name. When a tombstone
-/// itself has to go, a watermark for all unknown channels takes over what it said.
+/// Tombstones that one question looks at; where more could answer it, the answer is a suspicion.
+const LOOK_AT_MAX: usize = 1000;
+
+/// The `evicted` watermark of channels that no longer exist, by their name. When a tombstone itself has to
+/// go, a watermark for all unknown channels takes over what it said.
 #[derive(Debug)]
 pub struct Tombstones {
     max: usize,
-    hasher: RandomState,
-    evicted: HashMap<u64, Seq>,
-    /// Hashes in the order of burial, some of them recalled or buried again since.
-    order: VecDeque<(u64, Seq)>,
+    evicted: BTreeMap<Arc<str>, Seq>,
+    /// Names in the order of burial, some of them recalled or buried again since.
+    order: VecDeque<(Arc<str>, Seq)>,
     watermark: Seq,
     /// The highest number that any forgotten channel had lost.
     highest: Seq,
@@ -20,67 +24,98 @@ pub struct Tombstones {
 
 impl Tombstones {
     /// Room for `max` tombstones.
-    pub fn new(max: usize) -> Self {
-        Self {
-            max,
-            hasher: RandomState::new(),
-            evicted: HashMap::new(),
-            order: VecDeque::new(),
-            watermark: 0,
-            highest: 0,
-        }
+    pub const fn new(max: usize) -> Self {
+        Self { max, evicted: BTreeMap::new(), order: VecDeque::new(), watermark: 0, highest: 0 }
     }
 
     /// Remembers that channel `name`, now forgotten, had lost messages up to `evicted`.
-    pub fn bury(&mut self, name: &str, evicted: Seq) {
+    pub fn bury(&mut self, name: &Arc<str>, evicted: Seq) {
         self.highest = self.highest.max(evicted);
         if evicted <= self.watermark {
             return;
         }
-        let hash = self.hasher.hash_one(name);
-        self.evicted.insert(hash, evicted);
-        self.order.push_back((hash, evicted));
+        self.evicted.insert(Arc::clone(name), evicted);
+        self.order.push_back((Arc::clone(name), evicted));
         while self.evicted.len() > self.max || self.order.len() > 2 * self.max + 64 {
-            let Some((hash, evicted)) = self.order.pop_front() else { break };
-            if self.evicted.get(&hash) == Some(&evicted) {
-                self.evicted.remove(&hash);
+            let Some((name, evicted)) = self.order.pop_front() else { break };
+            if self.evicted.get(&name) == Some(&evicted) {
+                self.evicted.remove(&name);
                 self.watermark = self.watermark.max(evicted);
             }
         }
     }
 
-    /// What any forgotten channel may have lost: for those who listen to channels they do not name.
-    pub const fn highest(&self) -> Seq {
-        self.highest
+    /// Whether a forgotten channel that `pattern` matches may have lost messages newer than `after`.
+    pub fn may_have_lost(&self, pattern: &Pattern, after: Seq) -> bool {
+        // Whoever was here a moment ago is told so without looking.
+        if after >= self.highest || after < self.watermark {
+            return after < self.watermark;
+        }
+        let from = (Bound::Included(pattern.prefix()), Bound::Unbounded);
+        let under = self.evicted.range::<str, _>(from);
+        under
+            .take_while(|(name, _)| name.starts_with(pattern.prefix()))
+            .enumerate()
+            .any(|(count, (name, &evicted))| count == LOOK_AT_MAX || evicted > after && pattern.matches(name))
     }
 
-    /// What the channel `name` may have lost in a former life. Its tombstone is no longer needed.
-    pub fn recall(&mut self, name: &str) -> Seq {
-        self.evicted.remove(&self.hasher.hash_one(name)).unwrap_or_default().max(self.watermark)
+    /// What the channel `name` may have lost in a former life.
+    pub fn lost(&self, name: &str) -> Seq {
+        self.evicted.get(name).copied().unwrap_or_default().max(self.watermark)
+    }
+
+    /// The channel `name` speaks for itself again: its tombstone is no longer needed.
+    pub fn remove(&mut self, name: &str) {
+        self.evicted.remove(name);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Tombstones;
+    use super::*;
+
+    fn bury(stones: &mut Tombstones, name: &str, seq: Seq) {
+        stones.bury(&name.into(), seq);
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text.as_bytes()).unwrap().unwrap()
+    }
 
     #[test]
     fn nothing_lost_is_ever_denied() {
         let mut stones = Tombstones::new(10);
         for seq in 1..=1000 {
-            stones.bury(&format!("c{}", seq % 40), seq);
+            bury(&mut stones, &format!("c{}", seq % 40), seq);
             assert!(stones.order.len() <= 84 && stones.evicted.len() <= 10);
+            assert!(
+                stones.may_have_lost(&pattern("*"), seq - 1) && !stones.may_have_lost(&pattern("*"), seq)
+            );
         }
+        assert!(!stones.may_have_lost(&pattern("d/*"), 995), "nothing there has lost anything");
+        assert!(stones.may_have_lost(&pattern("d/*"), 900), "that is no longer known");
         for seq in 961..=1000 {
-            assert!(stones.recall(&format!("c{}", seq % 40)) >= seq);
+            assert!(stones.lost(&format!("c{}", seq % 40)) >= seq);
         }
-        assert!(stones.recall("never seen") <= 990, "only what had to go speaks for everybody");
+        assert!(stones.lost("never seen") <= 990, "only what had to go speaks for everybody");
+    }
+
+    #[test]
+    fn one_question_looks_at_a_bounded_number() {
+        let mut stones = Tombstones::new(10_000);
+        for seq in 1..=10_000 {
+            bury(&mut stones, &format!("a/{seq}"), seq);
+        }
+        bury(&mut stones, "b/c", 10_001);
+        assert!(stones.may_have_lost(&pattern("a/*/x"), 9_999), "a suspicion, as there are too many");
+        assert!(!stones.may_have_lost(&pattern("b/*/x"), 9_999));
+        assert!(stones.may_have_lost(&pattern("b/*"), 9_999));
     }
 
     #[test]
     fn a_channel_without_losses_leaves_none() {
         let mut stones = Tombstones::new(10);
-        stones.bury("quiet", 0);
-        assert_eq!(stones.recall("quiet"), 0);
+        bury(&mut stones, "quiet", 0);
+        assert_eq!(stones.lost("quiet"), 0);
     }
 }

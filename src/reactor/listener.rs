@@ -4,6 +4,7 @@ use super::sys;
 use crate::time::Instant;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -80,9 +81,11 @@ impl Listener {
 
     fn pause(&mut self, now: Instant, error: &io::Error) {
         if !self.exhausted {
-            log::warn!(
-                "cannot accept: {error}; trying again every {PAUSE_MS} ms (raise the limit of open files)"
-            );
+            let remedy = match Errno::from_io_error(error) {
+                Some(Errno::MFILE | Errno::NFILE) => " (raise the limit of open files)",
+                _ => "",
+            };
+            log::warn!("cannot accept: {error}; trying again every {PAUSE_MS} ms{remedy}");
         }
         self.exhausted = true;
         self.retry_at = now + PAUSE_MS;

@@ -50,6 +50,11 @@ const EVENTS_MAX: usize = 1024;
 const MAIL_MAX: usize = 1024;
 /// Milliseconds between two looks at how much memory is resident.
 const WEIGH_MS: u64 = 1000;
+/// Turns in a row for which deadlines wait until what has arrived has been read. Not a time: it would run
+/// out while the process is stopped.
+const MERCY_TURNS: u32 = 1000;
+/// Milliseconds until a write is tried again for which the kernel had no memory.
+const STARVED_MS: u64 = 20;
 /// The scratch buffer that all sockets are read into.
 const SCRATCH_BYTES: usize = 64 << 10;
 
@@ -66,6 +71,12 @@ pub struct Reactor {
     resident: Resident,
     /// When to look again how much memory is resident, if anything happens then.
     weigh_at: Instant,
+    /// The time by which deadlines are judged, see [`Reactor::judge`].
+    judged: Now,
+    /// Turns in a row after which there was more to read.
+    behind: u32,
+    /// When to try again the writes for which the kernel had no memory.
+    feed_at: Instant,
     /// When a shutdown stops waiting.
     leave_at: Option<Instant>,
 }
@@ -91,8 +102,9 @@ impl Reactor {
         }
         let mut clock = Clock::start();
         let epoch = Epoch::from_random(getrandom::u64().map_err(io::Error::other)?);
+        let now = clock.now();
         Ok(Self {
-            server: Server::new(config, epoch, clock.now()),
+            server: Server::new(config, epoch, now),
             sockets: Sockets::default(),
             listeners,
             mailbox,
@@ -101,6 +113,9 @@ impl Reactor {
             scratch: vec![0; SCRATCH_BYTES].into(),
             resident: Resident::open(),
             weigh_at: Instant::default(),
+            judged: now,
+            behind: 0,
+            feed_at: Instant::NEVER,
             leave_at: None,
             poll,
         })
@@ -123,11 +138,14 @@ impl Reactor {
         let mut now = self.clock.now();
         loop {
             let timeout = self.timeout(now);
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => now = self.clock.now(),
+            let polled = self.poll.poll(&mut events, timeout);
+            let asked = std::mem::replace(&mut now, self.clock.now());
+            match polled {
+                // A process that was stopped and goes on comes by here, and has not seen yet what arrived.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                polled => polled?,
             }
-            self.turn(now, &events);
+            self.turn(asked, now, &events);
             if self.has_left(now) {
                 return Ok(Left { connections: self.server.connections() });
             }
@@ -140,15 +158,21 @@ impl Reactor {
             return Some(Duration::ZERO);
         }
         let retries = self.listeners.iter().map(Listener::retry_at);
-        match retries.chain(self.leave_at).fold(self.server.next_deadline(now), Instant::min) {
+        match retries
+            .chain(self.leave_at)
+            .chain([self.feed_at])
+            .fold(self.server.next_deadline(now), Instant::min)
+        {
             Instant::NEVER => None,
             deadline => Some(Duration::from_millis(deadline.millis_since(now.at))),
         }
     }
 
-    /// One turn: what happened, what is due, deliveries, closings.
-    fn turn(&mut self, now: Now, events: &Events) {
+    /// One turn: what happened since we `asked`, what is due, deliveries, closings.
+    fn turn(&mut self, asked: Now, now: Now, events: &Events) {
+        let mut count = 0;
         for event in events {
+            count += 1;
             match event.token() {
                 WAKER => {}
                 token @ (CLIENTS | ADMIN) => {
@@ -163,14 +187,43 @@ impl Reactor {
         self.weigh(now);
         self.take_mail(now);
         self.accept(now);
+        self.feed(now);
         self.read(now);
-        self.server.tick(now, &mut self.sockets);
+        let is_behind = count == EVENTS_MAX || self.sockets.has_unread();
+        self.judge(now, if count == 0 { now } else { asked }, is_behind);
+        self.server.tick(self.judged, &mut self.sockets);
         self.server.deliver(now, &mut self.sockets);
         while let Some(effect) = self.server.poll_effect() {
             match effect {
                 Effect::HalfClose(id) => self.sockets.half_close(id),
                 Effect::Close(id) => self.sockets.close(id),
             }
+        }
+        if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
+            self.feed_at = now.at + STARVED_MS;
+        }
+    }
+
+    /// Sets the time by which deadlines are judged: when all that had arrived had been `seen`. A client whose
+    /// bytes are here is not late, even if the process was stopped meanwhile. It stands still while there is
+    /// more to read, but not for long, as a flood must not keep deadlines away.
+    fn judge(&mut self, now: Now, seen: Now, is_behind: bool) {
+        self.behind = if is_behind { self.behind.saturating_add(1) } else { 0 };
+        match self.behind {
+            0 => self.judged = seen,
+            1..=MERCY_TURNS => {}
+            _ => self.judged = now,
+        }
+    }
+
+    /// Tries again to write what the kernel had no memory for.
+    fn feed(&mut self, now: Now) {
+        if self.feed_at > now.at {
+            return;
+        }
+        self.feed_at = Instant::NEVER;
+        for id in self.sockets.take_starved() {
+            self.server.writable(now, id, &mut self.sockets);
         }
     }
 

@@ -4,6 +4,7 @@ use crate::conn::ConnId;
 use crate::server::{Sink, Wrote};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Read as _, Write};
 use std::net::Shutdown;
@@ -14,6 +15,8 @@ pub struct Sockets {
     sockets: Vec<Option<Socket>>,
     /// Those with something to read, each once.
     unread: VecDeque<ConnId>,
+    /// Those for whose bytes the kernel had no memory: no event tells when it has.
+    starved: Vec<ConnId>,
 }
 
 #[derive(Debug)]
@@ -105,6 +108,16 @@ impl Sockets {
         Some((id, read))
     }
 
+    /// Whether the kernel had no memory for what was written to somebody.
+    pub fn has_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
+    /// Those whose writes have to be tried again.
+    pub fn take_starved(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.starved)
+    }
+
     /// Shuts down the writing side.
     pub fn half_close(&mut self, id: ConnId) {
         if let Some(socket) = self.find(id) {
@@ -117,6 +130,17 @@ impl Sockets {
     pub fn close(&mut self, id: ConnId) {
         if self.find(id).is_some() {
             self.sockets[id.slot as usize] = None;
+            self.shrink();
+        }
+    }
+
+    /// Gives back the places behind the last socket, once three quarters of the room are not used.
+    fn shrink(&mut self) {
+        while let Some(None) = self.sockets.last() {
+            self.sockets.pop();
+        }
+        if self.sockets.len() < self.sockets.capacity() / 4 {
+            self.sockets.shrink_to(self.sockets.capacity() / 2);
         }
     }
 
@@ -145,8 +169,17 @@ impl Sink for Sockets {
                     return Wrote::Bytes(0);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if is_out_of_memory(&error) => {
+                    self.starved.push(id);
+                    return Wrote::Bytes(0);
+                }
                 Err(_) => return Wrote::Broken,
             }
         }
     }
+}
+
+/// The kernel has no memory at the moment: the connection is as good as before.
+fn is_out_of_memory(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
 }

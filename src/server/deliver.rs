@@ -158,7 +158,7 @@ impl Server {
         let gaps = self.hub.take_gaps(key);
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
-        let close = listener.close || connection.half_closed || self.draining;
+        let close = listener.close || connection.is_done() || self.draining;
         let is_free = connection.output.is_none() && listener.technique != Technique::Jsonp;
         let is_plain = gaps.is_empty() && !close && listener.origin.is_none() && is_free;
         match is_plain.then(|| self.write_shared(now, slot, key, listener, sink)).flatten() {
@@ -227,7 +227,8 @@ impl Server {
         let has_news = !pulled.is_empty() || !gaps.is_empty();
         match no_news {
             _ if has_news => {
-                write_answer(&mut self.out, &pulled, listener.batch, callback, next, gaps, &envelope);
+                self.body =
+                    write_answer(&mut self.out, &pulled, listener.batch, callback, next, gaps, &envelope);
             }
             Some(status) => write_no_news(&mut self.out, status, callback, next, &envelope),
             None => {}
@@ -303,7 +304,7 @@ impl Server {
                 (true, Phase::Lingering)
             }
             Phase::Parked(listener) => {
-                let close = listener.close || connection.half_closed;
+                let close = listener.close || connection.is_done();
                 let fields = self.cors.fields(listener.origin);
                 let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
                 let gone = Response::problem(status, detail, false);
@@ -372,7 +373,8 @@ fn split(frames: &[IoSlice], written: usize) -> (usize, usize) {
     (frames.len(), 0)
 }
 
-/// Appends the answer to a poll that has news.
+/// Appends the answer to a poll that has news. Returns the message whose payload follows, if it was too large to be
+/// appended.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     messages: &[&Arc<Message>],
@@ -381,13 +383,14 @@ pub(super) fn write_answer(
     next: MessageId,
     gaps: &[Gap],
     envelope: &Envelope,
-) {
+) -> Option<Arc<Message>> {
     match (messages, callback) {
         (_, Some(callback)) => jsonp::write_answer(out, callback, messages, next, gaps, envelope),
         (_, None) if batch => poll::write_batch(out, messages, next, gaps, envelope),
-        ([message, ..], None) => poll::write_verbatim(out, message, gaps, envelope),
+        ([message, ..], None) => return poll::write_verbatim_to_one(out, message, gaps, envelope),
         ([], None) => poll::write_no_news(out, 204, next, gaps, envelope),
     }
+    None
 }
 
 /// Appends the answer to a poll without news. A script must be a script even then.

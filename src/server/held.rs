@@ -16,13 +16,12 @@ impl Server {
     /// `out`, behind the answers before it.
     pub(super) fn hold(&mut self, now: Now, slot: usize, protocol: Protocol, request: &Request) {
         let head = &request.head;
-        let connection = &self.connections[slot];
         let names = self.dialects.names_origins(protocol, &self.config);
         let named = self.cors.unlisted(head).filter(|_| names);
         let hold = Hold {
             protocol,
             head_only: head.method == Method::Head,
-            close: !head.keep_alive || self.draining || connection.half_closed,
+            close: !head.keep_alive || self.draining,
             chunked: head.http11,
             begun: false,
             origin: self.cors.find(head),
@@ -167,7 +166,7 @@ impl Server {
     fn release(&mut self, now: Now, slot: usize, close: bool) {
         let connection = &mut self.connections[slot];
         connection.enter(Phase::Idle, now.at);
-        connection.closing |= close || connection.half_closed;
+        connection.closing |= close;
     }
 
     /// Whether a protocol with sessions serves `path`.

@@ -86,8 +86,8 @@ pub static LIMITS: &[Limit] = &[
     setting(
         "limits.memory",
         "history of channels without subscribers goes; if that is not enough, 503 with `Retry-After` to new \
-         connections",
-        &["memory_shortages", "messages_evicted", "connections_refused"],
+         connections and to bodies in pieces",
+        &["memory_shortages", "messages_evicted", "connections_refused", "requests_refused"],
     ),
     setting("limits.head_bytes", "431, close", REFUSED),
     setting("limits.fdajax_head_bytes", "414 or 431, close", REFUSED),

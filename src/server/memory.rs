@@ -1,14 +1,15 @@
 //! The memory of the process, and what is done when it becomes short.
 //!
 //! What counts is what is resident, as that is what the system kills for. What is given back to the allocator often
-//! stays resident and is used again, though: so memory is taken to be what the server holds (history, connections)
-//! and, beyond that, as much as there was when most was resident.
+//! stays resident and is used again, though: so memory is taken to be what the server holds (history, connections,
+//! what arrives in pieces) and, beyond that, as much as there was when most was resident.
 //!
 //! Above nine tenths of `limits.memory`, history of channels without subscribers goes, the oldest first, until eight
-//! tenths are left. If that does not suffice, new connections are refused until it does. Nobody who is connected is
-//! sent less.
+//! tenths are left. If that does not suffice, new connections are refused until it does, and with them what has not
+//! arrived whole: bodies, and messages of WebSockets. Nobody who is connected is sent less.
 
 use super::Server;
+use crate::conn::Connection;
 use crate::time::{Instant, Now};
 
 /// Bytes that a connection takes, with its subscriber and what the kernel interface needs.
@@ -27,6 +28,8 @@ pub struct Memory {
     /// What was resident, and what was held, when it was last measured.
     pub resident: usize,
     held: usize,
+    /// Bytes of incomplete bodies and messages that have been kept since then.
+    pub gathered: usize,
     /// New connections are refused.
     refusing: bool,
     /// When it was last short, until that is over.
@@ -36,10 +39,19 @@ pub struct Memory {
 impl Memory {
     /// Room for `max` bytes; 0 = any number of them.
     pub const fn new(max: usize) -> Self {
-        Self { max, highest: 0, overhead: 0, resident: 0, held: 0, refusing: false, short_at: None }
+        Self {
+            max,
+            highest: 0,
+            overhead: 0,
+            resident: 0,
+            held: 0,
+            gathered: 0,
+            refusing: false,
+            short_at: None,
+        }
     }
 
-    /// Whether new connections are refused.
+    /// Whether new connections are refused, and what arrives in pieces.
     pub const fn is_short(&self) -> bool {
         self.refusing
     }
@@ -54,7 +66,7 @@ impl Memory {
 
     /// What is in use, of `resident` bytes of which the server knows that it holds `held`.
     fn used(&mut self, resident: usize, held: usize) -> usize {
-        (self.resident, self.held) = (resident, held);
+        self.resident = resident;
         if resident > self.highest {
             self.highest = resident;
             self.overhead = resident.saturating_sub(held);
@@ -66,7 +78,8 @@ impl Memory {
 impl Server {
     /// Whether much more is held than when memory was last measured, so that it should be measured now.
     pub fn is_heavier(&self) -> bool {
-        self.memory.max > 0 && self.held_bytes() > self.memory.held + self.memory.max / 32
+        self.memory.max > 0
+            && self.held_bytes() + self.memory.gathered > self.memory.held + self.memory.max / 32
     }
 
     /// Whether new connections are refused because memory is short.
@@ -78,7 +91,8 @@ impl Server {
     /// once a second while anything happens, and when the server [`is_heavier`](Server::is_heavier).
     pub fn note_memory(&mut self, now: Now, resident: usize) {
         let held = self.held_bytes();
-        let mut used = self.memory.used(resident, held);
+        let mut used = self.memory.used(resident, held + self.buffered_bytes());
+        (self.memory.held, self.memory.gathered) = (held, 0);
         let (high, low) = (self.memory.high(), self.memory.low());
         if self.memory.max == 0 {
             return;
@@ -117,7 +131,18 @@ impl Server {
         }
     }
 
-    /// Bytes that the server knows it holds.
+    /// Bytes of what has arrived in part, and of what clients have not taken yet.
+    fn buffered_bytes(&self) -> usize {
+        let of_one = |connection: &Connection| {
+            let input = connection.input.as_ref().map_or(0, |input| input.kept_len());
+            input + connection.output.as_ref().map_or(0, |output| output.own_len())
+        };
+        let incoming = self.incoming.values().map(|incoming| incoming.reader.payload_len());
+        self.connections.iter().map(|(_, connection)| of_one(connection)).sum::<usize>()
+            + incoming.sum::<usize>()
+    }
+
+    /// Bytes that the server knows it holds beside these.
     fn held_bytes(&self) -> usize {
         self.hub.gauges().bytes + self.recent.bytes() + self.connections.len() * CONNECTION_BYTES
     }

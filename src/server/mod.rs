@@ -25,7 +25,7 @@ use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
 use crate::dialect::native::Targets;
 use crate::dialect::rate::Rate;
 use crate::dialect::{Dialects, cors};
-use crate::hub::{Hub, HubError, Publication, SubscriberKey};
+use crate::hub::{Hub, HubError, Message, Publication, SubscriberKey};
 use crate::id::Epoch;
 use crate::stats::Stats;
 use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
@@ -37,11 +37,15 @@ use recent::Recent;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
+use std::sync::Arc;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: one scratch buffer of the reactor.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
 /// No further request is served while so much of earlier answers has not been taken.
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
+
+/// Memory of fewer connections than this is kept for the next ones.
+const CROWD: usize = 1024;
 
 /// Where the server writes: sockets, or what a test puts in their place.
 pub trait Sink {
@@ -83,6 +87,8 @@ pub struct Server {
     memory: Memory,
     /// Messages that each address has published.
     publishes: Rate,
+    /// How few connections must be left for memory to be given back.
+    ebb: usize,
     hub: Hub,
     /// One timer a connection.
     wheel: Wheel,
@@ -103,6 +109,8 @@ pub struct Server {
     incoming: HashMap<usize, Incoming>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
+    /// The message whose payload follows `out`, being too large to be copied there.
+    body: Option<Arc<Message>>,
     /// The second of the last delivery, and its `Date`.
     date: (u64, [u8; HTTP_DATE_LEN]),
     /// The header fields that answers to pages of other origins carry.
@@ -131,6 +139,7 @@ impl Server {
             addresses: Addresses::default(),
             memory: Memory::new(config.limits.memory),
             publishes: Rate::new(),
+            ebb: 0,
             effects: VecDeque::new(),
             outbox: Vec::new(),
             abandoned: Vec::new(),
@@ -138,6 +147,7 @@ impl Server {
             callbacks: HashMap::new(),
             incoming: HashMap::new(),
             out: Vec::new(),
+            body: None,
             started: now,
             draining: false,
             config,
@@ -201,15 +211,15 @@ impl Server {
         connection.half_closed = true;
         match connection.phase {
             Phase::Parked(_) => {}
+            Phase::Held(ref hold) if hold.outlasts_half_close() => {}
             Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
             // A stream without a sign of life cannot be probed: it ends with its client's side.
             Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
-            // What has been answered still reaches it.
-            Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => {
-                connection.closing = true;
-            }
+            // What has been answered still reaches it, and what it asked behind that is answered, too.
+            Phase::Idle | Phase::Reading if connection.output.is_some() => {}
+            Phase::Lingering if connection.output.is_some() => connection.closing = true,
             _ => self.close(now.at, slot),
         }
     }
@@ -271,8 +281,22 @@ impl Server {
         if let Effect::Close(id) = effect {
             let connection = self.connections.remove(id.slot as usize);
             self.addresses.leave(connection.peer, &self.config);
+            self.shrink();
         }
         Some(effect)
+    }
+
+    /// Gives memory back when three quarters of a crowd have left, and again with each further half: every place
+    /// has to be looked at for it, and those who stay may sit in the last ones.
+    fn shrink(&mut self) {
+        let left = self.connections.len();
+        if left > self.ebb || self.connections.capacity() < CROWD {
+            return;
+        }
+        self.ebb = left / 2;
+        self.connections.shrink_to_fit();
+        self.wheel.shrink();
+        self.hub.shrink();
     }
 
     /// The slot of a connection that still exists.
@@ -286,10 +310,13 @@ impl Server {
         ConnId { slot: slot as u32, generation: self.connections[slot].generation }
     }
 
-    /// Writes the answers in `out` to the connection.
+    /// Writes the answers in `out`, and the payload that follows, to the connection.
     fn send(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
         let mut out = std::mem::take(&mut self.out);
-        self.send_bytes(now, slot, &out, sink);
+        match self.body.take() {
+            None => self.send_bytes(now, slot, &out, sink),
+            Some(message) => self.send_with_body(now, slot, &out, &message, sink),
+        }
         out.clear();
         // One large answer does not stay allocated for ever.
         out.shrink_to(PIPELINE_BYTES_MAX);
@@ -315,6 +342,36 @@ impl Server {
             }
         }
         if connection.closing {
+            self.finish(now, slot);
+        }
+    }
+
+    /// Writes `bytes` and the payload of `message`, of which the connection shares what its socket does not take.
+    fn send_with_body(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        bytes: &[u8],
+        message: &Arc<Message>,
+        sink: &mut impl Sink,
+    ) {
+        let id = self.id(slot);
+        let connection = &mut self.connections[slot];
+        if let Some(output) = &mut connection.output {
+            output.push(bytes);
+            return output.push_body(message, 0);
+        }
+        let body = message.publication.data.bytes();
+        let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes), IoSlice::new(body)]) else {
+            return self.close(now, slot);
+        };
+        if taken < bytes.len() + body.len() {
+            let mut output = Output::blocked(now);
+            output.push(&bytes[taken.min(bytes.len())..]);
+            output.push_body(message, taken.saturating_sub(bytes.len()));
+            connection.output = Some(Box::new(output));
+            self.arm(slot, now);
+        } else if connection.closing {
             self.finish(now, slot);
         }
     }

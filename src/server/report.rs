@@ -16,9 +16,9 @@ impl Server {
     }
 
     /// What there is at this moment, by name and meaning.
-    fn gauges(&self) -> [(&'static str, &'static str, u64); 7] {
+    fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let hub = self.hub.gauges();
-        [
+        let own = [
             ("connections", "Connections open.", self.connections.len() as u64),
             ("subscribers", "Subscribers listening.", hub.subscribers as u64),
             ("channels", "Channels that exist.", hub.channels as u64),
@@ -30,7 +30,8 @@ impl Server {
                 self.config.limits.memory as u64,
             ),
             ("history_bytes", "Bytes of the messages kept, with their encoded frames.", hub.bytes as u64),
-        ]
+        ];
+        own.into_iter().chain(self.dialects.gauges())
     }
 
     /// The counters in the Prometheus text format.

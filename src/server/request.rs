@@ -73,14 +73,25 @@ impl Server {
         }
         self.keep(slot, input);
         self.note_reading(now, slot);
-        self.out.len() >= BACKLOG_BYTES_MAX
+        let is_full = self.is_full();
+        let connection = &mut self.connections[slot];
+        if connection.half_closed && !is_full {
+            // What is incomplete now remains so.
+            connection.closing |= matches!(connection.phase, Phase::Idle | Phase::Reading);
+        }
+        is_full
+    }
+
+    /// Whether what has been answered must be written first.
+    fn is_full(&self) -> bool {
+        self.out.len() >= BACKLOG_BYTES_MAX || self.body.is_some()
     }
 
     /// Whether the connection can take another request now.
     fn may_serve(&self, slot: usize) -> bool {
         let connection = &self.connections[slot];
         let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
-        is_free && !connection.closing && connection.output.is_none() && self.out.len() < BACKLOG_BYTES_MAX
+        is_free && !connection.closing && connection.output.is_none() && !self.is_full()
     }
 
     /// Ends a connection that asks too much at once.
@@ -116,6 +127,11 @@ impl Server {
             self.handle(now, slot, &gathering.request(&mut slots)?);
             return Ok(());
         }
+        if gathering.in_body() && self.memory.is_short() {
+            self.refuse_body(now, slot);
+            return Ok(());
+        }
+        self.memory.gathered += gathered.used;
         if gathering.in_body() && !was_in_body {
             if let Some(refusal) = self.judge_before_body(slot, &gathering.request(&mut slots)?.head) {
                 match refusal {
@@ -131,6 +147,13 @@ impl Server {
         }
         *input = Some(gathering);
         Ok(())
+    }
+
+    /// Ends a connection whose body there is no memory for.
+    fn refuse_body(&mut self, now: Now, slot: usize) {
+        let detail = "memory is short (limits.memory); try again later, with a body that arrives at once";
+        let retry = self.retry_after(slot, 1, 10);
+        self.refuse(now, slot, &Response::problem(503, detail, false).with("Retry-After", retry));
     }
 
     /// Whether a request is refused whatever its body, which then need not be kept, nor asked for.
@@ -164,7 +187,7 @@ impl Server {
     /// Serves what waited behind an answer that has now been given.
     pub(super) fn serve_waiting(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
         let waiting = self.take_waiting(slot);
-        if !waiting.is_empty() {
+        if !waiting.is_empty() || self.connections[slot].half_closed {
             self.serve(now, slot, &waiting, sink);
         }
     }
@@ -197,10 +220,7 @@ impl Server {
         let connection = &self.connections[slot];
         let reply = Reply {
             head_only: head.method == Method::Head,
-            close: !head.keep_alive
-                || self.draining
-                || connection.half_closed
-                || connection.door.surplus().is_some(),
+            close: !head.keep_alive || self.draining || connection.door.surplus().is_some(),
             head,
             origin: self.cors.find(head),
         };
@@ -266,7 +286,10 @@ impl Server {
             let retry = self.retry_after(slot, 1, 5);
             return Response::problem(429, detail, publish.as_text).with("Retry-After", retry);
         }
-        if let Err(error) = self.hub.admits(publish.messages.iter().map(|(channel, _)| channel.as_str())) {
+        let channels = publish.messages.iter().map(|(channel, _)| channel.as_str());
+        if publish.messages.len() > 1
+            && let Err(error) = self.hub.admits(channels)
+        {
             self.hub.stats.channels_refused += 1;
             return self.no_room(slot, error, publish.as_text);
         }
@@ -440,7 +463,8 @@ impl Server {
             write_no_news(&mut self.out, status, callback, self.hub.newest(), &envelope);
         } else {
             let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-            write_answer(&mut self.out, &pulled, listener.batch, callback, next, &gaps, &envelope);
+            self.body =
+                write_answer(&mut self.out, &pulled, listener.batch, callback, next, &gaps, &envelope);
         }
         self.hub.stats.messages_delivered += delivered;
         self.hub.detach(now.at, listener.subscriber);

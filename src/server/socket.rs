@@ -51,6 +51,12 @@ impl Server {
             self.hub.stats.connections_stalled += 1;
             return self.close(now.at, slot);
         }
+        if !reader.is_idle() && self.memory.is_short() {
+            self.hub.stats.sockets_failed += 1;
+            self.close_socket(now.at, slot, Some(close::TRY_AGAIN_LATER), "memory is short (limits.memory)");
+            return self.send(now.at, slot, sink);
+        }
+        self.memory.gathered += bytes.len();
         if !reader.is_idle() {
             self.incoming.insert(slot, Incoming { reader, since });
             self.arm(slot, now.at);

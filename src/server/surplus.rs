@@ -49,6 +49,7 @@ impl Server {
             () => Door::Clients,
         };
         let slot = self.connections.insert(Connection::new(generation, peer, door, now.at));
+        self.ebb = self.ebb.max(self.connections.len() / 4);
         self.arm(slot, now.at);
         Some(ConnId { slot: slot as u32, generation })
     }

@@ -98,6 +98,13 @@ impl Wheel {
         self.len -= 1;
     }
 
+    /// Gives back the room of keys behind the last that has a timer.
+    pub fn shrink(&mut self) {
+        let used = self.links.iter().rposition(|link| link.prev != UNSET).map_or(0, |last| last + 1);
+        self.links.truncate(used);
+        self.links.shrink_to_fit();
+    }
+
     /// Takes out one timer that is due at `now`; the caller handles it and asks again until `None`.
     pub fn expire(&mut self, now: Instant) -> Option<usize> {
         let until = now.as_millis() / TICK_MS;
@@ -217,11 +224,12 @@ mod tests {
         let mut twin: BTreeMap<usize, u64> = BTreeMap::new();
         for _ in 0..2000 {
             let key = random.below(50) as usize;
-            match random.below(4) {
+            match random.below(5) {
                 0 => {
                     wheel.clear(key);
                     twin.remove(&key);
                 }
+                4 => wheel.shrink(),
                 1 | 2 => {
                     let reach = [20, 1000, 60_000, 10_000_000, 400_000_000][random.below(5) as usize];
                     let deadline = now + random.below(reach);

@@ -47,9 +47,34 @@ pub fn is_current(answer: &[u8], date: &[u8]) -> bool {
 
 /// Appends an answer that is the message itself.
 pub fn write_verbatim(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelope: &Envelope) {
-    let publication = &message.publication;
-    let body = publication.data.bytes();
+    let body = message.publication.data.bytes();
     out.reserve(body.len() + 512);
+    write_verbatim_head(out, message, gaps, envelope);
+    if !envelope.head_only {
+        out.extend_from_slice(body);
+    }
+}
+
+/// Bytes of a payload from which on it is not copied behind its head.
+const SHARED_BODY_BYTES_MIN: usize = 16 << 10;
+
+/// The same, for a single poll: returns the message if its payload, being large, has to follow from there.
+pub fn write_verbatim_to_one(
+    out: &mut Vec<u8>,
+    message: &Arc<Message>,
+    gaps: &[Gap],
+    envelope: &Envelope,
+) -> Option<Arc<Message>> {
+    if envelope.head_only || message.publication.data.bytes().len() < SHARED_BODY_BYTES_MIN {
+        write_verbatim(out, message, gaps, envelope);
+        return None;
+    }
+    write_verbatim_head(out, message, gaps, envelope);
+    Some(Arc::clone(message))
+}
+
+fn write_verbatim_head(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelope: &Envelope) {
+    let publication = &message.publication;
     response::write_head(out, 200, envelope);
     write_ids(out, message.id, gaps);
     if let Some(event) = &publication.event {
@@ -59,10 +84,7 @@ pub fn write_verbatim(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelo
         write_all(out, &["Encke-Key: ", key, "\r\n"]);
     }
     let content_type = publication.content_type.as_deref().unwrap_or(media::TEXT);
-    write_body_fields(out, content_type, body.len());
-    if !envelope.head_only {
-        out.extend_from_slice(body);
-    }
+    write_body_fields(out, content_type, publication.data.bytes().len());
 }
 
 /// Appends an answer that is a JSON batch of messages; `next` is the id to continue with.

@@ -34,6 +34,8 @@ pub mod close {
     pub const POLICY: u16 = 1008;
     /// A message above the limit.
     pub const TOO_BIG: u16 = 1009;
+    /// The server has no room at the moment.
+    pub const TRY_AGAIN_LATER: u16 = 1013;
 }
 
 const CONTINUATION: u8 = 0;

@@ -1,4 +1,4 @@
-// What goes wrong on the way: a restart, answers that are lost, a long sleep.
+// What goes wrong on the way: a restart, answers that are lost, a long sleep, too many at once.
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
@@ -92,5 +92,22 @@ test("answers cut in the middle: with ack nothing is lost or doubled", {timeout:
     assert.equal(client.handshakes, 1, "the session lived on");
     await client.close();
     proxy.stop();
+    await server.stop();
+});
+
+test("more clients than may shake hands in a second: all get in", {timeout: 60_000}, async () => {
+    const server = await Server.start(["--bayeux-handshakes-per-second", "2"]);
+    const names = [...Array(3).fill(["CometD long-polling", "CometD websocket"]).flat(), "Faye long-polling", "Faye websocket"];
+    const all = names.map(name => clients[name](server.url + "/bayeux"));
+    let refused = 0;
+    // CometD's client tells of each failure, and goes on.
+    all.forEach(client => client.connect().catch(() => refused++));
+    await until("all are in", () => all.every(client => client.sessionId), 40_000);
+    assert.ok(refused > 0, "nobody was too many");
+    const got = all.map(() => []);
+    await Promise.all(all.map((client, index) => client.subscribe("/a", data => got[index].push(data))));
+    await server.publish("a", "welcome");
+    await until("all have it", () => got.every(mine => mine.length === 1));
+    await Promise.all(all.map(client => client.close()));
     await server.stop();
 });

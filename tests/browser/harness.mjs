@@ -97,11 +97,15 @@ export async function startProxy(port) {
 
 let browser;
 
-/** A page of a browser that shares nothing with others, opened at `url`. */
-export async function openPage(url, context) {
+/** What pages share with each other and with no others. */
+export async function newContext() {
   browser ??= chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] });
-  context ??= await (await browser).newContext();
-  const page = await context.newPage();
+  return (await browser).newContext();
+}
+
+/** A page at `url`, of a browser that shares nothing with others unless a context is named. */
+export async function openPage(url, context) {
+  const page = await (context ?? await newContext()).newPage();
   await page.goto(url);
   return page;
 }

@@ -95,6 +95,11 @@ impl Client {
         sockopt::set_socket_recv_buffer_size(&self.stream, 128 << 10).expect("a TCP socket");
     }
 
+    /// What is sent to this client comes in many small pieces.
+    pub fn narrow_window(&self) {
+        sockopt::set_socket_recv_buffer_size(&self.stream, 8 << 10).expect("a TCP socket");
+    }
+
     pub fn ask(&mut self, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
         self.request(method, target, headers, body);
         self.answer()

@@ -190,7 +190,10 @@ fn logins() {
     assert_eq!(login(1, "a"), "LOGIN_BAD_ID", "no session gets two owners");
     assert_eq!(site.admin("cmd=check&user_id=1"), "LOGOUT_OK", "no window");
     assert_eq!(site.admin("cmd=check&user_id=1"), "USER_NOT_FOUND");
+    let users = || site.server.get("/stats", &[]).json()["fdajax_users"].as_u64().unwrap();
+    let before = users();
     assert_eq!(site.admin("cmd=logout&user_id=2"), "LOGOUT_OK");
+    assert_eq!(users(), before - 1);
     assert_eq!(site.admin("cmd=logout&user_id=2"), "USER_NOT_FOUND");
     assert_eq!(login(3, "with-dash%2Band_%2C"), "LOGIN_OK");
     let mut page = site.page("");

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,20 +39,51 @@ impl Encke {
 
     /// The same, with its system calls written to `trace`.
     pub fn start_traced(trace: &Path) -> Self {
+        Self::start_under_strace(trace, &["-s", "500"], &[])
+    }
+
+    /// The same, with a kernel that fails as the `faults` say, in strace's words.
+    pub fn start_with_faults(faults: &[&str], options: &[&str]) -> Self {
+        let mut arguments = vec!["-e".to_owned(), "trace=none".to_owned()];
+        for fault in faults {
+            arguments.extend(["-e".to_owned(), format!("inject={fault}")]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Self::start_under_strace(Path::new("/dev/null"), &arguments, options)
+    }
+
+    fn start_under_strace(trace: &Path, arguments: &[&str], options: &[&str]) -> Self {
         let installed = Command::new("strace").arg("-V").output().is_ok();
         assert!(installed, "strace is missing: `make test` installs it (on Debian: apt-get install strace)");
         let mut strace = Command::new("strace");
         // -D: the server stays our child.
-        strace.args(["-D", "-f", "-q", "-s", "500", "-o"]).arg(trace).arg(env!("CARGO_BIN_EXE_encke"));
-        Self::spawn(strace, &[])
+        strace.args(["-D", "-f", "-q"]).args(arguments);
+        strace.arg("-o").arg(trace).arg(env!("CARGO_BIN_EXE_encke"));
+        Self::spawn(strace, options)
     }
 
-    fn spawn(mut command: Command, options: &[&str]) -> Self {
+    /// Starts it at an address that was free a moment ago, its standard error wherever that goes, saying everything.
+    pub fn start_at(addr: SocketAddr, stderr: Stdio, options: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+        Self::prepare(&mut command, &addr.to_string(), options);
+        let child =
+            command.env("RUST_LOG", "debug").stderr(stderr).spawn().expect("the binary can be started");
+        let server = Self { child, addr, admin: None, log: Arc::default() };
+        until("the server listens", || std::net::TcpStream::connect(addr).ok());
+        server
+    }
+
+    fn prepare(command: &mut Command, listen: &str, options: &[&str]) {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ENCKE_")) {
             command.env_remove(name);
         }
-        command.env_remove("RUST_LOG").args(["serve", "--listen", "127.0.0.1:0"]).args(options);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.env_remove("RUST_LOG").args(["serve", "--listen", listen]).args(options);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+    }
+
+    fn spawn(mut command: Command, options: &[&str]) -> Self {
+        Self::prepare(&mut command, "127.0.0.1:0", options);
+        command.stderr(Stdio::piped());
         let mut child = command.spawn().expect("the server's binary can be started");
         let log = Log::follow(BufReader::new(child.stderr.take().expect("stderr is piped")));
         let mut server = Self { child, addr: SocketAddr::from(([0; 4], 0)), admin: None, log };
@@ -158,6 +189,11 @@ impl Encke {
         kill_process(Pid::from_child(&self.child), signal).expect("the server runs");
     }
 
+    /// Takes the end of its standard error's pipe, if nobody has.
+    pub fn stderr(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
     /// Waits for the process to end.
     pub fn exit(&mut self) -> ExitStatus {
         until("the server leaves", || self.child.try_wait().expect("it is our child"))
@@ -168,6 +204,27 @@ impl Encke {
         let status = self.proc_file("status");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS is in /proc");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("VmRSS in kB") * 1024
+    }
+
+    /// Descriptors open while nobody is connected.
+    pub fn descriptors(&self) -> usize {
+        let mut client = self.connect();
+        until("nobody else is connected", || {
+            (client.get("/stats", &[]).json()["connections"] == 1).then_some(())
+        });
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("the server runs").count() - 1
+    }
+
+    /// Waits until nobody listens, no channel is left, and as many descriptors are open as `before`. Needs
+    /// `--channel-idle-seconds 1` and a history of a few seconds.
+    pub fn forgotten(&self, before: usize) {
+        let gauges = ["subscribers", "channels", "history_messages", "history_bytes"];
+        until("everything is forgotten", || {
+            let stats = self.json("/stats");
+            let is_over = gauges.iter().all(|gauge| stats[gauge] == 0);
+            is_over.then_some(())
+        });
+        assert_eq!(self.descriptors(), before, "descriptors are left open");
     }
 
     /// Processor time used so far, in hundredths of a second.
@@ -235,6 +292,12 @@ impl Log {
     fn text(&self) -> String {
         self.lines.lock().expect("no holder panics").0.join("\n")
     }
+}
+
+/// An address of the loopback interface that is free.
+pub fn free_address() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("the loopback interface");
+    listener.local_addr().expect("it is bound")
 }
 
 /// Asks again and again until there is an answer; fails with `what` when none came in time.

@@ -210,3 +210,32 @@ fn memory_stays_within_its_budget() {
     assert_eq!(stats["connections_refused"], 0, "that was enough");
     assert_eq!(server.get("/sub/idle/1?after=oldest&as=interval", &["Accept: application/json"]).status, 200);
 }
+
+#[test]
+fn bodies_that_arrive_in_pieces_stay_within_the_budget() {
+    const BUDGET: usize = 64 << 20;
+    let server = Encke::start(&["--limits-memory", "64MiB"]);
+    let (_, mut stream) = server.open("/sub/live?as=stream", &[]);
+    let mut publisher = server.admin();
+    let head = "POST /pub/big HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
+    let most_of_it = [head.as_bytes(), &[b'x'; 900_000]].concat();
+    // 180 MB, if they were kept.
+    let mut crowd: Vec<Client> = (0..200).map(|_| server.connect()).collect();
+    let mut most = 0;
+    for (number, client) in crowd.iter_mut().enumerate() {
+        client.try_send(&most_of_it);
+        publisher.publish("live", &[], number.to_string().as_bytes());
+        assert_eq!(stream.envelope()["data"], number.to_string());
+        most = most.max(server.resident_bytes());
+    }
+    assert!(most < BUDGET, "{most} bytes were resident");
+    let stats = publisher.get("/stats", &[]).json();
+    assert!(stats["requests_refused"].as_u64().unwrap() > 100, "{stats}");
+    drop(crowd);
+    until("there is room for them again", || {
+        let mut client = server.connect();
+        client.try_send(request("POST", "/pub/big", &[], &[b'x'; 900_000]));
+        let answer = client.answer();
+        (answer.status == 202).then_some(())
+    });
+}

@@ -33,7 +33,10 @@ impl<'a> Publishing<'a> {
             if !over {
                 let most = self.messages.unwrap_or(u64::MAX);
                 match self.args.rate {
-                    Some(rate) => wait = Some(open(wire, &mut sent, most, start, rate)),
+                    Some(rate) => {
+                        let burst = u64::from(self.args.burst);
+                        wait = Some(open(wire, &mut sent, most, start, rate, burst));
+                    }
                     None => self.closed(wire, &mut sent, most),
                 }
             }
@@ -56,9 +59,9 @@ impl<'a> Publishing<'a> {
 
 /// Publishes what is due, marked with the time it was due at, so that a server (or generator) that falls behind is seen
 /// in the latency; says how long to wait for the next.
-fn open(wire: &mut Wire<'_>, sent: &mut u64, most: u64, start: u64, rate: f64) -> Duration {
+fn open(wire: &mut Wire<'_>, sent: &mut u64, most: u64, start: u64, rate: f64, burst: u64) -> Duration {
     while *sent < most {
-        let due = start + (*sent as f64 * 1e9 / rate) as u64;
+        let due = start + ((*sent - *sent % burst) as f64 * 1e9 / rate) as u64;
         let now = wire.now();
         if due > now {
             // The kernel rounds waits up to milliseconds: the last one is spent looking.

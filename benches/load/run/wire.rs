@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use crate::publisher::Publisher;
 use crate::run::Progress;
 use crate::subscriber::{Manner, Outcome, Subscriber};
-use crate::technique::{Technique, publish};
+use crate::technique::{Dialect, Technique, publish};
 
 /// Publishers' tokens begin here, subscribers' at 0.
 const PUBLISHERS: usize = 1 << 24;
@@ -66,6 +66,14 @@ impl<'a> Wire<'a> {
             )));
         }
         setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).map_err(io::Error::from)?;
+        if args.rooms > args.channels || (args.rooms > 1 && args.technique != Technique::Bayeux) {
+            return Err(Error::Limit(
+                "only Bayeux has several rooms, and no more than there are channels".into(),
+            ));
+        }
+        if args.technique == Technique::Bayeux && (args.stalled > 0 || args.dialect != Dialect::Encke) {
+            return Err(Error::Limit("Bayeux is spoken to Encke, and without stalled readers".into()));
+        }
         let run = std::process::id() as u16;
         Ok(Self {
             args,
@@ -183,10 +191,10 @@ impl<'a> Wire<'a> {
 
     fn connect(&mut self) -> Result<(), Error> {
         let at = self.subscribers.len();
-        let channel = (at % self.args.channels as usize) as u32;
         let socket = mio::net::TcpStream::connect(self.args.server).map_err(Error::Unreachable)?;
-        let next = self.ledger.add_subscriber(channel);
-        let mut subscriber = Subscriber::new(socket, channel, next);
+        let rooms = rooms(at, self.args.rooms, self.args.channels);
+        let rooms = rooms.into_iter().map(|channel| self.ledger.add_subscriber(channel)).collect();
+        let mut subscriber = Subscriber::new(socket, rooms);
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(subscriber.socket(), Token(at), interest)?;
         self.subscribers.push(subscriber);
@@ -213,7 +221,10 @@ impl<'a> Wire<'a> {
                 self.body.clear();
                 mark.write(self.manner.payload, &mut self.body);
                 let (channel, body) = (lane % self.args.channels, &self.body);
-                self.publishers[at].queue(|out| publish(channel, body, out));
+                match self.manner.technique {
+                    Technique::Bayeux => self.publishers[at].add(channel, body),
+                    _ => self.publishers[at].queue(|out| publish(channel, body, out)),
+                }
                 return true;
             }
         }
@@ -310,7 +321,8 @@ impl<'a> Wire<'a> {
                 self.begun += usize::from(first);
                 self.due.push_back((clock() + self.args.interval_ms * 1_000_000, at));
             }
-            Outcome::Nothing | Outcome::Asked => {}
+            Outcome::Asked => self.asked += 1,
+            Outcome::Nothing => {}
         }
         Ok(())
     }
@@ -336,4 +348,20 @@ impl<'a> Wire<'a> {
         self.lines = if length == 0 { None } else { self.lines.map(|had| had + lines) };
         Ok(())
     }
+}
+
+/// The rooms of subscriber `at`: the first so that all channels have equally many, the others at random, but the same
+/// in every run.
+fn rooms(at: usize, count: u32, channels: u32) -> Vec<u32> {
+    let mut rooms = vec![(at % channels as usize) as u32];
+    let mut state = at as u64;
+    while rooms.len() < count as usize {
+        // Knuth's MMIX generator: what matters is that neighbours do not share all their rooms.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let room = ((state >> 33) % u64::from(channels)) as u32;
+        if !rooms.contains(&room) {
+            rooms.push(room);
+        }
+    }
+    rooms
 }

@@ -21,9 +21,10 @@ impl Bayeux {
                 }
                 stream::push(cx, pipe, replies);
             }
-        } else if session.held.is_some() {
+        } else if let Some(held) = &session.held {
             let mut replies = Replies::new();
-            if self.collect(cx, key, &mut replies) == Some(true) {
+            // Nobody may be there any more: the connect is answered, and the events wait for the next one.
+            if cx.is_half_closed(held.connection) || self.collect(cx, key, &mut replies) == Some(true) {
                 self.answer_held(cx, key, replies);
             }
         }

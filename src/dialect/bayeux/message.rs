@@ -174,13 +174,11 @@ pub fn read<'a>(json: &'a str, max: usize, into: &mut Vec<Incoming<'a>>) -> Resu
 /// JSON is the parser's to say.
 fn is_sound(json: &[u8]) -> bool {
     let is_array = json.trim_ascii_start().first() == Some(&b'[');
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for &byte in json {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(&byte) = json.get(at) {
+        at += 1;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
+            b'"' => at = after_string(json, at),
             b'[' if is_array && depth == 1 => return false,
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -191,6 +189,19 @@ fn is_sound(json: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Where the string that begins before `at` is over.
+fn after_string(json: &[u8], mut at: usize) -> usize {
+    while let Some(offset) = memchr::memchr2(b'"', b'\\', json.get(at..).unwrap_or_default()) {
+        at += offset + 1;
+        if json[at - 1] == b'"' {
+            return at;
+        }
+        // What follows a backslash ends nothing.
+        at += 1;
+    }
+    json.len()
 }
 
 /// Reads an array of messages, and stops where there are too many.
@@ -239,9 +250,22 @@ mod tests {
         assert_eq!(count("[]"), Ok(0));
         assert_eq!(count(" {\"id\":1}"), Ok(1));
         assert_eq!(count("[{},{\"channel\":5},{\"unknown\":[[]]}]"), Ok(3));
+        assert_eq!(count(r#"[{"data":"\"[[\\"},{"\\":"]"}]"#), Ok(2), "brackets and quotes in strings");
         assert_eq!(count("[{},{},{},{}]"), Err(Unreadable::TooMany));
-        for bad in ["", "1", "null", "[1]", "[null]", "[[]]", "[{}", "[{}]x", "{\"id\":1,\"id\":2}", "\"[]\""]
-        {
+        for bad in [
+            "",
+            "1",
+            "null",
+            "[1]",
+            "[null]",
+            "[[]]",
+            "[{}",
+            "[{}]x",
+            "{\"id\":1,\"id\":2}",
+            "\"[]\"",
+            "[\"",
+            "\"\\",
+        ] {
             assert_eq!(count(bad), Err(Unreadable::NotMessages), "{bad}");
         }
         let nested = |depth: usize| format!("{{\"data\":{}{}}}", "[".repeat(depth), "]".repeat(depth));

@@ -3,7 +3,7 @@
 use super::message::Incoming;
 use super::reply::{self, Advice, Replies};
 use super::session::{Held, Pipe, SessionKey};
-use super::timesync::Timesync;
+use super::timesync::{self, Timesync};
 use super::{Bayeux, Exchange, respond, stream};
 use crate::dialect::{Act, Context};
 use crate::wire::response::Response;
@@ -44,7 +44,10 @@ impl Bayeux {
         );
         let _ = serde_json::to_writer(&mut *out, &CONNECTION_TYPES);
         match begun {
-            Err((_, advice)) => advice.write(out),
+            Err((_, advice)) => {
+                advice.write(out);
+                timesync::write_ext(out, message, cx.now);
+            }
             Ok(key) => {
                 out.extend_from_slice(b",\"clientId\":\"");
                 out.extend_from_slice(self.sessions.client_id(key).as_bytes());
@@ -109,7 +112,7 @@ impl Bayeux {
     ) {
         let id = message.id().unwrap_or_default();
         let Some(key) = self.session_of(cx, exchange, message) else {
-            return refuse_connect(replies, id);
+            return refuse_connect(cx, message, replies);
         };
         self.release_older(cx, key);
         let ext = message.ext();
@@ -125,7 +128,7 @@ impl Bayeux {
         let Some(news) =
             (if session.pushes().is_some() { Some(false) } else { self.collect(cx, key, replies) })
         else {
-            return refuse_connect(replies, id);
+            return refuse_connect(cx, message, replies);
         };
         if news || patience_ms == 0 {
             self.write_connect(cx, key, id, timesync.as_ref(), replies);
@@ -254,7 +257,9 @@ impl Bayeux {
     ) {
         let found = self.session_of(cx, exchange, message);
         let failure = found.is_none().then_some(reply::SESSION_UNKNOWN);
-        reply::begin(replies.next(), DISCONNECT, message.id().unwrap_or_default(), failure);
+        let out = replies.next();
+        reply::begin(out, DISCONNECT, message.id().unwrap_or_default(), failure);
+        timesync::write_ext(out, message, cx.now);
         replies.close();
         if let Some(key) = found {
             self.end(cx, key, Advice::None);
@@ -263,9 +268,10 @@ impl Bayeux {
 }
 
 /// Refuses a connect of a session that is not there: the client has to begin another.
-fn refuse_connect(replies: &mut Replies, id: Option<&str>) {
+fn refuse_connect(cx: &Context, message: &Incoming, replies: &mut Replies) {
     let out = replies.next();
-    reply::begin(out, CONNECT, id, Some(reply::SESSION_UNKNOWN));
+    reply::begin(out, CONNECT, message.id().unwrap_or_default(), Some(reply::SESSION_UNKNOWN));
     Advice::Handshake { interval_ms: 0 }.write(out);
+    timesync::write_ext(out, message, cx.now);
     replies.close();
 }

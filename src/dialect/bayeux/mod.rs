@@ -110,6 +110,11 @@ impl Bayeux {
         }
     }
 
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// Whether `path` is a mount or below one.
     pub fn claims(&self, path: &str) -> bool {
         self.below_mount(path).is_some()

@@ -2,7 +2,7 @@
 //!
 //! Clients act on advice and never on error codes, so the rules for advice are strict (see [`Advice`]).
 
-use std::io::Write;
+use crate::wire::response::write_all;
 
 /// The session is unknown: never was, has expired, or is that of another browser.
 pub const SESSION_UNKNOWN: &str = "402::session_unknown";
@@ -47,7 +47,10 @@ pub struct Replies(Vec<u8>);
 impl Replies {
     /// None yet.
     pub fn new() -> Self {
-        Self(b"[".to_vec())
+        // Room for a reply and a short event or two.
+        let mut out = Vec::with_capacity(512);
+        out.push(b'[');
+        Self(out)
     }
 
     /// Where to write the next one.
@@ -84,12 +87,12 @@ impl Replies {
 pub fn begin(out: &mut Vec<u8>, channel: Option<&str>, id: Option<&str>, failure: Option<&str>) {
     out.push(b'{');
     if let Some(id) = id {
-        let _ = write!(out, "\"id\":{id},");
+        write_all(out, &["\"id\":", id, ","]);
     }
     if let Some(channel) = channel {
-        let _ = write!(out, "\"channel\":{channel},");
+        write_all(out, &["\"channel\":", channel, ","]);
     }
-    let _ = write!(out, "\"successful\":{}", failure.is_none());
+    write_all(out, &["\"successful\":", if failure.is_none() { "true" } else { "false" }]);
     if let Some(failure) = failure {
         out.extend_from_slice(b",\"error\":");
         string(out, failure);
@@ -130,15 +133,20 @@ pub enum Advice {
 impl Advice {
     /// Appends `,"advice":{…}`.
     pub fn write(self, out: &mut Vec<u8>) {
-        let _ = match self {
-            Self::Retry { timeout_ms, interval_ms, max_interval_ms } => write!(
-                out,
-                ",\"advice\":{{\"reconnect\":\"retry\",\"interval\":{interval_ms},\"timeout\":{timeout_ms},\"maxInterval\":{max_interval_ms}}}"
-            ),
-            Self::Handshake { interval_ms } => {
-                write!(out, ",\"advice\":{{\"reconnect\":\"handshake\",\"interval\":{interval_ms}}}")
-            }
-            Self::None => write!(out, ",\"advice\":{{\"reconnect\":\"none\"}}"),
+        let (reconnect, interval_ms) = match self {
+            Self::Retry { interval_ms, .. } => ("retry", Some(interval_ms)),
+            Self::Handshake { interval_ms } => ("handshake", Some(interval_ms)),
+            Self::None => ("none", None),
         };
+        write_all(out, &[",\"advice\":{\"reconnect\":\"", reconnect, "\""]);
+        let mut member = |name: &str, ms: u64| write_all(out, &[name, itoa::Buffer::new().format(ms)]);
+        if let Some(interval_ms) = interval_ms {
+            member(",\"interval\":", interval_ms);
+        }
+        if let Self::Retry { timeout_ms, max_interval_ms, .. } = self {
+            member(",\"timeout\":", timeout_ms);
+            member(",\"maxInterval\":", max_interval_ms);
+        }
+        out.push(b'}');
     }
 }

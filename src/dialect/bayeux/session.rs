@@ -14,6 +14,8 @@ use std::sync::Arc;
 
 /// Digits of a client id that are random: 128 bits in base 36.
 const SECRET_DIGITS: usize = 25;
+/// Digits of a client id that are the place of the session, in base 36.
+const PLACE_DIGITS_MAX: usize = 7;
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Place of a session in the slab.
@@ -143,14 +145,13 @@ impl Sessions {
 
     /// The session of that client id.
     pub fn find(&self, client_id: &str) -> Option<SessionKey> {
-        let (secret, place) = client_id.split_at_checked(SECRET_DIGITS)?;
-        let lower = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
-        if !client_id.bytes().all(lower) || place.len() > 7 {
+        let (secret, place) = client_id.as_bytes().split_at_checked(SECRET_DIGITS)?;
+        if place.is_empty() || place.len() > PLACE_DIGITS_MAX {
             return None;
         }
-        let reversed: String = place.chars().rev().collect();
-        let key = SessionKey::from_str_radix(&reversed, 36).ok()?;
-        let secret = u128::from_str_radix(secret, 36).ok()?;
+        let key = place.iter().rev().try_fold(0_u64, |key, &byte| Some(key * 36 + digit(byte)?))?;
+        let key = SessionKey::try_from(key).ok()?;
+        let secret = number(secret)?;
         self.all.get(key as usize).is_some_and(|session| session.secret == secret).then_some(key)
     }
 
@@ -189,6 +190,23 @@ impl Sessions {
     pub fn next_deadline(&self) -> Instant {
         self.wheel.next_deadline()
     }
+}
+
+/// The value of a digit in base 36; capital letters are none.
+fn digit(byte: u8) -> Option<u64> {
+    match byte {
+        b'0'..=b'9' => Some(u64::from(byte - b'0')),
+        b'a'..=b'z' => Some(u64::from(byte - b'a') + 10),
+        _ => None,
+    }
+}
+
+/// A number in base 36; `None` if it has more than 128 bits. Twelve digits at a time fit a machine's word.
+fn number(digits: &[u8]) -> Option<u128> {
+    digits.chunks(12).try_fold(0_u128, |number, chunk| {
+        let part = chunk.iter().try_fold(0_u64, |part, &byte| Some(part * 36 + digit(byte)?))?;
+        number.checked_mul(36_u128.pow(chunk.len() as u32))?.checked_add(part.into())
+    })
 }
 
 /// The owner of a session's subscriber.

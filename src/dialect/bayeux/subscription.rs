@@ -4,7 +4,7 @@
 use super::channel::Channel;
 use super::message::{self, Incoming};
 use super::reply::{self, Replies};
-use super::{Bayeux, Exchange, SessionKey, owner};
+use super::{Bayeux, Exchange, SessionKey, owner, timesync};
 use crate::dialect::Context;
 use crate::dialect::access;
 use crate::hub::{HubError, Pattern, Start};
@@ -38,6 +38,7 @@ impl Bayeux {
             out.extend_from_slice(b",\"subscription\":");
             out.extend_from_slice(subscription.get().as_bytes());
         }
+        timesync::write_ext(out, message, cx.now);
         replies.close();
     }
 

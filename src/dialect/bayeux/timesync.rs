@@ -1,6 +1,7 @@
 //! The `timesync` extension: a client measures by how much its clock differs from ours and how long messages
-//! travel. Nothing is remembered between two messages.
+//! travel, with every message to the server itself. Nothing is remembered between two messages.
 
+use super::message::Incoming;
 use crate::time::{Instant, Now};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -52,6 +53,18 @@ impl Timesync {
         let held = now.millis_since(self.arrived);
         let _ =
             write!(out, ",\"timesync\":{{\"tc\":{tc},\"ts\":{arrived_ms},\"p\":{held},\"a\":{accuracy}}}");
+    }
+}
+
+/// Appends `,"ext":{"timesync":…}` to the reply to a message that is answered at once and has no other `ext`.
+pub fn write_ext(out: &mut Vec<u8>, message: &Incoming, now: Now) {
+    let Some(timesync) = Timesync::read(message.ext().timesync, now) else { return };
+    let mut member = Vec::new();
+    timesync.write(&mut member, now.at);
+    if let Some((_comma, member)) = member.split_first() {
+        out.extend_from_slice(b",\"ext\":{");
+        out.extend_from_slice(member);
+        out.push(b'}');
     }
 }
 

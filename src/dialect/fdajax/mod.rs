@@ -146,6 +146,11 @@ impl Fdajax {
         outcome
     }
 
+    /// How many users are logged in, and how many guests are known.
+    pub fn known(&self) -> (usize, usize) {
+        (self.users.logged_in_count(), self.users.guests())
+    }
+
     /// Takes note that a subscriber is ready: that of a window, or that of a user.
     pub fn ready(&mut self, context: &mut Context, Owner(owner): Owner) {
         let key = owner & !(OWNER | USER_OWNER);

@@ -124,6 +124,11 @@ impl Users {
         ids.into_iter().map(|(_, key)| key).collect()
     }
 
+    /// How many users there are, without guests.
+    pub fn logged_in_count(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// How many guests there are.
     pub const fn guests(&self) -> usize {
         self.guests

@@ -163,7 +163,7 @@ impl Client {
             return;
         }
         assert!(cut || self.inbox.is_empty(), "an answer is cut off: {:?}", self.asks.front());
-        assert!(cut || self.over || self.half_closed || self.asks.iter().all(|ask| ask.since.is_none()));
+        assert!(cut || self.over || self.asks.iter().all(|ask| ask.since.is_none()));
     }
 
     /// Takes one thing out of the inbox, if it is complete.

@@ -334,8 +334,64 @@ fn a_pattern_is_told_when_the_channels_it_knew_are_gone() {
     assert!(head.contains("{\"gap\":{\"channel\":\"c/*\",\"after\":\"z:7\",\"oldest\":\"10:0\"}}"), "{head}");
     bench.publish("c/x", "lost", None);
     bench.client("DELETE /pub/c/x HTTP/1.1\r\nHost: x\r\n\r\n");
-    let (_, answer) = bench.client("GET /sub/c/*?after=10:0 HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(answer.contains("\r\nEncke-Gap: c/%2A\r\n"), "{answer}");
+    let (_, answer) = bench.client("GET /sub/c/*,d/*?after=10:0 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.contains("\r\nEncke-Gap: c/%2A\r\n"), "what d/* matches has lost nothing: {answer}");
+    let (_, answer) = bench.client("GET /sub/d/*?after=10:0 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(answer, "", "it waits");
+}
+
+#[test]
+fn what_was_asked_before_half_closing_is_answered_in_order() {
+    let asked = "GET /sub/a HTTP/1.1\r\nHost: x\r\n\r\n\
+        GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n\
+        GET /sub/a HTTP/1.1\r\nHost: x\r\n\r\n\
+        GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\nGET /heal";
+    for capacity in [1 << 30, 10] {
+        let mut bench = Bench::new(Config::default());
+        let (id, _) = bench.client(asked);
+        bench.server.hang_up(bench.world.now, id, &mut bench.world);
+        bench.world.socket(id).capacity = capacity;
+        let mut text = String::new();
+        for news in ["one", "two"] {
+            bench.publish("a", news, None);
+            bench.turn();
+            for _ in 0..200 {
+                text += &bench.read(id);
+                bench.turn();
+            }
+        }
+        let answers: Vec<&str> =
+            text.split("HTTP/1.1 ").map(|answer| answer.get(..3).unwrap_or("")).collect();
+        assert_eq!(answers, ["", "200", "200", "200", "404"], "{text}");
+        assert!(text.find("\r\n\r\none") < text.find("\r\n\r\nok") && text.contains("\r\n\r\ntwo"), "{text}");
+        assert!(bench.world.at_end(id), "nothing is left to answer");
+    }
+}
+
+#[test]
+fn a_large_message_that_waits_is_shared_by_those_who_read_slowly() {
+    let mut bench = Bench::new(Config::default());
+    let large = "x".repeat(100_000);
+    bench.publish("a", &large, None);
+    bench.world.advance(10_000);
+    for capacity in [0, 10, 5000, 1 << 30] {
+        let id = bench.connect();
+        bench.world.socket(id).capacity = capacity;
+        let ask = "GET /sub/a?after=oldest HTTP/1.1\r\nHost: x\r\n\r\n";
+        bench.send(id, &format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n{ask}{ask}"));
+        bench.turn();
+        let own =
+            bench.server.connections[id.slot as usize].output.as_ref().map_or(0, |output| output.own_len());
+        assert!(own < 1000, "{own} bytes are kept for a client that took {capacity}");
+        bench.world.socket(id).capacity = 30_000;
+        let mut text = String::new();
+        for _ in 0..10 {
+            text += &bench.read(id);
+            bench.turn();
+        }
+        assert_eq!(text.matches("\r\n\r\nx").count(), 2, "both are answered");
+        assert_eq!(text.split("\r\n\r\n").filter(|part| part.starts_with(&large)).count(), 2);
+    }
 }
 
 #[test]
@@ -354,4 +410,20 @@ fn who_subscribes_while_the_server_leaves_is_sent_away() {
     assert!(bench.server.is_drained());
     assert!(bench.read(ids[0].0).starts_with("HTTP/1.1 204 "));
     assert!(bench.read(ids[1].0).ends_with("\r\n0\r\n\r\n"));
+}
+
+#[test]
+fn a_crowd_that_left_leaves_no_memory_behind() {
+    let mut bench = Bench::new(Config::default());
+    let crowd: Vec<ConnId> = (0..1500).map(|_| bench.subscriber("a?as=stream")).collect();
+    let full = bench.server.connections.capacity();
+    for &id in &crowd[1..] {
+        bench.server.reset(bench.world.now, id);
+    }
+    bench.turn();
+    let left = bench.server.connections.capacity();
+    assert!(full >= 1500 && left < full / 4, "room for {left} of {full} is left");
+    bench.publish("a", "still here", None);
+    bench.turn();
+    assert!(bench.read(crowd[0]).contains("still here"));
 }

@@ -504,3 +504,47 @@ fn memory_is_measured_early_when_much_comes() {
     bench.weigh(64);
     assert!(!bench.server.is_heavier());
 }
+
+#[test]
+fn what_arrives_in_pieces_is_not_kept_while_memory_is_short() {
+    let mut config = Config::default();
+    config.limits.memory = 100 * MIB;
+    let mut bench = Bench::new(config);
+    let head = "POST /pub/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n";
+    let (begun, _) = bench.client(head);
+    let (waiting, _) = bench.client("GET /sub/a HTTP/1.1\r\nHost: x\r\n\r\n");
+    let upgrade = "GET /sub/a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let sockets = [0; 2].map(|_| bench.connect());
+    for id in sockets {
+        bench.send(id, upgrade);
+        bench.turn();
+        bench.world.read(id, usize::MAX);
+    }
+    let publisher = bench.connect();
+    bench.weigh(95);
+    bench.send(begun, "x");
+    bench.turn();
+    assert_eq!(status(&bench.read(begun)), 503, "one that has begun");
+    let (id, other) = (publisher, bench.connect_from([127, 0, 0, 1]));
+    assert!(other.is_some());
+    bench.send(id, head);
+    bench.turn();
+    let refused = bench.read(id);
+    assert_eq!(status(&refused), 503);
+    assert!(refused.contains("limits.memory") && field(&refused, "Retry-After").is_some(), "{refused}");
+    // The first byte of a frame.
+    bench.send(sockets[0], "\u{1}");
+    bench.turn();
+    let goodbye = bench.world.read(sockets[0], usize::MAX);
+    assert_eq!(goodbye[2..4], 1013_u16.to_be_bytes(), "{goodbye:?}");
+    assert_eq!((bench.stats().requests_refused, bench.stats().sockets_failed), (2, 1));
+    bench.publish("a", "news", None);
+    bench.turn();
+    assert!(bench.read(waiting).ends_with("news"), "nobody is sent less");
+    assert!(bench.world.read(sockets[1], usize::MAX).ends_with(b"\"data\":\"news\"}"));
+    bench.weigh(70);
+    let (late, _) = bench.client(head);
+    bench.send(late, "0123456789");
+    assert_eq!(status(&bench.read(late)), 201);
+}

@@ -42,6 +42,12 @@ struct Habits {
     drains: bool,
     nonsense: bool,
     pipelines: bool,
+    /// Writes are cut short, and sometimes the kernel has no memory for any of it.
+    scarce: bool,
+    /// Writes find their connections broken.
+    breaks: bool,
+    /// Somebody sets the wall clock.
+    skews: bool,
     /// Bare messages are known by what they say alone: then nothing is published twice.
     raw: bool,
 }
@@ -98,6 +104,9 @@ fn habits(random: &mut Random) -> Habits {
         drains: one(),
         nonsense: one(),
         pipelines: one(),
+        scarce: one(),
+        breaks: one(),
+        skews: one(),
         raw: one(),
     }
 }
@@ -132,6 +141,8 @@ impl Sim {
         let config = config(&mut random);
         let mut world = World::default();
         world.advance(random.below(100_000));
+        world.scarcity = habits.scarce.then(|| Random::new(seed ^ 1));
+        world.breakage = habits.breaks.then(|| Random::new(seed ^ 2));
         let server = Server::new(config.clone(), Epoch::from_random(1), world.now);
         let count = 2 + random.below(8);
         let mut client = || {
@@ -213,12 +224,16 @@ impl Sim {
                 self.server.hang_up(self.world.now, id, &mut self.world);
                 self.forget(who);
             }
-            93..95 if self.habits.stale && !self.stale.is_empty() => self.haunt(),
+            93 if self.habits.stale && !self.stale.is_empty() => self.haunt(),
             95 if self.habits.leaps => {
-                let ms = [1000, 10_000, 100_000, 4_000_000][self.random.below(4) as usize];
+                let ms = [1000, 10_000, 100_000, 400_000_000][self.random.below(4) as usize];
                 let ms = self.random.below(ms);
                 self.world.advance(ms);
                 note!(self, "the clock leaps by {ms}");
+            }
+            94 if self.habits.skews => {
+                self.world.skew = self.random.below(2_000_000) as i64 - 1_000_000;
+                note!(self, "the wall clock is set {} s ahead", self.world.skew);
             }
             // The kernel reports a socket as writable whenever it reports anything.
             96..98 => self.server.writable(self.world.now, id, &mut self.world),
@@ -286,9 +301,10 @@ impl Sim {
         if self.world.at_end(id) {
             let socket = self.world.socket(id);
             let limit = self.config.limits.stalled_seconds;
-            let stalled = socket.progress.plus_seconds(limit) <= self.world.now.at;
+            let (broken, stalled_at) = (socket.broken, socket.progress.plus_seconds(limit));
+            let stalled = stalled_at <= self.world.now.at;
             note!(self, "{who} sees the end");
-            self.clients[who].end(stalled);
+            self.clients[who].end(stalled || broken);
             self.server.reset(self.world.now, id);
             self.forget(who);
         }
@@ -346,6 +362,7 @@ impl Sim {
     /// Everybody reads everything; then nobody may lack anything.
     fn settle(&mut self) {
         self.habits.slow = false;
+        self.world.breakage = None;
         for client in &self.clients {
             if let Some(id) = client.id {
                 self.world.socket(id).capacity = 1 << 30;

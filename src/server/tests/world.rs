@@ -1,6 +1,7 @@
 //! Simulated sockets and the clock.
 
 use crate::conn::ConnId;
+use crate::id::Random;
 use crate::server::{Sink, Wrote};
 use crate::time::{Instant, Now};
 use std::collections::HashMap;
@@ -37,6 +38,12 @@ pub struct World {
     sockets: HashMap<ConnId, Socket>,
     /// Connections whose sockets have to be reported as writable.
     pub edges: Vec<ConnId>,
+    /// Decides which writes are cut short, and which find no memory in the kernel.
+    pub scarcity: Option<Random>,
+    /// Decides which writes find their connection broken.
+    pub breakage: Option<Random>,
+    /// Seconds that somebody has set the wall clock ahead, or back.
+    pub skew: i64,
 }
 
 impl World {
@@ -86,14 +93,28 @@ impl World {
 
     pub fn advance(&mut self, ms: u64) {
         self.now.at = self.now.at + ms;
-        self.now.unix = 1_700_000_000 + self.now.at.as_millis() / 1000;
+        let unix = 1_700_000_000 + self.now.at.as_millis() / 1000;
+        self.now.unix = unix.saturating_add_signed(self.skew);
+    }
+
+    /// How much of `room` bytes the kernel finds memory for at the moment.
+    fn ration(&mut self, room: usize) -> usize {
+        let Some(random) = &mut self.scarcity else { return room };
+        match random.below(16) {
+            0..2 => 0,
+            2..9 => random.below(room as u64 + 1) as usize,
+            _ => room,
+        }
     }
 }
 
 impl Sink for World {
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
         let at = self.now.at;
+        let breaks = self.breakage.as_mut().is_some_and(|random| random.one_in(50));
+        let ration = self.ration(slices.iter().map(|slice| slice.len()).sum());
         let socket = self.socket(id);
+        socket.broken |= breaks;
         assert!(!socket.ended && !socket.closed, "{id:?}: a write after the end");
         socket.writes += 1;
         socket.slices = slices.len();
@@ -106,12 +127,16 @@ impl Sink for World {
             socket.broken = true;
             return Wrote::Bytes(offered);
         }
-        let taken = offered.min(socket.capacity - socket.buffer.len());
+        let room = offered.min(socket.capacity - socket.buffer.len());
+        let taken = room.min(ration);
         let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
         socket.buffer.extend(bytes.take(taken));
-        socket.short |= taken < offered;
+        socket.short |= room < offered;
         if taken > 0 {
             socket.progress = at;
+        }
+        if taken < room {
+            self.edges.push(id);
         }
         Wrote::Bytes(taken)
     }

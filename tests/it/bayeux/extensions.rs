@@ -72,6 +72,17 @@ fn clocks_are_synchronised() {
     let ts = timesync["ts"].as_i64().unwrap();
     assert!((now - ts).abs() < 10_000 && timesync["tc"] == 1000 && timesync["a"] == 1000 - ts, "{timesync}");
     let mut session = Session::begin(&server);
+    let clock = json!({"timesync": {"tc": 1000, "l": 0, "o": 0}});
+    for channel in ["/meta/subscribe", "/meta/unsubscribe", "/meta/connect", "/meta/disconnect"] {
+        let message =
+            json!({"channel": channel, "subscription": "/a", "advice": {"timeout": 0}, "ext": clock});
+        let unknown = post(&mut server.connect(), &message);
+        let known = session.send(&[message]);
+        for reply in [&known[0], &unknown[0]] {
+            assert_eq!(reply["ext"]["timesync"]["tc"], 1000, "{reply}");
+        }
+    }
+    let mut session = Session::begin(&server);
     let synced = session.connect(json!({"timesync": {"tc": ts, "l": 5, "o": now - ts}}));
     assert!(synced[0]["ext"]["timesync"].is_object() || synced[0].get("ext").is_none());
     let mut held = session

@@ -14,6 +14,7 @@ mod bad_input;
 mod channels;
 mod extensions;
 mod floods;
+mod recorded;
 mod session;
 mod transports;
 

@@ -204,7 +204,9 @@ fn sessions_are_bounded_and_others_go_on() {
     for session in &mut sessions {
         assert!(ok(&session.connect(json!({}))[0]));
     }
+    assert_eq!(server.get("/stats", &[]).json()["bayeux_sessions"], 3);
     sessions[0].ask(json!({"channel": "/meta/disconnect"}));
+    assert_eq!(server.get("/stats", &[]).json()["bayeux_sessions"], 2);
     Session::begin(&server);
 }
 

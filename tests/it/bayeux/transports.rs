@@ -232,6 +232,26 @@ fn a_keep_alive_connection_serves_connect_after_connect() {
 }
 
 #[test]
+fn a_half_closed_connect_is_answered_and_given_no_messages() {
+    let server = start(&["--bayeux-timeout-ms", "400"]);
+    let mut session = Session::begin(&server);
+    session.subscribe("/a");
+    let mut timed = session.hold(&json!({"id": "5"}));
+    timed.half_close();
+    assert!(!timed.answered_within(MOMENT));
+    let reply = &replies(&timed.answer())[0];
+    assert!(ok(reply) && reply["id"] == "5");
+    timed.closed();
+    let mut woken = session.hold(&json!({"id": "6"}));
+    woken.half_close();
+    settle(&server);
+    session.publish("/a", 1);
+    let woken = replies(&woken.answer());
+    assert!(woken.len() == 1 && woken[0]["id"] == "6" && ok(&woken[0]), "{woken:?}");
+    assert_eq!(session.poll(), [1], "whoever closed altogether would have missed it");
+}
+
+#[test]
 fn a_client_that_went_away_is_not_given_messages() {
     let server = start(&[]);
     let mut session = Session::begin(&server);
