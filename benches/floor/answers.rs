@@ -9,11 +9,12 @@ pub enum Kind {
     Sse,
     Raw,
     Poll,
+    WebSocket,
 }
 
 impl Kind {
-    pub const COUNT: usize = 4;
-    pub const ALL: [Self; Self::COUNT] = [Self::Stream, Self::Sse, Self::Raw, Self::Poll];
+    pub const COUNT: usize = 5;
+    pub const ALL: [Self; Self::COUNT] = [Self::Stream, Self::Sse, Self::Raw, Self::Poll, Self::WebSocket];
 
     /// What is sent when the request comes; nothing for a poll, which waits.
     pub fn head(self) -> Option<&'static [u8]> {
@@ -22,6 +23,7 @@ impl Kind {
             Self::Sse => Some(SSE),
             Self::Raw => Some(RAW),
             Self::Poll => None,
+            Self::WebSocket => Some(WEBSOCKET),
         }
     }
 
@@ -30,17 +32,21 @@ impl Kind {
         let id = format!("floor000:{sequence}");
         let (before, after) = match self {
             Self::Stream => (format!(r#"{{"id":"{id}","channel":"c{channel}","data":""#), &b"\"}\n"[..]),
+            Self::WebSocket => (format!(r#"{{"id":"{id}","channel":"c{channel}","data":""#), &b"\"}"[..]),
             Self::Sse => (format!("id: {id}\ndata: "), &b"\n\n"[..]),
             Self::Raw => (String::new(), &b""[..]),
             Self::Poll => (poll(&id, body.len()), &b""[..]),
         };
-        frame.clear();
-        let (start, end) = if self == Self::Poll {
-            (String::new(), &b""[..])
-        } else {
-            (format!("{:x}\r\n", before.len() + body.len() + after.len()), &b"\r\n"[..])
+        let length = before.len() + body.len() + after.len();
+        let (start, end) = match self {
+            Self::Poll => (Vec::new(), &b""[..]),
+            // Text, of a length in two bytes: payloads have at least 48, and no more than 64 KB.
+            Self::WebSocket if length < 126 => (vec![0x81, length as u8], &b""[..]),
+            Self::WebSocket => (vec![0x81, 126, (length >> 8) as u8, length as u8], &b""[..]),
+            _ => (format!("{length:x}\r\n").into_bytes(), &b"\r\n"[..]),
         };
-        for part in [start.as_bytes(), before.as_bytes(), body, after, end] {
+        frame.clear();
+        for part in [&start[..], before.as_bytes(), body, after, end] {
             frame.write_all(part).expect("a Vec takes everything");
         }
     }
@@ -69,6 +75,12 @@ const RAW: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
     Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\n\
     Content-Type: text/plain; charset=utf-8\r\nEncke-Next: floor000:1000\r\n\
     Cache-Control: no-store\r\nX-Accel-Buffering: no\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+const WEBSOCKET: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
+    Access-Control-Allow-Origin: *\r\n\
+    Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\n\
+    Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+    Encke-Next: floor000:1000\r\n\r\n";
 
 /// To a publisher.
 pub const PUBLISHED: &[u8] = b"HTTP/1.1 201 Created\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\

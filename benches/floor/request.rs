@@ -61,6 +61,7 @@ fn publish(bytes: &[u8], path: &[u8]) -> Option<Request> {
 fn listen(path: &[u8]) -> Asked {
     let (channel, rest) = number(path);
     let kind = match rest {
+        [b'?', b' ', ..] => Kind::WebSocket,
         [b'?', b'a', b's', b'=', b's', b't', ..] => Kind::Stream,
         [b'?', b'a', b's', b'=', b's', ..] => Kind::Sse,
         [b'?', b'a', b's', b'=', b'r', ..] => Kind::Raw,

@@ -3,7 +3,7 @@
 //! ```text
 //! args       what to run
 //! run        the loop: connect, settle, warm up, measure
-//! subscriber, publisher, technique, bayeux, answer     what is spoken
+//! subscriber, publisher, technique, bayeux, answer, frame     what is spoken
 //! mark, ledger                                         what is checked
 //! meter, report                                        what is told
 //! ```
@@ -13,6 +13,7 @@ mod answer;
 mod args;
 mod bayeux;
 mod error;
+mod frame;
 mod ledger;
 mod mark;
 mod meter;

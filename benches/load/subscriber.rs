@@ -7,6 +7,7 @@ use mio::net::TcpStream;
 use crate::answer::{Head, excerpt};
 use crate::bayeux::Session;
 use crate::error::Error;
+use crate::frame;
 use crate::ledger::{Ledger, Room};
 use crate::mark;
 use crate::technique::{Cursor, Dialect, Technique};
@@ -174,7 +175,10 @@ impl Subscriber {
                 outcome = self.answered(manner, &head, &bytes[head.length..], ledger, now)?;
                 return Ok((end, outcome));
             }
-            if head.status != 200 || head.body.is_some() || !manner.technique.is_endless() {
+            if head.status != manner.technique.status()
+                || head.body.is_some()
+                || !manner.technique.is_endless()
+            {
                 return Err(Error::Refused(excerpt(bytes)));
             }
             self.phase = Phase::Streaming;
@@ -182,7 +186,16 @@ impl Subscriber {
             outcome = Outcome::Began;
         }
         let rooms = &mut self.rooms;
-        used += mark::scan(&bytes[used..], manner.payload, |mark| ledger.deliver(mark, rooms, now))?;
+        let mut scan = |bytes| mark::scan(bytes, manner.payload, |mark| ledger.deliver(mark, rooms, now));
+        if manner.technique != Technique::Websocket {
+            used += scan(&bytes[used..])?;
+            return Ok((used, outcome));
+        }
+        // The length of a frame may look like the beginning of a payload.
+        while let Some((payload, length)) = frame::first(&bytes[used..]) {
+            scan(payload)?;
+            used += length;
+        }
         Ok((used, outcome))
     }
 

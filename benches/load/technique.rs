@@ -22,12 +22,24 @@ pub enum Technique {
     Stream,
     /// Server-sent events
     Sse,
+    /// Server-sent events with envelopes as data
+    SseEnvelope,
     /// Endless chunks of nothing but messages
     Raw,
+    /// Forever frame: an endless page of scripts
+    Iframe,
+    /// An endless multipart/mixed
+    Multipart,
+    /// An endless multipart/x-mixed-replace
+    Replace,
+    /// WebSocket with envelopes
+    Websocket,
     /// Long polling, one message verbatim per answer
     Poll,
     /// Long polling, JSON batches
     PollJson,
+    /// Long polling, answered by a script
+    Jsonp,
     /// Interval polling
     Interval,
     /// Bayeux long polling, see [`crate::bayeux`]
@@ -45,7 +57,49 @@ pub struct Cursor {
 impl Technique {
     /// One answer goes on for ever, instead of one per poll.
     pub fn is_endless(self) -> bool {
-        matches!(self, Self::Stream | Self::Sse | Self::Raw)
+        !matches!(self, Self::Poll | Self::PollJson | Self::Jsonp | Self::Interval | Self::Bayeux)
+    }
+
+    /// Whether the configuration that the suite writes for nchan knows it.
+    pub fn is_nchans(self) -> bool {
+        matches!(self, Self::Stream | Self::Sse | Self::Raw | Self::Poll | Self::PollJson | Self::Interval)
+    }
+
+    /// The status of an answer that has messages, or will have.
+    pub fn status(self) -> u16 {
+        if self == Self::Websocket { 101 } else { 200 }
+    }
+
+    /// What Encke calls it, as the beginning of a query.
+    pub fn choice(self) -> &'static str {
+        match self {
+            Self::Stream => "as=stream",
+            Self::Sse => "as=sse",
+            Self::SseEnvelope => "as=sse-envelope",
+            Self::Raw => "as=raw",
+            Self::Iframe => "as=iframe",
+            Self::Multipart => "as=multipart",
+            Self::Replace => "as=x-mixed-replace",
+            Self::Poll | Self::PollJson | Self::Bayeux => "as=poll",
+            Self::Jsonp => "as=jsonp&callback=f",
+            Self::Interval => "as=interval",
+            // Its header fields say it.
+            Self::Websocket => "",
+        }
+    }
+
+    /// The header fields that it needs.
+    pub fn fields(self) -> &'static str {
+        match self {
+            Self::PollJson => "Accept: application/json\r\n",
+            // As of a page of our own.
+            Self::Jsonp => "Sec-Fetch-Site: same-origin\r\n",
+            Self::Websocket => {
+                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            }
+            _ => "",
+        }
     }
 
     /// Appends the request (of all techniques but Bayeux) for channel `number`, going on at `cursor` if there is one.
@@ -58,31 +112,21 @@ impl Technique {
     }
 
     fn encke(self, number: u32, cursor: Option<&Cursor>, out: &mut Vec<u8>) -> std::io::Result<()> {
-        let name = match self {
-            Self::Stream => "stream",
-            Self::Sse => "sse",
-            Self::Raw => "raw",
-            Self::Poll | Self::PollJson | Self::Bayeux => "poll",
-            Self::Interval => "interval",
-        };
-        write!(out, "GET /sub/c{number}?as={name}")?;
+        write!(out, "GET /sub/c{number}?{}", self.choice())?;
         if let Some(cursor) = cursor {
             write!(out, "&after={}", cursor.id)?;
         }
-        out.write_all(b" HTTP/1.1\r\nHost: bench\r\n")?;
-        if self == Self::PollJson {
-            out.write_all(b"Accept: application/json\r\n")?;
-        }
-        out.write_all(b"\r\n")
+        write!(out, " HTTP/1.1\r\nHost: bench\r\n{}\r\n", self.fields())
     }
 
     fn nchan(self, number: u32, cursor: Option<&Cursor>, out: &mut Vec<u8>) -> std::io::Result<()> {
         let (path, header) = match self {
-            Self::Stream => ("stream", "TE: chunked\r\n"),
             Self::Sse => ("sse", "Accept: text/event-stream\r\n"),
             Self::Raw => ("raw", ""),
-            Self::Poll | Self::PollJson | Self::Bayeux => ("poll", ""),
-            Self::Interval => ("interval", ""),
+            Self::Websocket => ("websocket", self.fields()),
+            Self::Poll | Self::PollJson | Self::Interval => ("poll", ""),
+            // Those that it does not know have been refused.
+            _ => ("stream", "TE: chunked\r\n"),
         };
         write!(out, "GET /{path}/c{number} HTTP/1.1\r\nHost: bench\r\n{header}")?;
         if let Some(cursor) = cursor {

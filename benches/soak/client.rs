@@ -8,8 +8,9 @@ use mio::net::TcpStream;
 use rustix::net::sockopt::set_socket_linger;
 
 use crate::book::Book;
+use crate::frame;
 use crate::mark::{self, Mark, Torn};
-use crate::technique::Technique;
+use crate::technique::{Session, Technique};
 
 /// Bytes per payload.
 pub const PAYLOAD_BYTES: usize = 200;
@@ -79,6 +80,8 @@ pub struct Client {
     gap: bool,
     unread: Vec<u8>,
     tail: Vec<u8>,
+    /// Of a Bayeux client.
+    session: Session,
     /// When it connected: what was published before says nothing about latency.
     born: u64,
     /// When it last heard anything.
@@ -105,6 +108,7 @@ impl Client {
             gap: false,
             unread: Vec::new(),
             tail: Vec::new(),
+            session: Session::default(),
             born: 0,
             heard: turn,
             turn,
@@ -118,6 +122,11 @@ impl Client {
     /// Whether it is owed something: an answer, or a sign of life.
     pub const fn waits(&self) -> bool {
         !matches!(self.phase, Phase::Waiting(_)) && self.is_alive()
+    }
+
+    /// Whether it has to ask again.
+    pub fn is_due(&self, now: Instant) -> bool {
+        matches!(self.phase, Phase::Waiting(until) if until <= now) && self.is_alive()
     }
 
     pub fn connect(&mut self, address: SocketAddr, now: Instant, born: u64) -> io::Result<&mut TcpStream> {
@@ -136,6 +145,7 @@ impl Client {
         self.unread = Vec::new();
         self.tail.clear();
         self.gap = false;
+        self.session = Session::default();
     }
 
     /// Something happened to its socket, or its time has come.
@@ -197,7 +207,10 @@ impl Client {
             self.phase = Phase::Waiting(Instant::now() + Duration::from_millis(5));
             return Ok(());
         };
-        let request = self.technique.request(self.channel, id);
+        let request = match self.technique {
+            Technique::Bayeux => self.session.request(self.channel),
+            technique => technique.request(self.channel, id),
+        };
         self.phase = Phase::Asked;
         match socket.write(request.as_bytes())? {
             length if length == request.len() => Ok(()),
@@ -250,7 +263,11 @@ impl Client {
                 let end = head.length + head.body.unwrap_or(0);
                 let Some(body) = bytes.get(head.length..end) else { return Ok(0) };
                 self.marks(body, time, count)?;
-                self.gap = false;
+                match self.technique {
+                    // It begins with the first message after it has subscribed.
+                    Technique::Bayeux => self.gap |= self.session.answer(body).map_err(io::Error::other)?,
+                    _ => self.gap = false,
+                }
                 match self.technique {
                     Technique::Interval => self.phase = Phase::Waiting(now + INTERVAL),
                     _ => self.ask(book)?,
@@ -264,7 +281,7 @@ impl Client {
             return Ok(used + self.marks(&bytes[used..], time, count)?);
         }
         // The length of a frame may look like the beginning of a payload.
-        while let Some((payload, length)) = frame(&bytes[used..]) {
+        while let Some((payload, length)) = frame::first(&bytes[used..]) {
             self.marks(payload, time, count)?;
             used += length;
         }
@@ -294,16 +311,6 @@ impl Client {
         self.gap = false;
         Ok(())
     }
-}
-
-/// The payload and the length of the frame in front, if it is complete. Servers do not mask (RFC 6455, section 5.2).
-fn frame(bytes: &[u8]) -> Option<(&[u8], usize)> {
-    let (head, length) = match *bytes.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
-        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
-        length => (2, usize::from(length)),
-    };
-    Some((bytes.get(head..head + length)?, head + length))
 }
 
 struct Fault(String);

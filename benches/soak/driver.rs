@@ -18,7 +18,7 @@ use crate::technique::{POLL_SECONDS, Technique};
 use crate::watch::{Sample, Verdict, Watch};
 
 const PUBLISHER: Token = Token(usize::MAX - 1);
-/// How long the process is stopped in the middle of the run.
+/// How long the process is stopped in the middle of the warm-up: afterwards memory has seen the worst.
 const STOP: Duration = Duration::from_secs(5);
 /// Whoever is owed something and hears nothing for so long waits in vain: a poll's time, the stop, and what a busy
 /// machine may take.
@@ -119,7 +119,7 @@ impl<'a> Driver<'a> {
     fn soak(&mut self, watch: &mut Watch) -> io::Result<()> {
         let start = Instant::now();
         let run = Duration::from_secs(self.args.seconds);
-        let (mut stop_at, mut go_on_at) = (Some(start + run / 2), None);
+        let (mut stop_at, mut go_on_at) = (Some(start + watch.warm_up() / 2), None);
         let (mut round_at, mut sample_at) = (start, start + Duration::from_secs(1));
         while start.elapsed() < run && self.count.faults.len() < FAULTS_MAX {
             let now = Instant::now();
@@ -186,7 +186,9 @@ impl<'a> Driver<'a> {
                 }
                 continue;
             }
-            client.act(&self.book, now, &mut self.count, &mut self.scratch);
+            if client.is_due(now) {
+                client.act(&self.book, now, &mut self.count, &mut self.scratch);
+            }
             if client.waits() && now.saturating_duration_since(client.heard) > SILENCE {
                 let Client { technique, channel, .. } = *client;
                 let seconds = SILENCE.as_secs();
@@ -212,7 +214,7 @@ impl<'a> Driver<'a> {
         let death = if self.random.one_in(2) { Death::Reset } else { Death::Close };
         // Most come back at once; a few when the history has forgotten where they were.
         let away_ms = match self.random.one_in(50) {
-            true => 35_000 + self.random.below(15_000),
+            true => 12_000 + self.random.below(8_000),
             false => self.random.below(1000),
         };
         self.clients[at].die(death);

@@ -10,13 +10,15 @@
 //! server             the process: starting, stopping, what /proc and /stats tell
 //! watch              samples, verdicts and plots
 //! ```
-//! The generator's `mark` and the suite's `plot` are their own files, so that all agree on what they mean.
+//! The generator's `mark` and `frame` and the suite's `plot` are their own files, so that all agree on what they mean.
 #![forbid(unsafe_code)]
 
 mod args;
 mod book;
 mod client;
 mod driver;
+#[path = "../load/frame.rs"]
+mod frame;
 #[path = "../load/mark.rs"]
 mod mark;
 #[path = "../suite/plot.rs"]

@@ -27,11 +27,16 @@ impl Publisher {
 
     /// Publishes on channel `name`, which is number `channel` of the book, if it is in there.
     pub fn publish(&mut self, name: &str, channel: Option<usize>, body: &[u8]) -> io::Result<()> {
+        let length = body.len();
         let _ = write!(
             self.unsent,
-            "POST /pub/{name} HTTP/1.1\r\nHost: soak\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
-            body.len()
+            "POST /pub/{name} HTTP/1.1\r\nHost: soak\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\n"
         );
+        if channel.is_none() {
+            // No channel is named twice: that fills what remembers keys.
+            let _ = write!(self.unsent, "Idempotency-Key: {name}\r\n");
+        }
+        self.unsent.extend_from_slice(b"\r\n");
         self.unsent.extend_from_slice(body);
         self.asked.push_back(channel);
         self.flush()

@@ -11,14 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Everything that is bounded is bounded tightly enough to be full before the warm-up is over.
-const OPTIONS: [&str; 14] = [
+const OPTIONS: [&str; 15] = [
     "serve",
     "--listen",
     "127.0.0.1:0",
     "--heartbeat",
     "5",
     "--history-seconds",
-    "30",
+    "10",
     "--channel-idle-seconds",
     "5",
     "--limits-tombstones",
@@ -26,6 +26,7 @@ const OPTIONS: [&str; 14] = [
     "--limits-idempotency-keys",
     "500",
     "--poll-timeout-seconds=10",
+    "--bayeux-timeout-ms=8000",
 ];
 const PATIENCE: Duration = Duration::from_secs(20);
 

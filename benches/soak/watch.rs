@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::client::Count;
 use crate::plot::{Axis, Line, Plot};
@@ -46,7 +47,7 @@ pub struct Watch {
 }
 
 /// Memory may grow by so much after the warm-up and still be called flat: allocators keep what fragments.
-const SLACK_BYTES: f64 = 512.0 * 1024.0;
+const SLACK_BYTES: f64 = 1024.0 * 1024.0;
 const SLACK_RATIO: f64 = 1.03;
 
 impl Watch {
@@ -74,14 +75,15 @@ impl Watch {
         }
     }
 
-    /// Where the warm-up ends: when everything bounded is full, or half of a short run.
-    fn warm(&self) -> f64 {
-        120f64.min(self.seconds / 2.0)
+    /// When everything bounded is full, or half of a short run.
+    pub fn warm_up(&self) -> Duration {
+        Duration::from_secs_f64(120f64.min(self.seconds / 2.0))
     }
 
     pub fn memory(&self) -> Verdict {
-        let fifth = (self.seconds - self.warm()) / 5.0;
-        let first = self.resident_between(self.warm(), self.warm() + fifth);
+        let warm = self.warm_up().as_secs_f64();
+        let fifth = (self.seconds - warm) / 5.0;
+        let first = self.resident_between(warm, warm + fifth);
         let last = self.resident_between(self.seconds - fifth, self.seconds + 1.0);
         let start = self.samples.first().map_or(0.0, |sample| sample.resident as f64);
         Verdict::new(
@@ -124,19 +126,16 @@ impl Watch {
                 "descriptors",
                 vec![line("server", &|s| s.descriptors as f64), line("clients", &|s| s.clients as f64)],
             ),
-            (
-                "deliveries.svg",
-                "Deliveries",
-                "deliveries/s",
-                vec![line("all clients", &|s| s.deliveries as f64)],
-            ),
+            ("deliveries.svg", "Deliveries", "deliveries/s", vec![line("all", &|s| s.deliveries as f64)]),
         ];
         for (file, title, unit, lines) in plots {
             let plot = Plot { title: title.into(), x: Axis::linear("s"), y: Axis::linear(unit), lines };
             fs::write(directory.join(file), plot.svg())?;
         }
-        let lines = vec![line("live messages", &|s| s.p99_us / 1e3)];
-        let y = Axis::log("ms from publishing to reading, p99 of each second");
+        let mut lines = vec![line("live", &|s| s.p99_us / 1e3)];
+        // Seconds in which nothing came have no place on a logarithmic scale.
+        lines[0].points.retain(|(_, ms)| *ms > 0.0);
+        let y = Axis::log("p99 of each second, ms");
         let plot = Plot { title: "Latency".into(), x: Axis::linear("s"), y, lines };
         fs::write(directory.join("latency.svg"), plot.svg())
     }

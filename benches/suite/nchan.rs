@@ -12,6 +12,7 @@ pub fn configuration(directory: &Path, address: SocketAddr) -> String {
         "stream:http-chunked",
         "raw:http-raw-stream",
         "sse:eventsource",
+        "websocket:websocket",
         "poll:longpoll",
         "interval:intervalpoll",
         "oldest:longpoll",

@@ -34,6 +34,7 @@ fn fan_out(bench: &mut Bench<'_>) -> io::Result<()> {
         ("streaming fan-out", "stream", 1000, 0.4, 1.05),
         ("streaming fan-out", "stream", 10_000, 1.0, 1.05),
         ("SSE fan-out", "sse", 1000, 0.4, 1.05),
+        ("WebSocket fan-out", "websocket", 1000, 0.4, 1.05),
         ("long-poll fan-out", "poll", 1000, 0.4, 1.07),
         ("long-poll fan-out", "poll", 5000, 0.8, 1.07),
     ] {

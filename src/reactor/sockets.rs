@@ -1,12 +1,16 @@
-//! The clients' sockets: a descriptor, a generation and two flags per connection, nothing else.
+//! The clients' sockets: a descriptor, a generation and a few flags per connection, nothing else.
+//!
+//! Reading and writing are system calls without the C library between: its calls can be cancelled by other threads, and
+//! what it does for that shows in a delivery.
 
 use crate::conn::ConnId;
 use crate::server::{Sink, Wrote};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustix::io::Errno;
+use rustix::io::{Errno, writev};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Read as _, Write};
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
 /// All client sockets, by the slot of their connection.
@@ -93,13 +97,13 @@ impl Sockets {
         let Some(socket) = self.find(id) else { return Some((id, Read::Nothing)) };
         socket.unread = false;
         let closed = socket.closed;
-        let (read, again) = match socket.stream.read(scratch) {
-            Ok(0) => (Read::End, false),
+        let (read, again) = match recv(&socket.stream, &mut *scratch, RecvFlags::empty()) {
+            Ok((0, _)) => (Read::End, false),
             // A short read has drained the socket; only a full one, or a close that came together with bytes,
             // leaves something behind that no event will tell.
-            Ok(count) => (Read::Bytes(count), closed || count == scratch.len()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Read::Nothing, false),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => (Read::Nothing, true),
+            Ok((count, _)) => (Read::Bytes(count), closed || count == scratch.len()),
+            Err(Errno::AGAIN) => (Read::Nothing, false),
+            Err(Errno::INTR) => (Read::Nothing, true),
             Err(_) => (Read::Broken, false),
         };
         if again {
@@ -156,20 +160,21 @@ impl Sink for Sockets {
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
             let written = match slices {
-                [one] => socket.stream.write(one),
-                many => socket.stream.write_vectored(many),
+                [one] => send(&socket.stream, one, SendFlags::NOSIGNAL),
+                many => writev(&socket.stream, many),
             };
             match written {
                 Ok(count) => {
                     socket.full = count < offered;
                     return Wrote::Bytes(count);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(Errno::AGAIN) => {
                     socket.full = true;
                     return Wrote::Bytes(0);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if is_out_of_memory(&error) => {
+                Err(Errno::INTR) => {}
+                // The kernel has no memory at the moment: the connection is as good as before.
+                Err(Errno::NOBUFS | Errno::NOMEM) => {
                     self.starved.push(id);
                     return Wrote::Bytes(0);
                 }
@@ -177,9 +182,4 @@ impl Sink for Sockets {
             }
         }
     }
-}
-
-/// The kernel has no memory at the moment: the connection is as good as before.
-fn is_out_of_memory(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::NOBUFS | Errno::NOMEM))
 }

@@ -74,6 +74,11 @@ impl<'a> Wire<'a> {
         if args.technique == Technique::Bayeux && (args.stalled > 0 || args.dialect != Dialect::Encke) {
             return Err(Error::Limit("Bayeux is spoken to Encke, and without stalled readers".into()));
         }
+        if args.dialect == Dialect::Nchan && !args.technique.is_nchans() {
+            return Err(Error::Limit(
+                "nchan is configured for stream, sse, raw, websocket, poll, poll-json and interval".into(),
+            ));
+        }
         let run = std::process::id() as u16;
         Ok(Self {
             args,

@@ -11,7 +11,7 @@ const SUBSCRIBERS: i64 = 15_000;
 const MB: f64 = 1024.0 * 1024.0;
 
 pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
-    for technique in ["stream", "poll"] {
+    for technique in ["stream", "poll", "websocket"] {
         let name = format!("memory per parked {technique}, N={SUBSCRIBERS}");
         if !bench.begins(&name) {
             continue;
