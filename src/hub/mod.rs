@@ -267,6 +267,7 @@ impl Hub {
 
     /// Before the first message of a channel: adds the subscribers whose pattern matches. What that channel
     /// lost in a former life counts for them, too.
+    #[cold]
     fn begin_speaking(&mut self, key: ChannelKey) {
         let channel = &mut self.channels[key as usize];
         channel.spoken = true;

@@ -129,36 +129,15 @@ impl Hub {
         patterns: Vec<Pattern>,
         start: Start,
     ) -> Result<SubscriberKey, HubError> {
-        let single = names.len() == 1 && patterns.is_empty();
-        let only = if single { Some(self.admit_listener(now, names[0])?) } else { None };
-        let matching = match only {
-            Some(_) => Vec::new(),
-            None => self.admit_listeners(names, &patterns, 0)?,
-        };
-        let after = match start {
-            Start::Now => self.seq,
-            Start::After(id) if self.is_ours(id) => id.seq,
-            _ => 0,
-        };
-        // Channels that a pattern would have matched may be forgotten, with messages that it never had.
-        let had_lost =
-            |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
-        let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
-        let memberships = match single {
-            true => Memberships::One { channel: u32::MAX, index: 0 },
-            false => Memberships::Many(Box::default()),
-        };
-        let subscriber = Subscriber { after, joined: self.seq, memberships, owner, queued: false, stranger };
-        let key = self.subscribers.insert(subscriber) as SubscriberKey;
-        if let Start::After(id) = start
-            && stranger
-        {
-            self.strangers.insert(key, id);
-        }
-        if let Some(channel) = only {
+        if let ([name], true) = (names, patterns.is_empty()) {
+            let channel = self.admit_listener(now, name)?;
+            let only = Memberships::One { channel: u32::MAX, index: 0 };
+            let key = self.insert(owner, only, &[], start);
             self.join_at_start(now, key, channel, start);
             return Ok(key);
         }
+        let matching = self.admit_listeners(names, &patterns, 0)?;
+        let key = self.insert(owner, Memberships::Many(Box::default()), &patterns, start);
         for name in names {
             let channel = self.channel_to_hear(now, name);
             self.join_at_start(now, key, channel, start);
@@ -173,10 +152,38 @@ impl Hub {
         if matches!(start, Start::Oldest | Start::Last(_)) {
             self.begin_at_floors(key);
         }
-        if stranger {
+        if self.subscribers[key as usize].stranger {
             self.mark(key);
         }
         Ok(key)
+    }
+
+    /// Adds a subscriber that is on no list yet.
+    #[inline]
+    fn insert(
+        &mut self,
+        owner: Owner,
+        memberships: Memberships,
+        patterns: &[Pattern],
+        start: Start,
+    ) -> SubscriberKey {
+        let after = match start {
+            Start::Now => self.seq,
+            Start::After(id) if self.is_ours(id) => id.seq,
+            _ => 0,
+        };
+        // Channels that a pattern would have matched may be forgotten, with messages that it never had.
+        let had_lost =
+            |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
+        let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
+        let subscriber = Subscriber { after, joined: self.seq, memberships, owner, queued: false, stranger };
+        let key = self.subscribers.insert(subscriber) as SubscriberKey;
+        if let Start::After(id) = start
+            && stranger
+        {
+            self.strangers.insert(key, id);
+        }
+        key
     }
 
     /// Moves the cursor of a subscriber of several channels up to where the first of them begins: what is
@@ -197,17 +204,13 @@ impl Hub {
 
     /// The channel `name` for one more subscriber, or why it may not come.
     fn admit_listener(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
-        let Some(&key) = self.by_name.get(name) else {
-            self.admit_listeners(&[name], &[], 0)?;
-            return Ok(self.open_channel(now, name));
-        };
-        match self.channels[key as usize].subscribers.len() < self.bounds.subscribers {
-            true => Ok(key),
-            false => {
-                self.stats.subscriptions_refused += 1;
-                Err(HubError::TooManySubscribers)
-            }
+        if let Some(&key) = self.by_name.get(name)
+            && self.channels[key as usize].subscribers.len() < self.bounds.subscribers
+        {
+            return Ok(key);
         }
+        self.admit_listeners(&[name], &[], 0)?;
+        Ok(self.open_channel(now, name))
     }
 
     /// Whether a subscriber that has `so_far` channels may listen to all of these, too. Changes nothing. Returns
@@ -515,10 +518,10 @@ impl Hub {
             list.shrink_to(room / 2);
         }
         if list.is_empty() {
-            if !self.channels[channel as usize].spoken {
-                return self.forget(channel);
+            match self.channels[channel as usize].spoken {
+                true => self.schedule(now, channel),
+                false => self.forget(channel),
             }
-            self.schedule(now, channel);
         }
     }
 

@@ -25,7 +25,9 @@ impl Server {
     /// for a delivery any more, the hub lets expire what is due and keeps its limits. Returns whether some
     /// are left for the next turn.
     pub fn deliver(&mut self, now: Now, sink: &mut impl Sink) -> bool {
-        self.end_overfull(now);
+        if self.hub.has_overfull() {
+            self.end_overfull(now);
+        }
         self.dismiss(now, sink);
         self.deliver_ready(now, sink);
         let is_left = self.hub.has_ready();
@@ -268,12 +270,11 @@ impl Server {
     }
 
     /// Ends the subscribers whose patterns have come to match too many channels. Sessions are told of a gap.
+    #[cold]
     fn end_overfull(&mut self, now: Now) {
-        if self.hub.has_overfull() {
-            let is_connection = |Owner(owner): Owner| owner & SESSION_OWNER == 0;
-            for owner in self.hub.take_overfull(now.at, is_connection) {
-                self.end_listener(now, owner, (400, HubError::TooManyMatches.detail()));
-            }
+        let is_connection = |Owner(owner): Owner| owner & SESSION_OWNER == 0;
+        for owner in self.hub.take_overfull(now.at, is_connection) {
+            self.end_listener(now, owner, (400, HubError::TooManyMatches.detail()));
         }
     }
 

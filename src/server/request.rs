@@ -95,6 +95,7 @@ impl Server {
     }
 
     /// Ends a connection that asks too much at once.
+    #[cold]
     fn refuse_pipeline(&mut self, now: Now, slot: usize) {
         self.hub.stats.pipelines_refused += 1;
         let detail = "more requests arrive together than limits.pipelined_requests";
@@ -150,6 +151,7 @@ impl Server {
     }
 
     /// Ends a connection whose body there is no memory for.
+    #[cold]
     fn refuse_body(&mut self, now: Now, slot: usize) {
         let detail = "memory is short (limits.memory); try again later, with a body that arrives at once";
         let retry = self.retry_after(slot, 1, 10);
@@ -157,6 +159,7 @@ impl Server {
     }
 
     /// Whether a request is refused whatever its body, which then need not be kept, nor asked for.
+    #[cold]
     fn judge_before_body(&self, slot: usize, head: &Head) -> Option<Early> {
         let connection = &self.connections[slot];
         match connection.door.surplus() {
@@ -282,9 +285,7 @@ impl Server {
             return answer::published(messages, publish.list, publish.as_text);
         }
         if !self.may_publish(now, slot, Some(reply.head), publish.messages.len()) {
-            let detail = "your address publishes more messages a second than limits.publishes_per_second";
-            let retry = self.retry_after(slot, 1, 5);
-            return Response::problem(429, detail, publish.as_text).with("Retry-After", retry);
+            return self.too_many_messages(slot, publish.as_text);
         }
         let channels = publish.messages.iter().map(|(channel, _)| channel.as_str());
         if publish.messages.len() > 1
@@ -309,7 +310,15 @@ impl Server {
         response
     }
 
+    /// The answer to who publishes too much.
+    #[cold]
+    fn too_many_messages(&self, slot: usize, as_text: bool) -> Response {
+        let detail = "your address publishes more messages a second than limits.publishes_per_second";
+        Response::problem(429, detail, as_text).with("Retry-After", self.retry_after(slot, 1, 5))
+    }
+
     /// The answer if the hub has no room for a message or a subscriber.
+    #[cold]
     fn no_room(&self, slot: usize, error: HubError, as_text: bool) -> Response {
         match error {
             HubError::TooManyMatches => Response::problem(400, error.detail(), as_text),

@@ -60,6 +60,7 @@ impl Server {
     }
 
     /// Tells a connection that it is too many.
+    #[cold]
     pub(super) fn turn_away(&mut self, now: Now, slot: usize) {
         let Some(surplus) = self.connections[slot].door.surplus() else { return };
         let (status, detail) = match surplus {
@@ -86,9 +87,13 @@ impl Server {
     /// are not counted, if their address has published too many in this second.
     pub(super) fn may_publish(&mut self, now: Now, slot: usize, head: Option<&Head>, count: usize) -> bool {
         let peer = self.connections[slot].peer;
-        if is_exempt(peer, &self.config) && self.config.trusted_proxies.is_empty() {
-            return true;
-        }
+        let is_own = self.config.trusted_proxies.is_empty() && self.config.limits.exempt.contains(&peer);
+        is_own || self.may_client_publish(now, peer, head, count)
+    }
+
+    /// The same for whoever does not come straight from an address that is exempt.
+    #[cold]
+    fn may_client_publish(&mut self, now: Now, peer: IpAddr, head: Option<&Head>, count: usize) -> bool {
         let client = head.and_then(|head| access::client(head, peer, &self.config)).unwrap_or(peer);
         if is_exempt(client, &self.config) {
             return true;

@@ -20,6 +20,8 @@ use crate::wire::response::Response;
 type Refused = (u16, String);
 
 /// What the request asks for.
+// Twice in the binary, so that most requests do not pay for the few whose body is refused before it comes.
+#[inline(always)]
 pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mut Targets) -> Command<'b> {
     let path = head.path;
     if let Some(channels) = path.strip_prefix("/sub/") {
@@ -65,6 +67,7 @@ fn listen<'b>(
 
 /// The answer to a request whose body has not come, if it does not depend on it: nobody's body is kept who may
 /// not publish.
+#[cold]
 pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
     let is_publication = head.path == "/pub" || head.path.starts_with("/pub/");
     let mut targets = Targets::default();
