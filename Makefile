@@ -19,6 +19,7 @@ run: ## Build and serve with the live demo at http://127.0.0.1:8080/
 .PHONY: test
 test: test-tools ## Install what the tests need if it is missing, then run all of them
 	$(CARGO) test
+	cd fuzz && $(CARGO) test --quiet
 	$(MAKE) --no-print-directory test-clients
 
 .PHONY: test-clients
@@ -28,10 +29,15 @@ test-clients: test-tools ## Only the tests of real clients: Node and a headless 
 	cd tests/browser && npm ci --silent --no-fund --no-audit && npm test
 	cd tests/bayeux && npm ci --silent --no-fund --no-audit && ENCKE_BIN=../../target/debug/encke npm test
 
+.PHONY: test-slow
+test-slow: test-tools ## Only what takes minutes: a server stopped for 30 s, vanished clients that the kernel has to find
+	ENCKE_STOP_SECONDS=30 ENCKE_SLOW_TESTS=1 $(CARGO) test --test it -- faults:: vanished::
+
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:
-	@for tool in curl strace ip chromium node npm; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	@for tool in curl strace ip chromium node npm nginx haproxy; do \
+	  PATH="$$PATH:/usr/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
 	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/; s/\bip\b/iproute2/'); }
 
@@ -39,6 +45,7 @@ test-tools:
 check: ## Formatting, lints, documentation, dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	cd fuzz && $(CARGO) fmt --check && $(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 	@$(MAKE) --no-print-directory deny
 
@@ -52,6 +59,21 @@ deny: ## Licences, sources and banned crates; known vulnerabilities where their 
 .PHONY: sim
 sim: ## Simulate the whole server with 100,000 seeds (ENCKE_SIM_SEED=n replays one)
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture
+
+# What to fuzz, and its share of the time in percent: most for the whole server.
+FUZZ_TARGETS := stream:30 splits:20 bayeux:10 fdajax:10 head:8 websocket:8 settings:6 chunked:4 names:4
+FUZZ_SECONDS ?= 120
+
+.PHONY: fuzz
+fuzz: ## Fuzz everything that reads what a peer sends, for two minutes in all (FUZZ_SECONDS to choose)
+	@command -v cargo-fuzz >/dev/null || $(CARGO) install cargo-fuzz --locked
+	@rustup toolchain list | grep -q nightly || rustup toolchain install nightly --profile minimal
+	cd fuzz && $(CARGO) +nightly fuzz build
+	@cd fuzz && for job in $(FUZZ_TARGETS); do target=$${job%:*}; mkdir -p corpus/$$target; \
+	  seconds=$$(( ($${job#*:} * $(FUZZ_SECONDS) + 99) / 100 )); echo "fuzz: $$target, $$seconds s"; \
+	  $(CARGO) +nightly fuzz run $$target corpus/$$target seeds/$$target -- -max_total_time=$$seconds -max_len=4096 \
+	    -dict=dictionary -timeout=10 -print_final_stats=1 -verbosity=0 2>fuzz.log || { tail -60 fuzz.log; exit 1; }; \
+	  grep number_of_executed_units fuzz.log; done
 
 .PHONY: clean
 clean: ## Remove what was built

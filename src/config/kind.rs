@@ -376,6 +376,23 @@ impl Word for ChannelPattern {
     }
 }
 
+/// A way for messages to reach a client.
+pub struct TechniqueName;
+
+impl Word for TechniqueName {
+    type Value = String;
+    const ALLOWED: &'static str = "poll, interval, sse, sse-envelope, stream, raw, iframe, jsonp, multipart, x-mixed-replace or websocket";
+    const PLACEHOLDER: &'static str = "TECHNIQUE,…";
+
+    fn parse(text: &str) -> Option<String> {
+        Self::ALLOWED.split([',', ' ']).any(|name| name == text && name != "or").then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// The name of a file.
 pub struct TextFile;
 

@@ -25,8 +25,8 @@ pub use setting::{Section, Setting};
 pub use source::{File, Loaded, Origin, Problem, Sources, check, load};
 
 use kind::{
-    Address, Bytes, ChannelPattern, Event, Flag, Ip, List, Mount, Number, OneOf, Optional, Secret, Text,
-    TextFile, WebOrigin,
+    Address, Bytes, ChannelPattern, Event, Flag, Ip, List, Mount, Number, OneOf, Optional, Secret,
+    TechniqueName, Text, TextFile, WebOrigin,
 };
 
 const HOUR: u64 = 3600;
@@ -52,6 +52,9 @@ setting::settings! {
         drain_seconds: u64 = 10, Number(0..=HOUR);
         /// Seconds an empty channel without subscribers is remembered.
         channel_idle_seconds: u64 = 60, Number(1..=DAY);
+        /// Techniques that are not served, for example `jsonp` and `iframe`, which hand scripts to pages; 403.
+        /// Without `jsonp`, there is no callback polling in Bayeux either.
+        techniques_off: Vec<String> = Vec::new(), List(TechniqueName);
         /// Proxies whose `X-Forwarded-For` is believed.
         trusted_proxies: Vec<IpAddr> = Vec::new(), List(Ip);
     }

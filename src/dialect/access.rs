@@ -25,6 +25,11 @@ const OTHER_SITE: Denied = Denied {
     status: 403,
     detail: "a page of another origin may not publish by the loopback rule; configure publish.token",
 };
+const OTHER_NAME: Denied = Denied {
+    status: 403,
+    detail: "by the loopback rule, the URL must name this server localhost or by an address: any other name may \
+             be somebody's who points it here; or configure publish.token",
+};
 const NO_TOKEN: Denied = Denied {
     status: 401,
     detail: "publishing needs `Authorization: Bearer <token>` with the token of this server",
@@ -42,8 +47,10 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
     if !client(head, caller.peer, caller.config).is_some_and(|client| client.to_canonical().is_loopback()) {
         return Err(NOT_LOOPBACK);
     }
-    match is_other_site(head) {
-        true => Err(OTHER_SITE),
+    // A page that had its own name point at the loopback address sends no field that tells, but for Host.
+    match has_public_name(head) {
+        true => Err(OTHER_NAME),
+        false if is_other_site(head) => Err(OTHER_SITE),
         false => Ok(()),
     }
 }
@@ -75,15 +82,39 @@ fn is_other_site(head: &Head) -> bool {
         let host = head.field("host").map(str::to_ascii_lowercase);
         authority(origin) != host || !host.as_deref().is_some_and(is_local_name)
     };
-    head.field("origin").is_some_and(is_foreign)
+    // Browsers that send neither of the newer fields with a form still tell where it is.
+    let page = || head.field("referer").map(|referer| &referer[..origin_length(referer)]);
+    head.field("origin").or_else(page).is_some_and(is_foreign)
         || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
+}
+
+/// Length of the origin at the beginning of a URL.
+fn origin_length(url: &str) -> usize {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    url[authority..].find(['/', '?', '#']).map_or(url.len(), |at| authority + at)
+}
+
+/// Whether the request names the server by a name that anybody can own: such have a dot. Names without one are
+/// given by the machine, or by the network that it is in.
+pub fn has_public_name(head: &Head) -> bool {
+    let Some(authority) = head.fields("host").next() else { return false };
+    // Most programs ask an address, and no name consists of digits.
+    let is_number = authority.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b':'));
+    !is_number && authority.contains(&b'.') && !std::str::from_utf8(authority).is_ok_and(is_local_name)
 }
 
 /// Whether an authority is `localhost`, a name below it, or an address, with or without a port.
 fn is_local_name(authority: &str) -> bool {
     let bracketed = authority.strip_prefix('[').and_then(|rest| rest.split(']').next());
     let name = bracketed.unwrap_or_else(|| authority.split(':').next().unwrap_or_default());
-    name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok()
+    let first_digit = name.starts_with(|first: char| first.is_ascii_digit()) || bracketed.is_some();
+    if first_digit {
+        return name.parse::<IpAddr>().is_ok();
+    }
+    let (name, localhost) = (name.as_bytes(), b".localhost");
+    name.eq_ignore_ascii_case(&localhost[1..])
+        || name.len() > localhost.len()
+            && name[name.len() - localhost.len()..].eq_ignore_ascii_case(localhost)
 }
 
 /// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,
@@ -158,6 +189,30 @@ mod tests {
         check("Origin: null\r\n", "127.0.0.1", 403);
         check("Sec-Fetch-Site: cross-site\r\n", "127.0.0.1", 403);
         check("Sec-Fetch-Site: same-origin\r\n", "127.0.0.1", 200);
+        check("Referer: http://localhost:8080/demo/chat\r\n", "127.0.0.1", 200);
+        check("Referer: http://evil.example/form\r\n", "127.0.0.1", 403);
+        check("Referer: http://evil.example\r\n", "127.0.0.1", 403);
+    }
+
+    #[test]
+    fn the_loopback_rule_is_for_local_names() {
+        for (host, status) in [
+            ("localhost", 200),
+            ("LOCALHOST:8080", 200),
+            ("127.0.0.1:8080", 200),
+            ("[::1]:8080", 200),
+            ("encke", 200),
+            ("evil.example:8080", 403),
+            ("evil.example.:8080", 403),
+            ("127.0.0.1.evil.example", 403),
+        ] {
+            let bytes = format!("GET /pub/a HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let mut slots = head::slots();
+            let head = head::parse(bytes.as_bytes(), &mut slots).unwrap();
+            let caller = Caller { peer: [127, 0, 0, 1].into(), admin: true, config: &Config::default() };
+            let verdict = may_publish(&head, caller).err().map_or(200, |denied| denied.status);
+            assert_eq!(verdict, status, "{host}");
+        }
     }
 
     #[test]

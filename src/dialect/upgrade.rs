@@ -29,6 +29,9 @@ pub fn answer(head: &Head, config: &Config) -> Result<Response, Response> {
     let Some(accept) = websocket::accept(head) else {
         return refuse(400, "Sec-WebSocket-Key must be there once, 16 bytes in base64");
     };
+    if config.techniques_off.iter().any(|name| name == "websocket") {
+        return refuse(403, "websocket is switched off here (techniques_off); use another technique");
+    }
     if !cors::admits(head, &config.cors) {
         return refuse(403, "pages of this origin may not connect; see --cors-origins");
     }

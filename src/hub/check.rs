@@ -1,10 +1,15 @@
 //! What always holds in a hub, for tests.
 
 use super::Hub;
-use super::subscriber::Memberships;
+use super::subscriber::{Memberships, Owner};
 use std::collections::HashSet;
 
 impl Hub {
+    /// Whose the subscribers are.
+    pub(crate) fn owners(&self) -> impl Iterator<Item = Owner> {
+        self.subscribers.iter().map(|(_, subscriber)| subscriber.owner)
+    }
+
     /// Panics if lists, indices, marks or sums contradict each other.
     pub(crate) fn check(&self) {
         self.check_channels();

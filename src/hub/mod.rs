@@ -13,7 +13,7 @@
 //! [`Hub::pull`] yields before the first message.
 
 mod channel;
-#[cfg(test)]
+#[cfg(any(test, feature = "check"))]
 mod check;
 mod history;
 mod message;

@@ -91,6 +91,7 @@ impl Hub {
     }
 
     /// Lists the gaps of a subscriber that has some, and moves it past them.
+    #[cold]
     fn settle_gaps(&mut self, key: SubscriberKey) -> Vec<Gap> {
         let newest = self.newest();
         let epoch = self.epoch;

@@ -159,7 +159,7 @@ impl Hub {
     }
 
     /// Adds a subscriber that is on no list yet.
-    #[inline]
+    #[inline(always)]
     fn insert(
         &mut self,
         owner: Owner,
@@ -542,7 +542,7 @@ impl Hub {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "check"))]
 impl Membership {
     pub(super) const fn place(&self) -> (ChannelKey, u32) {
         (self.channel, self.index)
@@ -553,7 +553,7 @@ impl Membership {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "check"))]
 impl Many {
     /// Panics if the list of dirty memberships and their marks contradict each other.
     pub(super) fn check(&self) {

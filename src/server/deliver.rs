@@ -301,6 +301,7 @@ impl Server {
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {
+                self.incoming.remove(&(slot as usize));
                 websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), detail);
                 (true, Phase::Lingering)
             }

@@ -7,6 +7,8 @@
 //! A turn is: inputs, then `tick`, then [`deliver`](Server::deliver), then effects.
 
 mod addresses;
+#[cfg(any(test, feature = "check"))]
+mod check;
 mod deliver;
 mod held;
 pub mod limits;
@@ -62,9 +64,9 @@ pub enum Wrote {
     Broken,
 }
 
-/// Writes `slices`, if there are any.
+/// Writes `slices`, if there is anything in them: an empty message is nothing on a `raw` stream.
 fn write_slices(sink: &mut impl Sink, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
-    if slices.is_empty() { Wrote::Bytes(0) } else { sink.write(id, slices) }
+    if slices.iter().all(|slice| slice.is_empty()) { Wrote::Bytes(0) } else { sink.write(id, slices) }
 }
 
 /// What the server asks of the outside at the end of a turn.
@@ -313,9 +315,9 @@ impl Server {
     /// Writes the answers in `out`, and the payload that follows, to the connection.
     fn send(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
         let mut out = std::mem::take(&mut self.out);
-        match self.body.take() {
-            None => self.send_bytes(now, slot, &out, sink),
-            Some(message) => self.send_with_body(now, slot, &out, &message, sink),
+        match self.body.is_some() {
+            false => self.send_bytes(now, slot, &out, sink),
+            true => self.send_with_body(now, slot, &out, sink),
         }
         out.clear();
         // One large answer does not stay allocated for ever.
@@ -346,20 +348,15 @@ impl Server {
         }
     }
 
-    /// Writes `bytes` and the payload of `message`, of which the connection shares what its socket does not take.
-    fn send_with_body(
-        &mut self,
-        now: Instant,
-        slot: usize,
-        bytes: &[u8],
-        message: &Arc<Message>,
-        sink: &mut impl Sink,
-    ) {
+    /// Writes `bytes` and the payload that follows, of which the connection shares what its socket does not take.
+    #[cold]
+    fn send_with_body(&mut self, now: Instant, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+        let Some(message) = self.body.take() else { return };
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(output) = &mut connection.output {
             output.push(bytes);
-            return output.push_body(message, 0);
+            return output.push_body(&message, 0);
         }
         let body = message.publication.data.bytes();
         let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes), IoSlice::new(body)]) else {
@@ -368,7 +365,7 @@ impl Server {
         if taken < bytes.len() + body.len() {
             let mut output = Output::blocked(now);
             output.push(&bytes[taken.min(bytes.len())..]);
-            output.push_body(message, taken.saturating_sub(bytes.len()));
+            output.push_body(&message, taken.saturating_sub(bytes.len()));
             connection.output = Some(Box::new(output));
             self.arm(slot, now);
         } else if connection.closing {

@@ -53,7 +53,6 @@ impl Server {
     /// The counters as JSON.
     pub(super) fn statistics(&self, now: Now) -> Response {
         let mut all = Map::new();
-        all.insert("version".into(), env!("CARGO_PKG_VERSION").into());
         all.insert("epoch".into(), self.hub.newest().epoch.to_string().into());
         all.insert("newest".into(), self.hub.newest().to_string().into());
         all.insert("uptime_seconds".into(), json!(now.at.millis_since(self.started.at) / 1000));

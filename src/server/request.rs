@@ -10,6 +10,7 @@ use crate::time::Now;
 use crate::transport::{self, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
+use crate::wire::shown::Shown;
 use crate::wire::websocket::close;
 use std::io::Write;
 use std::sync::Arc;
@@ -67,19 +68,15 @@ impl Server {
                 return false;
             }
         }
-        // Behind a request that closes the connection nothing is answered.
-        if !rest.is_empty() && !self.connections[slot].closing {
+        // Behind a request that closes the connection, or an endless answer, nothing is answered.
+        let connection = &self.connections[slot];
+        let is_last = connection.closing || matches!(connection.phase, Phase::Streaming(_));
+        if !rest.is_empty() && !is_last {
             input.get_or_insert_default().push(rest);
         }
         self.keep(slot, input);
         self.note_reading(now, slot);
-        let is_full = self.is_full();
-        let connection = &mut self.connections[slot];
-        if connection.half_closed && !is_full {
-            // What is incomplete now remains so.
-            connection.closing |= matches!(connection.phase, Phase::Idle | Phase::Reading);
-        }
-        is_full
+        self.is_full()
     }
 
     /// Whether what has been answered must be written first.
@@ -184,7 +181,19 @@ impl Server {
             (Phase::Reading, false) => connection.enter(Phase::Idle, now.at),
             _ => {}
         }
+        if connection.half_closed {
+            self.end_half_closed(slot);
+        }
         self.arm(slot, now.at);
+    }
+
+    /// Ends the connection of a client that sends nothing more, unless there is something to be answered yet.
+    /// What is incomplete remains so.
+    #[cold]
+    fn end_half_closed(&mut self, slot: usize) {
+        let is_full = self.is_full();
+        let connection = &mut self.connections[slot];
+        connection.closing |= !is_full && matches!(connection.phase, Phase::Idle | Phase::Reading);
     }
 
     /// Serves what waited behind an answer that has now been given.
@@ -217,7 +226,7 @@ impl Server {
             return self.turn_away(now, slot);
         }
         if let Some(protocol) = self.claim(head.path) {
-            log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, head.path);
+            log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, Shown(head.path));
             return self.hold(now, slot, protocol, request);
         }
         let connection = &self.connections[slot];
@@ -231,7 +240,7 @@ impl Server {
         let command = native::command(head, request.body, self.caller(slot), &mut targets);
         let outcome = self.execute(now, slot, command, &reply);
         self.targets = targets;
-        log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, head.target);
+        log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, Shown(head.target));
     }
 
     /// Carries out a command. Returns what to log: the answer's status, or what became of a subscriber.

@@ -151,6 +151,7 @@ impl Server {
     pub(super) fn close_socket(&mut self, now: Instant, slot: usize, code: Option<u16>, reason: &str) {
         websocket::write_close(&mut self.out, code, reason);
         self.leave(now, slot);
+        self.incoming.remove(&slot);
         let connection = &mut self.connections[slot];
         connection.closing = true;
         connection.enter(Phase::Lingering, now);

@@ -24,7 +24,7 @@ impl Server {
     }
 
     /// When something must happen to the connection.
-    fn deadline(&self, slot: usize, now: Instant) -> Instant {
+    pub(super) fn deadline(&self, slot: usize, now: Instant) -> Instant {
         let connection = &self.connections[slot];
         let limits = &self.config.limits;
         let since = connection.since;

@@ -62,6 +62,12 @@ impl Wheel {
         self.len == 0
     }
 
+    /// Whether the timer of `key` is set.
+    #[cfg(any(test, feature = "check"))]
+    pub fn has(&self, key: usize) -> bool {
+        self.links.get(key).is_some_and(|link| link.prev != UNSET)
+    }
+
     /// Sets (or moves) the timer of `key` to `deadline`. One in the past fires at the next [`Wheel::expire`].
     /// Deadlines further away than about 200 days are cut to that.
     pub fn set(&mut self, key: usize, deadline: Instant) {

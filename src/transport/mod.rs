@@ -25,7 +25,7 @@ pub use script::is_callback;
 use crate::config::Config;
 use crate::hub::{Gap, Message};
 use crate::id::MessageId;
-use crate::wire::chunked::{LAST_CHUNK, write_chunk};
+use crate::wire::chunked::{LAST_CHUNK, chunk_length, write_chunk};
 use crate::wire::media;
 use crate::wire::websocket::EMPTY_PING;
 use std::borrow::Cow;
@@ -164,7 +164,7 @@ impl Format {
 /// The shared bytes of `message` on a stream, and how much was newly encoded for it.
 pub fn frame(message: &Message, format: Format) -> (&[u8], usize) {
     message.frame(format as u8, |message| {
-        let mut payload = Vec::new();
+        let mut payload = Vec::with_capacity(message.cost());
         let chunked = match format {
             Format::Sse | Format::SsePlain => {
                 sse::write_message(&mut payload, message);
@@ -208,7 +208,8 @@ fn framed(payload: Vec<u8>, chunked: bool) -> Vec<u8> {
     if !chunked {
         return payload;
     }
-    let mut chunk = Vec::with_capacity(payload.len() + 12);
+    // Exactly as much as is kept.
+    let mut chunk = Vec::with_capacity(chunk_length(payload.len()));
     write_chunk(&mut chunk, &[&payload]);
     chunk
 }

@@ -85,8 +85,7 @@ impl Decoder {
             _ if line.is_empty() => Ok(State::Done),
             _ => {
                 self.trailers += 1;
-                let is_field = line.iter().position(|&byte| byte == b':').is_some_and(|at| at > 0);
-                match is_field && self.trailers <= TRAILERS_MAX {
+                match is_field(line) && self.trailers <= TRAILERS_MAX {
                     true => Ok(State::Trailer),
                     false => Err(BAD_TRAILER),
                 }
@@ -95,11 +94,23 @@ impl Decoder {
     }
 }
 
+/// Whether a line of the trailer is a field: nobody reads it, but what is none is not passed over.
+fn is_field(line: &[u8]) -> bool {
+    let Some(colon) = line.iter().position(|&byte| byte == b':') else { return false };
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !name.is_empty() && name.iter().all(is_token) && value.iter().all(is_plain)
+}
+
+/// Whether a byte may stand in a field's value.
+const fn is_plain(byte: &u8) -> bool {
+    *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f)
+}
+
 /// The size in hexadecimal before an optional `;extension`.
 fn read_size(line: &[u8]) -> Result<u64, Refusal> {
     let end = line.iter().position(|byte| !byte.is_ascii_hexdigit()).unwrap_or(line.len());
     let (digits, extension) = line.split_at(end);
-    let is_plain = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
     let starts = extension.trim_ascii_start().first();
     let extension_ok = starts.is_none_or(|byte| *byte == b';') && extension.iter().all(is_plain);
     // Trailing blanks without an extension are what smuggling is made of.
@@ -122,9 +133,19 @@ pub fn write_chunk(out: &mut Vec<u8>, parts: &[&[u8]]) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Bytes of a chunk of so many bytes of data.
+pub const fn chunk_length(data: usize) -> usize {
+    if data == 0 { 0 } else { hex_digits(data) as usize + b"\r\n".len() + data + b"\r\n".len() }
+}
+
+const fn hex_digits(number: usize) -> u32 {
+    (usize::BITS - number.leading_zeros()).div_ceil(4)
+}
+
 fn write_size(out: &mut Vec<u8>, length: usize) {
-    use std::io::Write;
-    let _ = write!(out, "{length:x}\r\n");
+    let digits = (0..hex_digits(length)).rev();
+    out.extend(digits.map(|digit| b"0123456789abcdef"[length >> (4 * digit) & 15]));
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The end of a chunked body without trailers.
@@ -159,6 +180,16 @@ mod tests {
     }
 
     #[test]
+    fn chunks_of_every_length_are_as_long_as_foretold() {
+        for data in (0..70_000).step_by(13).chain([1, 15, 16, 255, 256, 4095, 4096, 65_535, 65_536]) {
+            let mut chunk = Vec::new();
+            write_chunk(&mut chunk, &[&vec![b'x'; data]]);
+            assert_eq!(chunk.len(), chunk_length(data));
+            assert!(data == 0 || chunk.starts_with(format!("{data:x}\r\n").as_bytes()));
+        }
+    }
+
+    #[test]
     fn malformed_bodies() {
         for (wire, status) in [
             (&b"x\r\n"[..], 400),
@@ -175,6 +206,9 @@ mod tests {
             (b"1\r\nab\r\n", 400),
             (b"0\r\nno field\r\n\r\n", 400),
             (b"0\r\n: no name\r\n\r\n", 400),
+            (b"0\r\nblank : x\r\n\r\n", 400),
+            (b"0\r\n folded: x\r\n\r\n", 400),
+            (b"0\r\nnul: \0\r\n\r\n", 400),
             (b"5\r\nhel", 0),
         ] {
             assert_eq!(decode(&[wire], 100).unwrap_err(), status, "{:?}", String::from_utf8_lossy(wire));

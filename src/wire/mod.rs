@@ -6,4 +6,5 @@ pub mod head;
 pub mod media;
 pub mod query;
 pub mod response;
+pub mod shown;
 pub mod websocket;

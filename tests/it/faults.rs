@@ -175,8 +175,8 @@ fn whoever_breaks_off_in_whatever_phase_leaves_nothing_behind() {
     server.forgotten(before);
 }
 
-/// How long the process is stopped: longer than anything may take in these tests. A minute is more than anything may
-/// take by default: `ENCKE_STOP_SECONDS=30` is what a machine does that is moved to another host.
+/// How long the process is stopped: longer than anything may take in these tests. `make test-slow` stops it for 30 s,
+/// which is what happens to a machine that is moved to another host.
 fn stop_seconds() -> u64 {
     std::env::var("ENCKE_STOP_SECONDS").map_or(3, |seconds| seconds.parse().expect("a number"))
 }

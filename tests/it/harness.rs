@@ -37,6 +37,18 @@ impl Encke {
         Self::spawn(shell, options)
     }
 
+    /// The same, with a log as `RUST_LOG` asks for.
+    pub fn start_logging(filter: &str, options: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("RUST_LOG={filter} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_encke")]);
+        Self::spawn(shell, options)
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
     /// The same, with its system calls written to `trace`.
     pub fn start_traced(trace: &Path) -> Self {
         Self::start_under_strace(trace, &["-s", "500"], &[])

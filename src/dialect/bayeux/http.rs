@@ -74,6 +74,10 @@ impl Bayeux {
                 "this is for Bayeux clients: POST messages, or GET with `message=` and `jsonp=`",
             ));
         };
+        if cx.config.techniques_off.iter().any(|name| name == "jsonp") {
+            let detail = "jsonp is switched off here (techniques_off), and callback polling with it";
+            return Some(Response::problem(403, detail, false));
+        }
         if !cors::admits_script(head, &cx.config.cors) {
             let detail = "pages of this origin may not ask for scripts; see --cors-origins";
             return Some(Response::problem(403, detail, false));

@@ -8,6 +8,7 @@ use super::{Fdajax, answers, script};
 use crate::dialect::{Act, Context};
 use crate::hub::{Message, SubscriberKey};
 use crate::id::Seq;
+use crate::wire::shown::Shown;
 use std::sync::Arc;
 
 /// A text for a window, and what it is.
@@ -73,7 +74,7 @@ impl Fdajax {
     /// Goes on behind messages that a limit threw away: FDAjax has no word for that.
     fn pass_gaps(&self, context: &mut Context, subscriber: SubscriberKey) {
         for gap in context.hub.take_gaps(subscriber) {
-            log::debug!(target: "encke::fdajax", "messages of {} are lost by a limit of history", gap.channel);
+            log::debug!(target: "encke::fdajax", "messages of {} are lost by a limit of history", Shown(&gap.channel));
         }
     }
 

@@ -38,6 +38,7 @@ use crate::wire::head::Method;
 use crate::wire::media;
 use crate::wire::query::decode_path;
 use crate::wire::response::Response;
+use crate::wire::shown::Shown;
 use query::{Query, Verb};
 use slab::Slab;
 use std::borrow::Cow;
@@ -236,6 +237,6 @@ fn doubtful(context: &Context, from: ConnId, doubt: Doubt, detail: &str) {
     if context.config.fdajax.log_security >= doubt as u64
         && let Some(peer) = context.peer(from)
     {
-        log::info!(target: "encke::fdajax", "{peer} is refused: {}", detail.trim_end());
+        log::info!(target: "encke::fdajax", "{peer} is refused: {}", Shown(detail.trim_end()));
     }
 }

@@ -79,6 +79,10 @@ pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> 
         }
         // A browser on the machine of the application runs pages of anybody.
         None if is_of_page(head) => Err("a page asks, and there is no fdajax.admin_password it could know"),
+        // A page that had its own name point here does not say that it is one.
+        None if client.to_canonical().is_loopback() && access::has_public_name(head) => {
+            Err("on the same machine, ask localhost or an address, or set fdajax.admin_password")
+        }
         None => Ok(()),
     }
 }
@@ -88,9 +92,11 @@ fn counts(password: &str) -> &[u8] {
     &password.as_bytes()[..password.len().min(WORD_BYTES_MAX)]
 }
 
-/// Whether a page sends this, rather than a program or somebody who typed the address.
+/// Whether a page sends this, rather than a program or somebody who typed the address. Older browsers tell only
+/// by `Referer`.
 fn is_of_page(head: &Head) -> bool {
-    head.fields("origin").next().is_some() || head.field("sec-fetch-site").is_some_and(|site| site != "none")
+    ["origin", "referer"].iter().any(|name| head.fields(name).next().is_some())
+        || head.field("sec-fetch-site").is_some_and(|site| site != "none")
 }
 
 /// Whether a browser says that a page of another site sends this. Hosts that differ in their slot are one
@@ -161,6 +167,7 @@ mod tests {
             ("Origin: http://www.example.com:80\r\n", true, false),
             ("Origin: http://WWW1.Example.com:80\r\n", true, false),
             ("Origin: http://evil.example:80\r\n", true, true),
+            ("Referer: http://www1.example.com:80/page\r\n", true, false),
             ("Origin: null\r\n", true, true),
         ] {
             assert_eq!(with_head(fields, is_of_page), of_page, "{fields}");

@@ -69,7 +69,9 @@ fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
         ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
     Ok(Publication {
         data: data(body, content_type)?,
+        // What goes without saying is not kept.
         content_type: content_type
+            .filter(|&text| text != media::TEXT)
             .map(|text| checked("Content-Type", text, CONTENT_TYPE_BYTES_MAX))
             .transpose()?,
         event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,

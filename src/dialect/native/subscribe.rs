@@ -42,6 +42,16 @@ pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscr
     })
 }
 
+/// Refuses a technique that is switched off.
+pub fn check_served(technique: Technique, config: &Config) -> Result<(), Refused> {
+    match config.techniques_off.iter().find(|name| Technique::by_name(name) == Some(technique)) {
+        Some(name) => {
+            Err((403, format!("{name} is switched off here (techniques_off); use another technique")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The technique that the request's header fields ask for.
 fn by_fields(head: &Head) -> Technique {
     match () {

@@ -131,7 +131,7 @@ impl Talk {
                 }
             }
         }
-        self.server.hub.check();
+        self.server.check(now);
     }
 
     fn end(mut self) {

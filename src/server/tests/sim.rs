@@ -335,14 +335,7 @@ impl Sim {
 
     /// What holds after every turn.
     fn check(&mut self) {
-        self.server.hub.check();
-        let listening =
-            self.server.connections.iter().filter(|(_, connection)| connection.subscriber().is_some());
-        assert_eq!(
-            self.server.hub.gauges().subscribers,
-            listening.count(),
-            "a subscriber without connection"
-        );
+        self.server.check(self.world.now);
         for message in &self.server.hub.journal[self.checked..] {
             let number = number(message.publication.data.bytes());
             let (payload, ttl) = &self.sent[number];
@@ -430,11 +423,7 @@ impl Sim {
             self.turn();
             self.world.advance(60_000);
         }
-        let hub = self.server.hub.gauges();
-        assert_eq!((hub.channels, hub.subscribers, hub.messages, hub.bytes), (0, 0, 0, 0));
-        assert_eq!((self.server.connections(), self.server.wheel.len()), (0, 0));
-        assert_eq!(self.server.next_deadline(self.world.now), Instant::NEVER);
-        assert!(self.server.deleted.is_empty() && self.server.out.capacity() <= 128 << 10);
+        self.server.check_nothing_left(self.world.now);
     }
 }
 

@@ -127,7 +127,7 @@ impl Sink for World {
             socket.broken = true;
             return Wrote::Bytes(offered);
         }
-        let room = offered.min(socket.capacity - socket.buffer.len());
+        let room = offered.min(socket.capacity.saturating_sub(socket.buffer.len()));
         let taken = room.min(ration);
         let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
         socket.buffer.extend(bytes.take(taken));

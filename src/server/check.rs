@@ -1,0 +1,62 @@
+//! What always holds in a server between two turns: for tests, the simulation and the fuzzer.
+
+use super::{Effect, PIPELINE_BYTES_MAX, Server};
+use crate::conn::Phase;
+use crate::dialect::SESSION_OWNER;
+use crate::hub::Owner;
+use crate::time::{Instant, Now};
+
+impl Server {
+    /// Panics if connections, subscribers, timers and what is kept for them contradict each other. To be
+    /// called when a turn is over.
+    pub fn check(&self, now: Now) {
+        self.hub.check();
+        let mut listening = 0;
+        for (slot, connection) in &self.connections {
+            if matches!(connection.phase, Phase::Closed) {
+                let end = Effect::Close(self.id(slot));
+                assert!(self.effects.contains(&end), "{slot} is closed and nobody is told");
+                continue;
+            }
+            if let Some(subscriber) = connection.subscriber() {
+                assert_eq!(self.hub.owner(subscriber), Owner(slot as u32), "whose subscriber is that?");
+                listening += 1;
+            }
+            let due = self.deadline(slot, now.at);
+            assert!(due == Instant::NEVER || self.wheel.has(slot), "{slot}: nothing will end {connection:?}");
+            self.check_input(slot);
+        }
+        assert_eq!(self.hub.owners().filter(|Owner(owner)| owner & SESSION_OWNER == 0).count(), listening);
+        let is_socket = |slot: &usize| {
+            self.connections.get(*slot).is_some_and(|found| matches!(found.phase, Phase::Socket(_)))
+        };
+        assert!(self.incoming.keys().all(is_socket), "part of a message is kept for nobody");
+        assert!(self.callbacks.len() <= listening, "a callback is kept for nobody");
+    }
+
+    /// What has arrived is bounded, and kept only where somebody will come back to it.
+    fn check_input(&self, slot: usize) {
+        let connection = &self.connections[slot];
+        let Some(input) = &connection.input else { return };
+        let waits = connection.output.is_some();
+        let phase_may = match connection.phase {
+            Phase::Idle => waits,
+            Phase::Reading | Phase::Parked(_) | Phase::Held(_) => true,
+            Phase::Streaming(_) | Phase::Socket(_) | Phase::Lingering | Phase::Closed => waits,
+        };
+        assert!(phase_may, "{slot}: bytes wait that nobody will look at: {connection:?}");
+        let bound = PIPELINE_BYTES_MAX.max(self.config.limits.head_bytes) + PIPELINE_BYTES_MAX;
+        assert!(input.waiting_len() <= bound, "{slot}: {} bytes wait", input.waiting_len());
+    }
+
+    /// Panics unless everything has been given back: nobody is connected, and all that could expire has.
+    pub fn check_nothing_left(&self, now: Now) {
+        let hub = self.hub.gauges();
+        assert_eq!((hub.channels, hub.subscribers, hub.messages, hub.bytes), (0, 0, 0, 0));
+        assert_eq!((self.connections.len(), self.wheel.len()), (0, 0));
+        assert_eq!(self.next_deadline(now), Instant::NEVER);
+        assert!(self.deleted.is_empty() && self.abandoned.is_empty() && self.outbox.is_empty());
+        assert!(self.callbacks.is_empty() && self.incoming.is_empty() && self.effects.is_empty());
+        assert!(self.out.capacity() <= 2 * PIPELINE_BYTES_MAX);
+    }
+}
