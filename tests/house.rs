@@ -149,3 +149,20 @@ fn every_module_says_what_it_is() {
         assert!(text.starts_with("//!") || is_test(&path), "{path} does not begin with what it is (`//! …`)");
     }
 }
+
+/// What `UPDATE_DOCS=1 cargo test --test house` makes anew.
+#[test]
+fn the_document_of_the_limits_is_that_of_the_code() {
+    let path = root().join("docs/limits.md");
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) =
+        text.split_once("<!-- begin: made by `UPDATE_DOCS=1 cargo test --test house` -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end -->\n").unwrap();
+    let begin = &text[before.len()..text.len() - rest.len()];
+    let expected = format!("{before}{begin}{}<!-- end -->\n{after}", encke::server::limits::markdown());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&path, &expected).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap();
+    assert!(written == expected, "docs/limits.md is out of date: run UPDATE_DOCS=1 cargo test --test house");
+}

@@ -81,19 +81,25 @@ fn in_place(bytes: &[u8], limits: &Limits) -> Verdict {
             }
             None => {
                 let mut input = Input::default();
-                match input.gather(rest, limits) {
-                    Err(refusal) => return Verdict { refused: Some(refusal.status), ..verdict },
-                    Ok(gathered) if !gathered.complete => {
+                let mut used = 0;
+                loop {
+                    let gathered = match input.gather(&rest[used..], limits) {
+                        Err(refusal) => return Verdict { refused: Some(refusal.status), ..verdict },
+                        Ok(gathered) => gathered,
+                    };
+                    used += gathered.used;
+                    if gathered.complete {
+                        break;
+                    }
+                    if used == rest.len() {
                         verdict.more = !input.is_empty();
                         return verdict;
                     }
-                    Ok(gathered) => {
-                        let mut slots = head::slots();
-                        let request = input.request(&mut slots).expect("read before");
-                        verdict.requests.push(reading(&request.head, request.body));
-                        rest = &rest[gathered.used..];
-                    }
                 }
+                let mut slots = head::slots();
+                let request = input.request(&mut slots).expect("read before");
+                verdict.requests.push(reading(&request.head, request.body));
+                rest = &rest[used..];
             }
         }
     }

@@ -177,7 +177,6 @@ impl Stage {
                 let Some(id) = self.server.accept(self.world.now, peer.into(), false) else { return };
                 self.world.open(id, 1 << 20);
                 self.clients[self.at] = Some(id);
-                self.server.greet(self.world.now, id, &mut self.world);
                 id
             }
         };

@@ -2,7 +2,7 @@
 //! write, it reads.
 
 use crate::Cut;
-use encke::wire::websocket::{self, Message, Reader};
+use encke::wire::websocket::{self, Bounds, Message, Reader};
 use std::io::Cursor;
 use tungstenite::protocol::{Role, WebSocket, WebSocketConfig};
 
@@ -33,7 +33,7 @@ fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Event> {
     for piece in pieces {
         let mut rest = piece;
         loop {
-            let event = match reader.read(&mut rest, MAX) {
+            let event = match reader.read(&mut rest, Bounds { bytes: MAX, frames: usize::MAX }) {
                 Ok(None) => break,
                 Ok(Some(message)) => owned(message),
                 Err(violation) => Event::Violation(violation.code),

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::settings::{self, Options};
 use crate::config::{self, File};
+use crate::server::limits;
 
 /// Arguments of `encke config`.
 #[derive(Debug, Args)]
@@ -15,6 +16,9 @@ pub struct ConfigArgs {
     /// Only check this TOML file: report everything that is wrong in it, by line
     #[arg(long, value_name = "FILE", exclusive = true)]
     check: Option<PathBuf>,
+    /// Only print every limit, what happens when it is reached, and what counts it, as a table in Markdown
+    #[arg(long, exclusive = true)]
+    limits: bool,
     #[command(flatten)]
     options: Options,
 }
@@ -23,6 +27,9 @@ pub struct ConfigArgs {
 pub fn run(args: &ConfigArgs) -> ExitCode {
     if let Some(path) = &args.check {
         return check(path);
+    }
+    if args.limits {
+        return super::print(&limits::markdown());
     }
     match args.options.load() {
         Ok(loaded) => super::print(&config::toml(&loaded)),

@@ -5,12 +5,13 @@ use crate::config::Config;
 use crate::demo;
 use crate::hub::{Data, Publication};
 use crate::reactor::{self, Mail, Mailbox, Reactor};
+use crate::server::limits::RESERVED;
 use std::io;
 use std::process::ExitCode;
 use std::thread;
 
 /// Descriptors that are not clients: listeners, the poll, the waker, standard streams.
-const OWN_DESCRIPTORS: u64 = 16;
+const OWN_DESCRIPTORS: usize = 16;
 
 /// Starts the server and returns when it has left.
 pub fn run(config: Config) -> ExitCode {
@@ -26,8 +27,11 @@ pub fn run(config: Config) -> ExitCode {
     code
 }
 
-fn serve(config: Config) -> io::Result<()> {
-    make_room(&config);
+fn serve(mut config: Config) -> io::Result<()> {
+    make_room(&mut config);
+    if config.limits.memory == 0 {
+        config.limits.memory = reactor::available_memory() / 4 * 3;
+    }
     let demo = config.demo;
     let drain_seconds = config.drain_seconds;
     log::info!("encke {}", env!("CARGO_PKG_VERSION"));
@@ -51,16 +55,20 @@ fn serve(config: Config) -> io::Result<()> {
     Ok(())
 }
 
-/// Every client takes a descriptor: takes as many as the system gives, and says if they may not suffice.
-fn make_room(config: &Config) {
+/// Every client takes a descriptor: takes as many as the system gives. If they do not suffice, lowers
+/// `limits.connections`, so that those who are too many are told so, and health checks are answered. With very few
+/// descriptors there is no room for that either, and accepting pauses when they are used up.
+fn make_room(config: &mut Config) {
     let descriptors = reactor::raise_descriptors();
-    let room = descriptors.saturating_sub(OWN_DESCRIPTORS);
-    if room < config.limits.connections as u64 {
+    let connections = &mut config.limits.connections;
+    let room = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS);
+    if room >= 2 * RESERVED && room - RESERVED < *connections {
+        let lowered = room - RESERVED;
         log::info!(
-            "the system allows {descriptors} open files, fewer than limits.connections = {}: accepting pauses \
-             when they are used up (raise LimitNOFILE or ulimit -n)",
-            config.limits.connections
+            "the system allows {descriptors} open files: limits.connections is {lowered} instead of {connections} \
+             (raise LimitNOFILE or ulimit -n)"
         );
+        *connections = lowered;
     }
 }
 
@@ -80,9 +88,10 @@ fn log_facts(config: &Config) {
         history.total_bytes >> 20
     );
     log::info!(
-        "limits: {} connections, {} bytes a message",
+        "limits: {} connections, {} bytes a message, {} MiB of memory",
         config.limits.connections,
-        config.limits.message_bytes
+        config.limits.message_bytes,
+        config.limits.memory >> 20
     );
 }
 

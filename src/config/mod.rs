@@ -16,7 +16,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use kind::{Describe, Given, Kind};
@@ -206,34 +206,60 @@ setting::settings! {
         seconds: u64 = HOUR, Number(1..=YEAR);
     }
 
-    /// What a peer may ask for; the answer at each limit is in the README.
+    /// What a peer may ask for; docs/limits.md has the answer at each limit, and what counts it.
     limits: Limits {
         /// Open connections; above, 503.
         connections: usize = 100_000, Number(1..=10_000_000);
+        /// Open connections of one address (of IPv6, a network of 64 bits); above, 429.
+        connections_per_address: usize = 2000, Number(1..=10_000_000);
+        /// Addresses that limits per address do not hold for, as they do not for trusted proxies: many clients
+        /// come from there, or your own programs.
+        exempt: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)], List(Ip);
+        /// Bytes of memory of the whole process; when they come near, history of channels without subscribers
+        /// goes, then new connections are refused. 0 = three quarters of what the system or the control group
+        /// has.
+        memory: usize = 0, Bytes(0..=TIB);
         /// Bytes of a request's head; above, 431.
         head_bytes: usize = 8 << 10, Bytes(64..=1 << 20);
+        /// Bytes of a request's target (path and query); above, 414.
+        target_bytes: usize = 6 << 10, Bytes(16..=1 << 20);
+        /// Requests that may arrive together; above, 429.
+        pipelined_requests: usize = 1000, Number(1..=1_000_000);
         /// Seconds until a request's head is complete; after, 408.
         head_seconds: u64 = 10, Number(1..=HOUR);
         /// Bytes of a message; above, 413.
         message_bytes: usize = 1 << 20, Bytes(1..=GIB);
         /// Seconds until a request's body is complete; after, 408.
         body_seconds: u64 = 30, Number(1..=HOUR);
+        /// Bytes a second that a body, or a WebSocket's message, brings on average after its first 5 seconds; if
+        /// it is slower, 408. 0 = any pace.
+        body_bytes_per_second: usize = 200, Bytes(0..=GIB);
         /// Seconds a keep-alive connection may idle between requests; then closed.
         idle_seconds: u64 = 75, Number(1..=DAY);
         /// Seconds a client may leave what it is sent unread; then closed.
         stalled_seconds: u64 = 60, Number(1..=DAY);
         /// Seconds after which a stream ends, at a message boundary; 0 = never.
         stream_seconds: u64 = 0, Number(0..=YEAR);
-        /// Channels that exist at once; above, 503.
+        /// Messages that one address may publish in a second; above, 429.
+        publishes_per_second: u32 = 10_000, Number(1..=100_000_000);
+        /// Channels that exist at once, at most half of them without ever a message; above, 503.
         channels: usize = 1_000_000, Number(1..=100_000_000);
+        /// Subscribers of one channel; above, 503.
+        subscribers_per_channel: usize = 1_000_000, Number(1..=100_000_000);
+        /// Channels that the patterns of one subscriber may match; above, 400.
+        channels_per_pattern: usize = 10_000, Number(1..=100_000_000);
         /// Channels and patterns one request may name; above, 400.
         channels_per_request: usize = 100, Number(1..=10_000);
         /// Channels and patterns one WebSocket may come to listen to; above, its command is refused.
         channels_per_connection: usize = 1000, Number(1..=1_000_000);
         /// Messages in one JSON batch; larger `max=` values are refused with 400.
         batch_messages: usize = 1000, Number(1..=1_000_000);
+        /// Frames in one WebSocket message; above, the WebSocket is closed.
+        fragments: usize = 1000, Number(1..=1_000_000);
         /// Idempotency keys remembered at once; the oldest is forgotten first.
         idempotency_keys: usize = 65_536, Number(1..=100_000_000);
+        /// Bytes of idempotency keys and of what is remembered with them; the oldest is forgotten first.
+        idempotency_bytes: usize = 32 << 20, Bytes(1..=TIB);
         /// Forgotten channels whose lost messages are remembered; beyond, gaps are announced on suspicion.
         tombstones: usize = 65_536, Number(1..=100_000_000);
         /// Bytes of a request's head while FDAjax is on, whose messages travel there; the larger of this and

@@ -12,6 +12,8 @@ const HEAD_TOO_LARGE: Refusal = Refusal { status: 431, detail: "the head is larg
 const BODY_TOO_LARGE: Refusal =
     Refusal { status: 413, detail: "the message is larger than limits.message_bytes" };
 
+const TARGET_TOO_LARGE: Refusal =
+    Refusal { status: 414, detail: "path and query are longer than limits.target_bytes" };
 const NOT_HTTP: Refusal = Refusal { status: 400, detail: "this is not HTTP; TLS is not spoken here" };
 
 /// A complete request.
@@ -37,7 +39,8 @@ pub fn whole_request<'b>(
         .and_then(|_| head::parse_front(within, slots))?;
     let Framing::Length(length) = head.framing else { return None };
     let total = end + sized(length, limits).ok()?;
-    bytes.get(end..total).map(|body| (Request { head, body }, total))
+    let body = bytes.get(end..total).filter(|_| head.target.len() <= limits.target_bytes)?;
+    Some((Request { head, body }, total))
 }
 
 /// A request that has arrived in part, or bytes that wait behind a parked one.
@@ -102,15 +105,27 @@ impl Input {
         self.bytes.is_empty()
     }
 
+    /// Bytes that are kept of it.
+    pub const fn kept_len(&self) -> usize {
+        self.bytes.len() + self.behind.len()
+    }
+
+    /// Bytes of the body that have come, decoded.
+    pub const fn body_len(&self) -> usize {
+        match self.stage {
+            Stage::Head => 0,
+            Stage::Sized { head_end, .. } | Stage::Chunked { head_end, .. } => self.bytes.len() - head_end,
+        }
+    }
+
     /// Whether the head is complete and the body is arriving.
     pub const fn in_body(&self) -> bool {
         !matches!(self.stage, Stage::Head)
     }
 
-    /// Takes from `bytes` what belongs to the request.
+    /// Takes from `bytes` what belongs to the request; first the head alone, so that its sender can be refused
+    /// before anything of the body is kept.
     pub fn gather(&mut self, bytes: &[u8], limits: &Limits) -> Result<Gathered, Refusal> {
-        let mut used = 0;
-        let mut wants_continue = false;
         if let Stage::Head = self.stage {
             let held = self.bytes.len();
             self.bytes.extend_from_slice(bytes);
@@ -119,19 +134,20 @@ impl Input {
             let Some(end) = head_end(&self.bytes, held.saturating_sub(blank), limits)? else {
                 return Ok(Gathered { used: bytes.len(), complete: false, wants_continue: false });
             };
-            used = end + blank - held;
+            let used = end + blank - held;
             self.bytes.truncate(end);
-            wants_continue = self.begin_body(end, limits)? && used == bytes.len();
+            let wants_continue = self.begin_body(end, limits)? && used == bytes.len();
+            let complete = self.is_complete();
+            return Ok(Gathered { used, complete, wants_continue: wants_continue && !complete });
         }
-        used += self.gather_body(&bytes[used..], limits)?;
-        let complete = self.is_complete();
-        Ok(Gathered { used, complete, wants_continue: wants_continue && !complete })
+        let used = self.gather_body(bytes, limits)?;
+        Ok(Gathered { used, complete: self.is_complete(), wants_continue: false })
     }
 
     /// Reads from the complete head what body follows. Returns whether the client expects to be asked for it.
     fn begin_body(&mut self, head_end: usize, limits: &Limits) -> Result<bool, Refusal> {
         let mut slots = head::slots();
-        let head = head::parse(&self.bytes, &mut slots)?;
+        let head = checked(head::parse(&self.bytes, &mut slots)?, limits)?;
         let expects = head.expects_continue;
         self.stage = match head.framing {
             Framing::Length(length) => Stage::Sized { head_end, total: head_end + sized(length, limits)? },
@@ -173,6 +189,10 @@ impl Input {
     }
 }
 
+fn checked<'b>(head: Head<'b>, limits: &Limits) -> Result<Head<'b>, Refusal> {
+    if head.target.len() > limits.target_bytes { Err(TARGET_TOO_LARGE) } else { Ok(head) }
+}
+
 /// The end of the head, if it is complete and within its limit.
 fn head_end(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<usize>, Refusal> {
     // Told at once, as a TLS client waits for an answer and never sends a line.
@@ -181,7 +201,10 @@ fn head_end(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<usiz
     }
     let within = &bytes[..bytes.len().min(limits.head_bytes)];
     match head::find_end(within, scanned.min(within.len()))? {
-        None if bytes.len() > limits.head_bytes => Err(HEAD_TOO_LARGE),
+        None if bytes.len() > limits.head_bytes => Err(match within.contains(&b'\n') {
+            true => HEAD_TOO_LARGE,
+            false => TARGET_TOO_LARGE,
+        }),
         end => Ok(end),
     }
 }
@@ -201,7 +224,7 @@ mod tests {
     use crate::config::Config;
 
     fn limits() -> Limits {
-        Limits { head_bytes: 200, message_bytes: 20, ..Config::default().limits }
+        Limits { head_bytes: 200, target_bytes: 100, message_bytes: 20, ..Config::default().limits }
     }
 
     /// Feeds `parts` one after the other; returns each complete request's path and body.
@@ -263,7 +286,12 @@ mod tests {
         };
         assert_eq!(feed(&[head(200).as_bytes()]).unwrap().len(), 1);
         assert_eq!(feed(&[head(201).as_bytes()]), Err(431));
-        assert_eq!(feed(&[&[b'x'; 201]]), Err(431));
+        assert_eq!(feed(&[&[b'x'; 201]]), Err(414), "a request line without end");
+        let target = |length: usize| format!("GET /{} HTTP/1.0\r\n\r\n", "x".repeat(length - 1));
+        assert_eq!(feed(&[target(100).as_bytes()]).unwrap().len(), 1);
+        assert_eq!(feed(&[target(101).as_bytes()]), Err(414));
+        let mut slots = head::slots();
+        assert!(whole_request(target(101).as_bytes(), &limits(), &mut slots).is_none());
         let body = |length| format!("POST / HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
         assert_eq!(feed(&[body(20).as_bytes()]).unwrap().len(), 0);
         assert_eq!(feed(&[body(21).as_bytes()]), Err(413));
@@ -281,6 +309,7 @@ mod tests {
         let with_body = [&head[..], b"ab"].concat();
         let mut input = Input::default();
         let gathered = input.gather(&with_body, &limits()).unwrap();
-        assert!(gathered.complete && !gathered.wants_continue);
+        assert_eq!(gathered, Gathered { used: head.len(), complete: false, wants_continue: false });
+        assert!(input.gather(b"ab", &limits()).unwrap().complete);
     }
 }

@@ -42,12 +42,45 @@ pub struct Connection {
     pub peer: IpAddr,
     /// Tells it from others that had its slot.
     pub generation: u32,
-    /// It came by the admin listener.
-    pub admin: bool,
+    /// How it came in.
+    pub door: Door,
     /// The client has shut down its writing side: nothing more will arrive.
     pub half_closed: bool,
     /// Close it when its output is written.
     pub closing: bool,
+}
+
+/// How a connection came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// By the listener for clients.
+    Clients,
+    /// By the admin listener.
+    Admin,
+    /// In vain.
+    Closed(Surplus),
+}
+
+impl Door {
+    /// Why it came in vain, if it did.
+    pub const fn surplus(self) -> Option<Surplus> {
+        match self {
+            Self::Closed(surplus) => Some(surplus),
+            Self::Clients | Self::Admin => None,
+        }
+    }
+}
+
+/// Why a connection is one too many. Its first request is heard all the same: a health check is answered, and
+/// everybody else is told when to come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surplus {
+    /// `limits.connections` is reached.
+    Full,
+    /// `limits.connections_per_address` is reached.
+    Address,
+    /// `limits.memory` is near.
+    Memory,
 }
 
 /// Which of the origins in `cors.origins` a page is of, counted from 1; none = answers name no origin.
@@ -136,7 +169,7 @@ impl Hold {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub const fn new(generation: u32, peer: IpAddr, admin: bool, now: Instant) -> Self {
+    pub const fn new(generation: u32, peer: IpAddr, door: Door, now: Instant) -> Self {
         Self {
             phase: Phase::Idle,
             input: None,
@@ -144,7 +177,7 @@ impl Connection {
             since: now,
             peer,
             generation,
-            admin,
+            door,
             half_closed: false,
             closing: false,
         }

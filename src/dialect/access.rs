@@ -61,6 +61,12 @@ pub fn is_private(config: &Config, name: &str) -> bool {
     config.fdajax.enabled && fdajax::is_private(name)
 }
 
+/// Whether limits per address do not hold for `address`: many clients come from there.
+pub fn is_exempt(address: IpAddr, config: &Config) -> bool {
+    let address = address.to_canonical();
+    config.limits.exempt.contains(&address) || config.trusted_proxies.contains(&address)
+}
+
 /// The token in an `Authorization` field.
 pub fn bearer(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;

@@ -2,7 +2,7 @@
 //!
 //! Each protocol is a folder of its own here; none has a branch inside another's.
 
-mod access;
+pub mod access;
 mod bayeux;
 pub mod cors;
 pub mod fdajax;
@@ -11,6 +11,7 @@ pub mod rate;
 mod session;
 pub mod upgrade;
 
+pub use bayeux::DEPTH_MAX as BAYEUX_DEPTH_MAX;
 use native::Asked;
 pub use session::{Act, Context, Dialects, SESSION_OWNER};
 

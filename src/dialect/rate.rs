@@ -57,6 +57,11 @@ impl Rate {
 
     /// Notes that `address` does it once more. Returns how often it has in this second.
     pub fn count(&mut self, now: Instant, address: IpAddr) -> u32 {
+        self.add(now, address, 1)
+    }
+
+    /// Notes that `address` does it `times` more. Returns how often it has in this second.
+    pub fn add(&mut self, now: Instant, address: IpAddr, times: u32) -> u32 {
         if self.places.is_empty() {
             self.places = vec![[Place::default(); WAYS]; SETS];
         }
@@ -69,7 +74,7 @@ impl Rate {
         if found.is_none() {
             places[at] = Place { whose, second, count: 0 };
         }
-        places[at].count = places[at].count.saturating_add(1);
+        places[at].count = places[at].count.saturating_add(times);
         places[at].count
     }
 

@@ -25,6 +25,9 @@ pub struct Channel {
     pub ring: Ring,
     /// Dense, in no order: 8 bytes a subscriber.
     pub subscribers: Vec<Entry>,
+    /// It has had a message. One that has not is there for those who listen to it, and goes with the last of
+    /// them; subscribers by pattern join with the first message.
+    pub spoken: bool,
 }
 
 /// What the API tells of a channel.
@@ -43,7 +46,7 @@ pub struct ChannelInfo {
 impl Channel {
     /// A channel without messages, which lost those up to `evicted` in a former life.
     pub fn new(name: Arc<str>, evicted: u64) -> Self {
-        Self { name, ring: Ring::new(evicted), subscribers: Vec::new() }
+        Self { name, ring: Ring::new(evicted), subscribers: Vec::new(), spoken: false }
     }
 
     /// Its name.

@@ -29,8 +29,12 @@ impl Hub {
 
     fn check_channels(&self) {
         assert_eq!(self.by_name.len(), self.channels.len());
+        let silent = self.channels.iter().filter(|(_, channel)| !channel.spoken).count();
+        assert_eq!(silent, self.silent);
         for (name, &key) in &self.by_name {
             let channel = &self.channels[key as usize];
+            let is_needed = channel.spoken || channel.ring.is_empty() && !channel.subscribers.is_empty();
+            assert!(is_needed, "{name}: without messages, and nobody listens");
             assert_eq!(channel.name(), name);
             assert!(channel.ring.newest() <= self.seq && channel.ring.evicted() <= self.seq);
             for (place, entry) in channel.subscribers.iter().enumerate() {

@@ -107,6 +107,35 @@ impl History {
         evicted + self.enforce_total(channels, now)
     }
 
+    /// Throws away `bytes` of what channels without subscribers keep, the oldest first. Returns how many messages
+    /// that were, how many bytes, and which channels are empty now.
+    pub fn shed(
+        &mut self,
+        channels: &mut Slab<Channel>,
+        now: Instant,
+        bytes: usize,
+    ) -> (usize, usize, Vec<ChannelKey>) {
+        let before = self.bytes;
+        let (mut evicted, mut emptied) = (0, Vec::new());
+        let mut order = std::mem::take(&mut self.order);
+        order.retain(|&(seq, key)| {
+            if self.bytes.saturating_add(bytes) <= before {
+                return true;
+            }
+            let Some(channel) = channels.get_mut(key as usize) else { return false };
+            if !channel.subscribers.is_empty() || !channel.ring.contains(seq) {
+                return channel.ring.contains(seq);
+            }
+            evicted += self.settle(channel.ring.evict(now)).evicted;
+            if channel.ring.is_empty() {
+                emptied.push(key);
+            }
+            false
+        });
+        self.order = order;
+        (evicted, before - self.bytes, emptied)
+    }
+
     /// Takes out of `channel` what is too old.
     pub fn expire(&mut self, channel: &mut Channel, now: Instant) -> Gone {
         let gone = channel.ring.expire(self.limits.age_ms, now);

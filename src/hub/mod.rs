@@ -27,7 +27,7 @@ mod tombstones;
 
 pub use channel::ChannelInfo;
 pub use message::{Data, Message, Publication, one_line};
-pub use name::{NameError, Pattern, channel_name};
+pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name};
 pub use pull::Gap;
 pub use subscriber::{Owner, Start, SubscriberKey};
 
@@ -39,10 +39,10 @@ use channel::{Channel, ChannelKey};
 use history::{History, Limits};
 use ring::Gone;
 use slab::Slab;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use subscriber::Subscriber;
+use subscriber::{Memberships, Subscriber};
 use tombstones::Tombstones;
 
 /// All channels and subscribers. Inputs: [`publish`](Hub::publish), [`attach`](Hub::attach),
@@ -65,7 +65,13 @@ pub struct Hub {
     history: History,
     tombstones: Tombstones,
     idle_seconds: u64,
-    channels_max: usize,
+    bounds: Bounds,
+    /// Channels that have never had a message.
+    silent: usize,
+    /// Subscribers whose patterns matched a channel too many.
+    overfull: Vec<SubscriberKey>,
+    /// Those of them who go on, and have not been told of the gap yet.
+    missing: HashSet<SubscriberKey>,
     /// What the hub has counted.
     pub stats: Stats,
     /// Every message there ever was, for tests to compare with.
@@ -73,11 +79,40 @@ pub struct Hub {
     pub(crate) journal: Vec<Arc<Message>>,
 }
 
-/// Why a publication was refused.
+/// How many there may be.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// Channels. At most half of them may be there only because somebody listens to them: who may only listen
+    /// cannot keep others from publishing.
+    channels: usize,
+    /// Subscribers of one channel.
+    subscribers: usize,
+    /// Channels that the patterns of one subscriber match.
+    matches: usize,
+}
+
+/// Why a publication or a subscription was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubError {
-    /// `limits.channels` channels exist.
+    /// `limits.channels` is reached.
     TooManyChannels,
+    /// `limits.subscribers_per_channel` is reached.
+    TooManySubscribers,
+    /// `limits.channels_per_pattern` is exceeded.
+    TooManyMatches,
+}
+
+impl HubError {
+    /// A sentence for the client's author.
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::TooManyChannels => "limits.channels is reached; no new channel can be made",
+            Self::TooManySubscribers => "limits.subscribers_per_channel is reached; try again later",
+            Self::TooManyMatches => {
+                "the patterns match more channels than limits.channels_per_pattern; narrow them"
+            }
+        }
+    }
 }
 
 /// What became of a published message.
@@ -112,7 +147,14 @@ impl Hub {
             history: History::new(limits, config.history.total_bytes),
             tombstones: Tombstones::new(config.limits.tombstones),
             idle_seconds: config.channel_idle_seconds,
-            channels_max: config.limits.channels,
+            bounds: Bounds {
+                channels: config.limits.channels,
+                subscribers: config.limits.subscribers_per_channel,
+                matches: config.limits.channels_per_pattern,
+            },
+            silent: 0,
+            overfull: Vec::new(),
+            missing: HashSet::new(),
             stats: Stats::default(),
             #[cfg(test)]
             journal: Vec::new(),
@@ -135,7 +177,7 @@ impl Hub {
         let mut new: Vec<&str> = names.into_iter().filter(|name| !self.by_name.contains_key(*name)).collect();
         new.sort_unstable();
         new.dedup();
-        match self.channels.len() + new.len() <= self.channels_max {
+        match self.channels.len() + new.len() <= self.bounds.channels {
             true => Ok(()),
             false => Err(HubError::TooManyChannels),
         }
@@ -149,7 +191,16 @@ impl Hub {
         name: &str,
         publication: Publication,
     ) -> Result<Published, HubError> {
-        let key = self.open_channel(now, name)?;
+        let key = match self.by_name.get(name) {
+            Some(&key) => key,
+            None => {
+                self.admits([name]).inspect_err(|_| self.stats.channels_refused += 1)?;
+                self.open_channel(now, name)
+            }
+        };
+        if !self.channels[key as usize].spoken {
+            self.begin_speaking(key);
+        }
         self.seq += 1;
         self.stats.messages_published += 1;
         let channel = &mut self.channels[key as usize];
@@ -203,37 +254,79 @@ impl Hub {
         }
     }
 
-    /// The channel `name`, made if need be.
-    fn open_channel(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
-        if let Some(&key) = self.by_name.get(name) {
-            return Ok(key);
-        }
-        if self.channels.len() >= self.channels_max {
-            return Err(HubError::TooManyChannels);
-        }
+    /// Makes the new channel `name`.
+    fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
         let name: Arc<str> = name.into();
-        let evicted = self.tombstones.recall(&name);
+        let evicted = self.tombstones.lost(&name);
         let key = self.channels.insert(Channel::new(Arc::clone(&name), evicted)) as ChannelKey;
-        self.by_name.insert(Arc::clone(&name), key);
-        self.join_patterns(key, &name);
+        self.by_name.insert(name, key);
+        self.silent += 1;
         self.schedule(now, key);
-        Ok(key)
+        key
     }
 
-    /// Adds the subscribers whose pattern matches to a new channel. What that channel lost in a former
-    /// life counts for them, too.
-    fn join_patterns(&mut self, key: ChannelKey, name: &str) {
+    /// Before the first message of a channel: adds the subscribers whose pattern matches. What that channel
+    /// lost in a former life counts for them, too.
+    #[cold]
+    fn begin_speaking(&mut self, key: ChannelKey) {
+        let channel = &mut self.channels[key as usize];
+        channel.spoken = true;
+        self.silent -= 1;
+        // Until now it told those who listen by patterns what the channel had lost.
+        self.tombstones.remove(channel.name());
+        if self.patterns.is_empty() {
+            return;
+        }
+        let channel = &self.channels[key as usize];
+        let name = Arc::clone(channel.name());
+        let by_name = channel.subscribers.iter().map(|entry| entry.subscriber);
+        let by_name: HashSet<SubscriberKey> = by_name.filter(|key| self.patterns.contains_key(key)).collect();
         let mut joining: Vec<SubscriberKey> = self
             .patterns
             .iter()
-            .filter(|(_, patterns)| patterns.iter().any(|pattern| pattern.matches(name)))
+            .filter(|(_, patterns)| patterns.iter().any(|pattern| pattern.matches(&name)))
             .map(|(&subscriber, _)| subscriber)
+            .filter(|subscriber| !by_name.contains(subscriber))
             .collect();
         // A hash map's order is not ours: keep the server's behaviour a function of its input.
         joining.sort_unstable();
         for subscriber in joining {
-            self.join(subscriber, key, 0);
+            match &self.subscribers[subscriber as usize].memberships {
+                Memberships::Many(many) if many.all.len() >= self.bounds.matches => {
+                    self.overfull.push(subscriber);
+                }
+                _ => self.join(subscriber, key, 0),
+            }
         }
+    }
+
+    /// The owners of subscribers whose patterns have come to match more channels than they may. Those that
+    /// `ends` are detached; the others go on, and have a gap instead of the channel.
+    pub fn take_overfull(&mut self, now: Instant, ends: impl Fn(Owner) -> bool) -> Vec<Owner> {
+        let mut ended = Vec::new();
+        for key in std::mem::take(&mut self.overfull) {
+            // It may be listed several times.
+            let Some(subscriber) = self.subscribers.get_mut(key as usize) else { continue };
+            let owner = subscriber.owner;
+            if ends(owner) {
+                ended.push(owner);
+                self.detach(now, key);
+            } else {
+                subscriber.stranger = true;
+                let after = subscriber.after;
+                let id = self.id(after);
+                self.strangers.entry(key).or_insert(id);
+                self.missing.insert(key);
+                self.mark(key);
+            }
+        }
+        self.stats.subscriptions_refused += ended.len() as u64;
+        ended
+    }
+
+    /// Whether [`Hub::take_overfull`] has anybody to name.
+    pub const fn has_overfull(&self) -> bool {
+        !self.overfull.is_empty()
     }
 
     /// Sets the channel's timer to the next thing that will happen to it.
@@ -267,6 +360,15 @@ impl Hub {
         }
     }
 
+    /// Throws away `bytes` of what is kept for channels without subscribers, or all of it, the oldest first.
+    /// Returns how many bytes that were.
+    pub fn shed_idle(&mut self, now: Instant, bytes: usize) -> usize {
+        let (evicted, shed, emptied) = self.history.shed(&mut self.channels, now, bytes);
+        self.stats.messages_evicted += evicted as u64;
+        emptied.into_iter().for_each(|key| self.schedule(now, key));
+        shed
+    }
+
     /// When [`Hub::tick`] has something to do next.
     pub fn next_deadline(&self) -> Instant {
         self.timers.next_deadline()
@@ -287,7 +389,8 @@ impl Hub {
                 self.detach(now, member);
             }
         }
-        let channel = &mut self.channels[key as usize];
+        // One that never had a message has gone with its last subscriber.
+        let Some(channel) = self.channels.get_mut(key as usize) else { return Some(ended) };
         self.stats.messages_evicted += self.history.clear(channel, now) as u64;
         match channel.subscribers.is_empty() {
             true => self.forget(key),
@@ -302,7 +405,10 @@ impl Hub {
         let channel = self.channels.remove(key as usize);
         debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
         self.by_name.remove(channel.name());
-        self.tombstones.bury(channel.name(), channel.ring.evicted());
+        match channel.spoken {
+            true => self.tombstones.bury(channel.name(), channel.ring.evicted()),
+            false => self.silent -= 1,
+        }
     }
 
     /// What is known of channel `name`.

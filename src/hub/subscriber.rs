@@ -7,6 +7,8 @@ use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::sync::Arc;
 
+/// So many channels may be looked at for each that a pattern may match.
+const LOOKED_AT_PER_MATCH: usize = 10;
 /// Room for so many subscribers on a channel's list is never given back.
 const CROWD: usize = 64;
 
@@ -127,11 +129,44 @@ impl Hub {
         patterns: Vec<Pattern>,
         start: Start,
     ) -> Result<SubscriberKey, HubError> {
-        let single = names.len() == 1 && patterns.is_empty();
-        let only = if single { Some(self.open_channel(now, names[0])?) } else { None };
-        if only.is_none() {
-            self.admits(names.iter().copied())?;
+        if let ([name], true) = (names, patterns.is_empty()) {
+            let channel = self.admit_listener(now, name)?;
+            let only = Memberships::One { channel: u32::MAX, index: 0 };
+            let key = self.insert(owner, only, &[], start);
+            self.join_at_start(now, key, channel, start);
+            return Ok(key);
         }
+        let matching = self.admit_listeners(names, &patterns, 0)?;
+        let key = self.insert(owner, Memberships::Many(Box::default()), &patterns, start);
+        for name in names {
+            let channel = self.channel_to_hear(now, name);
+            self.join_at_start(now, key, channel, start);
+            self.set_named(key, channel, true);
+        }
+        for channel in matching {
+            self.join_at_start(now, key, channel, start);
+        }
+        if !patterns.is_empty() {
+            self.patterns.insert(key, patterns);
+        }
+        if matches!(start, Start::Oldest | Start::Last(_)) {
+            self.begin_at_floors(key);
+        }
+        if self.subscribers[key as usize].stranger {
+            self.mark(key);
+        }
+        Ok(key)
+    }
+
+    /// Adds a subscriber that is on no list yet.
+    #[inline(always)]
+    fn insert(
+        &mut self,
+        owner: Owner,
+        memberships: Memberships,
+        patterns: &[Pattern],
+        start: Start,
+    ) -> SubscriberKey {
         let after = match start {
             Start::Now => self.seq,
             Start::After(id) if self.is_ours(id) => id.seq,
@@ -141,10 +176,6 @@ impl Hub {
         let had_lost =
             |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
-        let memberships = match single {
-            true => Memberships::One { channel: u32::MAX, index: 0 },
-            false => Memberships::Many(Box::default()),
-        };
         let subscriber = Subscriber { after, joined: self.seq, memberships, owner, queued: false, stranger };
         let key = self.subscribers.insert(subscriber) as SubscriberKey;
         if let Start::After(id) = start
@@ -152,28 +183,7 @@ impl Hub {
         {
             self.strangers.insert(key, id);
         }
-        if let Some(channel) = only {
-            self.join_at_start(now, key, channel, start);
-            return Ok(key);
-        }
-        for name in names {
-            let channel = self.open_channel(now, name)?;
-            self.join_at_start(now, key, channel, start);
-            self.set_named(key, channel, true);
-        }
-        for channel in self.matching(names, &patterns) {
-            self.join_at_start(now, key, channel, start);
-        }
-        if !patterns.is_empty() {
-            self.patterns.insert(key, patterns);
-        }
-        if matches!(start, Start::Oldest | Start::Last(_)) {
-            self.begin_at_floors(key);
-        }
-        if stranger {
-            self.mark(key);
-        }
-        Ok(key)
+        key
     }
 
     /// Moves the cursor of a subscriber of several channels up to where the first of them begins: what is
@@ -192,17 +202,87 @@ impl Hub {
         id.epoch == self.epoch && id.seq <= self.seq
     }
 
-    /// Existing channels that match one of `patterns`, without those named in `names`.
-    fn matching(&self, names: &[&str], patterns: &[Pattern]) -> Vec<ChannelKey> {
+    /// The channel `name` for one more subscriber, or why it may not come.
+    fn admit_listener(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
+        if let Some(&key) = self.by_name.get(name)
+            && self.channels[key as usize].subscribers.len() < self.bounds.subscribers
+        {
+            return Ok(key);
+        }
+        self.admit_listeners(&[name], &[], 0)?;
+        Ok(self.open_channel(now, name))
+    }
+
+    /// Whether a subscriber that has `so_far` channels may listen to all of these, too. Changes nothing. Returns
+    /// the channels that the patterns match.
+    fn admit_listeners(
+        &mut self,
+        names: &[&str],
+        patterns: &[Pattern],
+        so_far: usize,
+    ) -> Result<Vec<ChannelKey>, HubError> {
+        let full =
+            |key: &ChannelKey| self.channels[*key as usize].subscribers.len() >= self.bounds.subscribers;
+        let known: Vec<ChannelKey> =
+            names.iter().filter_map(|name| self.by_name.get(*name)).copied().collect();
+        if let Err(error) = self.admits_new(names.len() - known.len()) {
+            self.stats.channels_refused += 1;
+            return Err(error);
+        }
+        let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
+        let matching = self.matching(names, patterns, room);
+        let is_full = known.iter().chain(matching.iter().flatten()).any(full);
+        match matching {
+            Some(matching) if !is_full => Ok(matching),
+            found => {
+                self.stats.subscriptions_refused += 1;
+                Err(if found.is_none() { HubError::TooManyMatches } else { HubError::TooManySubscribers })
+            }
+        }
+    }
+
+    /// Whether there is room for the channels that a subscriber of `names` would make.
+    pub fn admits_listener<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), HubError> {
+        self.admits_new(names.filter(|name| !self.by_name.contains_key(*name)).count())
+    }
+
+    /// Whether there is room for so many channels that have no messages yet.
+    fn admits_new(&self, count: usize) -> Result<(), HubError> {
+        let max = self.bounds.channels;
+        match self.channels.len() + count <= max && self.silent + count <= max.div_ceil(2) || count == 0 {
+            true => Ok(()),
+            false => Err(HubError::TooManyChannels),
+        }
+    }
+
+    /// The channel `name`, which may be new.
+    fn channel_to_hear(&mut self, now: Instant, name: &str) -> ChannelKey {
+        match self.by_name.get(name) {
+            Some(&key) => key,
+            None => self.open_channel(now, name),
+        }
+    }
+
+    /// Existing channels with messages that match one of `patterns`, without those named in `names`. `None` if
+    /// they are more than `max`, or if too many have to be looked at to know.
+    fn matching(&self, names: &[&str], patterns: &[Pattern], max: usize) -> Option<Vec<ChannelKey>> {
         let mut found: Vec<(&Arc<str>, ChannelKey)> = Vec::new();
+        let mut looked_at = 0;
         for pattern in patterns {
-            let under = self.under(pattern.prefix());
-            found.extend(under.filter(|(name, _)| pattern.matches(name)));
+            for (name, key) in self.under(pattern.prefix()) {
+                looked_at += 1;
+                if looked_at > max.saturating_mul(LOOKED_AT_PER_MATCH) {
+                    return None;
+                }
+                if pattern.matches(name) && self.channels[key as usize].spoken {
+                    found.push((name, key));
+                }
+            }
         }
         found.retain(|(name, _)| !names.contains(&&***name));
         found.sort_unstable();
         found.dedup();
-        found.into_iter().map(|(_, key)| key).collect()
+        (found.len() <= max).then(|| found.into_iter().map(|(_, key)| key).collect())
     }
 
     /// Joins a channel with the floor that `start` means there.
@@ -239,14 +319,14 @@ impl Hub {
         patterns: &[Pattern],
         start: Start,
     ) -> Result<(), HubError> {
-        self.admits(names.iter().copied())?;
+        let matching = self.admit_listeners(names, patterns, self.channels_of(key))?;
         self.grow(key);
         for name in names {
-            let channel = self.open_channel(now, name)?;
+            let channel = self.channel_to_hear(now, name);
             self.add(now, key, channel, start);
             self.set_named(key, channel, true);
         }
-        for channel in self.matching(names, patterns) {
+        for channel in matching {
             self.add(now, key, channel, start);
         }
         if !patterns.is_empty() {
@@ -256,6 +336,14 @@ impl Hub {
             known.dedup();
         }
         Ok(())
+    }
+
+    /// How many channels a subscriber is on the lists of.
+    fn channels_of(&self, key: SubscriberKey) -> usize {
+        match &self.subscribers[key as usize].memberships {
+            Memberships::One { .. } => 1,
+            Memberships::Many(many) => many.all.len(),
+        }
     }
 
     /// Makes a subscriber of one channel one of several.
@@ -329,8 +417,9 @@ impl Hub {
         let Memberships::Many(many) = &self.subscribers[key as usize].memberships else { return };
         let known = self.patterns.get(&key);
         let is_left = |membership: &&Membership| {
-            let name = self.channels[membership.channel as usize].name();
-            !membership.named && !known.is_some_and(|known| known.iter().any(|pattern| pattern.matches(name)))
+            let channel = &self.channels[membership.channel as usize];
+            let matches = |known: &Vec<Pattern>| known.iter().any(|pattern| pattern.matches(channel.name()));
+            !(membership.named || channel.spoken && known.is_some_and(matches))
         };
         let left: Vec<ChannelKey> =
             many.all.iter().filter(is_left).map(|membership| membership.channel).collect();
@@ -397,6 +486,10 @@ impl Hub {
         let subscriber = self.subscribers.remove(key as usize);
         if subscriber.stranger {
             self.strangers.remove(&key);
+            self.missing.remove(&key);
+        }
+        if !self.overfull.is_empty() {
+            self.overfull.retain(|other| *other != key);
         }
         match subscriber.memberships {
             Memberships::One { channel, index } => self.leave(now, channel, index),
@@ -425,7 +518,10 @@ impl Hub {
             list.shrink_to(room / 2);
         }
         if list.is_empty() {
-            self.schedule(now, channel);
+            match self.channels[channel as usize].spoken {
+                true => self.schedule(now, channel),
+                false => self.forget(channel),
+            }
         }
     }
 
@@ -549,6 +645,25 @@ mod tests {
         hub.unsubscribe(NOW, key, &["old"], &[]);
         hub.subscribe(NOW, key, &["old"], &[], Start::Oldest).unwrap();
         assert_eq!(pull(&mut hub, key), old);
+    }
+
+    #[test]
+    fn who_stays_with_too_many_channels_has_a_gap() {
+        let mut config = crate::config::Config::default();
+        config.limits.channels_per_pattern = 2;
+        let mut hub = Hub::new(&config, crate::id::Epoch::from_random(1), NOW);
+        let stays = hub.attach(NOW, Owner(1), &[], vec![pattern("*")], Start::Now).unwrap();
+        let goes = hub.attach(NOW, Owner(2), &[], vec![pattern("*")], Start::Now).unwrap();
+        let both = ["a", "b"].map(|name| publish(&mut hub, name));
+        assert!(!hub.has_overfull());
+        publish(&mut hub, "c");
+        assert_eq!(hub.take_overfull(NOW, |owner| owner == Owner(2)), [Owner(2)]);
+        hub.check();
+        assert!(!hub.subscribers.contains(goes as usize));
+        let gaps = hub.take_gaps(stays);
+        assert_eq!(gaps.iter().map(|gap| &*gap.channel).collect::<Vec<_>>(), ["*"]);
+        assert_eq!(pull(&mut hub, stays), both);
+        assert!(hub.take_gaps(stays).is_empty() && !hub.has_overfull());
     }
 
     #[test]

@@ -129,7 +129,9 @@ impl Pair {
         };
         let kept = NAMES.map(|name| (name, self.kept(name)));
         let Ok(key) = self.hub.attach(self.now, Owner(0), &names, patterns.clone(), start) else {
-            assert!(self.hub.channels.len() + names.len() > self.config.limits.channels);
+            let max = self.config.limits.channels;
+            let new = names.iter().filter(|name| self.hub.info(name).is_none()).count();
+            assert!(self.hub.channels.len() + new > max || self.hub.silent + new > max.div_ceil(2));
             return;
         };
         let foreign = matches!(start, Start::After(id) if id.epoch != newest.epoch);
@@ -217,12 +219,15 @@ impl Pair {
 
     fn delete(&mut self) {
         let name = self.name();
+        // Patterns match what has messages.
+        let spoken = self.hub.by_name.get(name).is_some_and(|&key| self.hub.channels[key as usize].spoken);
+        let is_on = |twin: &Twin| if spoken { twin.wants(name) } else { twin.names.contains(&name) };
         let Some(ended) = self.hub.delete(self.now, name, |_| true) else {
             assert!(self.hub.info(name).is_none());
             return;
         };
-        assert_eq!(ended.len(), self.twins.iter().filter(|twin| twin.wants(name)).count());
-        self.twins.retain(|twin| !twin.wants(name));
+        assert_eq!(ended.len(), self.twins.iter().filter(|twin| is_on(twin)).count());
+        self.twins.retain(|twin| !is_on(twin));
     }
 
     /// Nobody who is not ready lacks anything; when all have left, nothing stays.

@@ -59,9 +59,14 @@ impl Tombstones {
             .any(|(count, (name, &evicted))| count == LOOK_AT_MAX || evicted > after && pattern.matches(name))
     }
 
-    /// What the channel `name` may have lost in a former life. Its tombstone is no longer needed.
-    pub fn recall(&mut self, name: &str) -> Seq {
-        self.evicted.remove(name).unwrap_or_default().max(self.watermark)
+    /// What the channel `name` may have lost in a former life.
+    pub fn lost(&self, name: &str) -> Seq {
+        self.evicted.get(name).copied().unwrap_or_default().max(self.watermark)
+    }
+
+    /// The channel `name` speaks for itself again: its tombstone is no longer needed.
+    pub fn remove(&mut self, name: &str) {
+        self.evicted.remove(name);
     }
 }
 
@@ -90,9 +95,9 @@ mod tests {
         assert!(!stones.may_have_lost(&pattern("d/*"), 995), "nothing there has lost anything");
         assert!(stones.may_have_lost(&pattern("d/*"), 900), "that is no longer known");
         for seq in 961..=1000 {
-            assert!(stones.recall(&format!("c{}", seq % 40)) >= seq);
+            assert!(stones.lost(&format!("c{}", seq % 40)) >= seq);
         }
-        assert!(stones.recall("never seen") <= 990, "only what had to go speaks for everybody");
+        assert!(stones.lost("never seen") <= 990, "only what had to go speaks for everybody");
     }
 
     #[test]
@@ -111,6 +116,6 @@ mod tests {
     fn a_channel_without_losses_leaves_none() {
         let mut stones = Tombstones::new(10);
         bury(&mut stones, "quiet", 0);
-        assert_eq!(stones.recall("quiet"), 0);
+        assert_eq!(stones.lost("quiet"), 0);
     }
 }

@@ -15,11 +15,13 @@
 mod clock;
 mod listener;
 mod mailbox;
+mod memory;
 mod signals;
 mod sockets;
 mod sys;
 
 pub use mailbox::{Mail, Mailbox};
+pub use memory::available as available_memory;
 pub use sys::raise_descriptors;
 
 use crate::config::Config;
@@ -28,6 +30,7 @@ use crate::server::{Effect, Server};
 use crate::time::{Instant, Now};
 use clock::Clock;
 use listener::Listener;
+use memory::Resident;
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
 use sockets::{Read, Sockets};
@@ -45,6 +48,8 @@ const ADMIN: Token = Token(usize::MAX - 2);
 const EVENTS_MAX: usize = 1024;
 /// Mails taken in one turn.
 const MAIL_MAX: usize = 1024;
+/// Milliseconds between two looks at how much memory is resident.
+const WEIGH_MS: u64 = 1000;
 /// Turns in a row for which deadlines wait until what has arrived has been read. Not a time: it would run
 /// out while the process is stopped.
 const MERCY_TURNS: u32 = 1000;
@@ -63,6 +68,9 @@ pub struct Reactor {
     mail: Receiver<Mail>,
     clock: Clock,
     scratch: Box<[u8]>,
+    resident: Resident,
+    /// When to look again how much memory is resident, if anything happens then.
+    weigh_at: Instant,
     /// The time by which deadlines are judged, see [`Reactor::judge`].
     judged: Now,
     /// Turns in a row after which there was more to read.
@@ -103,6 +111,8 @@ impl Reactor {
             mail,
             clock,
             scratch: vec![0; SCRATCH_BYTES].into(),
+            resident: Resident::open(),
+            weigh_at: Instant::default(),
             judged: now,
             behind: 0,
             feed_at: Instant::NEVER,
@@ -174,6 +184,7 @@ impl Reactor {
                 _ => self.note(now, event),
             }
         }
+        self.weigh(now);
         self.take_mail(now);
         self.accept(now);
         self.feed(now);
@@ -216,6 +227,14 @@ impl Reactor {
         }
     }
 
+    /// Tells the server now and then how much memory is resident. A server to which nothing happens needs no more.
+    fn weigh(&mut self, now: Now) {
+        if self.weigh_at <= now.at || self.server.is_heavier() {
+            self.weigh_at = now.at + WEIGH_MS;
+            self.server.note_memory(now, self.resident.bytes());
+        }
+    }
+
     /// Takes note of what happened to a client's socket.
     fn note(&mut self, now: Now, event: &Event) {
         let id = sockets::id(event.token());
@@ -251,7 +270,7 @@ impl Reactor {
                 let admin = listener.token() == ADMIN;
                 let Some(id) = self.server.accept(now, peer.ip(), admin) else { continue };
                 match self.sockets.insert(self.poll.registry(), id, stream) {
-                    Ok(()) => self.server.greet(now, id, &mut self.sockets),
+                    Ok(()) => {}
                     Err(error) => {
                         log::warn!("{peer}: cannot watch its socket: {error}");
                         self.server.reset(now, id);

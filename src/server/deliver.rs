@@ -4,7 +4,7 @@
 use super::{Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Listener, Output, Phase};
 use crate::dialect::SESSION_OWNER;
-use crate::hub::{Gap, Message, Owner, SubscriberKey};
+use crate::hub::{Gap, HubError, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
 use crate::transport::websocket::CLOSE_GAP;
@@ -25,6 +25,9 @@ impl Server {
     /// for a delivery any more, the hub lets expire what is due and keeps its limits. Returns whether some
     /// are left for the next turn.
     pub fn deliver(&mut self, now: Now, sink: &mut impl Sink) -> bool {
+        if self.hub.has_overfull() {
+            self.end_overfull(now);
+        }
         self.dismiss(now, sink);
         self.deliver_ready(now, sink);
         let is_left = self.hub.has_ready();
@@ -266,13 +269,26 @@ impl Server {
         self.send_bytes(now, slot, &ending, sink);
     }
 
-    /// Ends the subscriber of a deleted channel, which the hub has already detached. Its connection is told
-    /// when the turn's answers are written.
+    /// Ends the subscribers whose patterns have come to match too many channels. Sessions are told of a gap.
+    #[cold]
+    fn end_overfull(&mut self, now: Now) {
+        let is_connection = |Owner(owner): Owner| owner & SESSION_OWNER == 0;
+        for owner in self.hub.take_overfull(now.at, is_connection) {
+            self.end_listener(now, owner, (400, HubError::TooManyMatches.detail()));
+        }
+    }
+
+    /// Ends the subscriber of a deleted channel, which the hub has already detached.
     pub(super) fn end_deleted(&mut self, now: Now, owner: Owner) {
+        self.end_listener(now, owner, (410, "the channel has been deleted"));
+    }
+
+    /// Ends a subscriber that the hub has already detached. Its connection is told when the turn's answers are
+    /// written.
+    fn end_listener(&mut self, now: Now, owner: Owner, (status, detail): (u16, &str)) {
         let Owner(slot) = owner;
         self.deleted.push(self.id(slot as usize));
         let connection = &mut self.connections[slot as usize];
-        const DETAIL: &str = "the channel has been deleted";
         if let Some(key) = connection.subscriber()
             && !self.callbacks.is_empty()
         {
@@ -286,14 +302,14 @@ impl Server {
             }
             Phase::Socket(_) => {
                 self.incoming.remove(&(slot as usize));
-                websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), DETAIL);
+                websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), detail);
                 (true, Phase::Lingering)
             }
             Phase::Parked(listener) => {
                 let close = listener.close || connection.is_done();
                 let fields = self.cors.fields(listener.origin);
                 let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
-                let gone = Response::problem(410, DETAIL, false);
+                let gone = Response::problem(status, detail, false);
                 response::write_response(&mut goodbye, &gone, &envelope);
                 (close, Phase::Idle)
             }

@@ -118,6 +118,7 @@ impl Server {
         let envelope = Envelope { unix: now.unix, head_only: hold.head_only, close, fields };
         match act {
             Act::Answer(response) => {
+                self.hub.stats.requests_failed += u64::from(response.status >= 400);
                 response::write_response(&mut self.out, &response, &envelope);
                 self.release(now, slot, close);
             }

@@ -6,14 +6,18 @@
 //! input is given, and [`poll_effect`](Server::poll_effect), to be drained at the end of the turn.
 //! A turn is: inputs, then `tick`, then [`deliver`](Server::deliver), then effects.
 
+mod addresses;
 #[cfg(any(test, feature = "check"))]
 mod check;
 mod deliver;
 mod held;
+pub mod limits;
+mod memory;
 mod recent;
 mod report;
 mod request;
 mod socket;
+mod surplus;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -21,6 +25,7 @@ mod timing;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
 use crate::dialect::native::Targets;
+use crate::dialect::rate::Rate;
 use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Message, Publication, SubscriberKey};
 use crate::id::Epoch;
@@ -28,19 +33,18 @@ use crate::stats::Stats;
 use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
 use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
+use addresses::Addresses;
+use memory::Memory;
 use recent::Recent;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: one scratch buffer of the reactor.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
 /// No further request is served while so much of earlier answers has not been taken.
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
-/// Connections beyond the limit that are told so; further ones are closed without a word.
-const REFUSED_AT_ONCE_MAX: usize = 64;
 
 /// Memory of fewer connections than this is kept for the next ones.
 const CROWD: usize = 1024;
@@ -81,6 +85,10 @@ pub struct Server {
     connections: Slab<Connection>,
     /// How many connections there have been.
     generations: u32,
+    addresses: Addresses,
+    memory: Memory,
+    /// Messages that each address has published.
+    publishes: Rate,
     /// How few connections must be left for memory to be given back.
     ebb: usize,
     hub: Hub,
@@ -118,17 +126,21 @@ impl Server {
     pub fn new(mut config: Config, epoch: Epoch, now: Now) -> Self {
         if config.fdajax.enabled {
             config.limits.head_bytes = config.limits.head_bytes.max(config.limits.fdajax_head_bytes);
+            config.limits.target_bytes = config.limits.target_bytes.max(config.limits.fdajax_head_bytes);
         }
         Self {
             hub: Hub::new(&config, epoch, now.at),
             wheel: Wheel::new(now.at),
-            recent: Recent::new(config.limits.idempotency_keys),
+            recent: Recent::new(config.limits.idempotency_keys, config.limits.idempotency_bytes),
             targets: Targets::default(),
             dialects: Dialects::new(&config, now),
             date: (now.unix, http_date(now.unix)),
             cors: cors::Rules::new(&config.cors),
             connections: Slab::new(),
             generations: 0,
+            addresses: Addresses::default(),
+            memory: Memory::new(config.limits.memory),
+            publishes: Rate::new(),
             ebb: 0,
             effects: VecDeque::new(),
             outbox: Vec::new(),
@@ -162,34 +174,6 @@ impl Server {
     /// The hub, to look at.
     pub const fn hub(&self) -> &Hub {
         &self.hub
-    }
-
-    /// Takes a new connection. `None` if it must be closed at once. Then call [`Server::greet`].
-    pub fn accept(&mut self, now: Now, peer: IpAddr, admin: bool) -> Option<ConnId> {
-        if self.connections.len() >= self.config.limits.connections + REFUSED_AT_ONCE_MAX {
-            self.hub.stats.connections_refused += 1;
-            return None;
-        }
-        self.hub.stats.connections_accepted += 1;
-        self.generations = self.generations.wrapping_add(1);
-        let generation = self.generations;
-        let slot = self.connections.insert(Connection::new(generation, peer, admin, now.at));
-        self.ebb = self.ebb.max(self.connections.len() / 4);
-        self.arm(slot, now.at);
-        Some(ConnId { slot: slot as u32, generation })
-    }
-
-    /// Tells a new connection if there is no room for it.
-    pub fn greet(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
-        if self.connections.len() <= self.config.limits.connections {
-            return;
-        }
-        self.hub.stats.connections_refused += 1;
-        let problem = Response::problem(503, "limits.connections is reached; try again later", false);
-        // Different for each client, so that they do not come back together.
-        let retry = 1 + u64::from(id.generation % 10);
-        self.refuse(now, id.slot as usize, &problem.with("Retry-After", retry));
-        self.send(now.at, id.slot as usize, sink);
     }
 
     /// Takes bytes that arrived.
@@ -297,7 +281,8 @@ impl Server {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front()?;
         if let Effect::Close(id) = effect {
-            self.connections.remove(id.slot as usize);
+            let connection = self.connections.remove(id.slot as usize);
+            self.addresses.leave(connection.peer, &self.config);
             self.shrink();
         }
         Some(effect)

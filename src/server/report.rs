@@ -23,6 +23,12 @@ impl Server {
             ("subscribers", "Subscribers listening.", hub.subscribers as u64),
             ("channels", "Channels that exist.", hub.channels as u64),
             ("history_messages", "Messages kept.", hub.messages as u64),
+            ("memory_bytes", "Bytes of the process in memory, as last seen.", self.memory.resident as u64),
+            (
+                "memory_limit_bytes",
+                "`limits.memory`, or what it stands for.",
+                self.config.limits.memory as u64,
+            ),
             ("history_bytes", "Bytes of the messages kept, with their encoded frames.", hub.bytes as u64),
         ];
         own.into_iter().chain(self.dialects.gauges())

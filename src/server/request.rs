@@ -2,7 +2,7 @@
 
 use super::deliver::{write_answer, write_no_news};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::conn::{Input, Listener, OriginIndex, Phase, Request, User, whole_request};
+use crate::conn::{Door, Input, Listener, OriginIndex, Phase, Request, User, whole_request};
 use crate::dialect::native::{self, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{HubError, Message, Owner, Start, SubscriberKey};
@@ -22,6 +22,14 @@ struct Reply<'a> {
     close: bool,
     /// The origin that the answer must name.
     origin: OriginIndex,
+}
+
+/// Why a request is refused before its body has come.
+enum Early {
+    /// Its connection is too many.
+    Surplus,
+    /// It would be answered so whatever its body.
+    Refused(Response),
 }
 
 impl Server {
@@ -48,7 +56,13 @@ impl Server {
     fn serve_until_backlog(&mut self, now: Now, slot: usize, bytes: &[u8]) -> bool {
         let mut input = self.connections[slot].input.take();
         let mut rest = bytes;
+        let mut served = 0;
         while !rest.is_empty() && self.may_serve(slot) {
+            served += usize::from(input.is_none());
+            if served > self.config.limits.pipelined_requests {
+                self.refuse_pipeline(now, slot);
+                return false;
+            }
             if let Err(refusal) = self.serve_one(now, slot, &mut input, &mut rest) {
                 self.refuse_head(now, slot, refusal);
                 return false;
@@ -77,6 +91,15 @@ impl Server {
         is_free && !connection.closing && connection.output.is_none() && !self.is_full()
     }
 
+    /// Ends a connection that asks too much at once.
+    #[cold]
+    fn refuse_pipeline(&mut self, now: Now, slot: usize) {
+        self.hub.stats.pipelines_refused += 1;
+        let detail = "more requests arrive together than limits.pipelined_requests";
+        let retry = self.retry_after(slot, 1, 10);
+        self.refuse(now, slot, &Response::problem(429, detail, false).with("Retry-After", retry));
+    }
+
     /// Serves one request, if it is complete, from `rest` alone or together with what arrived before.
     fn serve_one(
         &mut self,
@@ -102,14 +125,52 @@ impl Server {
             self.handle(now, slot, &gathering.request(&mut slots)?);
             return Ok(());
         }
+        if gathering.in_body() && self.memory.is_short() {
+            self.refuse_body(now, slot);
+            return Ok(());
+        }
+        self.memory.gathered += gathered.used;
+        if gathering.in_body() && !was_in_body {
+            if let Some(refusal) = self.judge_before_body(slot, &gathering.request(&mut slots)?.head) {
+                match refusal {
+                    Early::Surplus => self.turn_away(now, slot),
+                    Early::Refused(response) => self.refuse(now, slot, &response),
+                }
+                return Ok(());
+            }
+            self.connections[slot].enter(Phase::Reading, now.at);
+        }
         if gathered.wants_continue {
             self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
-        if gathering.in_body() && !was_in_body {
-            self.connections[slot].enter(Phase::Reading, now.at);
-        }
         *input = Some(gathering);
         Ok(())
+    }
+
+    /// Ends a connection whose body there is no memory for.
+    #[cold]
+    fn refuse_body(&mut self, now: Now, slot: usize) {
+        let detail = "memory is short (limits.memory); try again later, with a body that arrives at once";
+        let retry = self.retry_after(slot, 1, 10);
+        self.refuse(now, slot, &Response::problem(503, detail, false).with("Retry-After", retry));
+    }
+
+    /// Whether a request is refused whatever its body, which then need not be kept, nor asked for.
+    #[cold]
+    fn judge_before_body(&self, slot: usize, head: &Head) -> Option<Early> {
+        let connection = &self.connections[slot];
+        match connection.door.surplus() {
+            Some(_) => Some(Early::Surplus),
+            None if self.claim(head.path).is_some() => None,
+            None => native::before_body(head, self.caller(slot)).map(Early::Refused),
+        }
+    }
+
+    /// Who asks by a connection.
+    fn caller(&self, slot: usize) -> Caller<'_> {
+        let connection = &self.connections[slot];
+        let admin = connection.door == Door::Admin || self.config.admin_listen.is_none();
+        Caller { peer: connection.peer, admin, config: &self.config }
     }
 
     /// Starts or stops the clock for an incomplete request.
@@ -159,21 +220,24 @@ impl Server {
         let connection = &mut self.connections[slot];
         connection.enter(Phase::Idle, now.at);
         let peer = connection.peer;
+        if let Some(surplus) = connection.door.surplus()
+            && !Self::serves_surplus(surplus, head)
+        {
+            return self.turn_away(now, slot);
+        }
         if let Some(protocol) = self.claim(head.path) {
             log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, Shown(head.path));
             return self.hold(now, slot, protocol, request);
         }
         let connection = &self.connections[slot];
-        let admin = connection.admin || self.config.admin_listen.is_none();
         let reply = Reply {
             head_only: head.method == Method::Head,
-            close: !head.keep_alive || self.draining,
+            close: !head.keep_alive || self.draining || connection.door.surplus().is_some(),
             head,
             origin: self.cors.find(head),
         };
-        let caller = Caller { peer, admin, config: &self.config };
         let mut targets = std::mem::take(&mut self.targets);
-        let command = native::command(head, request.body, caller, &mut targets);
+        let command = native::command(head, request.body, self.caller(slot), &mut targets);
         let outcome = self.execute(now, slot, command, &reply);
         self.targets = targets;
         log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, Shown(head.target));
@@ -184,7 +248,7 @@ impl Server {
         let text = || native::wants_text(reply.head);
         let response = match command {
             Command::Respond(response) => response,
-            Command::Publish(publish) => self.carry_out_publish(now, publish),
+            Command::Publish(publish) => self.carry_out_publish(now, slot, publish, reply),
             Command::Info(name) => match self.hub.info(&name) {
                 Some(info) => answer::info(&info, text()),
                 None => no_channel(text()),
@@ -211,6 +275,7 @@ impl Server {
             Command::Metrics => self.metrics(),
             Command::Stats => self.statistics(now),
         };
+        self.hub.stats.requests_failed += u64::from(response.status >= 400);
         let envelope = envelope(now, reply, &self.cors);
         response::write_response(&mut self.out, &response, &envelope);
         self.answered(slot, reply.close);
@@ -222,29 +287,55 @@ impl Server {
         self.connections[slot].closing |= close;
     }
 
-    fn carry_out_publish(&mut self, now: Now, publish: Publish) -> Response {
+    fn carry_out_publish(&mut self, now: Now, slot: usize, publish: Publish, reply: &Reply) -> Response {
         if let Some(earlier) = publish.idempotency.as_deref().and_then(|key| self.recent.get(now.at, key)) {
             self.hub.stats.messages_repeated += 1;
             let messages = earlier.iter().map(|(channel, published)| (channel.as_str(), published));
             return answer::published(messages, publish.list, publish.as_text);
         }
+        if !self.may_publish(now, slot, Some(reply.head), publish.messages.len()) {
+            return self.too_many_messages(slot, publish.as_text);
+        }
         let channels = publish.messages.iter().map(|(channel, _)| channel.as_str());
-        if publish.messages.len() > 1 && self.hub.admits(channels).is_err() {
-            return too_many_channels(publish.as_text);
+        if publish.messages.len() > 1
+            && let Err(error) = self.hub.admits(channels)
+        {
+            self.hub.stats.channels_refused += 1;
+            return self.no_room(slot, error, publish.as_text);
         }
         let mut done = Vec::with_capacity(publish.messages.len());
         for (channel, publication) in publish.messages {
             match self.hub.publish(now.at, &channel, publication) {
                 Ok(published) => done.push((channel, published)),
-                Err(HubError::TooManyChannels) => return too_many_channels(publish.as_text),
+                Err(error) => return self.no_room(slot, error, publish.as_text),
             }
         }
         let messages = done.iter().map(|(channel, published)| (channel.as_str(), published));
         let response = answer::published(messages, publish.list, publish.as_text);
         if let Some(key) = publish.idempotency {
-            self.recent.insert(now.at, key, done);
+            let forgotten = self.recent.insert(now.at, key, done);
+            self.hub.stats.idempotency_keys_forgotten += forgotten as u64;
         }
         response
+    }
+
+    /// The answer to who publishes too much.
+    #[cold]
+    fn too_many_messages(&self, slot: usize, as_text: bool) -> Response {
+        let detail = "your address publishes more messages a second than limits.publishes_per_second";
+        Response::problem(429, detail, as_text).with("Retry-After", self.retry_after(slot, 1, 5))
+    }
+
+    /// The answer if the hub has no room for a message or a subscriber.
+    #[cold]
+    fn no_room(&self, slot: usize, error: HubError, as_text: bool) -> Response {
+        match error {
+            HubError::TooManyMatches => Response::problem(400, error.detail(), as_text),
+            HubError::TooManyChannels | HubError::TooManySubscribers => {
+                Response::problem(503, error.detail(), as_text)
+                    .with("Retry-After", self.retry_after(slot, 60, 60))
+            }
+        }
     }
 
     /// Attaches a subscriber and answers or parks it, or begins its stream.
@@ -257,8 +348,8 @@ impl Server {
     ) -> Result<u16, Response> {
         let Subscribe { asked, start, technique, .. } = subscribe;
         let attached = self.attach(now, slot, asked, start);
-        let subscriber = attached
-            .map_err(|HubError::TooManyChannels| too_many_channels(native::wants_text(reply.head)))?;
+        let subscriber =
+            attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         let listener = Listener {
             subscriber,
             max: asked.max,
@@ -300,8 +391,8 @@ impl Server {
     fn carry_out_open(&mut self, now: Now, slot: usize, open: Open, reply: &Reply) -> Result<u16, Response> {
         let Open { subscribe: Subscribe { asked, start, technique, .. }, response, may_publish } = open;
         let attached = self.attach(now, slot, asked, start);
-        let subscriber = attached
-            .map_err(|HubError::TooManyChannels| too_many_channels(native::wants_text(reply.head)))?;
+        let subscriber =
+            attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
         let envelope = Envelope { close: false, ..envelope(now, reply, &self.cors) };
@@ -406,9 +497,4 @@ fn envelope<'a>(now: Now, reply: &Reply, cors: &'a cors::Rules) -> Envelope<'a> 
 
 fn no_channel(as_text: bool) -> Response {
     Response::problem(404, "there is no such channel", as_text)
-}
-
-fn too_many_channels(as_text: bool) -> Response {
-    Response::problem(503, "limits.channels is reached; no new channel can be made", as_text)
-        .with("Retry-After", 60)
 }

@@ -6,7 +6,7 @@ use crate::dialect::fdajax::is_private;
 use crate::dialect::native::{answer, websocket as native};
 use crate::hub::{HubError, Pattern, Start, SubscriberKey};
 use crate::time::{Instant, Now};
-use crate::wire::websocket::{self, Message, Reader, Violation, close};
+use crate::wire::websocket::{self, Bounds, Message, Reader, Violation, close};
 use std::borrow::Cow;
 
 const MAY_NOT_PUBLISH: &str = "this connection may not publish: without publish.token, only loopback clients may; \
@@ -18,7 +18,7 @@ const MAY_NOT_LISTEN: &str =
 impl Server {
     /// Takes bytes that arrived on a WebSocket.
     pub(super) fn receive_frames(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
-        let max = self.config.limits.message_bytes;
+        let max = Bounds { bytes: self.config.limits.message_bytes, frames: self.config.limits.fragments };
         let mut rest = bytes;
         let (mut reader, mut since) = match self.incoming.remove(&slot) {
             Some(incoming) => (incoming.reader, incoming.since),
@@ -33,6 +33,7 @@ impl Server {
                 Ok(None) => break,
                 Err(Violation { code, reason }) => {
                     log::debug!("{}: WebSocket failed: {reason}", self.connections[slot].peer);
+                    self.hub.stats.sockets_failed += 1;
                     self.close_socket(now.at, slot, Some(code), reason);
                 }
             }
@@ -50,8 +51,15 @@ impl Server {
             self.hub.stats.connections_stalled += 1;
             return self.close(now.at, slot);
         }
+        if !reader.is_idle() && self.memory.is_short() {
+            self.hub.stats.sockets_failed += 1;
+            self.close_socket(now.at, slot, Some(close::TRY_AGAIN_LATER), "memory is short (limits.memory)");
+            return self.send(now.at, slot, sink);
+        }
+        self.memory.gathered += bytes.len();
         if !reader.is_idle() {
             self.incoming.insert(slot, Incoming { reader, since });
+            self.arm(slot, now.at);
         }
     }
 
@@ -71,7 +79,7 @@ impl Server {
                 self.close_socket(now.at, slot, Some(close::UNSUPPORTED), "commands are text messages");
             }
             (Message::Text(text), User::Subscriber { subscriber, may_publish, .. }) => {
-                self.obey(now, subscriber, may_publish, text);
+                self.obey(now, slot, subscriber, may_publish, text);
             }
             (Message::Text(text), User::Session(protocol)) => {
                 self.pass_on(now, slot, protocol, text, sink);
@@ -89,9 +97,10 @@ impl Server {
     }
 
     /// Carries out a command of the native API.
-    fn obey(&mut self, now: Now, subscriber: SubscriberKey, may_publish: bool, text: &str) {
+    fn obey(&mut self, now: Now, slot: usize, subscriber: SubscriberKey, may_publish: bool, text: &str) {
         let native::Request { reference, order } = native::read(text, &self.config);
-        let outcome = order.and_then(|order| self.carry_out_order(now, subscriber, may_publish, order));
+        let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, may_publish, order));
+        self.hub.stats.requests_failed += u64::from(outcome.is_err());
         if let Some(answer) = native::answer(reference, outcome) {
             websocket::write_text(&mut self.out, answer.as_bytes());
         }
@@ -100,14 +109,17 @@ impl Server {
     fn carry_out_order(
         &mut self,
         now: Now,
+        slot: usize,
         subscriber: SubscriberKey,
         may_publish: bool,
         order: native::Order,
     ) -> Result<String, String> {
-        let no_room =
-            |HubError::TooManyChannels| "limits.channels is reached; no new channel can be made".to_owned();
+        let no_room = |error: HubError| error.detail().to_owned();
         match order {
             native::Order::Publish(..) if !may_publish => Err(MAY_NOT_PUBLISH.into()),
+            native::Order::Publish(..) if !self.may_publish(now, slot, None, 1) => {
+                Err("your address publishes more messages a second than limits.publishes_per_second".into())
+            }
             native::Order::Publish(channel, publication) => {
                 let published = self.hub.publish(now.at, &channel, *publication).map_err(no_room)?;
                 Ok(answer::one(&channel, &published))
@@ -144,12 +156,6 @@ impl Server {
         connection.closing = true;
         connection.enter(Phase::Lingering, now);
         self.arm(slot, now);
-    }
-
-    /// Whether a message has been arriving for too long.
-    pub(super) fn is_overdue(&self, slot: usize, now: Instant) -> bool {
-        let Some(incoming) = self.incoming.get(&slot) else { return false };
-        incoming.since.plus_seconds(self.config.limits.body_seconds) <= now
     }
 }
 

@@ -1,5 +1,6 @@
 //! Deadlines: one timer a connection, set when it begins to do something and looked at when it fires.
 
+use super::surplus::SURPLUS_MS;
 use super::{Server, Sink};
 use crate::conn::{Listener, Phase, User};
 use crate::time::{Instant, Now};
@@ -7,8 +8,10 @@ use crate::transport;
 use crate::wire::response::Response;
 use crate::wire::websocket::{EMPTY_PING, close};
 
+/// Milliseconds of a body in which its pace does not matter.
+pub(super) const BODY_GRACE_MS: u64 = 5000;
 /// Milliseconds a connection lingers after its last answer.
-const LINGER_MS: u64 = 2000;
+pub(super) const LINGER_MS: u64 = 2000;
 
 impl Server {
     /// Sees to it that the connection's timer fires in time; [`Server::timeout`] looks what for.
@@ -28,11 +31,14 @@ impl Server {
         let own = match &connection.phase {
             // While the client takes its answer, only stalling counts.
             Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => Instant::NEVER,
+            Phase::Idle | Phase::Reading if connection.door.surplus().is_some() => since + SURPLUS_MS,
             Phase::Idle => since.plus_seconds(limits.idle_seconds),
-            Phase::Reading => since.plus_seconds(self.reading_seconds(slot)),
+            Phase::Reading => self.reading_end(slot),
             Phase::Parked(listener) => since.plus_seconds(listener.timeout_seconds.into()),
-            Phase::Streaming(_) | Phase::Socket(_) => {
-                self.stream_end(since).min(now.plus_seconds(self.config.heartbeat))
+            Phase::Streaming(_) => self.stream_end(since).min(now.plus_seconds(self.config.heartbeat)),
+            Phase::Socket(_) => {
+                let end = self.stream_end(since).min(self.message_end(slot));
+                end.min(now.plus_seconds(self.config.heartbeat))
             }
             Phase::Lingering => since + LINGER_MS,
             // Its protocol keeps its own time.
@@ -41,10 +47,31 @@ impl Server {
         own.min(self.stalled_at(slot))
     }
 
-    /// How long the request that is arriving may take.
-    fn reading_seconds(&self, slot: usize) -> u64 {
-        let in_body = self.connections[slot].input.as_ref().is_some_and(|input| input.in_body());
-        if in_body { self.config.limits.body_seconds } else { self.config.limits.head_seconds }
+    /// Until when the request that is arriving must be complete, or go on arriving.
+    fn reading_end(&self, slot: usize) -> Instant {
+        let connection = &self.connections[slot];
+        match connection.input.as_ref().filter(|input| input.in_body()) {
+            Some(input) => self.body_end(connection.since, input.body_len()),
+            None => connection.since.plus_seconds(self.config.limits.head_seconds),
+        }
+    }
+
+    /// Until when a body must be complete, or more of it than `len` bytes be here, that began to arrive at
+    /// `since`.
+    fn body_end(&self, since: Instant, len: usize) -> Instant {
+        let limits = &self.config.limits;
+        let end = since.plus_seconds(limits.body_seconds);
+        match limits.body_bytes_per_second {
+            0 => end,
+            rate => end.min(since + BODY_GRACE_MS + len as u64 * 1000 / rate as u64),
+        }
+    }
+
+    /// The same for the message that a WebSocket's client is sending.
+    pub(super) fn message_end(&self, slot: usize) -> Instant {
+        let incoming = self.incoming.get(&slot);
+        incoming
+            .map_or(Instant::NEVER, |incoming| self.body_end(incoming.since, incoming.reader.payload_len()))
     }
 
     fn stream_end(&self, since: Instant) -> Instant {
@@ -94,9 +121,11 @@ impl Server {
         let since = connection.since;
         match &connection.phase {
             Phase::Streaming(_) | Phase::Socket(_) if self.stream_end(since) <= now.at => {
+                self.hub.stats.streams_expired += 1;
                 self.end_stream(now.at, slot, sink);
             }
-            Phase::Socket(_) if self.is_overdue(slot, now.at) => {
+            Phase::Socket(_) if self.message_end(slot) <= now.at => {
+                self.hub.stats.sockets_failed += 1;
                 self.close_socket(now.at, slot, Some(close::POLICY), "the message took too long to arrive");
                 self.send(now.at, slot, sink);
             }
@@ -106,12 +135,20 @@ impl Server {
             Phase::Parked(_) => {
                 self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink);
             }
+            Phase::Idle | Phase::Reading if connection.door.surplus().is_some() => {
+                self.turn_away(now, slot);
+                self.send(now.at, slot, sink);
+            }
             Phase::Reading => {
                 self.hub.stats.heads_timed_out += 1;
                 self.refuse(now, slot, &Response::problem(408, "the request took too long to arrive", false));
                 self.send(now.at, slot, sink);
             }
-            Phase::Idle | Phase::Lingering => self.close(now.at, slot),
+            Phase::Idle => {
+                self.hub.stats.connections_idle += 1;
+                self.close(now.at, slot);
+            }
+            Phase::Lingering => self.close(now.at, slot),
             Phase::Held(_) | Phase::Closed => {}
         }
     }

@@ -26,7 +26,7 @@ pub fn shared_answer<'m>(message: &'m Arc<Message>, batch: bool, envelope: &Enve
 
 /// Bytes of messages after which a batch ends: the client asks for the rest with its next request. One message
 /// is always told.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Cuts what was pulled to what one answer carries.
 pub fn cut_batch(pulled: &mut Vec<&Arc<Message>>) {

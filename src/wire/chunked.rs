@@ -3,9 +3,9 @@
 use super::head::Refusal;
 
 /// Longest line inside a chunked body (a size with its extensions, or a trailer field), in bytes.
-const LINE_BYTES_MAX: usize = 1024;
+pub const LINE_BYTES_MAX: usize = 1024;
 /// Most trailer fields, which are read and ignored.
-const TRAILERS_MAX: u8 = 32;
+pub const TRAILERS_MAX: u8 = 32;
 
 const BAD_SIZE: Refusal = Refusal { status: 400, detail: "a chunk's size is malformed" };
 const BAD_END: Refusal = Refusal { status: 400, detail: "a chunk does not end where its size says" };

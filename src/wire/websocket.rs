@@ -34,6 +34,8 @@ pub mod close {
     pub const POLICY: u16 = 1008;
     /// A message above the limit.
     pub const TOO_BIG: u16 = 1009;
+    /// The server has no room at the moment.
+    pub const TRY_AGAIN_LATER: u16 = 1013;
 }
 
 const CONTINUATION: u8 = 0;
@@ -94,6 +96,18 @@ const NOT_UTF8: Violation = Violation { code: close::INVALID_DATA, reason: "a te
 const TOO_BIG: Violation =
     Violation { code: close::TOO_BIG, reason: "the message is larger than limits.message_bytes" };
 
+/// How much one message may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Bytes of its payload.
+    pub bytes: usize,
+    /// Frames that it comes in.
+    pub frames: usize,
+}
+
+const TOO_MANY: Violation =
+    Violation { code: close::POLICY, reason: "the message comes in more frames than limits.fragments" };
+
 /// Reads what a client sends.
 #[derive(Debug, Default)]
 pub struct Reader {
@@ -103,6 +117,8 @@ pub struct Reader {
     frame: Option<Frame>,
     /// The kind of the message whose fragments are arriving.
     message: Option<Kind>,
+    /// Frames of that message so far.
+    frames: usize,
     /// The message's payload so far.
     payload: Vec<u8>,
     /// So many bytes at its beginning are known to be UTF-8.
@@ -128,8 +144,8 @@ struct Frame {
 
 impl Reader {
     /// Takes from `bytes` until a message is complete; `None` if they are all taken. No message may be larger
-    /// than `max` bytes. After a violation, nothing more may be read.
-    pub fn read(&mut self, bytes: &mut &[u8], max: usize) -> Result<Option<Message<'_>>, Violation> {
+    /// than `max`. After a violation, nothing more may be read.
+    pub fn read(&mut self, bytes: &mut &[u8], max: Bounds) -> Result<Option<Message<'_>>, Violation> {
         if self.message.is_none() {
             // What was lent out by the last call has been used.
             self.payload.clear();
@@ -171,13 +187,18 @@ impl Reader {
         }
     }
 
+    /// Bytes of the message that is arriving.
+    pub const fn payload_len(&self) -> usize {
+        self.payload.len()
+    }
+
     /// Whether no message has begun to arrive, so that nothing need be kept.
     pub fn is_idle(&self) -> bool {
         self.head.is_empty() && self.frame.is_none() && self.message.is_none()
     }
 
     /// Takes the head of a frame; false if it is not complete.
-    fn read_head(&mut self, bytes: &mut &[u8], max: usize) -> Result<bool, Violation> {
+    fn read_head(&mut self, bytes: &mut &[u8], max: Bounds) -> Result<bool, Violation> {
         while let Some((&byte, rest)) = bytes.split_first() {
             *bytes = rest;
             self.head.push(byte);
@@ -191,7 +212,7 @@ impl Reader {
     }
 
     /// Checks that a frame may come now, and that there is room for it.
-    fn begin(&mut self, frame: Frame, max: usize) -> Result<(), Violation> {
+    fn begin(&mut self, frame: Frame, max: Bounds) -> Result<(), Violation> {
         match (frame.opcode, self.message) {
             (CONTINUATION, None) => return Err(broken("a continuation without a message to continue")),
             (TEXT | BINARY, Some(_)) => return Err(broken("a new message before the last was complete")),
@@ -200,8 +221,14 @@ impl Reader {
             (CONTINUATION, Some(_)) => {}
             _ => self.control.clear(),
         }
-        if frame.opcode & 8 == 0 && frame.left > max.saturating_sub(self.payload.len()) {
+        if frame.opcode & 8 == 0 && frame.left > max.bytes.saturating_sub(self.payload.len()) {
             return Err(TOO_BIG);
+        }
+        if frame.opcode & 8 == 0 {
+            self.frames = if frame.opcode == CONTINUATION { self.frames + 1 } else { 1 };
+            if self.frames > max.frames {
+                return Err(TOO_MANY);
+            }
         }
         self.frame = Some(frame);
         Ok(())

@@ -1,11 +1,11 @@
 //! A raw HTTP/1.1 client: it sends the bytes it is given, and shows an answer as it was framed.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use rustix::net::sockopt;
+use rustix::net::{self, AddressFamily, SocketType, sockopt};
 use serde_json::Value;
 
 use crate::harness::{PATIENCE, until};
@@ -50,7 +50,18 @@ pub fn request(method: &str, target: &str, headers: &[&str], body: &[u8]) -> Vec
 
 impl Client {
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&addr, PATIENCE).expect("the server accepts connections");
+        Self::of(TcpStream::connect_timeout(&addr, PATIENCE).expect("the server accepts connections"))
+    }
+
+    /// A connection of another of the loopback addresses.
+    pub fn connect_from(addr: SocketAddr, from: IpAddr) -> Self {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        net::bind(&socket, &SocketAddr::new(from, 0)).expect("a loopback address");
+        net::connect(&socket, &addr).expect("the server accepts connections");
+        Self::of(TcpStream::from(socket))
+    }
+
+    fn of(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_write_timeout(Some(PATIENCE)).expect("a TCP socket");
         Self { stream, unread: Vec::new(), text: String::new() }

@@ -11,7 +11,7 @@ fn connections_over_the_limit_are_turned_away() {
         assert_eq!(client.get("/healthz", &[]).status, 200);
     }
     let mut surplus = server.connect();
-    surplus.try_send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    surplus.try_send("GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let answer = surplus.answer();
     assert_eq!((answer.status, answer.get("connection")), (503, Some("close")));
     assert!(answer.get("retry-after").is_some_and(|seconds| seconds.parse::<u32>().is_ok()), "{answer:?}");
@@ -20,7 +20,7 @@ fn connections_over_the_limit_are_turned_away() {
     served.pop();
     until("a place is free again", || {
         let mut client = server.connect();
-        client.try_send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.try_send("GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n");
         (client.answer().status == 200).then_some(())
     });
     for client in &mut served {

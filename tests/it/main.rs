@@ -30,6 +30,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod multipart;
+mod overload;
 mod pages;
 mod poll;
 mod position;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// Deepest nesting of a body: what is deeper could break the parsers of those it is passed on to.
-const DEPTH_MAX: usize = 100;
+pub const DEPTH_MAX: usize = 100;
 /// Longest `id`, in bytes of JSON.
 const ID_BYTES_MAX: usize = 256;
 

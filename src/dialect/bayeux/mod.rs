@@ -34,6 +34,7 @@ use crate::conn::ConnId;
 use crate::hub::Owner;
 use crate::time::{Instant, Now};
 use channel::Allow;
+pub use message::DEPTH_MAX;
 use message::Incoming;
 use repeats::Repeats;
 use reply::{Advice, Replies};
@@ -56,6 +57,7 @@ pub struct Bayeux {
     subscribe: Allow,
     repeats: Repeats,
     handshakes: Rate,
+    published: Rate,
     /// Messages of sessions that do not exist.
     unknown: Rate,
     /// For hashes of cookies.
@@ -100,6 +102,7 @@ impl Bayeux {
             subscribe: Allow::of(settings.subscribe.iter().map(String::as_str)),
             repeats: Repeats::new(settings.repeats),
             handshakes: Rate::new(),
+            published: Rate::new(),
             unknown: Rate::new(),
             hasher: RandomState::new(),
             visitors: HashMap::new(),

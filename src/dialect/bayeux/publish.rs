@@ -3,10 +3,11 @@
 use super::channel::Channel;
 use super::message::Incoming;
 use super::{Bayeux, Exchange, reply};
-use crate::dialect::Context;
-use crate::hub::{Data, HubError, Publication};
+use crate::dialect::{Context, access};
+use crate::hub::{Data, Publication};
 use crate::wire::media;
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 impl Bayeux {
     /// Publishes a message, or says why not. A message without a client id is welcome, one with an unknown
@@ -35,6 +36,9 @@ impl Bayeux {
         if !self.publish.name(name) {
             return Err(reply::denied(channel, "publish").into());
         }
+        if !self.may_publish_now(cx, exchange.visitor.address) {
+            return Err(reply::TOO_MANY_MESSAGES.into());
+        }
         let data = message.data.ok_or(reply::DATA_MISSING)?.get();
         let id = message.id().unwrap_or_default();
         if let Some((session, id)) = session.zip(id)
@@ -49,7 +53,15 @@ impl Bayeux {
         };
         match cx.hub.publish(cx.now.at, name, publication) {
             Ok(_) => Ok(()),
-            Err(HubError::TooManyChannels) => Err(reply::TOO_MANY_CHANNELS.into()),
+            Err(_) => Err(reply::TOO_MANY_CHANNELS.into()),
         }
+    }
+
+    /// Counts a message to be published. False if its address has published too many in this second.
+    fn may_publish_now(&mut self, cx: &mut Context, address: IpAddr) -> bool {
+        let max = cx.config.limits.publishes_per_second;
+        let admits = access::is_exempt(address, cx.config) || self.published.count(cx.now.at, address) <= max;
+        cx.hub.stats.publications_refused += u64::from(!admits);
+        admits
     }
 }

@@ -22,6 +22,8 @@ pub const SUBSCRIPTION_INVALID: &str = "405::subscription_invalid";
 pub const TOO_MANY_SUBSCRIPTIONS: &str = "403::too_many_subscriptions";
 /// `limits.channels` is reached.
 pub const TOO_MANY_CHANNELS: &str = "503::too_many_channels";
+/// `limits.publishes_per_second` is reached.
+pub const TOO_MANY_MESSAGES: &str = "429::too_many_messages";
 /// `bayeux.sessions` is reached.
 pub const TOO_MANY_SESSIONS: &str = "503::too_many_sessions";
 /// `bayeux.handshakes_per_second` is reached.

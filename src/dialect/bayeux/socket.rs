@@ -30,6 +30,7 @@ impl Bayeux {
         let settings = &cx.config.bayeux;
         let mut messages = Vec::new();
         if message::read(text, settings.request_messages, &mut messages).is_err() {
+            cx.hub.stats.sockets_failed += 1;
             return cx.act(from, Act::End);
         }
         let handshake = messages.iter().position(message::Incoming::is_handshake);
@@ -37,6 +38,7 @@ impl Bayeux {
         let known = self.visitors.get(&from).copied();
         let visitor = known.unwrap_or_else(|| Visitor { address: peer(cx, from), cookie: 0 });
         if self.is_flood(cx, visitor, messages) {
+            cx.hub.stats.sockets_failed += 1;
             return cx.act(from, Act::End);
         }
         let exchange = Exchange { from, socket: true, callback: None, visitor, alone: messages.len() == 1 };

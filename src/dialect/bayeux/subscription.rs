@@ -93,19 +93,20 @@ impl Bayeux {
     /// Whether the session may have so many more, and the hub has room for them.
     fn check_room<'a>(
         &mut self,
-        cx: &Context,
+        cx: &mut Context,
         key: SessionKey,
         channels: impl Iterator<Item = &'a Channel<'a>> + Clone,
     ) -> Result<(), Cow<'static, str>> {
         let has = self.sessions.get(key).subscriber.map_or(0, |subscriber| cx.hub.subscriptions(subscriber));
         if has + channels.clone().count() > cx.config.bayeux.subscriptions {
+            cx.hub.stats.subscriptions_refused += 1;
             return Err(reply::TOO_MANY_SUBSCRIPTIONS.into());
         }
         let names = channels.filter_map(|channel| match channel {
             Channel::Name(name) => Some(*name),
             _ => None,
         });
-        cx.hub.admits(names).map_err(|_| reply::TOO_MANY_CHANNELS.into())
+        cx.hub.admits_listener(names).map_err(|_| reply::TOO_MANY_CHANNELS.into())
     }
 
     /// Adds one subscription. The first attaches the session to the hub.

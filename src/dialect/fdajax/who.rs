@@ -8,7 +8,7 @@ use super::query::{self, Query, WORD_BYTES_MAX};
 use super::slots::site;
 use super::users::UserKey;
 use super::{Fdajax, answers};
-use crate::conn::ConnId;
+use crate::conn::{ConnId, Door};
 use crate::dialect::{Context, access};
 use crate::wire::head::Head;
 use crate::wire::response::Response;
@@ -18,12 +18,13 @@ impl Fdajax {
     /// The user or guest who asks; an unknown session becomes a guest. Otherwise what to tell the page.
     pub(super) fn identify(
         &mut self,
-        context: &Context,
+        context: &mut Context,
         from: ConnId,
         head: &Head,
         query: &Query,
     ) -> Result<UserKey, Response> {
-        let fdajax = &context.config.fdajax;
+        let config = context.config;
+        let fdajax = &config.fdajax;
         let tell = |code: &str| answers::to_page(code.as_bytes(), query.win_st);
         if is_foreign_page(head) && !is_listed(head, &context.config.cors.origins) {
             return Err(answers::refusal(403, "a page of another site asks"));
@@ -42,6 +43,7 @@ impl Fdajax {
             }
             let max = context.config.limits.fdajax_guests;
             return self.users.add_guest(&session, address, max).ok_or_else(|| {
+                context.hub.stats.sessions_refused += 1;
                 answers::refusal(503, "limits.fdajax_guests is reached").with("Retry-After", 10)
             });
         };
@@ -60,7 +62,7 @@ impl Fdajax {
 pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> Result<(), &'static str> {
     let config = context.config;
     let connection = context.connections.get(from.slot as usize).ok_or("nobody asks")?;
-    if config.admin_listen.is_some() && !connection.admin {
+    if config.admin_listen.is_some() && connection.door != Door::Admin {
         return Err("admin commands are served on admin_listen");
     }
     let client = access::client(head, connection.peer, config).ok_or("a proxy asks that is not trusted")?;

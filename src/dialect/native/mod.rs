@@ -8,6 +8,7 @@ mod subscribe;
 pub mod websocket;
 
 pub use asked::{Asked, Targets};
+pub use subscribe::POLL_SECONDS_MAX;
 
 use super::{Caller, Command, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
@@ -25,19 +26,25 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mu
         let command = get_only(head, || listen(head, channels, caller, targets));
         return command.unwrap_or_else(|refused| problem(head, refused));
     }
+    let publication = path.strip_prefix("/pub").filter(|_| caller.admin);
+    if let Some(rest) = publication.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return publication_command(head, body, rest, caller)
+            .unwrap_or_else(|refused| problem(head, refused));
+    }
+    elsewhere(head, caller)
+}
+
+/// What a request asks for that neither listens nor publishes.
+fn elsewhere<'b>(head: &Head<'b>, caller: Caller) -> Command<'b> {
+    let path = head.path;
     let answer = match () {
         () if path == "*" => options("GET, HEAD, POST, PUT, DELETE, OPTIONS", head),
         () if path == "/healthz" => get_only(head, || Ok(Command::Health)),
         () if path == "/metrics" && caller.admin => get_only(head, || Ok(Command::Metrics)),
         () if path == "/stats" && caller.admin => get_only(head, || Ok(Command::Stats)),
-        () => match path.strip_prefix("/pub") {
-            Some(rest) if caller.admin && (rest.is_empty() || rest.starts_with('/')) => {
-                publication(head, body, rest, caller)
-            }
-            _ => match pages::at(path) {
-                Some(page) => get_only(head, || Ok(Command::Respond(page))),
-                None => Err((404, format!("there is nothing at {path}; see / for what there is"))),
-            },
+        () => match pages::at(path) {
+            Some(page) => get_only(head, || Ok(Command::Respond(page))),
+            None => Err((404, format!("there is nothing at {path}; see / for what there is"))),
         },
     };
     answer.unwrap_or_else(|refused| problem(head, refused))
@@ -66,6 +73,26 @@ fn listen<'b>(
     }
 }
 
+/// The answer to a request whose body has not come, if it does not depend on it: nobody's body is kept who may
+/// not publish.
+#[cold]
+pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
+    let command = match head.path {
+        path if caller.admin && (path == "/pub" || path.starts_with("/pub/")) => match head.method {
+            Method::Post | Method::Put => refuse(head, access::may_publish(head, caller).err()?),
+            _ => return None,
+        },
+        path if path.starts_with("/sub/") => {
+            get_only(head, || Ok(Command::Health)).unwrap_or_else(|refused| problem(head, refused))
+        }
+        _ => elsewhere(head, caller),
+    };
+    match command {
+        Command::Respond(response) if response.status >= 400 => Some(response),
+        _ => None,
+    }
+}
+
 fn problem(head: &Head, (status, detail): Refused) -> Command<'static> {
     Command::Respond(Response::problem(status, &detail, wants_text(head)))
 }
@@ -76,7 +103,12 @@ pub fn wants_text(head: &Head) -> bool {
 }
 
 /// Everything below `/pub`, of which `rest` is the remaining path.
-fn publication(head: &Head, body: &[u8], rest: &str, caller: Caller) -> Result<Command<'static>, Refused> {
+fn publication_command(
+    head: &Head,
+    body: &[u8],
+    rest: &str,
+    caller: Caller,
+) -> Result<Command<'static>, Refused> {
     if head.method == Method::Options {
         return options(allowed_methods(rest), head);
     }

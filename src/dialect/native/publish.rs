@@ -28,7 +28,7 @@ pub fn read(head: &Head, body: &[u8], channels: &str, config: &Config) -> Result
     let names = channel_list(channels, config)?;
     let count = names.len();
     let publications = std::iter::repeat_n(publication(head, body)?, count);
-    let idempotency = idempotency(head, channels)?;
+    let idempotency = idempotency(head, &names)?;
     let messages = names.into_iter().zip(publications).collect();
     Ok(Command::Publish(Publish { messages, idempotency, list: count > 1, as_text: wants_text(head) }))
 }
@@ -113,12 +113,13 @@ fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
     }
 }
 
-fn idempotency(head: &Head, channels: &str) -> Result<Option<String>, Refused> {
+/// What a repeat is recognised by: the client's key and the channels, however they are written.
+fn idempotency(head: &Head, channels: &[String]) -> Result<Option<String>, Refused> {
     let Some(key) = head.fields("idempotency-key").next() else { return Ok(None) };
     let key = std::str::from_utf8(key).map_err(|_| bad("Idempotency-Key is not UTF-8"))?;
     match key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
         true => Err(bad(format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes"))),
-        false => Ok(Some(format!("{channels}\n{key}"))),
+        false => Ok(Some(format!("{}\n{key}", channels.join("\n")))),
     }
 }
 
@@ -166,7 +167,7 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'
     if messages.is_empty() {
         return Err(bad("the batch is empty"));
     }
-    let idempotency = idempotency(head, "")?;
+    let idempotency = idempotency(head, &[])?;
     Ok(Command::Publish(Publish { messages, idempotency, list: true, as_text: wants_text(head) }))
 }
 

@@ -185,7 +185,8 @@ impl Client {
             return true;
         }
         // What refuses the connection does not look at the request; that no channel can be made is an answer.
-        let no_channel = head.field("retry-after") == Some("60");
+        let no_channel =
+            head.field("retry-after").is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 60);
         let refused = head.field("connection") == Some("close")
             && matches!(head.status, 408 | 431 | 503)
             && !no_channel;

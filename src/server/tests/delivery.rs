@@ -7,10 +7,11 @@ use crate::hub::{Data, Publication};
 use crate::id::Epoch;
 use crate::server::{Effect, Server, Sink, Wrote};
 use std::io::IoSlice;
+use std::net::IpAddr;
 
-struct Bench {
-    server: Server,
-    world: World,
+pub(super) struct Bench {
+    pub server: Server,
+    pub world: World,
     /// Who was written to, in order.
     order: Vec<ConnId>,
 }
@@ -26,21 +27,26 @@ impl Sink for Recorder<'_> {
 }
 
 impl Bench {
-    fn new(config: Config) -> Self {
+    pub fn new(config: Config) -> Self {
         let mut world = World::default();
         world.advance(1_000);
         let server = Server::new(config, Epoch::from_random(36), world.now);
         Self { server, world, order: Vec::new() }
     }
 
-    fn connect(&mut self) -> ConnId {
-        let id = self.server.accept(self.world.now, [127, 0, 0, 1].into(), false).unwrap();
+    pub fn connect(&mut self) -> ConnId {
+        self.connect_from([127, 0, 0, 1]).unwrap()
+    }
+
+    /// A connection of another address, if it is accepted.
+    pub fn connect_from(&mut self, address: impl Into<IpAddr>) -> Option<ConnId> {
+        let id = self.server.accept(self.world.now, address.into(), false)?;
         self.world.open(id, 1 << 30);
-        id
+        Some(id)
     }
 
     /// A client that has sent `request`, and what it was answered at once.
-    fn client(&mut self, request: &str) -> (ConnId, String) {
+    pub fn client(&mut self, request: &str) -> (ConnId, String) {
         let id = self.connect();
         self.send(id, request);
         self.turn();
@@ -48,28 +54,28 @@ impl Bench {
         (id, answer)
     }
 
-    fn subscriber(&mut self, query: &str) -> ConnId {
+    pub fn subscriber(&mut self, query: &str) -> ConnId {
         self.client(&format!("GET /sub/{query} HTTP/1.1\r\nHost: x\r\n\r\n")).0
     }
 
-    fn send(&mut self, id: ConnId, bytes: &str) {
+    pub fn send(&mut self, id: ConnId, bytes: &str) {
         let mut sink = Recorder(&mut self.world, &mut self.order);
         let now = sink.0.now;
         self.server.receive(now, id, bytes.as_bytes(), &mut sink);
     }
 
-    fn read(&mut self, id: ConnId) -> String {
+    pub fn read(&mut self, id: ConnId) -> String {
         String::from_utf8(self.world.read(id, usize::MAX)).unwrap()
     }
 
-    fn publish(&mut self, channel: &str, text: &str, ttl: Option<u64>) {
+    pub fn publish(&mut self, channel: &str, text: &str, ttl: Option<u64>) {
         let publication =
             Publication { ttl_ms: ttl.map(|ttl| ttl * 1000), ..Publication::of(Data::Text(text.into())) };
         self.server.publish(self.world.now, channel, publication).unwrap();
     }
 
     /// Turns until nothing is left to do now.
-    fn turn(&mut self) {
+    pub fn turn(&mut self) {
         loop {
             let now = self.world.now;
             for id in std::mem::take(&mut self.world.edges) {
@@ -96,7 +102,7 @@ impl Bench {
     }
 }
 
-fn post(channel: &str, body: &str) -> String {
+pub(super) fn post(channel: &str, body: &str) -> String {
     format!("POST /pub/{channel} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 

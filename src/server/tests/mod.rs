@@ -2,11 +2,12 @@
 //!
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
 //! get, `sim` lets a seed decide what happens, `delivery` counts what a delivery costs,
-//! `fdajax` lets a seed speak FDAjax.
+//! `limits` goes to each limit and one beyond, `fdajax` lets a seed speak FDAjax.
 
 mod client;
 mod delivery;
 mod fdajax;
+mod limits;
 mod oracle;
 mod sim;
 mod world;

@@ -254,7 +254,6 @@ impl Sim {
         self.world.open(id, capacity);
         self.clients[who].leave();
         self.clients[who].id = Some(id);
-        self.server.greet(self.world.now, id, &mut self.world);
     }
 
     /// The client will not look at this connection again.

@@ -24,12 +24,16 @@ fn show(message: Message) -> String {
     }
 }
 
+fn bounds(bytes: usize) -> Bounds {
+    Bounds { bytes, frames: 10 }
+}
+
 /// What is read from `parts`, one after the other.
 fn read(parts: &[&[u8]], max: usize) -> Result<Vec<String>, u16> {
     let (mut reader, mut all) = (Reader::default(), Vec::new());
     for part in parts {
         let mut rest = *part;
-        while let Some(message) = reader.read(&mut rest, max).map_err(|violation| violation.code)? {
+        while let Some(message) = reader.read(&mut rest, bounds(max)).map_err(|violation| violation.code)? {
             all.push(show(message));
         }
         assert!(rest.is_empty(), "all is taken");
@@ -149,7 +153,7 @@ fn sizes_are_refused_when_they_are_announced() {
     assert_eq!(read(&[&fragments], 100), Err(1009), "fragments add up");
     let mut reader = Reader::default();
     let mut part = &announced[..20];
-    assert_eq!(reader.read(&mut part, 1 << 30), Ok(None));
+    assert_eq!(reader.read(&mut part, bounds(1 << 30)), Ok(None));
     assert!(reader.payload.capacity() < 64, "room for what came, not for what was announced");
 }
 
@@ -160,9 +164,9 @@ fn nothing_is_kept_between_messages() {
     assert!(reader.is_idle());
     for cut in 1..frame.len() {
         let (mut first, mut second) = frame.split_at(cut);
-        assert_eq!(reader.read(&mut first, 9), Ok(None));
+        assert_eq!(reader.read(&mut first, bounds(9)), Ok(None));
         assert!(!reader.is_idle());
-        assert_eq!(reader.read(&mut second, 9), Ok(Some(Message::Text("x"))));
+        assert_eq!(reader.read(&mut second, bounds(9)), Ok(Some(Message::Text("x"))));
         assert!(reader.is_idle());
     }
 }
@@ -194,4 +198,19 @@ fn lengths_are_written_in_their_shortest_form() {
     let mut out = Vec::new();
     write_close(&mut out, Some(1002), &"ü".repeat(100));
     assert_eq!(out.len(), 2 + 124, "a reason is cut between two characters");
+}
+
+#[test]
+fn a_message_comes_in_so_many_frames_and_no_more() {
+    let message = |frames: usize| {
+        let mut parts = vec![client(TEXT, b"")];
+        parts.extend((2..frames).map(|_| client(CONTINUATION, b"")));
+        parts.push(client(FIN | CONTINUATION, b"x"));
+        parts.concat()
+    };
+    let ping = client(FIN | PING, b"");
+    assert_eq!(read(&[&message(10), &ping, &message(10)], 9).unwrap(), ["text x", "ping ", "text x"]);
+    assert_eq!(read(&[&message(11)], 9), Err(close::POLICY));
+    let with_pings = [&message(10)[..6], &ping.repeat(20)].concat();
+    assert_eq!(read(&[&with_pings], 9).unwrap().len(), 20, "control frames are none of its frames");
 }

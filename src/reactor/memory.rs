@@ -1,0 +1,66 @@
+//! How much memory the process has, and how much there is.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Tells how much memory of this process is resident.
+#[derive(Debug)]
+pub struct Resident {
+    /// `/proc/self/statm`, if there is one.
+    file: Option<File>,
+    page_bytes: usize,
+}
+
+impl Resident {
+    /// For this process.
+    pub fn open() -> Self {
+        Self { file: File::open("/proc/self/statm").ok(), page_bytes: rustix::param::page_size() }
+    }
+
+    /// Bytes that are resident; 0 if the system does not tell.
+    pub fn bytes(&self) -> usize {
+        let mut buffer = [0; 128];
+        let read = self.file.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok());
+        let text = str::from_utf8(&buffer[..read.unwrap_or(0)]).unwrap_or_default();
+        let pages: usize = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+        pages * self.page_bytes
+    }
+}
+
+/// Bytes of memory that this process may count on: what the machine has or, if that is less, what its control
+/// group may have. 0 if the system does not tell.
+pub fn available() -> usize {
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| read_total(&text));
+    machine.into_iter().chain(group_limits()).min().unwrap_or(0)
+}
+
+/// `MemTotal` in `/proc/meminfo`.
+fn read_total(meminfo: &str) -> Option<usize> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
+}
+
+/// The limits of the control group of this process and of those around it.
+fn group_limits() -> impl Iterator<Item = usize> {
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default().to_owned();
+    let files: Vec<_> = Path::new(&own)
+        .ancestors()
+        .map(|group| Path::new("/sys/fs/cgroup").join(group).join("memory.max"))
+        .collect();
+    files.into_iter().filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_resident_in_what_there_is() {
+        assert_eq!(read_total("MemTotal:       16 kB\nMemFree: 8 kB\n"), Some(16 << 10));
+        assert_eq!(read_total("MemFree: 8 kB\n"), None);
+        let (resident, available) = (Resident::open().bytes(), available());
+        assert!(resident > 100_000 && resident < available, "{resident} of {available}");
+    }
+}

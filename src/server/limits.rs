@@ -1,0 +1,251 @@
+//! Every limit in one table: what it bounds, what a client gets that reaches it, what counts it.
+//!
+//! `docs/limits.md` and `encke config --limits` show it. What a setting bounds and its default come from the
+//! settings themselves; a test sees to it that none of `limits` and `history` is missing, and that the document is
+//! what is printed here.
+
+use super::timing::{BODY_GRACE_MS, LINGER_MS};
+use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, recent, surplus};
+use crate::config::{Config, Setting};
+use crate::dialect::native::POLL_SECONDS_MAX;
+use crate::hub::NAME_BYTES_MAX;
+use crate::transport::poll::BATCH_BYTES_MAX;
+use crate::wire::{chunked, head, websocket};
+use std::fmt::Write;
+
+pub use super::surplus::RESERVED;
+
+/// One limit.
+#[derive(Debug)]
+pub struct Limit {
+    /// The setting, or what is bounded where no setting says how much.
+    pub name: &'static str,
+    /// The bound, if it is no setting.
+    pub fixed: Option<usize>,
+    /// What happens when it is reached.
+    pub answer: &'static str,
+    /// The counters in `/stats` that count it; none if nothing is refused or lost.
+    pub counters: &'static [&'static str],
+}
+
+const fn setting(name: &'static str, answer: &'static str, counters: &'static [&'static str]) -> Limit {
+    Limit { name, fixed: None, answer, counters }
+}
+
+const fn fixed(
+    name: &'static str,
+    bound: usize,
+    answer: &'static str,
+    counters: &'static [&'static str],
+) -> Limit {
+    Limit { name, fixed: Some(bound), answer, counters }
+}
+
+const REFUSED: &[&str] = &["requests_refused"];
+const FAILED: &[&str] = &["requests_failed"];
+const TIMED_OUT: &[&str] = &["heads_timed_out"];
+const SOCKETS: &[&str] = &["sockets_failed"];
+const EVICTED: &[&str] = &["messages_evicted", "gaps_told"];
+
+/// All of them.
+pub static LIMITS: &[Limit] = &[
+    setting(
+        "limits.connections",
+        "503 with `Retry-After` to the first request, close; `/healthz` is answered",
+        &["connections_refused"],
+    ),
+    fixed(
+        "connections beyond it that are heard",
+        surplus::SURPLUS_MAX,
+        "closed without a word",
+        &["connections_refused"],
+    ),
+    fixed(
+        "milliseconds they have to send a request",
+        surplus::SURPLUS_MS as usize,
+        "503 with `Retry-After`, close",
+        &["connections_refused"],
+    ),
+    fixed(
+        "places beside these for the admin listener",
+        surplus::OPERATORS_MAX,
+        "closed without a word",
+        &["connections_refused"],
+    ),
+    setting(
+        "limits.connections_per_address",
+        "429 with `Retry-After`, close",
+        &["connections_refused_per_address"],
+    ),
+    fixed(
+        "connections beyond it that are heard",
+        surplus::SURPLUS_PER_ADDRESS_MAX,
+        "closed without a word",
+        &["connections_refused_per_address"],
+    ),
+    setting(
+        "limits.memory",
+        "history of channels without subscribers goes; if that is not enough, 503 with `Retry-After` to new \
+         connections and to bodies in pieces",
+        &["memory_shortages", "messages_evicted", "connections_refused", "requests_refused"],
+    ),
+    setting("limits.head_bytes", "431, close", REFUSED),
+    setting("limits.fdajax_head_bytes", "414 or 431, close", REFUSED),
+    setting("limits.target_bytes", "414, close", REFUSED),
+    fixed("header fields", head::HEADERS_MAX, "431, close", REFUSED),
+    setting("limits.head_seconds", "408, close", TIMED_OUT),
+    setting(
+        "limits.message_bytes",
+        "413 before the body is read, close; WebSocket 1009",
+        &["requests_refused", "sockets_failed"],
+    ),
+    fixed("bytes of a chunk's size line", chunked::LINE_BYTES_MAX, "400, close", REFUSED),
+    fixed("trailer fields", chunked::TRAILERS_MAX as usize, "400, close", REFUSED),
+    setting("limits.body_seconds", "408, close; WebSocket 1008", &["heads_timed_out", "sockets_failed"]),
+    setting(
+        "limits.body_bytes_per_second",
+        "408, close; WebSocket 1008",
+        &["heads_timed_out", "sockets_failed"],
+    ),
+    fixed(
+        "milliseconds of a body before its pace counts",
+        BODY_GRACE_MS as usize,
+        "408 from then on",
+        TIMED_OUT,
+    ),
+    setting("limits.pipelined_requests", "429 with `Retry-After`, close", &["pipelines_refused"]),
+    fixed("pipelined bytes behind a request that waits", PIPELINE_BYTES_MAX, "431, close", REFUSED),
+    fixed("bytes of answers not taken yet", BACKLOG_BYTES_MAX, "the next request waits", &[]),
+    setting("limits.idle_seconds", "closed", &["connections_idle"]),
+    fixed("milliseconds of reading on after the last answer", LINGER_MS as usize, "closed", &[]),
+    setting("limits.stalled_seconds", "closed, and the log says so", &["connections_stalled"]),
+    setting("limits.stream_seconds", "the stream ends at a message boundary", &["streams_expired"]),
+    fixed("`timeout=` of a poll, in seconds", POLL_SECONDS_MAX as usize, "400", FAILED),
+    setting(
+        "limits.publishes_per_second",
+        "429 with `Retry-After`; an error to the WebSocket's command, or to the Bayeux message",
+        &["publications_refused"],
+    ),
+    setting("limits.channels", "503 with `Retry-After`; an error to the command", &["channels_refused"]),
+    fixed("bytes of a channel's name", NAME_BYTES_MAX, "400", FAILED),
+    setting(
+        "limits.subscribers_per_channel",
+        "503 with `Retry-After`; an error to the command",
+        &["subscriptions_refused"],
+    ),
+    setting(
+        "limits.channels_per_pattern",
+        "400; who comes to exceed it later is ended, and a session has a gap",
+        &["subscriptions_refused"],
+    ),
+    setting("limits.channels_per_request", "400", FAILED),
+    setting("limits.channels_per_connection", "an error to the WebSocket's command", FAILED),
+    setting("limits.batch_messages", "413; 400 for a larger `max=`", FAILED),
+    fixed("bytes of messages in one JSON batch", BATCH_BYTES_MAX, "the rest comes with the next poll", &[]),
+    setting("limits.fragments", "WebSocket 1008", SOCKETS),
+    fixed("bytes of a WebSocket's control frame", websocket::CONTROL_BYTES_MAX, "WebSocket 1002", SOCKETS),
+    fixed(
+        "bytes of a WebSocket's answers not taken yet",
+        PIPELINE_BYTES_MAX,
+        "closed, and the log says so",
+        &["connections_stalled"],
+    ),
+    setting("limits.idempotency_keys", "the oldest is forgotten", &["idempotency_keys_forgotten"]),
+    setting("limits.idempotency_bytes", "the oldest is forgotten", &["idempotency_keys_forgotten"]),
+    fixed(
+        "milliseconds an idempotency key is remembered",
+        recent::REMEMBERED_MS as usize,
+        "a repeat publishes again",
+        &[],
+    ),
+    setting("limits.tombstones", "gaps of forgotten channels are told on suspicion", &["gaps_told"]),
+    setting("history.messages", "the channel's oldest message goes; who lacks it is told", EVICTED),
+    setting("history.bytes", "the channel's oldest message goes; who lacks it is told", EVICTED),
+    setting("history.seconds", "the message goes; who lacks it is told", EVICTED),
+    setting("history.total_bytes", "the oldest message of all goes; who lacks it is told", EVICTED),
+    setting("bayeux.sessions", "the handshake fails: `503::too_many_sessions`", &["sessions_refused"]),
+    setting(
+        "bayeux.handshakes_per_second",
+        "the handshake fails: `429::too_many_handshakes`, with an interval to wait",
+        &["sessions_refused"],
+    ),
+    setting(
+        "bayeux.unknown_per_second",
+        "429 with `Retry-After`; the WebSocket is closed",
+        &["requests_failed", "sockets_failed"],
+    ),
+    setting("bayeux.subscriptions", "`403::too_many_subscriptions`", &["subscriptions_refused"]),
+    setting(
+        "bayeux.request_messages",
+        "413; the WebSocket is closed",
+        &["requests_failed", "sockets_failed"],
+    ),
+    fixed(
+        "nesting of a Bayeux body's JSON",
+        crate::dialect::BAYEUX_DEPTH_MAX,
+        "400; the WebSocket is closed",
+        &["requests_failed", "sockets_failed"],
+    ),
+    setting("bayeux.answer_messages", "the rest comes with the next answer", &[]),
+    setting("bayeux.answer_bytes", "the rest comes with the next answer", &[]),
+    setting("bayeux.repeats", "the oldest is forgotten", &[]),
+    setting("limits.fdajax_guests", "503 with `Retry-After`", &["sessions_refused"]),
+    setting("limits.fdajax_guest_seconds", "forgotten; it comes back as a new guest", &[]),
+    setting("limits.fdajax_peer_calls", "429 with `Retry-After`", &["publications_refused"]),
+];
+
+/// The limits as a table in Markdown.
+pub fn markdown() -> String {
+    let mut table = String::from(
+        "| limit | default | bounds | when it is reached | counted by |\n|---|---|---|---|---|\n",
+    );
+    let default = Config::default();
+    for limit in LIMITS {
+        let counters: Vec<String> = limit.counters.iter().map(|counter| format!("`{counter}`")).collect();
+        let (name, bound, meaning) = match (Setting::find(limit.name), limit.fixed) {
+            (Some(setting), _) => {
+                let bound = setting.show(&default);
+                (format!("`{}`", limit.name), bound.trim_matches('"').to_owned(), subject(setting))
+            }
+            (None, bound) => ("fixed".to_owned(), bound.unwrap_or_default().to_string(), limit.name),
+        };
+        let _ =
+            writeln!(table, "| {name} | {bound} | {meaning} | {} | {} |", limit.answer, counters.join(", "));
+    }
+    table
+}
+
+/// What a setting bounds: the beginning of what it means.
+fn subject(setting: &Setting) -> &'static str {
+    let meaning = setting.meaning();
+    meaning.split([';', '.']).next().unwrap_or(meaning).trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SETTINGS;
+    use crate::stats::Stats;
+
+    /// Lists of addresses, and no limits.
+    const NO_LIMITS: [&str; 1] = ["limits.exempt"];
+
+    #[test]
+    fn every_setting_that_limits_is_there_and_counted_by_what_exists() {
+        for setting in SETTINGS {
+            let is_limit =
+                setting.section.is_some_and(|section| matches!(section.name, "limits" | "history"));
+            let rows = LIMITS.iter().filter(|limit| limit.name == setting.name).count();
+            let expected = is_limit && !NO_LIMITS.contains(&setting.name);
+            assert!(rows <= 1 && (rows == 1 || !expected), "{} is {rows} times in LIMITS", setting.name);
+        }
+        let stats = Stats::default();
+        for limit in LIMITS {
+            let is_setting = Setting::find(limit.name).is_some();
+            assert!(is_setting != limit.fixed.is_some(), "{} is no setting", limit.name);
+            for counter in limit.counters {
+                assert!(stats.each().any(|(name, ..)| name == *counter), "there is no counter {counter}");
+            }
+        }
+    }
+}

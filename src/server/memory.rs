@@ -1,0 +1,149 @@
+//! The memory of the process, and what is done when it becomes short.
+//!
+//! What counts is what is resident, as that is what the system kills for. What is given back to the allocator often
+//! stays resident and is used again, though: so memory is taken to be what the server holds (history, connections,
+//! what arrives in pieces) and, beyond that, as much as there was when most was resident.
+//!
+//! Above nine tenths of `limits.memory`, history of channels without subscribers goes, the oldest first, until eight
+//! tenths are left. If that does not suffice, new connections are refused until it does, and with them what has not
+//! arrived whole: bodies, and messages of WebSockets. Nobody who is connected is sent less.
+
+use super::Server;
+use crate::conn::Connection;
+use crate::time::{Instant, Now};
+
+/// Bytes that a connection takes, with its subscriber and what the kernel interface needs.
+const CONNECTION_BYTES: usize = 160;
+/// Milliseconds without shortage after which it is over.
+const CALM_MS: u64 = 30_000;
+
+/// How much memory there is, and whether it is short.
+#[derive(Debug)]
+pub struct Memory {
+    /// `limits.memory`; 0 = there is no limit.
+    max: usize,
+    /// The most that ever was resident, and what of it the server did not know of.
+    highest: usize,
+    overhead: usize,
+    /// What was resident, and what was held, when it was last measured.
+    pub resident: usize,
+    held: usize,
+    /// Bytes of incomplete bodies and messages that have been kept since then.
+    pub gathered: usize,
+    /// New connections are refused.
+    refusing: bool,
+    /// When it was last short, until that is over.
+    short_at: Option<Instant>,
+}
+
+impl Memory {
+    /// Room for `max` bytes; 0 = any number of them.
+    pub const fn new(max: usize) -> Self {
+        Self {
+            max,
+            highest: 0,
+            overhead: 0,
+            resident: 0,
+            held: 0,
+            gathered: 0,
+            refusing: false,
+            short_at: None,
+        }
+    }
+
+    /// Whether new connections are refused, and what arrives in pieces.
+    pub const fn is_short(&self) -> bool {
+        self.refusing
+    }
+
+    const fn high(&self) -> usize {
+        self.max / 10 * 9
+    }
+
+    const fn low(&self) -> usize {
+        self.max / 10 * 8
+    }
+
+    /// What is in use, of `resident` bytes of which the server knows that it holds `held`.
+    fn used(&mut self, resident: usize, held: usize) -> usize {
+        self.resident = resident;
+        if resident > self.highest {
+            self.highest = resident;
+            self.overhead = resident.saturating_sub(held);
+        }
+        resident.min(held + self.overhead)
+    }
+}
+
+impl Server {
+    /// Whether much more is held than when memory was last measured, so that it should be measured now.
+    pub fn is_heavier(&self) -> bool {
+        self.memory.max > 0
+            && self.held_bytes() + self.memory.gathered > self.memory.held + self.memory.max / 32
+    }
+
+    /// Whether new connections are refused because memory is short.
+    pub const fn is_refusing(&self) -> bool {
+        self.memory.is_short()
+    }
+
+    /// Takes note of how much memory of the process is resident, and sheds what exceeds the limit. To be called
+    /// once a second while anything happens, and when the server [`is_heavier`](Server::is_heavier).
+    pub fn note_memory(&mut self, now: Now, resident: usize) {
+        let held = self.held_bytes();
+        let mut used = self.memory.used(resident, held + self.buffered_bytes());
+        (self.memory.held, self.memory.gathered) = (held, 0);
+        let (high, low) = (self.memory.high(), self.memory.low());
+        if self.memory.max == 0 {
+            return;
+        }
+        if used > high {
+            let shed = self.hub.shed_idle(now.at, used - low);
+            self.begin_shortage(now.at, used, shed);
+            used -= shed;
+            self.memory.held -= shed;
+        }
+        let was_refusing = self.memory.refusing;
+        self.memory.refusing = used > high || was_refusing && used > low;
+        if self.memory.refusing && !was_refusing {
+            log::warn!(
+                "memory is short: new connections are refused; {used} bytes are in use (limits.memory)"
+            );
+        }
+        if self.memory.refusing {
+            self.memory.short_at = Some(now.at);
+        }
+        if self.memory.short_at.is_some_and(|short_at| short_at + CALM_MS <= now.at) {
+            self.memory.short_at = None;
+            log::info!("memory is no longer short: {used} bytes are in use (limits.memory)");
+        }
+    }
+
+    /// Says so, once, when memory becomes short.
+    fn begin_shortage(&mut self, now: Instant, used: usize, shed: usize) {
+        if self.memory.short_at.replace(now).is_none() {
+            self.hub.stats.memory_shortages += 1;
+            let max = self.memory.max;
+            log::warn!(
+                "memory becomes short: {used} of {max} bytes (limits.memory) are in use; history of channels \
+                 without subscribers is thrown away, at first {shed} bytes"
+            );
+        }
+    }
+
+    /// Bytes of what has arrived in part, and of what clients have not taken yet.
+    fn buffered_bytes(&self) -> usize {
+        let of_one = |connection: &Connection| {
+            let input = connection.input.as_ref().map_or(0, |input| input.kept_len());
+            input + connection.output.as_ref().map_or(0, |output| output.own_len())
+        };
+        let incoming = self.incoming.values().map(|incoming| incoming.reader.payload_len());
+        self.connections.iter().map(|(_, connection)| of_one(connection)).sum::<usize>()
+            + incoming.sum::<usize>()
+    }
+
+    /// Bytes that the server knows it holds beside these.
+    fn held_bytes(&self) -> usize {
+        self.hub.gauges().bytes + self.recent.bytes() + self.connections.len() * CONNECTION_BYTES
+    }
+}

@@ -1,0 +1,110 @@
+//! Connections that come, and those that are too many.
+//!
+//! What has been accepted is finished; what is too much is told so, with a time to come back at that differs from
+//! client to client. A few places beyond the limit are kept for that, and for health checks: whoever gets one is
+//! heard, and a health check is answered as ever.
+
+use super::Server;
+use crate::conn::{ConnId, Connection, Door, Surplus};
+use crate::dialect::access::{self, is_exempt};
+use crate::time::Now;
+use crate::wire::head::Head;
+use crate::wire::response::Response;
+use std::net::IpAddr;
+
+/// Connections beyond `limits.connections` that are heard; further ones are closed without a word.
+pub const SURPLUS_MAX: usize = 64;
+/// Connections by the admin listener that find a place even then.
+pub const OPERATORS_MAX: usize = 16;
+/// Places for connections beyond `limits.connections`.
+pub const RESERVED: usize = SURPLUS_MAX + OPERATORS_MAX;
+/// Connections beyond `limits.connections_per_address` that are heard.
+pub const SURPLUS_PER_ADDRESS_MAX: usize = 4;
+/// Milliseconds in which a connection that is too many has to say what it wants.
+pub const SURPLUS_MS: u64 = 2000;
+
+impl Server {
+    /// Takes a new connection. `None` if it must be closed at once.
+    pub fn accept(&mut self, now: Now, peer: IpAddr, admin: bool) -> Option<ConnId> {
+        let beyond = self.connections.len().saturating_sub(self.config.limits.connections);
+        if beyond >= SURPLUS_MAX + if admin { OPERATORS_MAX } else { 0 } {
+            self.hub.stats.connections_refused += 1;
+            return None;
+        }
+        let of_address = self.addresses.enter(peer, &self.config);
+        let max = self.config.limits.connections_per_address;
+        if of_address > max + SURPLUS_PER_ADDRESS_MAX {
+            self.addresses.leave(peer, &self.config);
+            self.hub.stats.connections_refused_per_address += 1;
+            return None;
+        }
+        self.hub.stats.connections_accepted += 1;
+        self.generations = self.generations.wrapping_add(1);
+        let generation = self.generations;
+        let door = match () {
+            () if of_address > max => Door::Closed(Surplus::Address),
+            () if admin => Door::Admin,
+            () if self.connections.len() >= self.config.limits.connections => Door::Closed(Surplus::Full),
+            () if self.memory.is_short() => Door::Closed(Surplus::Memory),
+            () => Door::Clients,
+        };
+        let slot = self.connections.insert(Connection::new(generation, peer, door, now.at));
+        self.ebb = self.ebb.max(self.connections.len() / 4);
+        self.arm(slot, now.at);
+        Some(ConnId { slot: slot as u32, generation })
+    }
+
+    /// Whether the request of a connection that is too many is answered all the same.
+    pub(super) fn serves_surplus(surplus: Surplus, head: &Head) -> bool {
+        surplus != Surplus::Address && head.path == "/healthz"
+    }
+
+    /// Tells a connection that it is too many.
+    #[cold]
+    pub(super) fn turn_away(&mut self, now: Now, slot: usize) {
+        let Some(surplus) = self.connections[slot].door.surplus() else { return };
+        let (status, detail) = match surplus {
+            Surplus::Full => (503, "limits.connections is reached; try again later"),
+            Surplus::Memory => (503, "memory is short (limits.memory); try again later"),
+            Surplus::Address => (429, "limits.connections_per_address is reached; try again later"),
+        };
+        match surplus {
+            Surplus::Address => self.hub.stats.connections_refused_per_address += 1,
+            Surplus::Full | Surplus::Memory => self.hub.stats.connections_refused += 1,
+        }
+        let problem =
+            Response::problem(status, detail, false).with("Retry-After", self.retry_after(slot, 1, 10));
+        self.refuse(now, slot, &problem);
+    }
+
+    /// Seconds after which a client may try again: at least `least`, spread over so many more, different for
+    /// each connection, so that they do not come back together.
+    pub(super) fn retry_after(&self, slot: usize, least: u64, spread: u64) -> u64 {
+        least + u64::from(self.connections[slot].generation) % spread
+    }
+
+    /// Counts `count` messages to be published by a request, or by a WebSocket (without `head`). False, and they
+    /// are not counted, if their address has published too many in this second.
+    pub(super) fn may_publish(&mut self, now: Now, slot: usize, head: Option<&Head>, count: usize) -> bool {
+        let peer = self.connections[slot].peer;
+        let is_own = self.config.trusted_proxies.is_empty() && self.config.limits.exempt.contains(&peer);
+        is_own || self.may_client_publish(now, peer, head, count)
+    }
+
+    /// The same for whoever does not come straight from an address that is exempt.
+    #[cold]
+    fn may_client_publish(&mut self, now: Now, peer: IpAddr, head: Option<&Head>, count: usize) -> bool {
+        let client = head.and_then(|head| access::client(head, peer, &self.config)).unwrap_or(peer);
+        if is_exempt(client, &self.config) {
+            return true;
+        }
+        let (so_far, count) =
+            (self.publishes.so_far(now.at, client), u32::try_from(count).unwrap_or(u32::MAX));
+        if so_far.saturating_add(count) > self.config.limits.publishes_per_second {
+            self.hub.stats.publications_refused += 1;
+            return false;
+        }
+        self.publishes.add(now.at, client, count);
+        true
+    }
+}

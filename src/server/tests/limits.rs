@@ -1,0 +1,550 @@
+//! Limits, each reached and exceeded by one, on the virtual clock.
+
+use super::delivery::{Bench, post};
+use crate::config::{Config, Limits};
+use crate::conn::ConnId;
+use crate::hub::HubError;
+use crate::stats::Stats;
+
+fn bench(change: impl FnOnce(&mut Limits)) -> Bench {
+    let mut config = Config::default();
+    change(&mut config.limits);
+    Bench::new(config)
+}
+
+/// The status of the first answer in `text`; 0 if there is none.
+fn status(text: &str) -> u16 {
+    text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+impl Bench {
+    fn ask(&mut self, request: &str) -> String {
+        self.client(request).1
+    }
+
+    fn get(&mut self, target: &str) -> String {
+        self.ask(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"))
+    }
+
+    /// A client of another address that has sent `request`, and its answer.
+    fn ask_from(&mut self, address: [u8; 4], request: &str) -> (ConnId, String) {
+        let id = self.connect_from(address).unwrap();
+        self.send(id, request);
+        self.turn();
+        (id, self.read(id))
+    }
+
+    fn leave(&mut self, id: ConnId) {
+        let now = self.world.now;
+        self.server.reset(now, id);
+        self.turn();
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.world.advance(ms);
+        self.turn();
+    }
+
+    fn stats(&self) -> &Stats {
+        self.server.stats()
+    }
+
+    fn channels(&self) -> usize {
+        self.server.hub().gauges().channels
+    }
+}
+
+#[test]
+fn who_only_listens_leaves_no_channels() {
+    let mut bench = bench(|_| {});
+    let (poll, _) = bench.client("GET /sub/a,b HTTP/1.1\r\nHost: x\r\n\r\n");
+    let other = bench.subscriber("b?as=stream");
+    assert_eq!(bench.channels(), 2);
+    bench.leave(poll);
+    assert_eq!(bench.channels(), 1, "b is still heard");
+    bench.leave(other);
+    assert_eq!(bench.channels(), 0, "at once, without waiting for channel_idle_seconds");
+    bench.publish("a", "x", Some(0));
+    bench.turn();
+    assert_eq!(bench.channels(), 1, "a channel with messages stays");
+    bench.subscriber("*?as=stream");
+    let silent = bench.subscriber("c?as=stream");
+    bench.leave(silent);
+    assert_eq!(bench.channels(), 1, "patterns do not keep channels without messages");
+}
+
+#[test]
+fn patterns_join_with_the_first_message() {
+    let mut bench = bench(|_| {});
+    let named = bench.subscriber("a?as=stream");
+    let both = bench.subscriber("a,*?as=stream");
+    let pattern = bench.subscriber("*?as=stream");
+    for id in [named, both, pattern] {
+        bench.read(id);
+    }
+    bench.publish("a", "first", None);
+    bench.publish("a", "second", None);
+    bench.turn();
+    for id in [named, both, pattern] {
+        let text = bench.read(id);
+        assert_eq!((text.matches("first").count(), text.matches("second").count()), (1, 1), "{text}");
+    }
+}
+
+#[test]
+fn who_only_listens_gets_at_most_half_of_the_channels() {
+    let mut bench = bench(|limits| limits.channels = 5);
+    for name in ["a", "b", "c"] {
+        bench.subscriber(&format!("{name}?as=stream"));
+    }
+    let refused = bench.get("/sub/d?as=stream");
+    assert_eq!(status(&refused), 503, "{refused}");
+    assert!(field(&refused, "Retry-After").is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 60));
+    assert_eq!(status(&bench.get("/sub/d,e")), 503);
+    assert_eq!(bench.stats().channels_refused, 2);
+    assert_eq!(status(&bench.ask(&post("d", "x"))), 202);
+    assert_eq!(status(&bench.ask(&post("e", "x"))), 202, "publishers get all of them");
+    assert_eq!(status(&bench.ask(&post("f", "x"))), 503);
+    assert_eq!(bench.stats().channels_refused, 3);
+    assert_eq!(status(&bench.ask(&post("a", "x"))), 201);
+    assert_eq!(bench.server.hub().gauges().channels, 5);
+}
+
+#[test]
+fn subscribers_of_one_channel() {
+    let mut bench = bench(|limits| limits.subscribers_per_channel = 2);
+    bench.publish("a", "x", None);
+    let first = bench.subscriber("a?as=stream");
+    bench.subscriber("*?as=stream");
+    for target in ["/sub/a?as=stream", "/sub/a,b?as=stream", "/sub/*?as=stream"] {
+        let refused = bench.get(target);
+        assert_eq!(status(&refused), 503, "{target}: {refused}");
+        assert!(field(&refused, "Retry-After").is_some());
+    }
+    assert_eq!(bench.stats().subscriptions_refused, 3);
+    assert_eq!(bench.channels(), 1, "a refusal makes no channel");
+    bench.leave(first);
+    assert_eq!(status(&bench.get("/sub/a?as=stream")), 200);
+}
+
+#[test]
+fn channels_that_patterns_match() {
+    let mut bench = bench(|limits| limits.channels_per_pattern = 3);
+    for name in ["a/1", "a/2", "a/3", "b/1"] {
+        bench.publish(name, "x", None);
+    }
+    assert_eq!(status(&bench.get("/sub/a/*?as=stream")), 200);
+    for target in ["/sub/**?as=stream", "/sub/a/*,b/*", "/sub/*/*"] {
+        let refused = bench.get(target);
+        assert_eq!(status(&refused), 400, "{target}");
+        assert!(refused.contains("limits.channels_per_pattern"), "{refused}");
+    }
+    assert_eq!(bench.stats().subscriptions_refused, 3);
+    assert_eq!(status(&bench.get("/sub/a/1,a/2,a/3,b/1?as=stream")), 200, "names are no patterns");
+}
+
+#[test]
+fn patterns_that_would_look_at_too_many_channels() {
+    let mut bench = bench(|limits| limits.channels_per_pattern = 3);
+    for number in 0..30 {
+        bench.publish(&format!("a/{number}"), "x", None);
+    }
+    assert_eq!(status(&bench.get("/sub/*/7?as=stream")), 200);
+    bench.publish("b/7", "x", None);
+    assert_eq!(status(&bench.get("/sub/*/7?as=stream")), 400, "to find these takes a look at all");
+    assert_eq!(status(&bench.get("/sub/b/*?as=stream")), 200);
+}
+
+#[test]
+fn patterns_that_come_to_match_too_many_channels() {
+    let mut bench = bench(|limits| limits.channels_per_pattern = 2);
+    let stream = bench.subscriber("*?as=stream");
+    let (poll, _) = bench.client("GET /sub/n/* HTTP/1.1\r\nHost: x\r\n\r\n");
+    let narrow = bench.subscriber("b?as=stream");
+    bench.publish("a", "1", None);
+    bench.publish("b", "2", None);
+    bench.turn();
+    bench.read(stream);
+    assert!(!bench.world.at_end(stream), "two are allowed");
+    bench.publish("c", "3", None);
+    bench.turn();
+    let goodbye = bench.read(stream);
+    assert!(goodbye.ends_with("0\r\n\r\n") && !goodbye.contains("\"3\""), "{goodbye}");
+    assert!(bench.world.at_end(stream));
+    assert!(!bench.world.at_end(narrow));
+    bench.server.hub.check();
+    for (number, channel) in ["n/1", "n/2", "n/3"].into_iter().enumerate() {
+        bench.publish(channel, &number.to_string(), None);
+    }
+    bench.turn();
+    assert_eq!(status(&bench.read(poll)), 400);
+    assert_eq!(bench.stats().subscriptions_refused, 2);
+    assert_eq!(status(&bench.get("/sub/*?as=stream")), 400, "it comes back, and learns why");
+}
+
+#[test]
+fn requests_that_arrive_together() {
+    let mut bench = bench(|limits| limits.pipelined_requests = 3);
+    let health = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (id, answers) = bench.client(&health.repeat(3));
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 3);
+    bench.send(id, &health.repeat(3));
+    assert_eq!(bench.read(id).matches("HTTP/1.1 200").count(), 3, "the next three are others");
+    bench.send(id, &health.repeat(4));
+    bench.turn();
+    let answers = bench.read(id);
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "what was accepted is answered");
+    assert!(answers.contains("HTTP/1.1 429") && field(&answers, "Retry-After").is_some(), "{answers}");
+    assert_eq!(bench.stats().pipelines_refused, 1);
+}
+
+#[test]
+fn a_body_must_keep_its_pace() {
+    let mut bench = bench(|limits| limits.body_bytes_per_second = 10);
+    let head = "POST /pub/a HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n";
+    // 5 seconds of grace, and a tenth of a second for each byte.
+    let (slow, _) = bench.client(head);
+    for second in 1..=5 {
+        bench.pass(1000);
+        assert_eq!(bench.read(slow), "", "after {second} seconds");
+        bench.send(slow, "x");
+    }
+    bench.pass(400);
+    assert_eq!(bench.read(slow), "");
+    bench.pass(200);
+    assert_eq!(status(&bench.read(slow)), 408);
+    assert_eq!(bench.stats().heads_timed_out, 1);
+    let (steady, _) = bench.client(head);
+    for _ in 0..10 {
+        bench.pass(1000);
+        assert_eq!(bench.read(steady), "");
+        bench.send(steady, &"x".repeat(10));
+    }
+    assert_eq!(status(&bench.read(steady)), 202);
+}
+
+#[test]
+fn a_connection_that_is_too_many_is_heard() {
+    let mut bench = bench(|limits| limits.connections = 2);
+    let inside = [bench.connect(), bench.connect()];
+    let health = bench.get("/healthz");
+    assert_eq!((status(&health), field(&health, "Connection")), (200, Some("close")), "{health}");
+    let mut retries: Vec<String> = (0..10)
+        .map(|_| {
+            let refused = bench.get("/stats");
+            assert_eq!((status(&refused), field(&refused, "Connection")), (503, Some("close")));
+            field(&refused, "Retry-After").unwrap().to_owned()
+        })
+        .collect();
+    retries.sort_unstable();
+    retries.dedup();
+    assert_eq!(retries.len(), 10, "they do not come back together");
+    let posting = "POST /pub/a HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
+    assert_eq!(status(&bench.ask(posting)), 503, "without its body");
+    let silent = bench.connect();
+    bench.pass(1900);
+    assert_eq!(bench.read(silent), "");
+    bench.pass(200);
+    assert_eq!(status(&bench.read(silent)), 503);
+    assert_eq!(bench.stats().connections_refused, 12);
+    bench.pass(10_000);
+    assert_eq!(bench.server.connections(), 2, "those who are too many are gone");
+    for id in inside {
+        bench.send(id, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(status(&bench.read(id)), 200);
+    }
+}
+
+#[test]
+fn places_for_those_who_are_too_many_are_few_but_operators_have_their_own() {
+    let mut bench = bench(|limits| limits.connections = 2);
+    for _ in 0..2 + 64 {
+        bench.connect();
+    }
+    assert!(bench.connect_from([127, 0, 0, 1]).is_none(), "closed without a word");
+    assert_eq!(bench.stats().connections_refused, 1);
+    let now = bench.world.now;
+    for _ in 0..16 {
+        let id = bench.server.accept(now, [127, 0, 0, 1].into(), true).unwrap();
+        bench.world.open(id, 1 << 20);
+        bench.send(id, "GET /stats HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(status(&bench.read(id)), 200, "operators are served");
+    }
+    assert!(bench.server.accept(now, [127, 0, 0, 1].into(), true).is_none());
+}
+
+#[test]
+fn connections_of_one_address() {
+    let mut bench = bench(|limits| limits.connections_per_address = 3);
+    let health = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut inside: Vec<ConnId> = (0..3).map(|_| bench.connect_from([192, 0, 2, 1]).unwrap()).collect();
+    let (_, refused) = bench.ask_from([192, 0, 2, 1], health);
+    assert_eq!((status(&refused), field(&refused, "Connection")), (429, Some("close")));
+    assert!(field(&refused, "Retry-After").is_some() && refused.contains("limits.connections_per_address"));
+    assert_eq!(status(&bench.ask_from([192, 0, 2, 2], health).1), 200, "others notice nothing");
+    for _ in 0..10 {
+        bench.connect();
+    }
+    bench.pass(10_000);
+    for _ in 0..4 {
+        assert!(bench.connect_from([192, 0, 2, 1]).is_some(), "heard before it is refused");
+    }
+    assert!(bench.connect_from([192, 0, 2, 1]).is_none());
+    // Told, and then closed.
+    bench.pass(5000);
+    bench.pass(5000);
+    assert_eq!(bench.stats().connections_refused_per_address, 6);
+    bench.leave(inside.pop().unwrap());
+    assert_eq!(status(&bench.ask_from([192, 0, 2, 1], health).1), 200, "there is room again");
+}
+
+#[test]
+fn messages_that_one_address_publishes_in_a_second() {
+    let mut bench = bench(|limits| limits.publishes_per_second = 3);
+    let local = [127, 0, 0, 2];
+    let batch = |count: usize| {
+        let lines = "{\"channel\":\"a\",\"data\":1}\n".repeat(count);
+        format!(
+            "POST /pub HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: {}\r\n\r\n{lines}",
+            lines.len()
+        )
+    };
+    assert_eq!(status(&bench.ask_from(local, &batch(4)).1), 429, "all or none");
+    assert_eq!(status(&bench.ask_from(local, &batch(3)).1), 202);
+    let (_, refused) = bench.ask_from(local, &post("a", "x"));
+    assert_eq!(status(&refused), 429);
+    assert!(field(&refused, "Retry-After").is_some() && refused.contains("limits.publishes_per_second"));
+    assert_eq!(status(&bench.ask_from([127, 0, 0, 3], &batch(3)).1), 202, "another address");
+    for _ in 0..10 {
+        assert_eq!(status(&bench.ask(&batch(3))), 202, "127.0.0.1 is exempt");
+    }
+    bench.pass(1000);
+    assert_eq!(status(&bench.ask_from(local, &post("a", "x")).1), 202);
+    assert_eq!(bench.stats().publications_refused, 2);
+    assert_eq!(bench.stats().messages_published, 3 + 3 + 30 + 1);
+}
+
+#[test]
+fn behind_a_trusted_proxy_the_clients_address_counts() {
+    let mut config = Config::default();
+    config.limits.publishes_per_second = 1;
+    config.trusted_proxies = vec![[127, 0, 0, 1].into()];
+    let mut bench = Bench::new(config);
+    let publish = |client: &str| {
+        format!("POST /pub/a HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\nContent-Length: 1\r\n\r\nx")
+    };
+    for (client, expected) in [("127.0.0.8", 202), ("127.0.0.8", 429), ("127.0.0.9", 202), ("127.0.0.9", 429)]
+    {
+        assert_eq!(status(&bench.ask(&publish(client))), expected, "{client}");
+    }
+}
+
+#[test]
+fn a_body_is_not_asked_for_that_nobody_will_look_at() {
+    let mut bench = bench(|_| {});
+    let request = |line: &str| {
+        format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\nExpect: 100-continue\r\n\r\n")
+    };
+    let stranger = [192, 0, 2, 1];
+    for (line, expected) in [
+        ("POST /pub/a", 403),
+        ("PUT /pub/a", 403),
+        ("POST /pub", 403),
+        ("POST /nowhere", 404),
+        ("POST /sub/a", 405),
+    ] {
+        let (id, answer) = bench.ask_from(stranger, &request(line));
+        assert_eq!((status(&answer), field(&answer, "Connection")), (expected, Some("close")), "{line}");
+        // Nor is it kept when it comes all the same.
+        bench.send(id, &"x".repeat(50_000));
+        bench.turn();
+        assert_eq!(bench.read(id), "");
+    }
+    assert_eq!(status(&bench.ask(&request("POST /nowhere"))), 404);
+    assert_eq!(status(&bench.ask(&request("POST /pub/a"))), 100, "who may publish is asked for it");
+    let mut config = Config::default();
+    config.publish.token = Some("secret".into());
+    let mut bench = Bench::new(config);
+    let answer = bench.ask(&request("POST /pub/a"));
+    assert_eq!((status(&answer), field(&answer, "WWW-Authenticate")), (401, Some("Bearer")));
+}
+
+#[test]
+fn an_idempotency_key_holds_however_its_channels_are_written() {
+    let mut bench = bench(|_| {});
+    let publish = |path: &str| {
+        format!("POST /pub/{path} HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 1\r\n\r\nx")
+    };
+    for path in ["a,b", "%61,b", "a%2Cb"] {
+        bench.ask(&publish(path));
+    }
+    assert_eq!((bench.stats().messages_published, bench.stats().messages_repeated), (3, 1));
+}
+
+#[test]
+fn idempotency_keys_are_bounded_in_bytes() {
+    let mut bench = bench(|limits| limits.idempotency_bytes = 2000);
+    let key = |number: usize| {
+        format!(
+            "POST /pub/a HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {number:0200}\r\nContent-Length: 1\r\n\r\nx"
+        )
+    };
+    for number in 0..20 {
+        bench.ask(&key(number));
+    }
+    bench.ask(&key(19));
+    bench.ask(&key(0));
+    assert_eq!(bench.stats().messages_repeated, 1, "the newest is known, the oldest is not");
+    assert!(bench.stats().idempotency_keys_forgotten > 10);
+}
+
+#[test]
+fn details_name_their_settings() {
+    for (error, name) in [
+        (HubError::TooManyChannels, "limits.channels "),
+        (HubError::TooManySubscribers, "limits.subscribers_per_channel "),
+        (HubError::TooManyMatches, "limits.channels_per_pattern;"),
+    ] {
+        assert!(error.detail().contains(name), "{}", error.detail());
+    }
+}
+
+const MIB: usize = 1 << 20;
+
+/// A bench with a budget of 100 MiB and about 20 MiB of history on each of `idle` and `live`.
+fn heavy() -> (Bench, ConnId) {
+    let mut config = Config::default();
+    config.limits.memory = 100 * MIB;
+    config.history.bytes = 100 * MIB;
+    let mut bench = Bench::new(config);
+    let live = bench.subscriber("live?as=raw");
+    let text = "x".repeat(MIB);
+    for _ in 0..20 {
+        bench.publish("live", &text, None);
+        bench.publish("idle", &text, None);
+    }
+    bench.turn();
+    (bench, live)
+}
+
+impl Bench {
+    fn kept(&self, channel: &str) -> usize {
+        self.server.hub().info(channel).map_or(0, |info| info.messages)
+    }
+
+    /// Memory is seen to be `mib` MiB.
+    fn weigh(&mut self, mib: usize) {
+        let now = self.world.now;
+        self.server.note_memory(now, mib * MIB);
+        self.turn();
+    }
+}
+
+#[test]
+fn history_of_idle_channels_goes_first_and_only_as_much_as_needed() {
+    let (mut bench, live) = heavy();
+    bench.weigh(90);
+    assert_eq!((bench.kept("idle"), bench.stats().memory_shortages), (20, 0), "nine tenths are allowed");
+    bench.weigh(91);
+    // 11 MiB too much for eight tenths.
+    assert_eq!((bench.kept("idle"), bench.kept("live")), (9, 20));
+    assert_eq!((bench.stats().memory_shortages, bench.stats().messages_evicted), (1, 11));
+    assert!(!bench.server.is_refusing(), "that was enough");
+    // What was freed may stay resident without being in use.
+    bench.weigh(91);
+    assert_eq!(bench.kept("idle"), 9);
+    bench.read(live);
+    bench.publish("live", "news", None);
+    bench.turn();
+    assert!(bench.read(live).contains("news"));
+}
+
+#[test]
+fn then_new_connections_are_refused_until_there_is_room() {
+    let (mut bench, live) = heavy();
+    bench.weigh(150);
+    assert_eq!((bench.kept("idle"), bench.kept("live")), (0, 20), "it did not suffice");
+    assert!(bench.server.is_refusing());
+    let refused = bench.get("/sub/live");
+    assert_eq!(status(&refused), 503);
+    assert!(refused.contains("limits.memory") && field(&refused, "Retry-After").is_some());
+    assert_eq!(status(&bench.get("/healthz")), 200, "health checks are answered");
+    bench.read(live);
+    for number in 0..3 {
+        bench.publish("live", &number.to_string(), None);
+        bench.weigh(150);
+    }
+    assert!(bench.read(live).contains('2'), "live deliveries go on");
+    assert_eq!(bench.stats().memory_shortages, 1, "it is said once");
+    bench.weigh(85);
+    assert!(bench.server.is_refusing(), "not yet below eight tenths");
+    bench.weigh(79);
+    assert!(!bench.server.is_refusing());
+    assert_eq!(status(&bench.get("/sub/live?after=-1")), 200);
+    bench.pass(31_000);
+    bench.weigh(79);
+    bench.weigh(150);
+    assert_eq!(bench.stats().memory_shortages, 2, "over, and again");
+}
+
+#[test]
+fn memory_is_measured_early_when_much_comes() {
+    let (mut bench, _) = heavy();
+    bench.weigh(60);
+    assert!(!bench.server.is_heavier());
+    let text = "x".repeat(MIB);
+    for _ in 0..4 {
+        bench.publish("other", &text, None);
+    }
+    assert!(bench.server.is_heavier());
+    bench.weigh(64);
+    assert!(!bench.server.is_heavier());
+}
+
+#[test]
+fn what_arrives_in_pieces_is_not_kept_while_memory_is_short() {
+    let mut config = Config::default();
+    config.limits.memory = 100 * MIB;
+    let mut bench = Bench::new(config);
+    let head = "POST /pub/a HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n";
+    let (begun, _) = bench.client(head);
+    let (waiting, _) = bench.client("GET /sub/a HTTP/1.1\r\nHost: x\r\n\r\n");
+    let upgrade = "GET /sub/a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let sockets = [0; 2].map(|_| bench.connect());
+    for id in sockets {
+        bench.send(id, upgrade);
+        bench.turn();
+        bench.world.read(id, usize::MAX);
+    }
+    let publisher = bench.connect();
+    bench.weigh(95);
+    bench.send(begun, "x");
+    bench.turn();
+    assert_eq!(status(&bench.read(begun)), 503, "one that has begun");
+    let (id, other) = (publisher, bench.connect_from([127, 0, 0, 1]));
+    assert!(other.is_some());
+    bench.send(id, head);
+    bench.turn();
+    let refused = bench.read(id);
+    assert_eq!(status(&refused), 503);
+    assert!(refused.contains("limits.memory") && field(&refused, "Retry-After").is_some(), "{refused}");
+    // The first byte of a frame.
+    bench.send(sockets[0], "\u{1}");
+    bench.turn();
+    let goodbye = bench.world.read(sockets[0], usize::MAX);
+    assert_eq!(goodbye[2..4], 1013_u16.to_be_bytes(), "{goodbye:?}");
+    assert_eq!((bench.stats().requests_refused, bench.stats().sockets_failed), (2, 1));
+    bench.publish("a", "news", None);
+    bench.turn();
+    assert!(bench.read(waiting).ends_with("news"), "nobody is sent less");
+    assert!(bench.world.read(sockets[1], usize::MAX).ends_with(b"\"data\":\"news\"}"));
+    bench.weigh(70);
+    let (late, _) = bench.client(head);
+    bench.send(late, "0123456789");
+    assert_eq!(status(&bench.read(late)), 201);
+}
