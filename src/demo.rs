@@ -1,4 +1,4 @@
-//! The demo publisher: twenty years of the S&P 500, four trading days a second, and ten years of five stocks, for ever.
+//! The demo publisher: fourteen years of the S&P 500, four trading days a second, and ten years of five stocks, for ever.
 //!
 //! A push server with nothing to push shows nothing. `encke serve --demo` therefore publishes real quotes, and the
 //! pages draw them: the index on one channel, each stock on a channel of its own. The quotes are embedded, so that the demo needs no file and no network;
@@ -163,7 +163,7 @@ mod tests {
             assert!(quote.volume > 0, "{row}");
             before = quote.date;
         }
-        assert_eq!(rows(), 5105);
+        assert_eq!(rows(), 3597);
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(
             Ticks::new().next().as_deref(),
             Some(
-                r#"{"symbol":"S&P 500","date":"2000-01-03","open":1469.25,"high":1478.00,"low":1438.36,"close":1455.22,"volume":931800000}"#
+                r#"{"symbol":"S&P 500","date":"2006-01-03","open":1248.29,"high":1270.22,"low":1245.74,"close":1268.80,"volume":2554570000}"#
             )
         );
     }
