@@ -128,6 +128,11 @@ impl Dialects {
         ]
     }
 
+    /// How many sessions, users and guests that are.
+    pub fn sessions(&self) -> usize {
+        self.gauges().iter().map(|&(_, _, count)| count as usize).sum()
+    }
+
     /// Takes a request; the connection is held.
     pub fn request(&mut self, protocol: Protocol, context: &mut Context, from: ConnId, request: &Request) {
         match (protocol, &mut self.fdajax) {

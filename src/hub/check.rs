@@ -31,6 +31,7 @@ impl Hub {
         assert_eq!(self.by_name.len(), self.channels.len());
         let silent = self.channels.iter().filter(|(_, channel)| !channel.spoken).count();
         assert_eq!(silent, self.silent);
+        assert_eq!(self.by_name.keys().map(|name| name.len()).sum::<usize>(), self.name_bytes);
         for (name, &key) in &self.by_name {
             let channel = &self.channels[key as usize];
             let is_needed = channel.spoken || channel.ring.is_empty() && !channel.subscribers.is_empty();

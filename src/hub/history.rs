@@ -107,13 +107,14 @@ impl History {
         evicted + self.enforce_total(channels, now)
     }
 
-    /// Throws away `bytes` of what channels without subscribers keep, the oldest first. Returns how many messages
-    /// that were, how many bytes, and which channels are empty now.
+    /// Throws away `bytes` of messages that `may_go`, the oldest first; it must let go what is older on the same
+    /// channel, too. Returns how many messages that were, how many bytes, and which channels are empty now.
     pub fn shed(
         &mut self,
         channels: &mut Slab<Channel>,
         now: Instant,
         bytes: usize,
+        may_go: impl Fn(&Channel, Seq) -> bool,
     ) -> (usize, usize, Vec<ChannelKey>) {
         let before = self.bytes;
         let (mut evicted, mut emptied) = (0, Vec::new());
@@ -123,8 +124,9 @@ impl History {
                 return true;
             }
             let Some(channel) = channels.get_mut(key as usize) else { return false };
-            if !channel.subscribers.is_empty() || !channel.ring.contains(seq) {
-                return channel.ring.contains(seq);
+            let is_kept = channel.ring.contains(seq);
+            if !is_kept || !may_go(channel, seq) {
+                return is_kept;
             }
             evicted += self.settle(channel.ring.evict(now)).evicted;
             if channel.ring.is_empty() {

@@ -16,6 +16,7 @@ mod channel;
 #[cfg(any(test, feature = "check"))]
 mod check;
 mod history;
+mod memory;
 mod message;
 mod name;
 mod pull;
@@ -66,6 +67,8 @@ pub struct Hub {
     tombstones: Tombstones,
     idle_seconds: u64,
     bounds: Bounds,
+    /// Bytes of all channels' names.
+    name_bytes: usize,
     /// Channels that have never had a message.
     silent: usize,
     /// Subscribers whose patterns matched a channel too many.
@@ -152,6 +155,7 @@ impl Hub {
                 subscribers: config.limits.subscribers_per_channel,
                 matches: config.limits.channels_per_pattern,
             },
+            name_bytes: 0,
             silent: 0,
             overfull: Vec::new(),
             missing: HashSet::new(),
@@ -258,6 +262,7 @@ impl Hub {
     fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
         let name: Arc<str> = name.into();
         let evicted = self.tombstones.lost(&name);
+        self.name_bytes += name.len();
         let key = self.channels.insert(Channel::new(Arc::clone(&name), evicted)) as ChannelKey;
         self.by_name.insert(name, key);
         self.silent += 1;
@@ -360,15 +365,6 @@ impl Hub {
         }
     }
 
-    /// Throws away `bytes` of what is kept for channels without subscribers, or all of it, the oldest first.
-    /// Returns how many bytes that were.
-    pub fn shed_idle(&mut self, now: Instant, bytes: usize) -> usize {
-        let (evicted, shed, emptied) = self.history.shed(&mut self.channels, now, bytes);
-        self.stats.messages_evicted += evicted as u64;
-        emptied.into_iter().for_each(|key| self.schedule(now, key));
-        shed
-    }
-
     /// When [`Hub::tick`] has something to do next.
     pub fn next_deadline(&self) -> Instant {
         self.timers.next_deadline()
@@ -405,6 +401,7 @@ impl Hub {
         let channel = self.channels.remove(key as usize);
         debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
         self.by_name.remove(channel.name());
+        self.name_bytes -= channel.name().len();
         match channel.spoken {
             true => self.tombstones.bury(channel.name(), channel.ring.evicted()),
             false => self.silent -= 1,

@@ -1,8 +1,10 @@
 //! The memory of the process, and what is done when it becomes short.
 //!
 //! What counts is what is resident, as that is what the system kills for. What is given back to the allocator often
-//! stays resident and is used again, though: so memory is taken to be what the server holds (history, connections,
-//! what arrives in pieces) and, beyond that, as much as there was when most was resident.
+//! stays resident and is used again, though: so memory is taken to be what the server holds (history, channels,
+//! subscribers, sessions, connections, what arrives in pieces) and, beyond that, as much as there was when most was
+//! resident. What that is nobody knows: if it makes connections be refused and has not grown for a while, it is
+//! taken to be the allocator's and forgiven, as a shortage that does not end helps nobody.
 //!
 //! Above nine tenths of `limits.memory`, history of channels without subscribers goes, the oldest first, until eight
 //! tenths are left. If that does not suffice, new connections are refused until it does, and with them what has not
@@ -14,6 +16,10 @@ use crate::time::{Instant, Now};
 
 /// Bytes that a connection takes, with its subscriber and what the kernel interface needs.
 const CONNECTION_BYTES: usize = 160;
+/// Bytes that a session of a protocol takes beside its subscriber.
+const SESSION_BYTES: usize = 320;
+/// Milliseconds without growth after which what nobody knows of is forgiven.
+const STEADY_MS: u64 = 10_000;
 /// Milliseconds without shortage after which it is over.
 const CALM_MS: u64 = 30_000;
 
@@ -25,6 +31,10 @@ pub struct Memory {
     /// The most that ever was resident, and what of it the server did not know of.
     highest: usize,
     overhead: usize,
+    /// How much of that has been forgiven.
+    forgiven: usize,
+    /// What has been resident, give or take a little, and since when; counted anew when refusing begins.
+    steady: (usize, Instant),
     /// What was resident, and what was held, when it was last measured.
     pub resident: usize,
     held: usize,
@@ -43,6 +53,8 @@ impl Memory {
             max,
             highest: 0,
             overhead: 0,
+            forgiven: 0,
+            steady: (0, Instant::from_millis(0)),
             resident: 0,
             held: 0,
             gathered: 0,
@@ -65,13 +77,39 @@ impl Memory {
     }
 
     /// What is in use, of `resident` bytes of which the server knows that it holds `held`.
-    fn used(&mut self, resident: usize, held: usize) -> usize {
+    fn used(&mut self, now: Instant, resident: usize, held: usize) -> usize {
         self.resident = resident;
+        if self.forgiven > 0 && resident <= self.low() {
+            (self.forgiven, self.highest) = (0, 0);
+        }
         if resident > self.highest {
             self.highest = resident;
-            self.overhead = resident.saturating_sub(held);
+            self.overhead = resident.saturating_sub(held + self.forgiven);
+        }
+        if resident > self.steady.0 + self.max / 64 {
+            self.steady = (resident, now);
+        }
+        if self.refusing && self.steady.1 + STEADY_MS <= now {
+            let excess = (held + self.overhead).saturating_sub(self.low()).min(self.overhead);
+            self.overhead -= excess;
+            self.forgiven += excess;
         }
         resident.min(held + self.overhead)
+    }
+
+    /// Begins or stops to refuse, of which `used` bytes are in use.
+    fn judge(&mut self, now: Instant, used: usize) {
+        let was_refusing = self.refusing;
+        self.refusing = used > self.high() || was_refusing && used > self.low();
+        if self.refusing && !was_refusing {
+            self.steady = (self.resident, now);
+            log::warn!(
+                "memory is short: new connections are refused; {used} bytes are in use (limits.memory)"
+            );
+        }
+        if self.refusing {
+            self.short_at = Some(now);
+        }
     }
 }
 
@@ -91,28 +129,20 @@ impl Server {
     /// once a second while anything happens, and when the server [`is_heavier`](Server::is_heavier).
     pub fn note_memory(&mut self, now: Now, resident: usize) {
         let held = self.held_bytes();
-        let mut used = self.memory.used(resident, held + self.buffered_bytes());
-        (self.memory.held, self.memory.gathered) = (held, 0);
-        let (high, low) = (self.memory.high(), self.memory.low());
+        (self.memory.resident, self.memory.held, self.memory.gathered) = (resident, held, 0);
         if self.memory.max == 0 {
             return;
         }
+        let swept = self.buffered_bytes() + self.hub.membership_bytes();
+        let mut used = self.memory.used(now.at, resident, held + swept);
+        let (high, low) = (self.memory.high(), self.memory.low());
         if used > high {
             let shed = self.hub.shed_idle(now.at, used - low);
             self.begin_shortage(now.at, used, shed);
-            used -= shed;
-            self.memory.held -= shed;
+            used = used.saturating_sub(shed);
+            self.memory.held = self.held_bytes();
         }
-        let was_refusing = self.memory.refusing;
-        self.memory.refusing = used > high || was_refusing && used > low;
-        if self.memory.refusing && !was_refusing {
-            log::warn!(
-                "memory is short: new connections are refused; {used} bytes are in use (limits.memory)"
-            );
-        }
-        if self.memory.refusing {
-            self.memory.short_at = Some(now.at);
-        }
+        self.memory.judge(now.at, used);
         if self.memory.short_at.is_some_and(|short_at| short_at + CALM_MS <= now.at) {
             self.memory.short_at = None;
             log::info!("memory is no longer short: {used} bytes are in use (limits.memory)");
@@ -142,8 +172,11 @@ impl Server {
             + incoming.sum::<usize>()
     }
 
-    /// Bytes that the server knows it holds beside these.
+    /// Bytes that the server knows it holds beside these. Costs next to nothing.
     fn held_bytes(&self) -> usize {
-        self.hub.gauges().bytes + self.recent.bytes() + self.connections.len() * CONNECTION_BYTES
+        self.hub.bytes()
+            + self.recent.bytes()
+            + self.connections.len() * CONNECTION_BYTES
+            + self.dialects.sessions() * SESSION_BYTES
     }
 }

@@ -548,3 +548,57 @@ fn what_arrives_in_pieces_is_not_kept_while_memory_is_short() {
     bench.send(late, "0123456789");
     assert_eq!(status(&bench.read(late)), 201);
 }
+
+#[test]
+fn a_shortage_ends_when_those_who_made_it_leave() {
+    let mut config = Config::default();
+    config.limits.memory = MIB;
+    let mut bench = Bench::new(config);
+    let names = (0..1000).map(|number| format!("{number}/{}?as=raw", "n".repeat(240)));
+    let crowd: Vec<ConnId> = names.map(|name| bench.subscriber(&name)).collect();
+    let now = bench.world.now;
+    bench.server.note_memory(now, 1_100_000);
+    assert!(bench.server.is_refusing());
+    crowd.into_iter().for_each(|id| bench.leave(id));
+    assert_eq!(bench.channels(), 0);
+    // The allocator keeps what they had, for the next ones.
+    bench.server.note_memory(now, 1_100_000);
+    assert!(!bench.server.is_refusing());
+}
+
+#[test]
+fn what_nobody_knows_of_is_forgiven_when_it_grows_no_more() {
+    let mut config = Config::default();
+    config.limits.memory = 100 * MIB;
+    let mut bench = Bench::new(config);
+    bench.weigh(150);
+    for mib in [150, 152, 152] {
+        bench.pass(9000);
+        bench.weigh(mib);
+        assert!(bench.server.is_refusing(), "it grew less than 10 s ago");
+    }
+    bench.pass(1000);
+    bench.weigh(152);
+    assert!(!bench.server.is_refusing());
+    bench.weigh(153);
+    assert!(!bench.server.is_refusing(), "a little more is no new shortage");
+    bench.weigh(165);
+    assert!(bench.server.is_refusing(), "that much more is");
+    bench.weigh(70);
+    assert!(!bench.server.is_refusing());
+    bench.weigh(91);
+    assert!(bench.server.is_refusing(), "what was given back to the system is not forgiven twice");
+}
+
+#[test]
+fn more_may_be_shed_than_is_resident() {
+    let mut config = Config::default();
+    config.limits.memory = MIB;
+    config.history.bytes = 100 * MIB;
+    let mut bench = Bench::new(config);
+    bench.publish("idle", &"x".repeat(3 * MIB), None);
+    let now = bench.world.now;
+    // The rest has been swapped out.
+    bench.server.note_memory(now, 1_000_000);
+    assert_eq!((bench.kept("idle"), bench.server.is_refusing()), (0, false));
+}

@@ -1,0 +1,48 @@
+//! What the hub takes, and what it gives when memory is short.
+
+use super::Hub;
+use super::channel::{Channel, Entry};
+use super::subscriber::{Many, Membership, Memberships, Subscriber};
+use crate::time::Instant;
+
+/// Bytes of a channel beside itself and its name: its places among the names and the timers, and of the allocator.
+const CHANNEL_BYTES: usize = 96;
+/// Bytes of a membership beside itself: its places in the channel's list and among those with news, with as much
+/// room again as a vector that grows may have.
+const MEMBERSHIP_BYTES: usize = size_of::<Membership>() + 2 * size_of::<Entry>();
+
+impl Hub {
+    /// About how many bytes history, channels and subscribers take, without what only
+    /// [`Hub::membership_bytes`] knows. Costs nothing.
+    pub fn bytes(&self) -> usize {
+        self.history.bytes()
+            + self.name_bytes
+            + self.channels.len() * (size_of::<Channel>() + CHANNEL_BYTES)
+            + self.subscribers.len() * (size_of::<Subscriber>() + size_of::<Entry>())
+    }
+
+    /// About how many bytes take the memberships of subscribers of several channels, and patterns. Looks at every
+    /// subscriber.
+    pub fn membership_bytes(&self) -> usize {
+        let several = |memberships: &Memberships| match memberships {
+            Memberships::One { .. } => 0,
+            Memberships::Many(many) => size_of::<Many>() + many.all.len() * MEMBERSHIP_BYTES,
+        };
+        let patterns = self.patterns.values().flatten();
+        self.subscribers.iter().map(|(_, subscriber)| several(&subscriber.memberships)).sum::<usize>()
+            + patterns.map(|pattern| pattern.as_str().len() + size_of_val(pattern)).sum::<usize>()
+    }
+
+    /// Throws away `bytes` of what is kept for channels without subscribers, or all of it, the oldest first.
+    /// Returns how many bytes that were.
+    pub fn shed_idle(&mut self, now: Instant, bytes: usize) -> usize {
+        self.shed(now, bytes, |channel, _| channel.subscribers.is_empty())
+    }
+
+    fn shed(&mut self, now: Instant, bytes: usize, may_go: impl Fn(&Channel, u64) -> bool) -> usize {
+        let (evicted, shed, emptied) = self.history.shed(&mut self.channels, now, bytes, may_go);
+        self.stats.messages_evicted += evicted as u64;
+        emptied.into_iter().for_each(|key| self.schedule(now, key));
+        shed
+    }
+}
