@@ -85,7 +85,10 @@ fn log_facts(config: &Config) {
         history.messages,
         history.bytes >> 10,
         history.seconds,
-        history.total_bytes >> 20
+        history
+            .total_bytes
+            .min(config.limits.memory.checked_div(2).filter(|&half| half > 0).unwrap_or(usize::MAX))
+            >> 20
     );
     log::info!(
         "limits: {} connections, {} bytes a message, {} MiB of memory",

@@ -215,9 +215,9 @@ setting::settings! {
         /// Addresses that limits per address do not hold for, as they do not for trusted proxies: many clients
         /// come from there, or your own programs.
         exempt: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)], List(Ip);
-        /// Bytes of memory of the whole process; when they come near, history of channels without subscribers
-        /// goes, then new connections are refused. 0 = three quarters of what the system or the control group
-        /// has.
+        /// Bytes of memory of the whole process, of which history takes half at most; when they come near,
+        /// history goes, first that of channels without subscribers, then new connections are refused. 0 = three
+        /// quarters of what the system or the control group has.
         memory: usize = 0, Bytes(0..=TIB);
         /// Bytes of a request's head; above, 431.
         head_bytes: usize = 8 << 10, Bytes(64..=1 << 20);

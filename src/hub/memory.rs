@@ -3,6 +3,7 @@
 use super::Hub;
 use super::channel::{Channel, Entry};
 use super::subscriber::{Many, Membership, Memberships, Subscriber};
+use crate::id::Seq;
 use crate::time::Instant;
 
 /// Bytes of a channel beside itself and its name: its places among the names and the timers, and of the allocator.
@@ -39,7 +40,16 @@ impl Hub {
         self.shed(now, bytes, |channel, _| channel.subscribers.is_empty())
     }
 
-    fn shed(&mut self, now: Instant, bytes: usize, may_go: impl Fn(&Channel, u64) -> bool) -> usize {
+    /// The same of all channels, but what subscribers are about to get stays, and `keep` bytes of history in all.
+    /// Who comes back for what went is told of the gap.
+    pub fn shed_heard(&mut self, now: Instant, bytes: usize, keep: usize) -> usize {
+        let ready = self.ready.iter().filter_map(|&key| self.subscribers.get(key as usize));
+        let had = ready.filter(|subscriber| subscriber.queued).map(|subscriber| subscriber.after).min();
+        let had = had.unwrap_or(Seq::MAX);
+        self.shed(now, bytes.min(self.history.bytes().saturating_sub(keep)), |_, seq| seq <= had)
+    }
+
+    fn shed(&mut self, now: Instant, bytes: usize, may_go: impl Fn(&Channel, Seq) -> bool) -> usize {
         let (evicted, shed, emptied) = self.history.shed(&mut self.channels, now, bytes, may_go);
         self.stats.messages_evicted += evicted as u64;
         emptied.into_iter().for_each(|key| self.schedule(now, key));

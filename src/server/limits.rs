@@ -85,8 +85,8 @@ pub static LIMITS: &[Limit] = &[
     ),
     setting(
         "limits.memory",
-        "history of channels without subscribers goes; if that is not enough, 503 with `Retry-After` to new \
-         connections and to bodies in pieces",
+        "history goes, first that of channels without subscribers; if that is not enough, 503 with `Retry-After` \
+         to new connections and to bodies in pieces",
         &["memory_shortages", "messages_evicted", "connections_refused", "requests_refused"],
     ),
     setting("limits.head_bytes", "431, close", REFUSED),

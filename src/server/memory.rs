@@ -6,9 +6,11 @@
 //! resident. What that is nobody knows: if it makes connections be refused and has not grown for a while, it is
 //! taken to be the allocator's and forgiven, as a shortage that does not end helps nobody.
 //!
-//! Above nine tenths of `limits.memory`, history of channels without subscribers goes, the oldest first, until eight
-//! tenths are left. If that does not suffice, new connections are refused until it does, and with them what has not
-//! arrived whole: bodies, and messages of WebSockets. Nobody who is connected is sent less.
+//! History takes half of `limits.memory` at most, whatever `history.total_bytes` allows. Above nine tenths, history of
+//! channels without subscribers goes, the oldest first, until eight tenths are left; then that of all channels, except
+//! for an eighth, which is not what makes memory short. If that does not suffice, new connections are refused until it
+//! does, and with them what has not arrived whole: bodies, and messages of WebSockets. What is on its way to those who
+//! are connected is delivered in any case.
 
 use super::Server;
 use crate::conn::Connection;
@@ -76,6 +78,16 @@ impl Memory {
         self.max / 10 * 8
     }
 
+    /// Above this, something has to be done.
+    const fn bound(&self) -> usize {
+        if self.refusing { self.low() } else { self.high() }
+    }
+
+    /// Bytes of history that there is room for, of the `total` that are allowed.
+    pub fn room_for_history(&self, total: usize) -> usize {
+        if self.max == 0 { total } else { total.min(self.max / 2) }
+    }
+
     /// What is in use, of `resident` bytes of which the server knows that it holds `held`.
     fn used(&mut self, now: Instant, resident: usize, held: usize) -> usize {
         self.resident = resident;
@@ -100,7 +112,7 @@ impl Memory {
     /// Begins or stops to refuse, of which `used` bytes are in use.
     fn judge(&mut self, now: Instant, used: usize) {
         let was_refusing = self.refusing;
-        self.refusing = used > self.high() || was_refusing && used > self.low();
+        self.refusing = used > self.bound();
         if self.refusing && !was_refusing {
             self.steady = (self.resident, now);
             log::warn!(
@@ -135,12 +147,8 @@ impl Server {
         }
         let swept = self.buffered_bytes() + self.hub.membership_bytes();
         let mut used = self.memory.used(now.at, resident, held + swept);
-        let (high, low) = (self.memory.high(), self.memory.low());
-        if used > high {
-            let shed = self.hub.shed_idle(now.at, used - low);
-            self.begin_shortage(now.at, used, shed);
-            used = used.saturating_sub(shed);
-            self.memory.held = self.held_bytes();
+        if used > self.memory.bound() {
+            used = self.shed(now.at, used);
         }
         self.memory.judge(now.at, used);
         if self.memory.short_at.is_some_and(|short_at| short_at + CALM_MS <= now.at) {
@@ -149,14 +157,28 @@ impl Server {
         }
     }
 
+    /// Throws history away, of `used` bytes that are in use as many as are too many. Returns what is left.
+    fn shed(&mut self, now: Instant, used: usize) -> usize {
+        let (low, keep) = (self.memory.low(), self.memory.max / 8);
+        // More may go than is resident: some may have been swapped out.
+        let idle = self.hub.shed_idle(now, used - low);
+        let mut left = used.saturating_sub(idle);
+        if left > self.memory.bound() {
+            left = left.saturating_sub(self.hub.shed_heard(now, left - low, keep));
+        }
+        self.begin_shortage(now, used, used - left);
+        self.memory.held = self.held_bytes();
+        left
+    }
+
     /// Says so, once, when memory becomes short.
     fn begin_shortage(&mut self, now: Instant, used: usize, shed: usize) {
         if self.memory.short_at.replace(now).is_none() {
             self.hub.stats.memory_shortages += 1;
             let max = self.memory.max;
             log::warn!(
-                "memory becomes short: {used} of {max} bytes (limits.memory) are in use; history of channels \
-                 without subscribers is thrown away, at first {shed} bytes"
+                "memory becomes short: {used} of {max} bytes (limits.memory) are in use; history is thrown away, \
+                 that of channels without subscribers first, to begin with {shed} bytes"
             );
         }
     }

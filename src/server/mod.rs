@@ -128,6 +128,8 @@ impl Server {
             config.limits.head_bytes = config.limits.head_bytes.max(config.limits.fdajax_head_bytes);
             config.limits.target_bytes = config.limits.target_bytes.max(config.limits.fdajax_head_bytes);
         }
+        let memory = Memory::new(config.limits.memory);
+        config.history.total_bytes = memory.room_for_history(config.history.total_bytes);
         Self {
             hub: Hub::new(&config, epoch, now.at),
             wheel: Wheel::new(now.at),
@@ -139,7 +141,7 @@ impl Server {
             connections: Slab::new(),
             generations: 0,
             addresses: Addresses::default(),
-            memory: Memory::new(config.limits.memory),
+            memory,
             publishes: Rate::new(),
             ebb: 0,
             effects: VecDeque::new(),

@@ -188,6 +188,11 @@ fn memory_stays_within_its_budget() {
     ]);
     let (_, mut stream) = server.open("/sub/live?as=stream", &[]);
     let mut publisher = server.admin();
+    // Bodies that do not come to an end take what history leaves, which itself takes half at most.
+    let head = "POST /pub/body HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n";
+    let most_of_it = [head.as_bytes(), &[b'x'; 900_000]].concat();
+    let mut bodies: Vec<Client> = (0..28).map(|_| server.connect()).collect();
+    bodies.iter_mut().for_each(|client| client.send(&most_of_it));
     let big = "x".repeat(100_000);
     publisher.publish("live", &[], b"first");
     assert_eq!(stream.envelope()["data"], "first");
@@ -202,7 +207,7 @@ fn memory_stays_within_its_budget() {
     }
     assert!(most < BUDGET, "{most} bytes were resident");
     server.logged("memory becomes short");
-    assert_eq!(server.history("live"), ["first"], "history of channels with subscribers stays");
+    assert_eq!(server.history("live"), ["first"], "history of idle channels goes first");
     let stats = server.json("/stats");
     assert_eq!(stats["memory_shortages"], 1, "it is said once");
     assert_eq!(stats["memory_limit_bytes"], BUDGET);

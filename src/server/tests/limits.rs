@@ -415,7 +415,7 @@ fn details_name_their_settings() {
 
 const MIB: usize = 1 << 20;
 
-/// A bench with a budget of 100 MiB and about 20 MiB of history on each of `idle` and `live`.
+/// A bench with a budget of 100 MiB and 15 messages of 1 MiB on each of `idle` and `live`, whose frames are kept, too.
 fn heavy() -> (Bench, ConnId) {
     let mut config = Config::default();
     config.limits.memory = 100 * MIB;
@@ -423,7 +423,7 @@ fn heavy() -> (Bench, ConnId) {
     let mut bench = Bench::new(config);
     let live = bench.subscriber("live?as=raw");
     let text = "x".repeat(MIB);
-    for _ in 0..20 {
+    for _ in 0..15 {
         bench.publish("live", &text, None);
         bench.publish("idle", &text, None);
     }
@@ -448,15 +448,15 @@ impl Bench {
 fn history_of_idle_channels_goes_first_and_only_as_much_as_needed() {
     let (mut bench, live) = heavy();
     bench.weigh(90);
-    assert_eq!((bench.kept("idle"), bench.stats().memory_shortages), (20, 0), "nine tenths are allowed");
+    assert_eq!((bench.kept("idle"), bench.stats().memory_shortages), (15, 0), "nine tenths are allowed");
     bench.weigh(91);
     // 11 MiB too much for eight tenths.
-    assert_eq!((bench.kept("idle"), bench.kept("live")), (9, 20));
+    assert_eq!((bench.kept("idle"), bench.kept("live")), (4, 15));
     assert_eq!((bench.stats().memory_shortages, bench.stats().messages_evicted), (1, 11));
     assert!(!bench.server.is_refusing(), "that was enough");
     // What was freed may stay resident without being in use.
     bench.weigh(91);
-    assert_eq!(bench.kept("idle"), 9);
+    assert_eq!(bench.kept("idle"), 4);
     bench.read(live);
     bench.publish("live", "news", None);
     bench.turn();
@@ -467,7 +467,7 @@ fn history_of_idle_channels_goes_first_and_only_as_much_as_needed() {
 fn then_new_connections_are_refused_until_there_is_room() {
     let (mut bench, live) = heavy();
     bench.weigh(150);
-    assert_eq!((bench.kept("idle"), bench.kept("live")), (0, 20), "it did not suffice");
+    assert_eq!((bench.kept("idle"), bench.kept("live")), (0, 6), "it did not suffice");
     assert!(bench.server.is_refusing());
     let refused = bench.get("/sub/live");
     assert_eq!(status(&refused), 503);
@@ -601,4 +601,40 @@ fn more_may_be_shed_than_is_resident() {
     // The rest has been swapped out.
     bench.server.note_memory(now, 1_000_000);
     assert_eq!((bench.kept("idle"), bench.server.is_refusing()), (0, false));
+}
+
+#[test]
+fn history_takes_half_of_the_memory_at_most() {
+    let (mut bench, _) = heavy();
+    let text = "x".repeat(MIB);
+    for number in 0..20 {
+        bench.publish(&number.to_string(), &text, None);
+    }
+    bench.turn();
+    let bytes = bench.server.hub().gauges().bytes;
+    assert!((48 * MIB..50 * MIB).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn history_goes_although_somebody_listens_to_everything() {
+    let (mut bench, _) = heavy();
+    let everything = bench.subscriber("**?as=sse");
+    bench.weigh(90);
+    assert_eq!((bench.kept("idle"), bench.kept("live")), (15, 15));
+    bench.publish("news", "on its way", None);
+    let now = bench.world.now;
+    bench.server.note_memory(now, 96 * MIB);
+    let kept = bench.kept("idle") + bench.kept("live");
+    assert!((18..22).contains(&kept), "16 MiB too much for eight tenths went: {kept}");
+    assert_eq!(bench.kept("news"), 1);
+    assert!(!bench.server.is_refusing());
+    // Now so much that all that may go does.
+    for _ in 0..20 {
+        bench.publish("live", &"x".repeat(MIB), None);
+    }
+    bench.server.note_memory(now, 200 * MIB);
+    assert_eq!(bench.kept("live"), 20, "what is to be delivered stays");
+    assert!(bench.server.is_refusing());
+    bench.turn();
+    assert!(bench.read(everything).contains("on its way"), "no live delivery is lost");
 }
