@@ -80,15 +80,13 @@ fn log_facts(config: &Config) {
     };
     log::info!("publishing: {publishers}");
     let history = &config.history;
+    let room = if config.limits.memory == 0 { usize::MAX } else { config.limits.memory / 2 };
     log::info!(
         "history: {} messages, {} KiB and {} s a channel, {} MiB in all",
         history.messages,
         history.bytes >> 10,
         history.seconds,
-        history
-            .total_bytes
-            .min(config.limits.memory.checked_div(2).filter(|&half| half > 0).unwrap_or(usize::MAX))
-            >> 20
+        history.total_bytes.min(room) >> 20
     );
     log::info!(
         "limits: {} connections, {} bytes a message, {} MiB of memory",

@@ -220,7 +220,7 @@ impl Server {
         let max = if listener.batch { usize::from(listener.max) } else { 1 };
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         self.hub.pull(now.at, key, max, &mut pulled);
-        poll::cut_batch(&mut pulled);
+        poll::cut_batch(&mut pulled, self.memory.batch_bytes());
         let fields = self.cors.fields(listener.origin);
         let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
         let last = pulled.last().map(|message| message.id);

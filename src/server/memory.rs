@@ -9,13 +9,17 @@
 //! History takes half of `limits.memory` at most, whatever `history.total_bytes` allows. Above nine tenths, history of
 //! channels without subscribers goes, the oldest first, until eight tenths are left; then that of all channels, except
 //! for an eighth, which is not what makes memory short. If that does not suffice, new connections are refused until it
-//! does, and with them what has not arrived whole: bodies, and messages of WebSockets. What is on its way to those who
+//! does, and with them what has not arrived whole: bodies, and messages of WebSockets. Batches are smaller then, as
+//! each is its client's own, and less may be pipelined. What is on its way to those who
 //! are connected is delivered in any case.
 
 use super::Server;
 use crate::conn::Connection;
 use crate::time::{Instant, Now};
+use crate::transport::poll::BATCH_BYTES_MAX;
 
+/// Bytes of messages after which a batch ends while memory is scarce.
+pub const BATCH_BYTES_SCARCE: usize = 64 << 10;
 /// Bytes that a connection takes, with its subscriber and what the kernel interface needs.
 const CONNECTION_BYTES: usize = 160;
 /// Bytes that a session of a protocol takes beside its subscriber.
@@ -40,7 +44,7 @@ pub struct Memory {
     /// What was resident, and what was held, when it was last measured.
     pub resident: usize,
     held: usize,
-    /// Bytes of incomplete bodies and messages that have been kept since then.
+    /// Bytes of incomplete bodies and messages, and of answers not taken, that have been kept since then.
     pub gathered: usize,
     /// New connections are refused.
     refusing: bool,
@@ -68,6 +72,16 @@ impl Memory {
     /// Whether new connections are refused, and what arrives in pieces.
     pub const fn is_short(&self) -> bool {
         self.refusing
+    }
+
+    /// Whether it is short, or so much has come since it was measured that it may be.
+    pub const fn is_scarce(&self) -> bool {
+        self.refusing || self.max > 0 && self.gathered > self.max / 32
+    }
+
+    /// Bytes of messages after which a batch ends.
+    pub const fn batch_bytes(&self) -> usize {
+        if self.is_scarce() { BATCH_BYTES_SCARCE } else { BATCH_BYTES_MAX }
     }
 
     const fn high(&self) -> usize {

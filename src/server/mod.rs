@@ -43,6 +43,8 @@ use std::sync::Arc;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: one scratch buffer of the reactor.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
+/// The same while memory is scarce: a request or two.
+const PIPELINE_BYTES_SCARCE: usize = 4 << 10;
 /// No further request is served while so much of earlier answers has not been taken.
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
 
@@ -198,7 +200,9 @@ impl Server {
     fn wait_behind(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
         let connection = &mut self.connections[slot];
         let input = connection.input.get_or_insert_default();
-        if input.waiting_len() + bytes.len() <= PIPELINE_BYTES_MAX {
+        let room = if self.memory.is_scarce() { PIPELINE_BYTES_SCARCE } else { PIPELINE_BYTES_MAX };
+        if input.waiting_len() + bytes.len() <= room {
+            self.memory.gathered += bytes.len();
             return input.push(bytes);
         }
         let problem =
@@ -332,6 +336,7 @@ impl Server {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(output) = &mut connection.output {
+            self.memory.gathered += bytes.len();
             return output.push(bytes);
         }
         if !bytes.is_empty() {
@@ -341,6 +346,7 @@ impl Server {
             if taken < bytes.len() {
                 let mut output = Output::blocked(now);
                 output.push(&bytes[taken..]);
+                self.memory.gathered += bytes.len() - taken;
                 connection.output = Some(Box::new(output));
                 return self.arm(slot, now);
             }

@@ -464,7 +464,7 @@ impl Server {
         let max = if listener.batch { listener.max } else { 1 };
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         self.hub.pull(now.at, listener.subscriber, usize::from(max), &mut pulled);
-        poll::cut_batch(&mut pulled);
+        poll::cut_batch(&mut pulled, self.memory.batch_bytes());
         if pulled.is_empty() && gaps.is_empty() && waits {
             self.hub.stats.polls_parked += 1;
             if let Some(callback) = callback {

@@ -28,12 +28,12 @@ pub fn shared_answer<'m>(message: &'m Arc<Message>, batch: bool, envelope: &Enve
 /// is always told.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Cuts what was pulled to what one answer carries.
-pub fn cut_batch(pulled: &mut Vec<&Arc<Message>>) {
+/// Cuts what was pulled to what one answer carries: `max` bytes, or one message.
+pub fn cut_batch(pulled: &mut Vec<&Arc<Message>>, max: usize) {
     let mut bytes = 0;
     let mut fits = |message: &&Arc<Message>| {
         bytes += message.publication.data.bytes().len();
-        bytes <= BATCH_BYTES_MAX
+        bytes <= max
     };
     let count = pulled.iter().take_while(|message| fits(message)).count();
     pulled.truncate(count.max(1));

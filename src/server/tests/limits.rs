@@ -638,3 +638,41 @@ fn history_goes_although_somebody_listens_to_everything() {
     bench.turn();
     assert!(bench.read(everything).contains("on its way"), "no live delivery is lost");
 }
+
+#[test]
+fn while_memory_is_short_less_is_kept_for_a_client() {
+    let mut config = Config::default();
+    config.limits.memory = 100 * MIB;
+    let mut bench = Bench::new(config);
+    let pipelined = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(5000));
+    let batch = "GET /sub/a?after=oldest HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n";
+    let clients = [0; 2].map(|_| bench.connect());
+    let parked = [0; 2].map(|_| bench.client("GET /sub/b HTTP/1.1\r\nHost: x\r\n\r\n").0);
+    for (round, messages) in [(0, 4), (1, 2)] {
+        (0..4).for_each(|_| bench.publish("a", &"x".repeat(30_000), None));
+        bench.send(clients[round], batch);
+        bench.turn();
+        let answer = bench.read(clients[round]);
+        assert_eq!(answer.matches("\"channel\":\"a\"").count(), messages, "{round}");
+        bench.send(parked[round], &pipelined);
+        bench.turn();
+        let is_refused = status(&bench.read(parked[round])) == 431;
+        assert_eq!(is_refused, round == 1);
+        bench.weigh(95);
+    }
+}
+
+#[test]
+fn what_clients_do_not_take_is_noticed_early() {
+    let mut config = Config::default();
+    config.limits.memory = 16 * MIB;
+    let mut bench = Bench::new(config);
+    bench.publish("a", &"\u{1}".repeat(200_000), None);
+    bench.weigh(4);
+    let batch = "GET /sub/a?after=oldest HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n";
+    assert!(!bench.server.is_heavier());
+    let id = bench.connect();
+    bench.world.socket(id).capacity = 1000;
+    bench.send(id, batch);
+    assert!(bench.server.is_heavier(), "1.2 MB are kept for it");
+}
