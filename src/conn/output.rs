@@ -59,12 +59,16 @@ impl Output {
         self.written = written;
     }
 
-    /// Adds a message's payload, of which `written` bytes are out if it comes first.
-    pub fn push_body(&mut self, message: &Arc<Message>, written: usize) {
+    /// Adds a message's payload, or its frame of `format`, of which `written` bytes are out if it comes first.
+    pub fn push_body(&mut self, message: &Arc<Message>, format: Option<Format>, written: usize) {
         if self.parts.is_empty() {
             self.written = written;
         }
-        self.parts.push_back(Part::Body(Arc::clone(message)));
+        let message = Arc::clone(message);
+        self.parts.push_back(match format {
+            Some(format) => Part::Frame(message, format),
+            None => Part::Body(message),
+        });
     }
 
     /// The next bytes to write.

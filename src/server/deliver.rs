@@ -1,7 +1,7 @@
 //! Delivering: at the end of a turn, whoever is ready pulls at its cursor, and what is pulled leaves in one
 //! write.
 
-use super::{Server, Sink, Wrote, write_slices};
+use super::{Body, Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Listener, Output, Phase};
 use crate::dialect::SESSION_OWNER;
 use crate::hub::{Gap, HubError, Message, Owner, SubscriberKey};
@@ -375,8 +375,7 @@ fn split(frames: &[IoSlice], written: usize) -> (usize, usize) {
     (frames.len(), 0)
 }
 
-/// Appends the answer to a poll that has news. Returns the message whose payload follows, if it was too large to be
-/// appended.
+/// Appends the answer to a poll that has news. Returns what follows, if it was too large to be appended.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
     messages: &[&Arc<Message>],
@@ -385,11 +384,20 @@ pub(super) fn write_answer(
     next: MessageId,
     gaps: &[Gap],
     envelope: &Envelope,
-) -> Option<Arc<Message>> {
+) -> Option<Body> {
     match (messages, callback) {
         (_, Some(callback)) => jsonp::write_answer(out, callback, messages, next, gaps, envelope),
-        (_, None) if batch => poll::write_batch(out, messages, next, gaps, envelope),
-        ([message, ..], None) => return poll::write_verbatim_to_one(out, message, gaps, envelope),
+        (_, None) if batch => match poll::write_batch_to_one(out, messages, gaps, envelope) {
+            Some(encoded) => {
+                let (message, format) = (Arc::clone(messages[0]), Some(Format::BatchBody));
+                return Some(Body { message, format, encoded });
+            }
+            None => poll::write_batch(out, messages, next, gaps, envelope),
+        },
+        ([message, ..], None) => {
+            let message = poll::write_verbatim_to_one(out, message, gaps, envelope)?;
+            return Some(Body { message, format: None, encoded: 0 });
+        }
         ([], None) => poll::write_no_news(out, 204, next, gaps, envelope),
     }
     None

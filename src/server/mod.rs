@@ -31,6 +31,7 @@ use crate::hub::{Hub, HubError, Message, Publication, SubscriberKey};
 use crate::id::Epoch;
 use crate::stats::Stats;
 use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
+use crate::transport::Format;
 use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
 use addresses::Addresses;
@@ -80,6 +81,25 @@ pub enum Effect {
     Close(ConnId),
 }
 
+/// What connections share of an answer.
+#[derive(Debug)]
+struct Body {
+    message: Arc<Message>,
+    /// Its frame of this format; none = its payload.
+    format: Option<Format>,
+    /// Bytes newly encoded for it.
+    encoded: usize,
+}
+
+impl Body {
+    fn bytes(&self) -> &[u8] {
+        match self.format {
+            Some(format) => self.message.encoded(format as u8).unwrap_or_default(),
+            None => self.message.publication.data.bytes(),
+        }
+    }
+}
+
 /// The server.
 #[derive(Debug)]
 pub struct Server {
@@ -113,8 +133,8 @@ pub struct Server {
     incoming: HashMap<usize, Incoming>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
-    /// The message whose payload follows `out`, being too large to be copied there.
-    body: Option<Arc<Message>>,
+    /// What follows `out`, being too large to be copied there.
+    body: Option<Body>,
     /// The second of the last delivery, and its `Date`.
     date: (u64, [u8; HTTP_DATE_LEN]),
     /// The header fields that answers to pages of other origins carry.
@@ -359,21 +379,22 @@ impl Server {
     /// Writes `bytes` and the payload that follows, of which the connection shares what its socket does not take.
     #[cold]
     fn send_with_body(&mut self, now: Instant, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
-        let Some(message) = self.body.take() else { return };
+        let Some(shared) = self.body.take() else { return };
+        self.hub.charge(usize::from(shared.encoded > 0), shared.encoded);
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(output) = &mut connection.output {
             output.push(bytes);
-            return output.push_body(&message, 0);
+            return output.push_body(&shared.message, shared.format, 0);
         }
-        let body = message.publication.data.bytes();
+        let body = shared.bytes();
         let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes), IoSlice::new(body)]) else {
             return self.close(now, slot);
         };
         if taken < bytes.len() + body.len() {
             let mut output = Output::blocked(now);
             output.push(&bytes[taken.min(bytes.len())..]);
-            output.push_body(&message, taken.saturating_sub(bytes.len()));
+            output.push_body(&shared.message, shared.format, taken.saturating_sub(bytes.len()));
             connection.output = Some(Box::new(output));
             self.arm(slot, now);
         } else if connection.closing {

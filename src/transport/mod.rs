@@ -133,6 +133,8 @@ pub enum Format {
     PollVerbatim,
     /// A whole answer to a poll: a batch of this message alone.
     PollBatch,
+    /// The body of such an answer.
+    BatchBody,
     /// An event of Bayeux.
     Bayeux,
     /// An event of Bayeux that tells its position.

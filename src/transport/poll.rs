@@ -57,6 +57,8 @@ pub fn write_verbatim(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelo
 
 /// Bytes of a payload from which on it is not copied behind its head.
 const SHARED_BODY_BYTES_MIN: usize = 16 << 10;
+/// Bytes of the payload from which a batch of one message is shared: it is kept with the message.
+const SHARED_BATCH_BYTES_MIN: usize = 64 << 10;
 
 /// The same, for a single poll: returns the message if its payload, being large, has to follow from there.
 pub fn write_verbatim_to_one(
@@ -95,6 +97,40 @@ pub fn write_batch(
     gaps: &[Gap],
     envelope: &Envelope,
 ) {
+    let body = batch_body(messages, next, !gaps.is_empty());
+    out.reserve(body.len() + 512);
+    write_batch_head(out, next, gaps, body.len(), envelope);
+    if !envelope.head_only {
+        out.extend_from_slice(&body);
+    }
+}
+
+/// Appends the head of an answer that is a batch of one large message without a gap. The body, which all such answers
+/// share, has to follow from there. Returns how many bytes were newly encoded; `None` if it is none of these.
+pub fn write_batch_to_one(
+    out: &mut Vec<u8>,
+    messages: &[&Arc<Message>],
+    gaps: &[Gap],
+    envelope: &Envelope,
+) -> Option<usize> {
+    let [message] = messages else { return None };
+    let is_large = message.publication.data.bytes().len() >= SHARED_BATCH_BYTES_MIN;
+    if !is_large || !gaps.is_empty() || envelope.head_only {
+        return None;
+    }
+    let encode = |_: &Message| batch_body(messages, message.id, false).into();
+    let (body, encoded) = message.frame(Format::BatchBody as u8, encode);
+    write_batch_head(out, message.id, gaps, body.len(), envelope);
+    Some(encoded)
+}
+
+fn write_batch_head(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap], length: usize, envelope: &Envelope) {
+    response::write_head(out, 200, envelope);
+    write_ids(out, next, gaps);
+    write_body_fields(out, media::JSON, length);
+}
+
+fn batch_body(messages: &[&Arc<Message>], next: MessageId, gap: bool) -> Vec<u8> {
     let mut body = b"{\"messages\":[".to_vec();
     for (index, message) in messages.iter().enumerate() {
         if index > 0 {
@@ -102,15 +138,9 @@ pub fn write_batch(
         }
         write_envelope(&mut body, message);
     }
-    let gap = if gaps.is_empty() { "false}" } else { "true}" };
+    let gap = if gap { "true}" } else { "false}" };
     write_all(&mut body, &["],\"next\":\"", &next.text(), "\",\"gap\":", gap]);
-    out.reserve(body.len() + 512);
-    response::write_head(out, 200, envelope);
-    write_ids(out, next, gaps);
-    write_body_fields(out, media::JSON, body.len());
-    if !envelope.head_only {
-        out.extend_from_slice(&body);
-    }
+    body
 }
 
 /// Appends an answer without news.

@@ -667,7 +667,7 @@ fn what_clients_do_not_take_is_noticed_early() {
     let mut config = Config::default();
     config.limits.memory = 16 * MIB;
     let mut bench = Bench::new(config);
-    bench.publish("a", &"\u{1}".repeat(200_000), None);
+    (0..2).for_each(|_| bench.publish("a", &"\u{1}".repeat(100_000), None));
     bench.weigh(4);
     let batch = "GET /sub/a?after=oldest HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n";
     assert!(!bench.server.is_heavier());
@@ -675,4 +675,34 @@ fn what_clients_do_not_take_is_noticed_early() {
     bench.world.socket(id).capacity = 1000;
     bench.send(id, batch);
     assert!(bench.server.is_heavier(), "1.2 MB are kept for it");
+}
+
+#[test]
+fn a_large_message_alone_in_a_batch_is_kept_once() {
+    let mut config = Config::default();
+    config.limits.memory = 100 * MIB;
+    let mut bench = Bench::new(config);
+    bench.publish("a", &"\u{1}".repeat(500_000), None);
+    let batch = "GET /sub/a?after=oldest HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n";
+    let whole = bench.get("/sub/a?after=oldest");
+    assert_eq!(whole.matches('\u{1}').count(), 500_000);
+    for number in 0..20 {
+        let id = bench.connect();
+        bench.world.socket(id).capacity = 1000;
+        bench.send(id, batch);
+        bench.turn();
+        assert!(number == 0 || !bench.server.is_heavier(), "{number}");
+        bench.weigh(10);
+        let mut answer = String::new();
+        if number < 2 {
+            bench.world.socket(id).capacity = usize::MAX;
+            answer += &bench.read(id);
+            bench.turn();
+            answer += &bench.read(id);
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert_eq!(field(head, "Content-Length").unwrap(), body.len().to_string());
+            assert_eq!(body.matches("\\u0001").count(), 500_000);
+            assert!(body.ends_with(",\"gap\":false}"));
+        }
+    }
 }
