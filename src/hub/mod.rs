@@ -91,6 +91,9 @@ struct Bounds {
     matches: usize,
 }
 
+/// Channels that may be looked at in a second for the patterns of one address.
+pub const LOOKED_AT_PER_SECOND: u32 = 1_000_000;
+
 /// Why a publication or a subscription was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubError {
@@ -100,6 +103,8 @@ pub enum HubError {
     TooManySubscribers,
     /// `limits.channels_per_pattern` is exceeded.
     TooManyMatches,
+    /// [`LOOKED_AT_PER_SECOND`] is reached.
+    TooManySearches,
 }
 
 impl HubError {
@@ -110,6 +115,9 @@ impl HubError {
             Self::TooManySubscribers => "limits.subscribers_per_channel is reached; try again later",
             Self::TooManyMatches => {
                 "the patterns match more channels than limits.channels_per_pattern; narrow them"
+            }
+            Self::TooManySearches => {
+                "your address had a million channels looked at for its patterns in this second; try again later"
             }
         }
     }

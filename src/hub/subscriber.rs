@@ -707,7 +707,7 @@ mod tests {
     fn what_is_taken_away_in_few_bytes_costs_little() {
         let mut hub = hub();
         let names: Vec<String> = (0..9_000).map(|number| format!("c/{number}")).collect();
-        names.iter().for_each(|name| drop(publish(&mut hub, name)));
+        names.iter().for_each(|name| _ = publish(&mut hub, name));
         let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
         let before = hub.looked_at();
         hub.unsubscribe(NOW, key, &[], &[]);
