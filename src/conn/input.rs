@@ -105,6 +105,11 @@ impl Input {
         self.bytes.is_empty()
     }
 
+    /// Whether nothing has arrived but an empty line, or the beginning of one, which is no request yet.
+    pub fn is_blank(&self) -> bool {
+        !self.in_body() && self.bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+    }
+
     /// Bytes that are kept of it.
     pub const fn kept_len(&self) -> usize {
         self.bytes.len() + self.behind.len()

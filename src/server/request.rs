@@ -173,12 +173,15 @@ impl Server {
         Caller { peer: connection.peer, admin, config: &self.config }
     }
 
-    /// Starts or stops the clock for an incomplete request.
+    /// Starts or stops the clock for an incomplete request. Empty lines are none, and wind up no clock: else they
+    /// would keep a connection open for ever. Who is one too many has its time from the beginning.
     fn note_reading(&mut self, now: Now, slot: usize) {
         let connection = &mut self.connections[slot];
-        match (&connection.phase, connection.input.is_some()) {
-            (Phase::Idle, true) => connection.enter(Phase::Reading, now.at),
-            (Phase::Reading, false) => connection.enter(Phase::Idle, now.at),
+        match (&connection.phase, &connection.input) {
+            (Phase::Idle, Some(input)) if connection.door.surplus().is_none() && !input.is_blank() => {
+                connection.enter(Phase::Reading, now.at);
+            }
+            (Phase::Reading, None) => connection.phase = Phase::Idle,
             _ => {}
         }
         if connection.half_closed {

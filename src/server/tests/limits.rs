@@ -202,6 +202,39 @@ fn requests_that_arrive_together() {
     assert_eq!(bench.stats().pipelines_refused, 1);
 }
 
+/// Sends empty lines to `id`, byte by byte, one a second. Returns how many seconds it took until it was closed, and
+/// what it was told.
+fn drip_empty_lines(bench: &mut Bench, id: ConnId) -> (u64, String) {
+    for second in 1..100 {
+        bench.send(id, if second % 2 == 1 { "\r" } else { "\n" });
+        bench.pass(1000);
+        let told = bench.read(id);
+        if !told.is_empty() || bench.world.at_end(id) {
+            return (second, told);
+        }
+    }
+    panic!("it is open after 100 seconds");
+}
+
+#[test]
+fn empty_lines_do_not_keep_a_connection_open() {
+    let mut bench = bench(|limits| (limits.idle_seconds, limits.connections) = (5, 2));
+    let (first, _) = bench.client("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (listener, _) = bench.client("GET /sub/a HTTP/1.1\r\nHost: x\r\n\r\n");
+    let surplus = bench.connect();
+    let (seconds, told) = drip_empty_lines(&mut bench, surplus);
+    assert_eq!((seconds, status(&told)), (2, 503));
+    let begun = bench.connect();
+    bench.pass(1000);
+    bench.send(begun, "GET");
+    bench.pass(1000);
+    assert_eq!(status(&bench.read(begun)), 503, "counted from the beginning");
+    bench.send(first, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.read(first);
+    assert_eq!(drip_empty_lines(&mut bench, first), (5, String::new()));
+    assert_eq!((bench.read(listener), bench.stats().connections_idle), (String::new(), 1));
+}
+
 #[test]
 fn a_body_must_keep_its_pace() {
     let mut bench = bench(|limits| limits.body_bytes_per_second = 10);
