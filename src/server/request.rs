@@ -125,7 +125,8 @@ impl Server {
             self.handle(now, slot, &gathering.request(&mut slots)?);
             return Ok(());
         }
-        if gathering.in_body() && self.memory.is_short() {
+        // What is left over may be all of its body.
+        if gathering.in_body() && rest.is_empty() && self.memory.is_short() {
             self.refuse_body(now, slot);
             return Ok(());
         }

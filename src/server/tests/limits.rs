@@ -554,7 +554,7 @@ fn what_arrives_in_pieces_is_not_kept_while_memory_is_short() {
         bench.turn();
         bench.world.read(id, usize::MAX);
     }
-    let publisher = bench.connect();
+    let [publisher, whole_sender] = [0; 2].map(|_| bench.connect());
     bench.weigh(95);
     bench.send(begun, "x");
     bench.turn();
@@ -566,6 +566,14 @@ fn what_arrives_in_pieces_is_not_kept_while_memory_is_short() {
     let refused = bench.read(id);
     assert_eq!(status(&refused), 503);
     assert!(refused.contains("limits.memory") && field(&refused, "Retry-After").is_some(), "{refused}");
+    for whole in [
+        "\r\nPOST /pub/b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab",
+        "POST /pub/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+    ] {
+        bench.send(whole_sender, whole);
+        bench.turn();
+        assert_eq!(status(&bench.read(whole_sender)) / 100, 2, "it arrived at once: {whole}");
+    }
     // The first byte of a frame.
     bench.send(sockets[0], "\u{1}");
     bench.turn();
