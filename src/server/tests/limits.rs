@@ -187,6 +187,16 @@ fn patterns_that_come_to_match_too_many_channels() {
 }
 
 #[test]
+fn all_that_fits_one_read_may_arrive_together() {
+    let mut bench = bench(|_| {});
+    let shortest = "GET / HTTP/1.1\r\nHost:\r\n\r\n";
+    let count = (64 << 10) / shortest.len();
+    let (_, answers) = bench.client(&shortest.repeat(count));
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), count);
+    assert_eq!(bench.stats().pipelines_refused, 0);
+}
+
+#[test]
 fn requests_that_arrive_together() {
     let mut bench = bench(|limits| limits.pipelined_requests = 3);
     let health = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
