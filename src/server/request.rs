@@ -297,7 +297,7 @@ impl Server {
             let messages = earlier.iter().map(|(channel, published)| (channel.as_str(), published));
             return answer::published(messages, publish.list, publish.as_text);
         }
-        if !self.may_publish(now, slot, Some(reply.head), publish.messages.len()) {
+        if !self.may_publish(now, slot, reply.head, publish.messages.len()) {
             return self.too_many_messages(slot, publish.as_text);
         }
         let channels = publish.messages.iter().map(|(channel, _)| channel.as_str());
@@ -407,7 +407,8 @@ impl Server {
         self.out.extend_from_slice(&transport::opening(technique, false, start, "", &self.config));
         self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
-        let user = User::Subscriber { subscriber, technique, may_publish, loud: asked.loud };
+        let exempt = self.counted(reply.head, self.connections[slot].peer).is_none();
+        let user = User::Subscriber { subscriber, technique, may_publish, exempt, loud: asked.loud };
         self.connections[slot].enter(Phase::Socket(user), now.at);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);

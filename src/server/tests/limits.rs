@@ -371,19 +371,55 @@ fn messages_that_one_address_publishes_in_a_second() {
     assert_eq!(bench.stats().messages_published, 3 + 3 + 30 + 1);
 }
 
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+
+impl Bench {
+    /// Opens a WebSocket with further `fields` and publishes twice on it. Returns the answers.
+    fn publish_twice_by_socket(&mut self, fields: &str) -> [bool; 2] {
+        let id = self.connect();
+        self.send(id, &format!("GET /sub/b HTTP/1.1\r\nHost: x\r\n{fields}{UPGRADE}\r\n"));
+        self.turn();
+        self.world.read(id, usize::MAX);
+        [0; 2].map(|_| {
+            let command = r#"{"ref":1,"publish":{"channel":"a","data":1}}"#;
+            // A short text frame, masked with zeros; all bytes are ASCII but the first two.
+            let frame = [&[0x81, 0x80 | command.len() as u8, 0, 0, 0, 0], command.as_bytes()].concat();
+            self.send_bytes(id, &frame);
+            self.turn();
+            let answer = self.world.read(id, usize::MAX);
+            String::from_utf8_lossy(&answer).contains("\"ok\"")
+        })
+    }
+}
+
 #[test]
 fn behind_a_trusted_proxy_the_clients_address_counts() {
     let mut config = Config::default();
     config.limits.publishes_per_second = 1;
+    config.publish.token = Some("t".into());
     config.trusted_proxies = vec![[127, 0, 0, 1].into()];
     let mut bench = Bench::new(config);
     let publish = |client: &str| {
-        format!("POST /pub/a HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\nContent-Length: 1\r\n\r\nx")
+        format!(
+            "POST /pub/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nX-Forwarded-For: {client}\r\nContent-Length: 1\r\n\r\nx"
+        )
     };
-    for (client, expected) in [("127.0.0.8", 202), ("127.0.0.8", 429), ("127.0.0.9", 202), ("127.0.0.9", 429)]
-    {
+    for (client, expected) in [
+        ("127.0.0.8", 202),
+        ("127.0.0.8", 429),
+        ("127.0.0.9", 202),
+        ("127.0.0.9", 429),
+        ("unknown", 202),
+        ("unknown", 429),
+    ] {
         assert_eq!(status(&bench.ask(&publish(client))), expected, "{client}");
     }
+    bench.pass(1000);
+    let token = "Authorization: Bearer t\r\n";
+    assert_eq!(bench.publish_twice_by_socket(token), [true, true], "the proxy's own machine is exempt");
+    let through = format!("{token}X-Forwarded-For: 192.0.2.1\r\n");
+    assert_eq!(bench.publish_twice_by_socket(&through), [true, false]);
 }
 
 #[test]
