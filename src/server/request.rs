@@ -339,6 +339,8 @@ impl Server {
                 Response::problem(503, error.detail(), as_text)
                     .with("Retry-After", self.retry_after(slot, 60, 60))
             }
+            HubError::TooManySearches => Response::problem(429, error.detail(), as_text)
+                .with("Retry-After", self.retry_after(slot, 1, 10)),
         }
     }
 
@@ -383,10 +385,10 @@ impl Server {
         let owner = Owner(slot as u32);
         let patterns = asked.patterns.clone();
         match &asked.names[..] {
-            [only] => self.hub.attach(now.at, owner, &[&**only], patterns, start),
+            [only] if patterns.is_empty() => self.hub.attach(now.at, owner, &[&**only], patterns, start),
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-                self.hub.attach(now.at, owner, &names, patterns, start)
+                self.searching(now, slot, |hub| hub.attach(now.at, owner, &names, patterns, start))
             }
         }
     }

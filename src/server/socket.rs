@@ -145,13 +145,17 @@ impl Server {
                         "a connection may listen to at most {max} channels (limits.channels_per_connection)"
                     ));
                 }
-                let subscribed =
-                    self.hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, Start::Now);
-                subscribed.map(|()| "true".to_owned()).map_err(no_room)
+                let done = self.searching(now, slot, |hub| {
+                    hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, Start::Now)
+                });
+                done.map(|()| "true".to_owned()).map_err(no_room)
             }
             native::Order::Unsubscribe(names, patterns) => {
-                self.hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns);
-                Ok("true".to_owned())
+                let done = self.searching(now, slot, |hub| {
+                    hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns);
+                    Ok(())
+                });
+                done.map(|()| "true".to_owned()).map_err(no_room)
             }
         }
     }

@@ -394,6 +394,27 @@ impl Bench {
 }
 
 #[test]
+fn channels_that_one_address_has_looked_at_in_a_second() {
+    let mut bench = bench(|_| {});
+    (0..10_000).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
+    let stranger = [192, 0, 2, 1];
+    let search = "GET /sub/c/*/never?as=interval HTTP/1.1\r\nHost: x\r\n\r\n";
+    for _ in 0..100 {
+        assert_eq!(status(&bench.ask_from(stranger, search).1), 304);
+    }
+    let (_, refused) = bench.ask_from(stranger, search);
+    assert_eq!(status(&refused), 429);
+    assert!(field(&refused, "Retry-After").is_some());
+    let plain = "GET /sub/c/1?as=interval HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(status(&bench.ask_from(stranger, plain).1), 304, "a name is no search");
+    assert_eq!(status(&bench.ask_from([192, 0, 2, 2], search).1), 304, "another address");
+    assert_eq!(status(&bench.ask(search)), 304, "127.0.0.1 is exempt");
+    assert_eq!(bench.stats().subscriptions_refused, 1);
+    bench.pass(1000);
+    assert_eq!(status(&bench.ask_from(stranger, search).1), 304);
+}
+
+#[test]
 fn behind_a_trusted_proxy_the_clients_address_counts() {
     let mut config = Config::default();
     config.limits.publishes_per_second = 1;
