@@ -90,7 +90,7 @@ pub static LIMITS: &[Limit] = &[
         &["memory_shortages", "messages_evicted", "connections_refused", "requests_refused"],
     ),
     setting("limits.head_bytes", "431, close", REFUSED),
-    setting("limits.fdajax_head_bytes", "414 or 431, close", REFUSED),
+    setting("limits.fdajax_head_bytes", "431, close", REFUSED),
     setting("limits.target_bytes", "414, close", REFUSED),
     fixed("header fields", head::HEADERS_MAX, "431, close", REFUSED),
     setting("limits.head_seconds", "408, close", TIMED_OUT),
