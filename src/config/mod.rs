@@ -222,9 +222,9 @@ setting::settings! {
         /// Bytes of a request's head; above, 431.
         head_bytes: usize = 8 << 10, Bytes(64..=1 << 20);
         /// Bytes of a request's target (path and query); above, 414.
-        target_bytes: usize = 6 << 10, Bytes(16..=1 << 20);
+        target_bytes: usize = 8 << 10, Bytes(16..=1 << 20);
         /// Requests that may arrive together; above, 429.
-        pipelined_requests: usize = 1000, Number(1..=1_000_000);
+        pipelined_requests: usize = 3000, Number(1..=1_000_000);
         /// Seconds until a request's head is complete; after, 408.
         head_seconds: u64 = 10, Number(1..=HOUR);
         /// Bytes of a message; above, 413.

@@ -105,6 +105,11 @@ impl Input {
         self.bytes.is_empty()
     }
 
+    /// Whether nothing has arrived but an empty line, or the beginning of one, which is no request yet.
+    pub fn is_blank(&self) -> bool {
+        !self.in_body() && self.bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+    }
+
     /// Bytes that are kept of it.
     pub const fn kept_len(&self) -> usize {
         self.bytes.len() + self.behind.len()
@@ -201,10 +206,7 @@ fn head_end(bytes: &[u8], scanned: usize, limits: &Limits) -> Result<Option<usiz
     }
     let within = &bytes[..bytes.len().min(limits.head_bytes)];
     match head::find_end(within, scanned.min(within.len()))? {
-        None if bytes.len() > limits.head_bytes => Err(match within.contains(&b'\n') {
-            true => HEAD_TOO_LARGE,
-            false => TARGET_TOO_LARGE,
-        }),
+        None if bytes.len() > limits.head_bytes => Err(HEAD_TOO_LARGE),
         end => Ok(end),
     }
 }
@@ -286,7 +288,7 @@ mod tests {
         };
         assert_eq!(feed(&[head(200).as_bytes()]).unwrap().len(), 1);
         assert_eq!(feed(&[head(201).as_bytes()]), Err(431));
-        assert_eq!(feed(&[&[b'x'; 201]]), Err(414), "a request line without end");
+        assert_eq!(feed(&[&[b'x'; 201]]), Err(431), "a request line without end");
         let target = |length: usize| format!("GET /{} HTTP/1.0\r\n\r\n", "x".repeat(length - 1));
         assert_eq!(feed(&[target(100).as_bytes()]).unwrap().len(), 1);
         assert_eq!(feed(&[target(101).as_bytes()]), Err(414));

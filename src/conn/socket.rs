@@ -18,6 +18,8 @@ pub enum User {
         technique: Technique,
         /// It may send messages as well.
         may_publish: bool,
+        /// Nobody counts its messages. Else they are counted as those of the peer: through a proxy, all together.
+        exempt: bool,
         /// Signs of life are messages, which scripts see, rather than pings.
         loud: bool,
     },

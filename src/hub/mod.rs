@@ -72,9 +72,9 @@ pub struct Hub {
     /// Channels that have never had a message.
     silent: usize,
     /// Subscribers whose patterns matched a channel too many.
-    overfull: Vec<SubscriberKey>,
-    /// Those of them who go on, and have not been told of the gap yet.
-    missing: HashSet<SubscriberKey>,
+    overfull: Vec<(SubscriberKey, ChannelKey)>,
+    /// Channels that were looked at for somebody's patterns, since the hub began.
+    looked_at: u64,
     /// What the hub has counted.
     pub stats: Stats,
     /// Every message there ever was, for tests to compare with.
@@ -94,6 +94,9 @@ struct Bounds {
     matches: usize,
 }
 
+/// Channels that may be looked at in a second for the patterns of one address.
+pub const LOOKED_AT_PER_SECOND: u32 = 1_000_000;
+
 /// Why a publication or a subscription was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HubError {
@@ -103,6 +106,8 @@ pub enum HubError {
     TooManySubscribers,
     /// `limits.channels_per_pattern` is exceeded.
     TooManyMatches,
+    /// [`LOOKED_AT_PER_SECOND`] is reached.
+    TooManySearches,
 }
 
 impl HubError {
@@ -113,6 +118,9 @@ impl HubError {
             Self::TooManySubscribers => "limits.subscribers_per_channel is reached; try again later",
             Self::TooManyMatches => {
                 "the patterns match more channels than limits.channels_per_pattern; narrow them"
+            }
+            Self::TooManySearches => {
+                "your address had a million channels looked at for its patterns in this second; try again later"
             }
         }
     }
@@ -158,7 +166,7 @@ impl Hub {
             name_bytes: 0,
             silent: 0,
             overfull: Vec::new(),
-            missing: HashSet::new(),
+            looked_at: 0,
             stats: Stats::default(),
             #[cfg(test)]
             journal: Vec::new(),
@@ -298,7 +306,7 @@ impl Hub {
         for subscriber in joining {
             match &self.subscribers[subscriber as usize].memberships {
                 Memberships::Many(many) if many.all.len() >= self.bounds.matches => {
-                    self.overfull.push(subscriber);
+                    self.overfull.push((subscriber, key));
                 }
                 _ => self.join(subscriber, key, 0),
             }
@@ -306,27 +314,29 @@ impl Hub {
     }
 
     /// The owners of subscribers whose patterns have come to match more channels than they may. Those that
-    /// `ends` are detached; the others go on, and have a gap instead of the channel.
+    /// `ends` are detached; the others get the channel all the same, as nobody could tell them of what they lack.
     pub fn take_overfull(&mut self, now: Instant, ends: impl Fn(Owner) -> bool) -> Vec<Owner> {
         let mut ended = Vec::new();
-        for key in std::mem::take(&mut self.overfull) {
+        for (key, channel) in std::mem::take(&mut self.overfull) {
             // It may be listed several times.
-            let Some(subscriber) = self.subscribers.get_mut(key as usize) else { continue };
+            let Some(subscriber) = self.subscribers.get(key as usize) else { continue };
             let owner = subscriber.owner;
             if ends(owner) {
                 ended.push(owner);
                 self.detach(now, key);
-            } else {
-                subscriber.stranger = true;
-                let after = subscriber.after;
-                let id = self.id(after);
-                self.strangers.entry(key).or_insert(id);
-                self.missing.insert(key);
+            } else if !self.listens(key, channel) {
+                self.join(key, channel, 0);
                 self.mark(key);
             }
         }
         self.stats.subscriptions_refused += ended.len() as u64;
         ended
+    }
+
+    /// Channels that were looked at for somebody's patterns, since the hub began: the dearest that a client can
+    /// ask for in few bytes.
+    pub const fn looked_at(&self) -> u64 {
+        self.looked_at
     }
 
     /// Whether [`Hub::take_overfull`] has anybody to name.
@@ -398,6 +408,7 @@ impl Hub {
     /// Removes an empty channel, leaving a tombstone.
     fn forget(&mut self, key: ChannelKey) {
         self.timers.clear(key as usize);
+        self.overfull.retain(|(_, channel)| *channel != key);
         let channel = self.channels.remove(key as usize);
         debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
         self.by_name.remove(channel.name());

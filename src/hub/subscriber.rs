@@ -5,6 +5,7 @@ use super::name::Pattern;
 use super::{Hub, HubError};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// So many channels may be looked at for each that a pattern may match.
@@ -126,7 +127,7 @@ impl Hub {
         now: Instant,
         owner: Owner,
         names: &[&str],
-        patterns: Vec<Pattern>,
+        mut patterns: Vec<Pattern>,
         start: Start,
     ) -> Result<SubscriberKey, HubError> {
         if let ([name], true) = (names, patterns.is_empty()) {
@@ -147,6 +148,8 @@ impl Hub {
             self.join_at_start(now, key, channel, start);
         }
         if !patterns.is_empty() {
+            patterns.sort_unstable();
+            patterns.dedup();
             self.patterns.insert(key, patterns);
         }
         if matches!(start, Start::Oldest | Start::Last(_)) {
@@ -221,8 +224,6 @@ impl Hub {
         patterns: &[Pattern],
         so_far: usize,
     ) -> Result<Vec<ChannelKey>, HubError> {
-        let full =
-            |key: &ChannelKey| self.channels[*key as usize].subscribers.len() >= self.bounds.subscribers;
         let known: Vec<ChannelKey> =
             names.iter().filter_map(|name| self.by_name.get(*name)).copied().collect();
         if let Err(error) = self.admits_new(names.len() - known.len()) {
@@ -231,6 +232,8 @@ impl Hub {
         }
         let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
         let matching = self.matching(names, patterns, room);
+        let full =
+            |key: &ChannelKey| self.channels[*key as usize].subscribers.len() >= self.bounds.subscribers;
         let is_full = known.iter().chain(matching.iter().flatten()).any(full);
         match matching {
             Some(matching) if !is_full => Ok(matching),
@@ -265,24 +268,28 @@ impl Hub {
 
     /// Existing channels with messages that match one of `patterns`, without those named in `names`. `None` if
     /// they are more than `max`, or if too many have to be looked at to know.
-    fn matching(&self, names: &[&str], patterns: &[Pattern], max: usize) -> Option<Vec<ChannelKey>> {
+    fn matching(&mut self, names: &[&str], patterns: &[Pattern], max: usize) -> Option<Vec<ChannelKey>> {
         let mut found: Vec<(&Arc<str>, ChannelKey)> = Vec::new();
-        let mut looked_at = 0;
-        for pattern in patterns {
-            for (name, key) in self.under(pattern.prefix()) {
-                looked_at += 1;
-                if looked_at > max.saturating_mul(LOOKED_AT_PER_MATCH) {
-                    return None;
-                }
-                if pattern.matches(name) && self.channels[key as usize].spoken {
-                    found.push((name, key));
-                }
+        let (mut looked_at, most) = (0, max.saturating_mul(LOOKED_AT_PER_MATCH));
+        for (pattern, (name, key)) in patterns.iter().flat_map(|pattern| {
+            let under = self.under(pattern.prefix());
+            under.map(move |channel| (pattern, channel))
+        }) {
+            looked_at += 1;
+            if looked_at > most {
+                break;
+            }
+            if pattern.matches(name) && self.channels[key as usize].spoken {
+                found.push((name, key));
             }
         }
         found.retain(|(name, _)| !names.contains(&&***name));
         found.sort_unstable();
         found.dedup();
-        (found.len() <= max).then(|| found.into_iter().map(|(_, key)| key).collect())
+        let keys =
+            (found.len() <= max && looked_at <= most).then(|| found.iter().map(|&(_, key)| key).collect());
+        self.looked_at += looked_at as u64;
+        keys
     }
 
     /// Joins a channel with the floor that `start` means there.
@@ -319,19 +326,23 @@ impl Hub {
         patterns: &[Pattern],
         start: Start,
     ) -> Result<(), HubError> {
-        let matching = self.admit_listeners(names, patterns, self.channels_of(key))?;
+        let known = self.patterns.get(&key);
+        let is_new = |pattern: &&Pattern| known.is_none_or(|known| known.binary_search(pattern).is_err());
+        let patterns: Vec<Pattern> = patterns.iter().filter(is_new).cloned().collect();
+        let matching = self.admit_listeners(names, &patterns, self.channels_of(key))?;
         self.grow(key);
         for name in names {
             let channel = self.channel_to_hear(now, name);
             self.add(now, key, channel, start);
             self.set_named(key, channel, true);
         }
-        for channel in matching {
-            self.add(now, key, channel, start);
+        let joined = if matching.is_empty() { HashSet::new() } else { self.joined(key) };
+        for channel in matching.into_iter().filter(|channel| !joined.contains(channel)) {
+            self.add_new(now, key, channel, start);
         }
         if !patterns.is_empty() {
             let known = self.patterns.entry(key).or_default();
-            known.extend(patterns.iter().cloned());
+            known.extend(patterns);
             known.sort_unstable();
             known.dedup();
         }
@@ -358,9 +369,22 @@ impl Hub {
     /// Joins a channel, unless it listens there already.
     fn add(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
         if !self.listens(key, channel) {
-            self.begin_at(key, channel, start);
-            self.join_at_start(now, key, channel, start);
-            self.settle_floor(key, start);
+            self.add_new(now, key, channel, start);
+        }
+    }
+
+    /// Joins a channel that it does not listen to.
+    fn add_new(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
+        self.begin_at(key, channel, start);
+        self.join_at_start(now, key, channel, start);
+        self.settle_floor(key, start);
+    }
+
+    /// The channels that a subscriber of several is on the lists of.
+    fn joined(&self, key: SubscriberKey) -> HashSet<ChannelKey> {
+        match &self.subscribers[key as usize].memberships {
+            Memberships::One { channel, .. } => HashSet::from([*channel]),
+            Memberships::Many(many) => many.all.iter().map(|membership| membership.channel).collect(),
         }
     }
 
@@ -402,28 +426,41 @@ impl Hub {
     /// Takes channels or patterns away from a subscriber. A channel stays while it is asked for by its name
     /// or by another pattern.
     pub fn unsubscribe(&mut self, now: Instant, key: SubscriberKey, names: &[&str], patterns: &[Pattern]) {
+        let unnamed: HashSet<ChannelKey> =
+            names.iter().filter_map(|name| self.by_name.get(*name)).copied().collect();
+        let removed = self.remove_patterns(key, patterns);
+        if unnamed.is_empty() && removed.is_empty() {
+            return;
+        }
         self.grow(key);
-        for name in names {
-            if let Some(&channel) = self.by_name.get(*name) {
-                self.set_named(key, channel, false);
-            }
-        }
-        if let Some(known) = self.patterns.get_mut(&key) {
-            known.retain(|pattern| !patterns.contains(pattern));
-            if known.is_empty() {
-                self.patterns.remove(&key);
-            }
-        }
-        let Memberships::Many(many) = &self.subscribers[key as usize].memberships else { return };
-        let known = self.patterns.get(&key);
-        let is_left = |membership: &&Membership| {
+        let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
+        self.looked_at += (many.all.len() * (1 + removed.len())) as u64;
+        let known = self.patterns.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let mut left = HashSet::new();
+        for membership in &mut many.all {
             let channel = &self.channels[membership.channel as usize];
-            let matches = |known: &Vec<Pattern>| known.iter().any(|pattern| pattern.matches(channel.name()));
-            !(membership.named || channel.spoken && known.is_some_and(matches))
-        };
-        let left: Vec<ChannelKey> =
-            many.all.iter().filter(is_left).map(|membership| membership.channel).collect();
-        left.into_iter().for_each(|channel| self.part(now, key, channel));
+            let matches =
+                |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel.name()));
+            let is_unnamed = unnamed.contains(&membership.channel);
+            membership.named &= !is_unnamed;
+            if (is_unnamed || matches(&removed)) && !membership.named && !(channel.spoken && matches(known)) {
+                left.insert(membership.channel);
+            }
+        }
+        self.part(now, key, &left);
+    }
+
+    /// Takes patterns away from a subscriber; returns those that it had.
+    fn remove_patterns(&mut self, key: SubscriberKey, patterns: &[Pattern]) -> Vec<Pattern> {
+        let Some(known) = self.patterns.get_mut(&key) else { return Vec::new() };
+        let is_known = |pattern: &&Pattern| known.binary_search(pattern).is_ok();
+        let mut removed: Vec<Pattern> = patterns.iter().filter(is_known).cloned().collect();
+        removed.sort_unstable();
+        known.retain(|pattern| removed.binary_search(pattern).is_err());
+        if known.is_empty() {
+            self.patterns.remove(&key);
+        }
+        removed
     }
 
     /// Notes whether the subscriber asks for a channel by its name.
@@ -436,27 +473,28 @@ impl Hub {
     }
 
     /// Whether subscriber `key` is on the list of `channel`.
-    fn listens(&self, key: SubscriberKey, channel: ChannelKey) -> bool {
+    pub(super) fn listens(&self, key: SubscriberKey, channel: ChannelKey) -> bool {
         match &self.subscribers[key as usize].memberships {
             Memberships::One { channel: only, .. } => *only == channel,
             Memberships::Many(many) => many.all.iter().any(|membership| membership.channel == channel),
         }
     }
 
-    /// Ends one membership of a subscriber of several.
-    fn part(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey) {
+    /// Ends the memberships in the channels `left` of a subscriber of several.
+    fn part(&mut self, now: Instant, key: SubscriberKey, left: &HashSet<ChannelKey>) {
         let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
-        let Some(place) = many.all.iter().position(|membership| membership.channel == channel) else {
-            return;
-        };
-        let gone = many.all.swap_remove(place);
-        let moved = many.all.get(place).map(|membership| (membership.channel, membership.index));
-        many.dirty =
-            (0..).zip(&many.all).filter(|(_, membership)| membership.dirty).map(|(at, _)| at).collect();
-        if let Some((channel, index)) = moved {
-            self.channels[channel as usize].subscribers[index as usize].membership = place as u32;
+        let all = std::mem::take(&mut many.all);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|membership| left.contains(&membership.channel));
+        for (place, membership) in (0..).zip(&kept) {
+            let entry =
+                &mut self.channels[membership.channel as usize].subscribers[membership.index as usize];
+            entry.membership = place;
         }
-        self.leave(now, channel, gone.index);
+        many.dirty = (0..).zip(&kept).filter(|(_, membership)| membership.dirty).map(|(at, _)| at).collect();
+        many.all = kept;
+        // Leaving moves others in a channel's list, never this one: it is on each list once.
+        gone.into_iter().for_each(|membership| self.leave(now, membership.channel, membership.index));
     }
 
     /// Puts subscriber `key` on the list of `channel`.
@@ -486,10 +524,9 @@ impl Hub {
         let subscriber = self.subscribers.remove(key as usize);
         if subscriber.stranger {
             self.strangers.remove(&key);
-            self.missing.remove(&key);
         }
         if !self.overfull.is_empty() {
-            self.overfull.retain(|other| *other != key);
+            self.overfull.retain(|(other, _)| *other != key);
         }
         match subscriber.memberships {
             Memberships::One { channel, index } => self.leave(now, channel, index),
@@ -648,22 +685,43 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_with_too_many_channels_has_a_gap() {
+    fn who_stays_with_too_many_channels_loses_nothing() {
         let mut config = crate::config::Config::default();
         config.limits.channels_per_pattern = 2;
         let mut hub = Hub::new(&config, crate::id::Epoch::from_random(1), NOW);
         let stays = hub.attach(NOW, Owner(1), &[], vec![pattern("*")], Start::Now).unwrap();
         let goes = hub.attach(NOW, Owner(2), &[], vec![pattern("*")], Start::Now).unwrap();
-        let both = ["a", "b"].map(|name| publish(&mut hub, name));
+        let [a, b] = ["a", "b"].map(|name| publish(&mut hub, name));
         assert!(!hub.has_overfull());
-        publish(&mut hub, "c");
+        let c = publish(&mut hub, "c");
         assert_eq!(hub.take_overfull(NOW, |owner| owner == Owner(2)), [Owner(2)]);
         hub.check();
-        assert!(!hub.subscribers.contains(goes as usize));
-        let gaps = hub.take_gaps(stays);
-        assert_eq!(gaps.iter().map(|gap| &*gap.channel).collect::<Vec<_>>(), ["*"]);
-        assert_eq!(pull(&mut hub, stays), both);
-        assert!(hub.take_gaps(stays).is_empty() && !hub.has_overfull());
+        assert!(!hub.subscribers.contains(goes as usize) && !hub.has_overfull());
+        assert!(hub.take_gaps(stays).is_empty());
+        assert_eq!(pull(&mut hub, stays), [a, b, c]);
+        let more = publish(&mut hub, "c");
+        assert_eq!(pull(&mut hub, stays), [more]);
+    }
+
+    #[test]
+    fn what_is_taken_away_in_few_bytes_costs_little() {
+        let mut hub = hub();
+        let names: Vec<String> = (0..9_000).map(|number| format!("c/{number}")).collect();
+        names.iter().for_each(|name| _ = publish(&mut hub, name));
+        let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
+        let before = hub.looked_at();
+        hub.unsubscribe(NOW, key, &[], &[]);
+        hub.unsubscribe(NOW, key, &["never"], &[pattern("never/*")]);
+        assert_eq!(hub.looked_at(), before, "nothing was taken away, and nothing looked at");
+        for _ in 0..20 {
+            hub.subscribe(NOW, key, &[], &[pattern("c/*")], Start::Now).unwrap();
+            hub.subscribe(NOW, key, &[], &[pattern("c/*")], Start::Now).unwrap();
+            assert_eq!(hub.channels_of(key), 9_001);
+            hub.unsubscribe(NOW, key, &[], &[pattern("c/*")]);
+            assert_eq!(hub.channels_of(key), 1);
+        }
+        hub.check();
+        assert!(hub.looked_at() - before <= 20 * 4 * 9_001, "each channel once a command that does anything");
     }
 
     #[test]

@@ -70,7 +70,12 @@ impl Listener {
                     self.resume();
                     return Some(accepted);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.retry_at = Instant::NEVER,
+                // A pause is over, too: accept(2) takes the descriptor before it looks for a connection, so that
+                // it may have failed without one, and no later event is to be missed.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.resume();
+                    self.retry_at = Instant::NEVER;
+                }
                 // The client was gone before we came.
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => self.pause(now, &error),

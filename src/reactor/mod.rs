@@ -13,6 +13,7 @@
 //! that most requests cost one read and one write.
 
 mod clock;
+mod lateness;
 mod listener;
 mod mailbox;
 mod memory;
@@ -29,6 +30,7 @@ use crate::id::Epoch;
 use crate::server::{Effect, Server};
 use crate::time::{Instant, Now};
 use clock::Clock;
+use lateness::Lateness;
 use listener::Listener;
 use memory::Resident;
 use mio::event::Event;
@@ -50,9 +52,6 @@ const EVENTS_MAX: usize = 1024;
 const MAIL_MAX: usize = 1024;
 /// Milliseconds between two looks at how much memory is resident.
 const WEIGH_MS: u64 = 1000;
-/// Turns in a row for which deadlines wait until what has arrived has been read. Not a time: it would run
-/// out while the process is stopped.
-const MERCY_TURNS: u32 = 1000;
 /// Milliseconds until a write is tried again for which the kernel had no memory.
 const STARVED_MS: u64 = 20;
 /// The scratch buffer that all sockets are read into.
@@ -71,10 +70,8 @@ pub struct Reactor {
     resident: Resident,
     /// When to look again how much memory is resident, if anything happens then.
     weigh_at: Instant,
-    /// The time by which deadlines are judged, see [`Reactor::judge`].
-    judged: Now,
-    /// Turns in a row after which there was more to read.
-    behind: u32,
+    /// By which time deadlines are judged.
+    lateness: Lateness,
     /// When to try again the writes for which the kernel had no memory.
     feed_at: Instant,
     /// When a shutdown stops waiting.
@@ -113,8 +110,7 @@ impl Reactor {
             scratch: vec![0; SCRATCH_BYTES].into(),
             resident: Resident::open(),
             weigh_at: Instant::default(),
-            judged: now,
-            behind: 0,
+            lateness: Lateness::new(now),
             feed_at: Instant::NEVER,
             leave_at: None,
             poll,
@@ -190,8 +186,8 @@ impl Reactor {
         self.feed(now);
         self.read(now);
         let is_behind = count == EVENTS_MAX || self.sockets.has_unread();
-        self.judge(now, if count == 0 { now } else { asked }, is_behind);
-        self.server.tick(self.judged, &mut self.sockets);
+        let judged = self.lateness.judge(asked, now, if count == 0 { now } else { asked }, is_behind);
+        self.server.tick(judged, &mut self.sockets);
         self.server.deliver(now, &mut self.sockets);
         while let Some(effect) = self.server.poll_effect() {
             match effect {
@@ -201,18 +197,6 @@ impl Reactor {
         }
         if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
             self.feed_at = now.at + STARVED_MS;
-        }
-    }
-
-    /// Sets the time by which deadlines are judged: when all that had arrived had been `seen`. A client whose
-    /// bytes are here is not late, even if the process was stopped meanwhile. It stands still while there is
-    /// more to read, but not for long, as a flood must not keep deadlines away.
-    fn judge(&mut self, now: Now, seen: Now, is_behind: bool) {
-        self.behind = if is_behind { self.behind.saturating_add(1) } else { 0 };
-        match self.behind {
-            0 => self.judged = seen,
-            1..=MERCY_TURNS => {}
-            _ => self.judged = now,
         }
     }
 

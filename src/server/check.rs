@@ -40,7 +40,7 @@ impl Server {
         let Some(input) = &connection.input else { return };
         let waits = connection.output.is_some();
         let phase_may = match connection.phase {
-            Phase::Idle => waits,
+            Phase::Idle => waits || input.is_blank() || connection.door.surplus().is_some(),
             Phase::Reading | Phase::Parked(_) | Phase::Held(_) => true,
             Phase::Streaming(_) | Phase::Socket(_) | Phase::Lingering | Phase::Closed => waits,
         };

@@ -8,7 +8,7 @@ use super::timing::{BODY_GRACE_MS, LINGER_MS};
 use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, recent, surplus};
 use crate::config::{Config, Setting};
 use crate::dialect::native::POLL_SECONDS_MAX;
-use crate::hub::NAME_BYTES_MAX;
+use crate::hub::{LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
 use std::fmt::Write;
@@ -90,7 +90,7 @@ pub static LIMITS: &[Limit] = &[
         &["memory_shortages", "messages_evicted", "connections_refused", "requests_refused"],
     ),
     setting("limits.head_bytes", "431, close", REFUSED),
-    setting("limits.fdajax_head_bytes", "414 or 431, close", REFUSED),
+    setting("limits.fdajax_head_bytes", "431, close", REFUSED),
     setting("limits.target_bytes", "414, close", REFUSED),
     fixed("header fields", head::HEADERS_MAX, "431, close", REFUSED),
     setting("limits.head_seconds", "408, close", TIMED_OUT),
@@ -135,7 +135,13 @@ pub static LIMITS: &[Limit] = &[
     ),
     setting(
         "limits.channels_per_pattern",
-        "400; who comes to exceed it later is ended, and a session has a gap",
+        "400; who comes to exceed it later is ended, but for a session",
+        &["subscriptions_refused"],
+    ),
+    fixed(
+        "channels looked at in a second for the patterns of one address",
+        LOOKED_AT_PER_SECOND as usize,
+        "429 with `Retry-After`; an error to the command, or to the Bayeux message",
         &["subscriptions_refused"],
     ),
     setting("limits.channels_per_request", "400", FAILED),

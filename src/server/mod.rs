@@ -16,6 +16,7 @@ mod memory;
 mod recent;
 mod report;
 mod request;
+mod searches;
 mod socket;
 mod surplus;
 #[cfg(test)]
@@ -111,6 +112,8 @@ pub struct Server {
     memory: Memory,
     /// Messages that each address has published.
     publishes: Rate,
+    /// Channels looked at for patterns, by address.
+    searches: Rate,
     /// How few connections must be left for memory to be given back.
     ebb: usize,
     hub: Hub,
@@ -165,6 +168,7 @@ impl Server {
             addresses: Addresses::default(),
             memory,
             publishes: Rate::new(),
+            searches: Rate::new(),
             ebb: 0,
             effects: VecDeque::new(),
             outbox: Vec::new(),

@@ -125,7 +125,8 @@ impl Server {
             self.handle(now, slot, &gathering.request(&mut slots)?);
             return Ok(());
         }
-        if gathering.in_body() && self.memory.is_short() {
+        // What is left over may be all of its body.
+        if gathering.in_body() && rest.is_empty() && self.memory.is_short() {
             self.refuse_body(now, slot);
             return Ok(());
         }
@@ -173,12 +174,15 @@ impl Server {
         Caller { peer: connection.peer, admin, config: &self.config }
     }
 
-    /// Starts or stops the clock for an incomplete request.
+    /// Starts or stops the clock for an incomplete request. Empty lines are none, and wind up no clock: else they
+    /// would keep a connection open for ever. Who is one too many has its time from the beginning.
     fn note_reading(&mut self, now: Now, slot: usize) {
         let connection = &mut self.connections[slot];
-        match (&connection.phase, connection.input.is_some()) {
-            (Phase::Idle, true) => connection.enter(Phase::Reading, now.at),
-            (Phase::Reading, false) => connection.enter(Phase::Idle, now.at),
+        match (&connection.phase, &connection.input) {
+            (Phase::Idle, Some(input)) if connection.door.surplus().is_none() && !input.is_blank() => {
+                connection.enter(Phase::Reading, now.at);
+            }
+            (Phase::Reading, None) => connection.phase = Phase::Idle,
             _ => {}
         }
         if connection.half_closed {
@@ -293,7 +297,7 @@ impl Server {
             let messages = earlier.iter().map(|(channel, published)| (channel.as_str(), published));
             return answer::published(messages, publish.list, publish.as_text);
         }
-        if !self.may_publish(now, slot, Some(reply.head), publish.messages.len()) {
+        if !self.may_publish(now, slot, reply.head, publish.messages.len()) {
             return self.too_many_messages(slot, publish.as_text);
         }
         let channels = publish.messages.iter().map(|(channel, _)| channel.as_str());
@@ -335,6 +339,8 @@ impl Server {
                 Response::problem(503, error.detail(), as_text)
                     .with("Retry-After", self.retry_after(slot, 60, 60))
             }
+            HubError::TooManySearches => Response::problem(429, error.detail(), as_text)
+                .with("Retry-After", self.retry_after(slot, 1, 10)),
         }
     }
 
@@ -379,10 +385,10 @@ impl Server {
         let owner = Owner(slot as u32);
         let patterns = asked.patterns.clone();
         match &asked.names[..] {
-            [only] => self.hub.attach(now.at, owner, &[&**only], patterns, start),
+            [only] if patterns.is_empty() => self.hub.attach(now.at, owner, &[&**only], patterns, start),
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-                self.hub.attach(now.at, owner, &names, patterns, start)
+                self.searching(now, slot, |hub| hub.attach(now.at, owner, &names, patterns, start))
             }
         }
     }
@@ -403,7 +409,8 @@ impl Server {
         self.out.extend_from_slice(&transport::opening(technique, false, start, "", &self.config));
         self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
-        let user = User::Subscriber { subscriber, technique, may_publish, loud: asked.loud };
+        let exempt = self.counted(reply.head, self.connections[slot].peer).is_none();
+        let user = User::Subscriber { subscriber, technique, may_publish, exempt, loud: asked.loud };
         self.connections[slot].enter(Phase::Socket(user), now.at);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);

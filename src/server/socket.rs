@@ -15,6 +15,14 @@ const MAY_NOT_PUBLISH: &str = "this connection may not publish: without publish.
 const MAY_NOT_LISTEN: &str =
     "this connection may not listen to channels of FDAjax's users: only who may publish may";
 
+/// What a WebSocket's client may do, as was found at the handshake.
+#[derive(Debug, Clone, Copy)]
+struct Rights {
+    may_publish: bool,
+    /// Without being counted.
+    exempt: bool,
+}
+
 impl Server {
     /// Takes bytes that arrived on a WebSocket.
     pub(super) fn receive_frames(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
@@ -78,8 +86,8 @@ impl Server {
             (Message::Binary(_), _) => {
                 self.close_socket(now.at, slot, Some(close::UNSUPPORTED), "commands are text messages");
             }
-            (Message::Text(text), User::Subscriber { subscriber, may_publish, .. }) => {
-                self.obey(now, slot, subscriber, may_publish, text);
+            (Message::Text(text), User::Subscriber { subscriber, may_publish, exempt, .. }) => {
+                self.obey(now, slot, subscriber, Rights { may_publish, exempt }, text);
             }
             (Message::Text(text), User::Session(protocol)) => {
                 self.pass_on(now, slot, protocol, text, sink);
@@ -97,9 +105,9 @@ impl Server {
     }
 
     /// Carries out a command of the native API.
-    fn obey(&mut self, now: Now, slot: usize, subscriber: SubscriberKey, may_publish: bool, text: &str) {
+    fn obey(&mut self, now: Now, slot: usize, subscriber: SubscriberKey, rights: Rights, text: &str) {
         let native::Request { reference, order } = native::read(text, &self.config);
-        let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, may_publish, order));
+        let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, rights, order));
         self.hub.stats.requests_failed += u64::from(outcome.is_err());
         if let Some(answer) = native::answer(reference, outcome) {
             websocket::write_text(&mut self.out, answer.as_bytes());
@@ -111,13 +119,15 @@ impl Server {
         now: Now,
         slot: usize,
         subscriber: SubscriberKey,
-        may_publish: bool,
+        rights: Rights,
         order: native::Order,
     ) -> Result<String, String> {
+        let Rights { may_publish, exempt } = rights;
+        let peer = self.connections[slot].peer;
         let no_room = |error: HubError| error.detail().to_owned();
         match order {
             native::Order::Publish(..) if !may_publish => Err(MAY_NOT_PUBLISH.into()),
-            native::Order::Publish(..) if !self.may_publish(now, slot, None, 1) => {
+            native::Order::Publish(..) if !exempt && !self.count_published(now, peer, 1) => {
                 Err("your address publishes more messages a second than limits.publishes_per_second".into())
             }
             native::Order::Publish(channel, publication) => {
@@ -135,13 +145,17 @@ impl Server {
                         "a connection may listen to at most {max} channels (limits.channels_per_connection)"
                     ));
                 }
-                let subscribed =
-                    self.hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, Start::Now);
-                subscribed.map(|()| "true".to_owned()).map_err(no_room)
+                let done = self.searching(now, slot, |hub| {
+                    hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, Start::Now)
+                });
+                done.map(|()| "true".to_owned()).map_err(no_room)
             }
             native::Order::Unsubscribe(names, patterns) => {
-                self.hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns);
-                Ok("true".to_owned())
+                let done = self.searching(now, slot, |hub| {
+                    hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns);
+                    Ok(())
+                });
+                done.map(|()| "true".to_owned()).map_err(no_room)
             }
         }
     }

@@ -83,28 +83,34 @@ impl Server {
         least + u64::from(self.connections[slot].generation) % spread
     }
 
-    /// Counts `count` messages to be published by a request, or by a WebSocket (without `head`). False, and they
-    /// are not counted, if their address has published too many in this second.
-    pub(super) fn may_publish(&mut self, now: Now, slot: usize, head: Option<&Head>, count: usize) -> bool {
+    /// Counts `count` messages to be published by a request. False, and they are not counted, if their address has
+    /// published too many in this second.
+    pub(super) fn may_publish(&mut self, now: Now, slot: usize, head: &Head, count: usize) -> bool {
         let peer = self.connections[slot].peer;
         let is_own = self.config.trusted_proxies.is_empty() && self.config.limits.exempt.contains(&peer);
-        is_own || self.may_client_publish(now, peer, head, count)
+        is_own || self.counted(head, peer).is_none_or(|address| self.count_published(now, address, count))
     }
 
-    /// The same for whoever does not come straight from an address that is exempt.
+    /// The address whose messages are counted when they come as `head` does; none if nobody counts them. A client
+    /// that a proxy does not name is counted as that proxy, which itself would be exempt.
     #[cold]
-    fn may_client_publish(&mut self, now: Now, peer: IpAddr, head: Option<&Head>, count: usize) -> bool {
-        let client = head.and_then(|head| access::client(head, peer, &self.config)).unwrap_or(peer);
-        if is_exempt(client, &self.config) {
-            return true;
+    pub(super) fn counted(&self, head: &Head, peer: IpAddr) -> Option<IpAddr> {
+        match access::client(head, peer, &self.config) {
+            Some(client) => Some(client).filter(|client| !is_exempt(*client, &self.config)),
+            None => Some(peer),
         }
+    }
+
+    /// Counts messages of `address`, unless they are too many.
+    #[cold]
+    pub(super) fn count_published(&mut self, now: Now, address: IpAddr, count: usize) -> bool {
         let (so_far, count) =
-            (self.publishes.so_far(now.at, client), u32::try_from(count).unwrap_or(u32::MAX));
+            (self.publishes.so_far(now.at, address), u32::try_from(count).unwrap_or(u32::MAX));
         if so_far.saturating_add(count) > self.config.limits.publishes_per_second {
             self.hub.stats.publications_refused += 1;
             return false;
         }
-        self.publishes.add(now.at, client, count);
+        self.publishes.add(now.at, address, count);
         true
     }
 }

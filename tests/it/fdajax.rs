@@ -349,7 +349,7 @@ fn long_queries() {
     let message = "x".repeat(70_000);
     assert_eq!(site.admin(&format!("cmd=push&types=feed&mes={message}")), "CMD_OK");
     assert_eq!(page.text(), message);
-    assert_eq!(site.ask(&format!("cmd=push&types=feed&mes={}", "x".repeat(100_000))).status, 414);
+    assert_eq!(site.ask(&format!("cmd=push&types=feed&mes={}", "x".repeat(100_000))).status, 431);
     let small = Site::start(&["--limits-message-bytes=10"]);
     assert_eq!(small.ask("cmd=push&types=feed&mes=12345678901").status, 413);
 }

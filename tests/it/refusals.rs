@@ -194,7 +194,8 @@ fn errors_are_problems_or_plain_text() {
 fn heads_over_the_limit() {
     let server = Encke::start(&["--limits-head-bytes", "2000"]);
     let filler = "x".repeat(2000);
-    check(&server, format!("GET /{filler} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 414);
+    check(&server, format!("GET /{filler} HTTP/1.1\r\nHost: localhost\r\n\r\n"), 431);
+    check(&server, format!("GET /{filler}"), 431);
     check(&server, format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {filler}\r\n\r\n"), 431);
     check(&server, format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {filler}"), 431);
     let short = &filler[..1900];

@@ -14,13 +14,17 @@ impl Bayeux {
     pub(super) fn deliver(&mut self, cx: &mut Context, key: SessionKey) {
         let session = self.sessions.get(key);
         if let Some(pipe) = session.pushes() {
-            while cx.is_held(pipe.connection) && !cx.is_blocked(pipe.connection) {
-                let mut replies = Replies::new();
-                if self.collect(cx, key, &mut replies).is_none() || replies.is_empty() {
-                    return;
-                }
-                stream::push(cx, pipe, replies);
+            let subscriber = session.subscriber;
+            if !cx.is_held(pipe.connection) || cx.is_blocked(pipe.connection) {
+                return;
             }
+            let mut replies = Replies::new();
+            if self.collect(cx, key, &mut replies).is_none() || replies.is_empty() {
+                return;
+            }
+            stream::push(cx, pipe, replies);
+            // There may be more: when this has been written, and if its client takes it.
+            subscriber.into_iter().for_each(|subscriber| cx.hub.mark(subscriber));
         } else if let Some(held) = &session.held {
             let mut replies = Replies::new();
             // Nobody may be there any more: the connect is answered, and the events wait for the next one.

@@ -58,6 +58,7 @@ pub struct Bayeux {
     repeats: Repeats,
     handshakes: Rate,
     published: Rate,
+    searched: Rate,
     /// Messages of sessions that do not exist.
     unknown: Rate,
     /// For hashes of cookies.
@@ -103,6 +104,7 @@ impl Bayeux {
             repeats: Repeats::new(settings.repeats),
             handshakes: Rate::new(),
             published: Rate::new(),
+            searched: Rate::new(),
             unknown: Rate::new(),
             hasher: RandomState::new(),
             visitors: HashMap::new(),

@@ -20,6 +20,8 @@ pub const SUBSCRIPTION_MISSING: &str = "403::subscription_missing";
 pub const SUBSCRIPTION_INVALID: &str = "405::subscription_invalid";
 /// More subscriptions than `bayeux.subscriptions`.
 pub const TOO_MANY_SUBSCRIPTIONS: &str = "403::too_many_subscriptions";
+/// The address has had too many channels looked at in this second.
+pub const TOO_MANY_SEARCHES: &str = "429::too_many_searches";
 /// `limits.channels` is reached.
 pub const TOO_MANY_CHANNELS: &str = "503::too_many_channels";
 /// `limits.publishes_per_second` is reached.

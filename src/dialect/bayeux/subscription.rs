@@ -7,12 +7,13 @@ use super::reply::{self, Replies};
 use super::{Bayeux, Exchange, SessionKey, owner, timesync};
 use crate::dialect::Context;
 use crate::dialect::access;
-use crate::hub::{HubError, Pattern, Start};
+use crate::hub::{HubError, LOOKED_AT_PER_SECOND, Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::bayeux::replayed_seq;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 /// Positions by channel.
 type Positions<'a> = HashMap<Cow<'a, str>, i64>;
@@ -28,7 +29,9 @@ impl Bayeux {
         adds: bool,
     ) {
         let done = match self.session_of(cx, exchange, message) {
-            Some(key) => self.carry_out(cx, key, message, adds),
+            Some(key) => {
+                self.searching(cx, exchange.visitor.address, |own, cx| own.carry_out(cx, key, message, adds))
+            }
             None => Err(reply::SESSION_UNKNOWN.into()),
         };
         let out = replies.next();
@@ -42,6 +45,28 @@ impl Bayeux {
         replies.close();
     }
 
+    /// Carries out what may look at many channels, unless its client's address has had too many of them looked at
+    /// in this second.
+    fn searching(
+        &mut self,
+        cx: &mut Context,
+        address: IpAddr,
+        search: impl FnOnce(&mut Self, &mut Context) -> Result<(), Cow<'static, str>>,
+    ) -> Result<(), Cow<'static, str>> {
+        if access::is_exempt(address, cx.config) {
+            return search(self, cx);
+        }
+        if self.searched.so_far(cx.now.at, address) >= LOOKED_AT_PER_SECOND {
+            cx.hub.stats.subscriptions_refused += 1;
+            return Err(reply::TOO_MANY_SEARCHES.into());
+        }
+        let before = cx.hub.looked_at();
+        let done = search(self, cx);
+        let looked_at = u32::try_from(cx.hub.looked_at() - before).unwrap_or(u32::MAX);
+        self.searched.add(cx.now.at, address, looked_at);
+        done
+    }
+
     /// Carries out all that the message asks for, or nothing.
     fn carry_out(
         &mut self,
@@ -50,7 +75,9 @@ impl Bayeux {
         message: &Incoming,
         adds: bool,
     ) -> Result<(), Cow<'static, str>> {
-        let texts = subscriptions(message)?;
+        let mut texts = subscriptions(message)?;
+        texts.sort_unstable();
+        texts.dedup();
         let mut channels = Vec::with_capacity(texts.len());
         for text in &texts {
             match Channel::read(text) {

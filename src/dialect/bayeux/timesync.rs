@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use std::io::Write;
 
 /// A client that knows better than this is left in peace, in milliseconds.
-const ACCURATE_MS: i64 = 25;
+const ACCURATE_MS: u64 = 25;
 
 /// What the client says, and when it arrived.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +46,7 @@ impl Timesync {
 
     /// Appends `,"timesync":{…}`, if the client needs it.
     pub fn write(&self, out: &mut Vec<u8>, now: Instant) {
-        if self.lag != 0 && self.accuracy.abs() < ACCURATE_MS {
+        if self.lag != 0 && self.accuracy.unsigned_abs() < ACCURATE_MS {
             return;
         }
         let Self { tc, accuracy, arrived_ms, .. } = self;
@@ -88,6 +88,7 @@ mod tests {
         assert_eq!(reply(r#"{"tc":99000,"l":20,"o":990}"#).as_deref(), Some(""), "accurate enough");
         assert!(reply(r#"{"tc":99000,"l":20,"o":900}"#).is_some_and(|reply| reply.ends_with(r#""a":-80}"#)));
         assert!(reply(r#"{"tc":1e300,"l":-1e300,"o":0}"#).is_some(), "absurd clocks do no harm");
+        assert!(reply(r#"{"tc":-1e300,"l":-1,"o":0}"#).is_some(), "in either direction");
         assert_eq!(reply("true"), None);
     }
 }

@@ -129,7 +129,10 @@ impl Asked {
                     "callback= is the name of a function: letters, digits, _ and $, joined by dots, at most 64",
                 ));
             }
-            "max" => self.max = number(value, config.limits.batch_messages, "max")? as u16,
+            "max" => {
+                let max = number(value, config.limits.batch_messages, "max")?;
+                self.max = u16::try_from(max).unwrap_or(u16::MAX);
+            }
             _ => {}
         }
         Ok(())
@@ -166,6 +169,16 @@ mod tests {
             }
         }
         assert_eq!(targets.places.len(), TARGETS_MAX);
+    }
+
+    #[test]
+    fn a_batch_is_at_most_as_large_as_can_be_counted() {
+        let mut config = Config::default();
+        config.limits.batch_messages = 100_000;
+        for (asked, max) in [(65_535, 65_535), (65_536, 65_535), (100_000, 65_535)] {
+            let query = format!("max={asked}");
+            assert_eq!(Asked::read("a", &query, &config).unwrap().max, max);
+        }
     }
 
     #[test]

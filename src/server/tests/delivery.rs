@@ -59,9 +59,13 @@ impl Bench {
     }
 
     pub fn send(&mut self, id: ConnId, bytes: &str) {
+        self.send_bytes(id, bytes.as_bytes());
+    }
+
+    pub fn send_bytes(&mut self, id: ConnId, bytes: &[u8]) {
         let mut sink = Recorder(&mut self.world, &mut self.order);
         let now = sink.0.now;
-        self.server.receive(now, id, bytes.as_bytes(), &mut sink);
+        self.server.receive(now, id, bytes, &mut sink);
     }
 
     pub fn read(&mut self, id: ConnId) -> String {

@@ -187,6 +187,16 @@ fn patterns_that_come_to_match_too_many_channels() {
 }
 
 #[test]
+fn all_that_fits_one_read_may_arrive_together() {
+    let mut bench = bench(|_| {});
+    let short = "GET /healthz HTTP/1.1\r\nHost:\r\n\r\n";
+    let count = (64 << 10) / short.len();
+    let (_, answers) = bench.client(&short.repeat(count));
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), count);
+    assert_eq!(bench.stats().pipelines_refused, 0);
+}
+
+#[test]
 fn requests_that_arrive_together() {
     let mut bench = bench(|limits| limits.pipelined_requests = 3);
     let health = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -200,6 +210,39 @@ fn requests_that_arrive_together() {
     assert_eq!(answers.matches("HTTP/1.1 200").count(), 3, "what was accepted is answered");
     assert!(answers.contains("HTTP/1.1 429") && field(&answers, "Retry-After").is_some(), "{answers}");
     assert_eq!(bench.stats().pipelines_refused, 1);
+}
+
+/// Sends empty lines to `id`, byte by byte, one a second. Returns how many seconds it took until it was closed, and
+/// what it was told.
+fn drip_empty_lines(bench: &mut Bench, id: ConnId) -> (u64, String) {
+    for second in 1..100 {
+        bench.send(id, if second % 2 == 1 { "\r" } else { "\n" });
+        bench.pass(1000);
+        let told = bench.read(id);
+        if !told.is_empty() || bench.world.at_end(id) {
+            return (second, told);
+        }
+    }
+    panic!("it is open after 100 seconds");
+}
+
+#[test]
+fn empty_lines_do_not_keep_a_connection_open() {
+    let mut bench = bench(|limits| (limits.idle_seconds, limits.connections) = (5, 2));
+    let (first, _) = bench.client("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (listener, _) = bench.client("GET /sub/a HTTP/1.1\r\nHost: x\r\n\r\n");
+    let surplus = bench.connect();
+    let (seconds, told) = drip_empty_lines(&mut bench, surplus);
+    assert_eq!((seconds, status(&told)), (2, 503));
+    let begun = bench.connect();
+    bench.pass(1000);
+    bench.send(begun, "GET");
+    bench.pass(1000);
+    assert_eq!(status(&bench.read(begun)), 503, "counted from the beginning");
+    bench.send(first, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.read(first);
+    assert_eq!(drip_empty_lines(&mut bench, first), (5, String::new()));
+    assert_eq!((bench.read(listener), bench.stats().connections_idle), (String::new(), 1));
 }
 
 #[test]
@@ -328,19 +371,76 @@ fn messages_that_one_address_publishes_in_a_second() {
     assert_eq!(bench.stats().messages_published, 3 + 3 + 30 + 1);
 }
 
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+
+impl Bench {
+    /// Opens a WebSocket with further `fields` and publishes twice on it. Returns the answers.
+    fn publish_twice_by_socket(&mut self, fields: &str) -> [bool; 2] {
+        let id = self.connect();
+        self.send(id, &format!("GET /sub/b HTTP/1.1\r\nHost: x\r\n{fields}{UPGRADE}\r\n"));
+        self.turn();
+        self.world.read(id, usize::MAX);
+        [0; 2].map(|_| {
+            let command = r#"{"ref":1,"publish":{"channel":"a","data":1}}"#;
+            // A short text frame, masked with zeros; all bytes are ASCII but the first two.
+            let frame = [&[0x81, 0x80 | command.len() as u8, 0, 0, 0, 0], command.as_bytes()].concat();
+            self.send_bytes(id, &frame);
+            self.turn();
+            let answer = self.world.read(id, usize::MAX);
+            String::from_utf8_lossy(&answer).contains("\"ok\"")
+        })
+    }
+}
+
+#[test]
+fn channels_that_one_address_has_looked_at_in_a_second() {
+    let mut bench = bench(|_| {});
+    (0..10_000).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
+    let stranger = [192, 0, 2, 1];
+    let search = "GET /sub/c/*/never?as=interval HTTP/1.1\r\nHost: x\r\n\r\n";
+    for _ in 0..100 {
+        assert_eq!(status(&bench.ask_from(stranger, search).1), 304);
+    }
+    let (_, refused) = bench.ask_from(stranger, search);
+    assert_eq!(status(&refused), 429);
+    assert!(field(&refused, "Retry-After").is_some());
+    let plain = "GET /sub/c/1?as=interval HTTP/1.1\r\nHost: x\r\n\r\n";
+    assert_eq!(status(&bench.ask_from(stranger, plain).1), 304, "a name is no search");
+    assert_eq!(status(&bench.ask_from([192, 0, 2, 2], search).1), 304, "another address");
+    assert_eq!(status(&bench.ask(search)), 304, "127.0.0.1 is exempt");
+    assert_eq!(bench.stats().subscriptions_refused, 1);
+    bench.pass(1000);
+    assert_eq!(status(&bench.ask_from(stranger, search).1), 304);
+}
+
 #[test]
 fn behind_a_trusted_proxy_the_clients_address_counts() {
     let mut config = Config::default();
     config.limits.publishes_per_second = 1;
+    config.publish.token = Some("t".into());
     config.trusted_proxies = vec![[127, 0, 0, 1].into()];
     let mut bench = Bench::new(config);
     let publish = |client: &str| {
-        format!("POST /pub/a HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {client}\r\nContent-Length: 1\r\n\r\nx")
+        format!(
+            "POST /pub/a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nX-Forwarded-For: {client}\r\nContent-Length: 1\r\n\r\nx"
+        )
     };
-    for (client, expected) in [("127.0.0.8", 202), ("127.0.0.8", 429), ("127.0.0.9", 202), ("127.0.0.9", 429)]
-    {
+    for (client, expected) in [
+        ("127.0.0.8", 202),
+        ("127.0.0.8", 429),
+        ("127.0.0.9", 202),
+        ("127.0.0.9", 429),
+        ("unknown", 202),
+        ("unknown", 429),
+    ] {
         assert_eq!(status(&bench.ask(&publish(client))), expected, "{client}");
     }
+    bench.pass(1000);
+    let token = "Authorization: Bearer t\r\n";
+    assert_eq!(bench.publish_twice_by_socket(token), [true, true], "the proxy's own machine is exempt");
+    let through = format!("{token}X-Forwarded-For: 192.0.2.1\r\n");
+    assert_eq!(bench.publish_twice_by_socket(&through), [true, false]);
 }
 
 #[test]
@@ -521,7 +621,7 @@ fn what_arrives_in_pieces_is_not_kept_while_memory_is_short() {
         bench.turn();
         bench.world.read(id, usize::MAX);
     }
-    let publisher = bench.connect();
+    let [publisher, whole_sender] = [0; 2].map(|_| bench.connect());
     bench.weigh(95);
     bench.send(begun, "x");
     bench.turn();
@@ -533,6 +633,14 @@ fn what_arrives_in_pieces_is_not_kept_while_memory_is_short() {
     let refused = bench.read(id);
     assert_eq!(status(&refused), 503);
     assert!(refused.contains("limits.memory") && field(&refused, "Retry-After").is_some(), "{refused}");
+    for whole in [
+        "\r\nPOST /pub/b HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab",
+        "POST /pub/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+    ] {
+        bench.send(whole_sender, whole);
+        bench.turn();
+        assert_eq!(status(&bench.read(whole_sender)) / 100, 2, "it arrived at once: {whole}");
+    }
     // The first byte of a frame.
     bench.send(sockets[0], "\u{1}");
     bench.turn();

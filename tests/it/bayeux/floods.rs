@@ -102,3 +102,37 @@ fn a_socket_or_stream_that_names_unknown_sessions_is_limited_too() {
         (client.get("/bayeux/nobody", &["Accept: text/event-stream"]).status == 429).then_some(())
     });
 }
+
+#[test]
+fn a_socket_that_reads_nothing_has_no_history_copied_for_it() {
+    const MESSAGES: usize = 16;
+    let server = start(&[]);
+    let mut publisher = server.connect();
+    for number in 0..MESSAGES {
+        publisher.publish(&format!("h/{number}"), &[], "y".repeat(1_000_000).as_bytes());
+    }
+    let before = server.resident_bytes();
+    let mut sockets: Vec<Socket> = (0..4).map(|_| Socket::open(&server)).collect();
+    for socket in &mut sockets {
+        let id = socket.ask(&json!([handshake()]))[0]["clientId"].clone();
+        let connect = json!({"channel": "/meta/connect", "clientId": id, "connectionType": "websocket"});
+        socket.ask(&json!([connect]));
+        let ext = json!({"replay": {"/h/*": -2}});
+        let subscribe =
+            json!({"channel": "/meta/subscribe", "clientId": id, "subscription": "/h/*", "ext": ext});
+        assert!(ok(&socket.ask(&json!([subscribe]))[0]));
+    }
+    std::thread::sleep(3 * MOMENT);
+    let grown = server.resident_bytes().saturating_sub(before) >> 20;
+    // A socket may hold one answer, and what it tells is encoded once for all of them.
+    assert!(grown < 24, "{grown} MiB for four sockets that lack {MESSAGES} MB each");
+    let mut told = 0;
+    while told < MESSAGES {
+        told += sockets[0]
+            .read()
+            .iter()
+            .filter(|message| message["channel"].as_str().unwrap().starts_with("/h/"))
+            .count();
+    }
+    assert_eq!(told, MESSAGES, "nothing is lost by waiting");
+}
