@@ -1,6 +1,6 @@
 //! Who may publish: whoever shows the token, and, while none is configured, peers on a loopback address.
 
-use super::{Caller, fdajax};
+use super::{Caller, cors, fdajax};
 use crate::config::Config;
 use crate::wire::head::Head;
 use std::net::IpAddr;
@@ -83,15 +83,9 @@ fn is_other_site(head: &Head) -> bool {
         authority(origin) != host || !host.as_deref().is_some_and(is_local_name)
     };
     // Browsers that send neither of the newer fields with a form still tell where it is.
-    let page = || head.field("referer").map(|referer| &referer[..origin_length(referer)]);
+    let page = || head.field("referer").map(cors::origin_of);
     head.field("origin").or_else(page).is_some_and(is_foreign)
         || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
-}
-
-/// Length of the origin at the beginning of a URL.
-fn origin_length(url: &str) -> usize {
-    let authority = url.find("://").map_or(0, |at| at + 3);
-    url[authority..].find(['/', '?', '#']).map_or(url.len(), |at| authority + at)
 }
 
 /// Whether the request names the server by a name that anybody can own: such have a dot. Names without one are

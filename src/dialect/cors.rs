@@ -64,12 +64,19 @@ pub fn admits_script(head: &Head, cors: &Cors) -> bool {
     let all = cors.origins.iter().any(|listed| listed == "*");
     all || is_ours
         || head.field("referer").is_some_and(|referer| {
-            let authority = referer.find("://").map_or(0, |at| at + 3);
-            let end = referer[authority..].find(['/', '?', '#']).map_or(referer.len(), |at| authority + at);
+            let origin = origin_of(referer);
+            let authority = origin.split_once("://").map_or(origin, |(_, authority)| authority);
             let host = head.field("host").unwrap_or_default();
-            let listed = cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(&referer[..end]));
-            listed || referer[authority..end].eq_ignore_ascii_case(host)
+            let listed = cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin));
+            listed || authority.eq_ignore_ascii_case(host)
         })
+}
+
+/// The origin at the beginning of a URL.
+pub fn origin_of(url: &str) -> &str {
+    let authority = url.find("://").map_or(0, |at| at + 3);
+    let end = url[authority..].find(['/', '?', '#']).map_or(url.len(), |at| authority + at);
+    &url[..end]
 }
 
 /// The fields of answers that name an origin. A listed origin gets credentials; `*` never does.

@@ -8,6 +8,7 @@ pub mod cors;
 pub mod fdajax;
 pub mod native;
 pub mod rate;
+pub mod searches;
 mod session;
 pub mod upgrade;
 

@@ -269,7 +269,8 @@ impl Server {
         self.send_bytes(now, slot, &ending, sink);
     }
 
-    /// Ends the subscribers whose patterns have come to match too many channels. Sessions are told of a gap.
+    /// Ends the subscribers whose patterns have come to match too many channels. Sessions
+    /// get those channels all the same.
     #[cold]
     fn end_overfull(&mut self, now: Now) {
         let is_connection = |Owner(owner): Owner| owner & SESSION_OWNER == 0;
@@ -288,12 +289,10 @@ impl Server {
     fn end_listener(&mut self, now: Now, owner: Owner, (status, detail): (u16, &str)) {
         let Owner(slot) = owner;
         self.deleted.push(self.id(slot as usize));
-        let connection = &mut self.connections[slot as usize];
-        if let Some(key) = connection.subscriber()
-            && !self.callbacks.is_empty()
-        {
-            self.callbacks.remove(&key);
+        if let Some(key) = self.connections[slot as usize].subscriber() {
+            self.forget_callback(key);
         }
+        let connection = &mut self.connections[slot as usize];
         let mut goodbye = Vec::new();
         let (close, next) = match &connection.phase {
             Phase::Streaming(listener) => {

@@ -16,7 +16,6 @@ mod memory;
 mod recent;
 mod report;
 mod request;
-mod searches;
 mod socket;
 mod surplus;
 #[cfg(test)]
@@ -27,6 +26,7 @@ use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
 use crate::dialect::native::Targets;
 use crate::dialect::rate::Rate;
+use crate::dialect::searches::Searches;
 use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Message, Publication, SubscriberKey};
 use crate::id::Epoch;
@@ -112,8 +112,7 @@ pub struct Server {
     memory: Memory,
     /// Messages that each address has published.
     publishes: Rate,
-    /// Channels looked at for patterns, by address.
-    searches: Rate,
+    searches: Searches,
     /// How few connections must be left for memory to be given back.
     ebb: usize,
     hub: Hub,
@@ -168,7 +167,7 @@ impl Server {
             addresses: Addresses::default(),
             memory,
             publishes: Rate::new(),
-            searches: Rate::new(),
+            searches: Searches::default(),
             ebb: 0,
             effects: VecDeque::new(),
             outbox: Vec::new(),

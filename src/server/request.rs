@@ -1,11 +1,12 @@
 //! Requests: from bytes to commands, and commands carried out.
 
 use super::deliver::{write_answer, write_no_news};
+use super::surplus::TOO_MANY_MESSAGES;
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Door, Input, Listener, OriginIndex, Phase, Request, User, whole_request};
 use crate::dialect::native::{self, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
-use crate::hub::{HubError, Message, Owner, Start, SubscriberKey};
+use crate::hub::{Hub, HubError, Message, Owner, Start, SubscriberKey};
 use crate::time::Now;
 use crate::transport::{self, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
@@ -326,8 +327,7 @@ impl Server {
     /// The answer to who publishes too much.
     #[cold]
     fn too_many_messages(&self, slot: usize, as_text: bool) -> Response {
-        let detail = "your address publishes more messages a second than limits.publishes_per_second";
-        Response::problem(429, detail, as_text).with("Retry-After", self.retry_after(slot, 1, 5))
+        Response::problem(429, TOO_MANY_MESSAGES, as_text).with("Retry-After", self.retry_after(slot, 1, 5))
     }
 
     /// The answer if the hub has no room for a message or a subscriber.
@@ -391,6 +391,21 @@ impl Server {
                 self.searching(now, slot, |hub| hub.attach(now.at, owner, &names, patterns, start))
             }
         }
+    }
+
+    /// Carries out what may look at many channels, unless the client's address has had too many of them looked at.
+    #[cold]
+    pub(super) fn searching<R>(
+        &mut self,
+        now: Now,
+        slot: usize,
+        search: impl FnOnce(&mut Hub) -> Result<R, HubError>,
+    ) -> Result<R, HubError> {
+        let peer = self.connections[slot].peer;
+        let begun = self.searches.begin(now.at, peer, &self.config, &mut self.hub)?;
+        let done = search(&mut self.hub);
+        self.searches.end(now.at, begun, &self.hub);
+        done
     }
 
     /// Attaches a subscriber and makes its connection a WebSocket.

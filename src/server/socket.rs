@@ -1,5 +1,6 @@
 //! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
 
+use super::surplus::TOO_MANY_MESSAGES;
 use super::{PIPELINE_BYTES_MAX, Server, Sink};
 use crate::conn::{Incoming, Phase, Protocol, User};
 use crate::dialect::fdajax::is_private;
@@ -128,7 +129,7 @@ impl Server {
         match order {
             native::Order::Publish(..) if !may_publish => Err(MAY_NOT_PUBLISH.into()),
             native::Order::Publish(..) if !exempt && !self.count_published(now, peer, 1) => {
-                Err("your address publishes more messages a second than limits.publishes_per_second".into())
+                Err(TOO_MANY_MESSAGES.into())
             }
             native::Order::Publish(channel, publication) => {
                 let published = self.hub.publish(now.at, &channel, *publication).map_err(no_room)?;

@@ -23,6 +23,10 @@ pub const SURPLUS_PER_ADDRESS_MAX: usize = 4;
 /// Milliseconds in which a connection that is too many has to say what it wants.
 pub const SURPLUS_MS: u64 = 2000;
 
+/// What an address is told that publishes too much.
+pub(super) const TOO_MANY_MESSAGES: &str =
+    "your address publishes more messages a second than limits.publishes_per_second";
+
 impl Server {
     /// Takes a new connection. `None` if it must be closed at once.
     pub fn accept(&mut self, now: Now, peer: IpAddr, admin: bool) -> Option<ConnId> {

@@ -28,6 +28,7 @@ mod subscription;
 mod timesync;
 
 use super::rate::Rate;
+use super::searches::Searches;
 use super::{Act, Context};
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -58,7 +59,7 @@ pub struct Bayeux {
     repeats: Repeats,
     handshakes: Rate,
     published: Rate,
-    searched: Rate,
+    searches: Searches,
     /// Messages of sessions that do not exist.
     unknown: Rate,
     /// For hashes of cookies.
@@ -104,7 +105,7 @@ impl Bayeux {
             repeats: Repeats::new(settings.repeats),
             handshakes: Rate::new(),
             published: Rate::new(),
-            searched: Rate::new(),
+            searches: Searches::default(),
             unknown: Rate::new(),
             hasher: RandomState::new(),
             visitors: HashMap::new(),

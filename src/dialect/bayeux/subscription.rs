@@ -7,13 +7,12 @@ use super::reply::{self, Replies};
 use super::{Bayeux, Exchange, SessionKey, owner, timesync};
 use crate::dialect::Context;
 use crate::dialect::access;
-use crate::hub::{HubError, LOOKED_AT_PER_SECOND, Pattern, Start};
+use crate::hub::{HubError, Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::bayeux::replayed_seq;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 /// Positions by channel.
 type Positions<'a> = HashMap<Cow<'a, str>, i64>;
@@ -29,9 +28,7 @@ impl Bayeux {
         adds: bool,
     ) {
         let done = match self.session_of(cx, exchange, message) {
-            Some(key) => {
-                self.searching(cx, exchange.visitor.address, |own, cx| own.carry_out(cx, key, message, adds))
-            }
+            Some(key) => self.search(cx, exchange, key, message, adds),
             None => Err(reply::SESSION_UNKNOWN.into()),
         };
         let out = replies.next();
@@ -45,25 +42,19 @@ impl Bayeux {
         replies.close();
     }
 
-    /// Carries out what may look at many channels, unless its client's address has had too many of them looked at
-    /// in this second.
-    fn searching(
+    /// Carries it out, unless the client's address has had too many channels looked at.
+    fn search(
         &mut self,
         cx: &mut Context,
-        address: IpAddr,
-        search: impl FnOnce(&mut Self, &mut Context) -> Result<(), Cow<'static, str>>,
+        exchange: &Exchange,
+        key: SessionKey,
+        message: &Incoming,
+        adds: bool,
     ) -> Result<(), Cow<'static, str>> {
-        if access::is_exempt(address, cx.config) {
-            return search(self, cx);
-        }
-        if self.searched.so_far(cx.now.at, address) >= LOOKED_AT_PER_SECOND {
-            cx.hub.stats.subscriptions_refused += 1;
-            return Err(reply::TOO_MANY_SEARCHES.into());
-        }
-        let before = cx.hub.looked_at();
-        let done = search(self, cx);
-        let looked_at = u32::try_from(cx.hub.looked_at() - before).unwrap_or(u32::MAX);
-        self.searched.add(cx.now.at, address, looked_at);
+        let search = self.searches.begin(cx.now.at, exchange.visitor.address, cx.config, cx.hub);
+        let search = search.map_err(|_| reply::TOO_MANY_SEARCHES)?;
+        let done = self.carry_out(cx, key, message, adds);
+        self.searches.end(cx.now.at, search, cx.hub);
         done
     }
 
