@@ -10,7 +10,7 @@ use rustix::net::sockopt::set_socket_linger;
 use crate::book::Book;
 use crate::frame;
 use crate::mark::{self, Mark, Torn};
-use crate::technique::{Session, Technique};
+use crate::technique::{Session, Technique, request};
 
 /// Bytes per payload.
 pub const PAYLOAD_BYTES: usize = 200;
@@ -209,7 +209,7 @@ impl Client {
         };
         let request = match self.technique {
             Technique::Bayeux => self.session.request(self.channel),
-            technique => technique.request(self.channel, id),
+            technique => request(technique, self.channel, id),
         };
         self.phase = Phase::Asked;
         match socket.write(request.as_bytes())? {
@@ -255,8 +255,7 @@ impl Client {
         let mut used = 0;
         if self.phase == Phase::Asked {
             let Some(head) = Head::parse(bytes)? else { return Ok(0) };
-            let expected = if self.technique == Technique::WebSocket { 101 } else { 200 };
-            if self.technique.is_endless() && head.status == expected {
+            if self.technique.is_endless() && head.status == self.technique.status() {
                 self.phase = Phase::Streaming;
                 used = head.length;
             } else if !self.technique.is_endless() && matches!(head.status, 200 | 204 | 304) {
@@ -277,7 +276,7 @@ impl Client {
                 return Err(io::Error::other(format!("answered {}", String::from_utf8_lossy(bytes))));
             }
         }
-        if self.technique != Technique::WebSocket {
+        if self.technique != Technique::Websocket {
             return Ok(used + self.marks(&bytes[used..], time, count)?);
         }
         // The length of a frame may look like the beginning of a payload.

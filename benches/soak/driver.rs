@@ -14,7 +14,7 @@ use crate::client::{Client, Count, Death, PAYLOAD_BYTES};
 use crate::mark::Mark;
 use crate::publisher::Publisher;
 use crate::server::Server;
-use crate::technique::{POLL_SECONDS, Technique};
+use crate::technique::{self, POLL_SECONDS};
 use crate::watch::{Sample, Verdict, Watch};
 
 const PUBLISHER: Token = Token(usize::MAX - 1);
@@ -100,8 +100,8 @@ impl<'a> Driver<'a> {
         }
         let now = Instant::now();
         for at in 0..self.args.clients {
-            let technique = Technique::ALL[at % Technique::ALL.len()];
-            let channel = at / Technique::ALL.len() % self.args.channels;
+            let technique = technique::ALL[at % technique::ALL.len()];
+            let channel = at / technique::ALL.len() % self.args.channels;
             let birth = now + Duration::from_millis(self.random.below(5000));
             self.clients.push(Client::new(channel, technique, birth));
         }

@@ -10,7 +10,7 @@
 //! server             the process: starting, stopping, what /proc and /stats tell
 //! watch              samples, verdicts and plots
 //! ```
-//! The generator's `mark` and `frame` and the suite's `plot` are their own files, so that all agree on what they mean.
+//! The generator's `mark`, `frame` and `technique` and the suite's `plot` are their own files, so that all agree on what they mean.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -19,6 +19,9 @@ mod client;
 mod driver;
 #[path = "../load/frame.rs"]
 mod frame;
+#[path = "../load/technique.rs"]
+#[allow(dead_code)]
+mod load_technique;
 #[path = "../load/mark.rs"]
 mod mark;
 #[path = "../suite/plot.rs"]

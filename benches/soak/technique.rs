@@ -1,71 +1,32 @@
-//! What each technique asks, and how its answers go on.
+//! What the clients of each technique ask, which is what those of the load generator ask, with a timeout.
 
-/// How a client listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Technique {
-    Poll,
-    PollJson,
-    /// One message a second of more than that: it lags until the history forgets what it lacks, and is told so.
-    Interval,
-    Jsonp,
-    Stream,
-    Sse,
-    Raw,
-    Iframe,
-    Multipart,
-    WebSocket,
-    Bayeux,
-}
+pub use crate::load_technique::Technique;
+
+/// All that clients listen by, evenly. Interval polls come once a second, and of more messages than that: they lag until
+/// the history forgets what they lack, and are told so.
+pub const ALL: [Technique; 11] = [
+    Technique::Poll,
+    Technique::PollJson,
+    Technique::Interval,
+    Technique::Jsonp,
+    Technique::Stream,
+    Technique::Sse,
+    Technique::Raw,
+    Technique::Iframe,
+    Technique::Multipart,
+    Technique::Websocket,
+    Technique::Bayeux,
+];
 
 /// Seconds a poll waits.
 pub const POLL_SECONDS: u64 = 10;
 
-impl Technique {
-    pub const ALL: [Self; 11] = [
-        Self::Poll,
-        Self::PollJson,
-        Self::Interval,
-        Self::Jsonp,
-        Self::Stream,
-        Self::Sse,
-        Self::Raw,
-        Self::Iframe,
-        Self::Multipart,
-        Self::WebSocket,
-        Self::Bayeux,
-    ];
-
-    /// One answer goes on for ever.
-    pub const fn is_endless(self) -> bool {
-        !matches!(self, Self::Poll | Self::PollJson | Self::Interval | Self::Jsonp | Self::Bayeux)
-    }
-
-    /// The request for what is newer than the message `after`.
-    pub fn request(self, channel: usize, after: &str) -> String {
-        let name = match self {
-            Self::Poll | Self::PollJson => "poll",
-            Self::Interval => "interval",
-            Self::Jsonp => "jsonp&callback=f",
-            Self::Stream => "stream",
-            Self::Sse => "sse",
-            Self::Raw => "raw",
-            Self::Iframe => "iframe",
-            Self::Multipart => "multipart",
-            Self::WebSocket | Self::Bayeux => "",
-        };
-        let fields = match self {
-            Self::PollJson => "Accept: application/json\r\n",
-            Self::WebSocket => {
-                "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            }
-            _ => "",
-        };
-        let choice = if name.is_empty() { String::new() } else { format!("as={name}&") };
-        format!(
-            "GET /sub/c{channel}?{choice}after={after}&timeout={POLL_SECONDS} HTTP/1.1\r\nHost: soak\r\n{fields}\r\n"
-        )
-    }
+/// The request for what is newer than the message `after`.
+pub fn request(technique: Technique, channel: usize, after: &str) -> String {
+    let (choice, fields) = (technique.choice(), technique.fields());
+    format!(
+        "GET /sub/c{channel}?{choice}&after={after}&timeout={POLL_SECONDS} HTTP/1.1\r\nHost: soak\r\n{fields}\r\n"
+    )
 }
 
 /// A Bayeux session in the making: shakes hands, subscribes, connects again and again.

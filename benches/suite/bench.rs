@@ -28,6 +28,25 @@ pub struct Rounds {
     pub reports: Vec<Report>,
 }
 
+/// Measures `count` things in turn: A B C, C B A, A B C …; of each, as many values as there are pairs.
+pub fn in_turn<T>(
+    count: usize,
+    pairs: usize,
+    mut measure: impl FnMut(usize) -> io::Result<T>,
+) -> io::Result<Vec<Vec<T>>> {
+    let mut measured: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
+    for pair in 0..pairs {
+        let mut order: Vec<usize> = (0..count).collect();
+        if pair % 2 == 1 {
+            order.reverse();
+        }
+        for at in order {
+            measured[at].push(measure(at)?);
+        }
+    }
+    Ok(measured)
+}
+
 impl<'a> Bench<'a> {
     pub fn new(args: &'a Args) -> io::Result<Self> {
         let program = |given: &Option<PathBuf>, name| given.clone().map_or_else(|| server::sibling(name), Ok);
@@ -96,25 +115,19 @@ impl<'a> Bench<'a> {
         self.plots.push((file, plot));
     }
 
-    /// Rounds of all `servers` in turn: A B C, C B A, A B C …, the arguments being the generators'.
+    /// Rounds of all `servers` in turn, the arguments being the generators'.
     pub fn interleave(&self, servers: &[&Server], arguments: &str, pairs: usize) -> io::Result<Vec<Rounds>> {
         let arguments: Vec<String> = arguments.split_whitespace().map(String::from).collect();
         let mut generators: Vec<Generator> = servers
             .iter()
             .map(|server| self.generators.start(server, &arguments))
             .collect::<io::Result<_>>()?;
-        let mut rounds: Vec<Rounds> =
-            servers.iter().map(|server| Rounds { name: server.name, reports: Vec::new() }).collect();
-        for pair in 0..pairs {
-            let mut order: Vec<usize> = (0..servers.len()).collect();
-            if pair % 2 == 1 {
-                order.reverse();
-            }
-            for at in order {
-                rounds[at].reports.push(generators[at].round()?);
-            }
-        }
-        Ok(rounds)
+        let reports = in_turn(servers.len(), pairs, |at| generators[at].round())?;
+        Ok(servers
+            .iter()
+            .zip(reports)
+            .map(|(server, reports)| Rounds { name: server.name, reports })
+            .collect())
     }
 
     fn names(&self) -> Vec<&'static str> {

@@ -8,7 +8,7 @@ mod requests;
 use std::fs;
 use std::io;
 
-use crate::bench::{Bench, compare, cpu, latency_lines};
+use crate::bench::{Bench, compare, cpu, in_turn, latency_lines};
 use crate::plot::{Axis, Plot};
 use crate::report::{Latency, Report};
 use crate::results::{Goal, Row};
@@ -141,18 +141,12 @@ fn stalled(bench: &mut Bench<'_>) -> io::Result<()> {
                 .iter()
                 .map(|line: &String| line.split_whitespace().map(String::from).collect())
                 .collect();
-        let mut without = bench.generators.start(&bench.servers[1], &arguments[0])?;
-        let mut with = bench.generators.start(&other, &arguments[1])?;
-        let mut pairs = Vec::new();
-        for pair in 0..bench.args.pairs() {
-            if pair % 2 == 0 {
-                let before = p99(&without.round()?);
-                pairs.push((p99(&with.round()?), before));
-            } else {
-                let after = p99(&with.round()?);
-                pairs.push((after, p99(&without.round()?)));
-            }
-        }
+        let mut generators = [
+            bench.generators.start(&bench.servers[1], &arguments[0])?,
+            bench.generators.start(&other, &arguments[1])?,
+        ];
+        let values = in_turn(2, bench.args.pairs(), |at| Ok(p99(&generators[at].round()?)))?;
+        let pairs: Vec<(f64, f64)> = values[1].iter().copied().zip(values[0].iter().copied()).collect();
         let ratio = Ratio::of(&pairs);
         let judged = other.name;
         let row = |what: &str, unit| Row::new(format!("{name}, {what}"), unit);

@@ -4,7 +4,7 @@ use std::io;
 
 use super::memory::parked;
 use super::{p50, p99};
-use crate::bench::{Bench, cpu};
+use crate::bench::{Bench, cpu, in_turn};
 use crate::report::Report;
 use crate::results::{Goal, Row};
 use crate::server::Server;
@@ -39,14 +39,9 @@ fn cost(bench: &mut Bench<'_>) -> io::Result<()> {
         let arguments = ["--as", technique, "-n", "1000", "--seconds", "0.4", "--warm-up", "0.1"];
         bench.generators.start(server, &arguments.map(String::from))
     };
-    let mut native = start(&servers[0], "poll-json")?;
-    let mut bayeux = start(&servers[1], "bayeux")?;
-    let mut pairs = Vec::new();
-    for pair in 0..bench.args.pairs() {
-        let first = if pair % 2 == 0 { None } else { Some(cpu(&bayeux.round()?)) };
-        let beside = cpu(&native.round()?);
-        pairs.push((first.map_or_else(|| bayeux.round().map(|report| cpu(&report)), Ok)?, beside));
-    }
+    let mut generators = [start(&servers[0], "poll-json")?, start(&servers[1], "bayeux")?];
+    let costs = in_turn(2, bench.args.pairs(), |at| Ok(cpu(&generators[at].round()?)))?;
+    let pairs: Vec<(f64, f64)> = costs[1].iter().copied().zip(costs[0].iter().copied()).collect();
     let Ratio { mean, error } = Ratio::of(&pairs);
     let encke = servers[0].name;
     let cost =

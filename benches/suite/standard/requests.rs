@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, in_turn};
 use crate::results::{Goal, Row};
 use crate::server::Server;
 use crate::statistics::{Ratio, median};
@@ -51,17 +51,10 @@ fn compare(
     pairs: usize,
     seconds: u32,
 ) -> io::Result<Row> {
-    let mut costs = vec![Vec::new(); targets.len()];
-    for pair in 0..pairs {
-        let mut order: Vec<usize> = (0..targets.len()).collect();
-        if pair % 2 == 1 {
-            order.reverse();
-        }
-        for at in order {
-            let (server, _, path) = targets[at];
-            costs[at].push(wrk::cpu_per_request(server, script, path, seconds)?);
-        }
-    }
+    let costs = in_turn(targets.len(), pairs, |at| {
+        let (server, _, path) = targets[at];
+        wrk::cpu_per_request(server, script, path, seconds)
+    })?;
     for (at, (_, name, _)) in targets.iter().enumerate() {
         row = row.value(name, median(costs[at].iter().copied()));
         if at > 0 {
