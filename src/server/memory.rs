@@ -104,7 +104,6 @@ impl Memory {
 
     /// What is in use, of `resident` bytes of which the server knows that it holds `held`.
     fn used(&mut self, now: Instant, resident: usize, held: usize) -> usize {
-        self.resident = resident;
         if self.forgiven > 0 && resident <= self.low() {
             (self.forgiven, self.highest) = (0, 0);
         }
