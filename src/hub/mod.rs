@@ -26,17 +26,17 @@ mod subscriber;
 mod tests;
 mod tombstones;
 
-pub use channel::ChannelInfo;
+pub use channel::{ChannelInfo, ChannelKey};
 pub use message::{Data, Message, Publication, one_line};
 pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name};
-pub use pull::Gap;
+pub use pull::{Gap, Lacking};
 pub use subscriber::{Owner, Start, SubscriberKey};
 
 use crate::config::Config;
 use crate::id::{Epoch, MessageId, Seq};
 use crate::stats::Stats;
 use crate::time::{Instant, Wheel};
-use channel::{Channel, ChannelKey};
+use channel::Channel;
 use history::{History, Limits};
 use ring::Gone;
 use slab::Slab;

@@ -2,7 +2,7 @@
 
 use super::message::Message;
 use super::name::Pattern;
-use super::subscriber::{Memberships, SubscriberKey};
+use super::subscriber::{Memberships, Owner, SubscriberKey};
 use super::{ChannelKey, Hub};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
@@ -22,7 +22,39 @@ pub struct Gap {
     pub oldest: MessageId,
 }
 
+/// The first of those that are ready, if what it lacks needs no composing.
+#[derive(Debug, Clone, Copy)]
+pub struct Lacking {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Its only channel.
+    pub channel: ChannelKey,
+    /// The number of the oldest message that it lacks.
+    pub seq: Seq,
+    /// It lacks others, too.
+    pub more: bool,
+}
+
 impl Hub {
+    /// What the subscriber lacks that [`Hub::next_ready`] names next, if it has one channel, nothing has to be told
+    /// of a gap, and something is there.
+    pub fn first_lacking(&self, now: Instant) -> Option<Lacking> {
+        let subscriber = self.subscribers.get(*self.ready.front()? as usize)?;
+        let Memberships::One { channel, .. } = subscriber.memberships else { return None };
+        if !subscriber.queued || subscriber.stranger || self.lost(channel, subscriber.after) {
+            return None;
+        }
+        let mut lacking = self.channels[channel as usize].ring.after(subscriber.after);
+        let message = lacking.next().filter(|message| subscriber.is_for(message, now))?;
+        let more = lacking.next().is_some();
+        Some(Lacking { owner: subscriber.owner, channel, seq: message.id.seq, more })
+    }
+
+    /// Message `seq`, if `channel` keeps it.
+    pub fn message(&self, channel: ChannelKey, seq: Seq) -> Option<&Arc<Message>> {
+        self.channels[channel as usize].ring.after(seq - 1).next().filter(|message| message.id.seq == seq)
+    }
+
     /// Adds at most `max` messages newer than the subscriber's cursor to `pulled`, oldest first. Tell
     /// [`Hub::advance`] how far they were delivered.
     pub fn pull<'a>(
@@ -33,7 +65,7 @@ impl Hub {
         pulled: &mut impl Extend<&'a Arc<Message>>,
     ) {
         let subscriber = &self.subscribers[key as usize];
-        let is_due = |message: &&Arc<Message>| message.id.seq > subscriber.joined || !message.expired(now);
+        let is_due = |message: &&Arc<Message>| subscriber.is_for(message, now);
         match &subscriber.memberships {
             Memberships::One { channel, .. } => {
                 let ring = &self.channels[*channel as usize].ring;

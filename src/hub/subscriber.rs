@@ -1,6 +1,7 @@
 //! A subscriber: one cursor, and the channels it listens to.
 
 use super::channel::{ChannelKey, Entry};
+use super::message::Message;
 use super::name::Pattern;
 use super::{Hub, HubError};
 use crate::id::{MessageId, Seq};
@@ -49,6 +50,13 @@ pub struct Subscriber {
     /// It named an id of another history, or from before a forgotten channel lost messages that its patterns
     /// may have matched, and has not been told of the gap yet.
     pub(super) stranger: bool,
+}
+
+impl Subscriber {
+    /// Whether a message that is newer than its cursor still has to reach it.
+    pub(super) fn is_for(&self, message: &Message, now: Instant) -> bool {
+        message.id.seq > self.joined || !message.expired(now)
+    }
 }
 
 /// The channels of a subscriber; nearly all have one.

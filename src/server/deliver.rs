@@ -2,13 +2,13 @@
 //! write.
 
 use super::{Body, Server, Sink, Wrote, write_slices};
-use crate::conn::{ConnId, Listener, Output, Phase};
+use crate::conn::{ConnId, Output, Phase};
 use crate::dialect::SESSION_OWNER;
 use crate::hub::{Gap, HubError, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now, http_date};
 use crate::transport::websocket::CLOSE_GAP;
-use crate::transport::{self, Format, Technique, jsonp, poll};
+use crate::transport::{self, Format, jsonp, poll};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
@@ -38,22 +38,35 @@ impl Server {
     }
 
     fn deliver_ready(&mut self, now: Now, sink: &mut impl Sink) {
-        for _ in 0..self.config.turn.deliveries {
-            let Some(key) = self.hub.next_ready() else { return };
-            let owner @ Owner(slot) = self.hub.owner(key);
-            if slot & SESSION_OWNER != 0 {
-                self.session_ready(now, owner, sink);
-                continue;
+        if self.date.0 != now.unix {
+            self.date = (now.unix, http_date(now.unix));
+        }
+        let mut left = self.config.turn.deliveries;
+        while left > 0 {
+            let count = self.deliver_plain(now, left, sink);
+            left -= count;
+            if count == 0 {
+                let Some(key) = self.hub.next_ready() else { return };
+                self.deliver_one(now, key, sink);
+                left -= 1;
             }
-            let slot = slot as usize;
-            let connection = &self.connections[slot];
-            match &connection.phase {
-                // It pulls when its socket takes bytes again.
-                _ if connection.output.is_some() => {}
-                Phase::Streaming(_) | Phase::Socket(_) => self.deliver_stream(now, slot, key, sink),
-                Phase::Parked(_) => self.answer_poll(now, slot, None, sink),
-                _ => debug_assert!(false, "only who listens is ready"),
-            }
+        }
+    }
+
+    /// Delivers what is not plain.
+    fn deliver_one(&mut self, now: Now, key: SubscriberKey, sink: &mut impl Sink) {
+        let owner @ Owner(slot) = self.hub.owner(key);
+        if slot & SESSION_OWNER != 0 {
+            return self.session_ready(now, owner, sink);
+        }
+        let slot = slot as usize;
+        let connection = &self.connections[slot];
+        match &connection.phase {
+            // It pulls when its socket takes bytes again.
+            _ if connection.output.is_some() => {}
+            Phase::Streaming(_) | Phase::Socket(_) => self.deliver_stream(now, slot, key, sink),
+            Phase::Parked(_) => self.answer_poll(now, slot, None, sink),
+            _ => debug_assert!(false, "only who listens is ready"),
         }
     }
 
@@ -142,7 +155,7 @@ impl Server {
     }
 
     /// Notes what was delivered.
-    fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
+    pub(super) fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
         let last = last.unwrap_or_else(|| self.hub.position(key).seq);
         self.hub.advance(key, last);
         self.hub.stats.messages_delivered += count as u64;
@@ -153,57 +166,14 @@ impl Server {
     /// waiting if there is none. Whatever ends a poll comes here, so that no message is skipped which was
     /// published a moment before.
     pub(super) fn answer_poll(&mut self, now: Now, slot: usize, no_news: Option<u16>, sink: &mut impl Sink) {
-        if self.date.0 != now.unix {
-            self.date = (now.unix, http_date(now.unix));
-        }
         let Some(key) = self.connections[slot].subscriber() else { return };
         let gaps = self.hub.take_gaps(key);
         let connection = &self.connections[slot];
         let Phase::Parked(listener) = &connection.phase else { return };
         let close = listener.close || connection.is_done() || self.draining;
-        let is_free = connection.output.is_none() && listener.technique != Technique::Jsonp;
-        let is_plain = gaps.is_empty() && !close && listener.origin.is_none() && is_free;
-        match is_plain.then(|| self.write_shared(now, slot, key, listener, sink)).flatten() {
-            Some(Shared { last, encoded, outcome }) => {
-                self.hub.charge(usize::from(encoded > 0), encoded);
-                let Ok(rest) = outcome else { return self.close(now.at, slot) };
-                self.settle(key, Some(last), 1);
-                self.connections[slot].output = rest;
-            }
-            None if !self.compose_answer(now, slot, &gaps, no_news, close) => return,
-            None => {}
+        if self.compose_answer(now, slot, &gaps, no_news, close) {
+            self.end_poll(now, slot, close, sink);
         }
-        self.end_poll(now, slot, close, sink);
-    }
-
-    /// Answers a poll with the bytes that all polls of its kind get, if exactly one message is to be told.
-    fn write_shared(
-        &self,
-        now: Now,
-        slot: usize,
-        key: SubscriberKey,
-        listener: &Listener,
-        sink: &mut impl Sink,
-    ) -> Option<Shared> {
-        let mut pulled: ArrayVec<&Arc<Message>, 2> = ArrayVec::new();
-        self.hub.pull(now.at, key, if listener.batch { 2 } else { 1 }, &mut pulled);
-        let [message] = pulled[..] else { return None };
-        let fields = self.cors.fields(None);
-        let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };
-        let (answer, encoded) = poll::shared_answer(message, listener.batch, &envelope);
-        if !poll::is_current(answer, &self.date.1) {
-            return None;
-        }
-        let outcome = match sink.write(self.id(slot), &[IoSlice::new(answer)]) {
-            Wrote::Broken => Err(Broken),
-            Wrote::Bytes(taken) => Ok((taken < answer.len()).then(|| {
-                let mut output = Output::blocked(now.at);
-                let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
-                output.push_frame(message, format, taken);
-                Box::new(output)
-            })),
-        };
-        Some(Shared { last: message.id.seq, encoded, outcome })
     }
 
     /// Composes the answer to a poll in `out`. Returns whether there is one to give.
@@ -329,19 +299,6 @@ impl Server {
         }
     }
 }
-
-/// What became of an answer that all polls of a kind share.
-struct Shared {
-    /// The number of its message.
-    last: Seq,
-    /// Bytes newly encoded.
-    encoded: usize,
-    /// What the socket did not take.
-    outcome: Result<Option<Box<Output>>, Broken>,
-}
-
-/// The connection is broken.
-struct Broken;
 
 /// What became of one delivery to a stream.
 #[derive(Default)]

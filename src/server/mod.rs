@@ -13,6 +13,7 @@ mod deliver;
 mod held;
 pub mod limits;
 mod memory;
+mod plain;
 mod recent;
 mod report;
 mod request;
@@ -57,6 +58,24 @@ const CROWD: usize = 1024;
 pub trait Sink {
     /// Writes what the socket takes at once of `slices`, in order.
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote;
+
+    /// Writes to several connections, one after the other.
+    fn write_each(&mut self, writes: &mut [Write<'_>]) {
+        for write in writes {
+            write.wrote = self.write(write.id, &[IoSlice::new(write.bytes)]);
+        }
+    }
+}
+
+/// One of several writes.
+#[derive(Debug)]
+pub struct Write<'a> {
+    /// To whom.
+    pub id: ConnId,
+    /// What.
+    pub bytes: &'a [u8],
+    /// What became of it.
+    pub wrote: Wrote,
 }
 
 /// What became of a write.

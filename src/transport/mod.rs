@@ -142,6 +142,11 @@ pub enum Format {
 }
 
 impl Format {
+    /// Whether it is a whole answer to a poll.
+    pub const fn is_poll(self) -> bool {
+        matches!(self, Self::PollVerbatim | Self::PollBatch)
+    }
+
     /// The format of a stream; `chunked` unless the client speaks HTTP/1.0.
     pub const fn of_stream(technique: Technique, chunked: bool) -> Self {
         match (technique, chunked) {

@@ -1,0 +1,174 @@
+//! Plain deliveries, which nearly all are: one message, no gap to be told, bytes that all subscribers of a kind share,
+//! a socket that is not blocked.
+//!
+//! The kernel pushes our instructions and records out of the processor's caches with every write. So these
+//! deliveries are planned, written and settled some at a time, each step in a loop of its own, which finds in the
+//! caches what the round before left there. Whatever is not plain goes the long way of [`super::deliver`].
+
+use super::{Server, Sink, Write, Wrote};
+use crate::conn::{ConnId, Output, Phase};
+use crate::dialect::SESSION_OWNER;
+use crate::hub::{ChannelKey, Lacking, Message, Owner, SubscriberKey};
+use crate::id::Seq;
+use crate::time::{Instant, Now};
+use crate::transport::{self, Format, Technique, poll};
+use crate::wire::response::Envelope;
+use arrayvec::ArrayVec;
+use std::sync::Arc;
+
+/// Deliveries planned together.
+const BATCH: usize = 32;
+
+/// A delivery that is planned.
+#[derive(Debug, Clone, Copy)]
+struct Plain {
+    subscriber: SubscriberKey,
+    id: ConnId,
+    frame: Frame,
+}
+
+/// Which bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Frame {
+    channel: ChannelKey,
+    seq: Seq,
+    format: Format,
+}
+
+impl Server {
+    /// Delivers to the first of those that are ready, as long as it is plain, at most `max` times. Returns how often.
+    pub(super) fn deliver_plain(&mut self, now: Now, max: usize, sink: &mut impl Sink) -> usize {
+        let mut batch: ArrayVec<Plain, BATCH> = ArrayVec::new();
+        while batch.len() < max.min(BATCH)
+            && let Some(plain) = self.plan(now, batch.last())
+        {
+            batch.push(plain);
+        }
+        let outcomes = self.write_plain(now, &batch, sink);
+        for (plain, outcome) in batch.iter().zip(outcomes) {
+            self.settle_plain(now.at, plain, outcome);
+        }
+        batch.len()
+    }
+
+    /// Takes the first of those that are ready out of the queue, if its delivery is plain; `before` is the delivery
+    /// planned before.
+    fn plan(&mut self, now: Now, before: Option<&Plain>) -> Option<Plain> {
+        let Lacking { owner: Owner(slot), channel, seq, more } = self.hub.first_lacking(now.at)?;
+        if slot & SESSION_OWNER != 0 {
+            return None;
+        }
+        let id = self.id(slot as usize);
+        let frame = Frame { channel, seq, format: self.plain_format(id, more)? };
+        if before.is_none_or(|before| before.frame != frame) && !self.prepare(now, frame) {
+            return None;
+        }
+        let subscriber = self.hub.next_ready()?;
+        Some(Plain { subscriber, id, frame })
+    }
+
+    /// The format of what a listening connection gets, if that is plain; `more`: it lacks several messages.
+    fn plain_format(&self, id: ConnId, more: bool) -> Option<Format> {
+        let connection = &self.connections[id.slot as usize];
+        match &connection.phase {
+            _ if connection.output.is_some() => None,
+            Phase::Parked(listener) => {
+                let ends = listener.close || connection.half_closed || self.draining;
+                let is_shared = listener.origin.is_none() && listener.technique != Technique::Jsonp;
+                let is_alone = !(listener.batch && more) && connection.input.is_none();
+                let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
+                (is_shared && is_alone && !ends).then_some(format)
+            }
+            _ if more => None,
+            _ => connection.stream().map(|(technique, chunked)| Format::of_stream(technique, chunked)),
+        }
+    }
+
+    /// Has a frame encoded. Returns whether it may be written as it is: there is something in it, and an answer rendered
+    /// earlier still tells the time.
+    fn prepare(&mut self, now: Now, frame: Frame) -> bool {
+        let Some((_, bytes, encoded)) = self.frame(now, frame) else { return false };
+        let is_fit = !bytes.is_empty() && (!frame.format.is_poll() || poll::is_current(bytes, &self.date.1));
+        self.hub.charge(usize::from(encoded > 0), encoded);
+        is_fit
+    }
+
+    /// The message of a frame, its bytes, and how many of these were newly encoded.
+    fn frame(&self, now: Now, frame: Frame) -> Option<(&Arc<Message>, &[u8], usize)> {
+        let message = self.hub.message(frame.channel, frame.seq)?;
+        let (bytes, encoded) = match frame.format {
+            Format::PollVerbatim | Format::PollBatch => {
+                let fields = self.cors.fields(None);
+                let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };
+                poll::shared_answer(message, frame.format == Format::PollBatch, &envelope)
+            }
+            format => transport::frame(message, format),
+        };
+        Some((message, bytes, encoded))
+    }
+
+    /// Writes what is planned.
+    fn write_plain(&self, now: Now, batch: &[Plain], sink: &mut impl Sink) -> ArrayVec<Outcome, BATCH> {
+        let mut writes: ArrayVec<Write, BATCH> = ArrayVec::new();
+        let mut last: Option<(Frame, &[u8])> = None;
+        for &Plain { id, frame, .. } in batch {
+            let bytes = match last {
+                Some((same, bytes)) if same == frame => bytes,
+                _ => self.frame(now, frame).map_or(&[][..], |(_, bytes, _)| bytes),
+            };
+            last = Some((frame, bytes));
+            writes.push(Write { id, bytes, wrote: Wrote::Broken });
+        }
+        sink.write_each(&mut writes);
+        writes.iter().map(Outcome::of).collect()
+    }
+
+    /// Notes what became of a delivery.
+    fn settle_plain(&mut self, now: Instant, plain: &Plain, outcome: Outcome) {
+        let Plain { subscriber, id, frame } = *plain;
+        let slot = id.slot as usize;
+        let is_poll = frame.format.is_poll();
+        match outcome {
+            Outcome::Whole => self.settle(subscriber, Some(frame.seq), 1),
+            Outcome::Broken => return self.close(now, slot),
+            Outcome::Part(taken) => {
+                let mut output = Output::blocked(now);
+                // A stream of which nothing is out yet pulls again.
+                if (taken > 0 || is_poll)
+                    && let Some(message) = self.hub.message(frame.channel, frame.seq)
+                {
+                    output.push_frame(message, frame.format, taken);
+                    self.settle(subscriber, Some(frame.seq), 1);
+                }
+                self.connections[slot].output = Some(Box::new(output));
+            }
+        }
+        if is_poll {
+            self.leave(now, slot);
+        }
+        if is_poll || outcome != Outcome::Whole {
+            self.arm(slot, now);
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// All of it was taken.
+    Whole,
+    /// So many bytes were.
+    Part(usize),
+    /// The connection is broken.
+    Broken,
+}
+
+impl Outcome {
+    const fn of(write: &Write<'_>) -> Self {
+        match write.wrote {
+            Wrote::Bytes(taken) if taken == write.bytes.len() => Self::Whole,
+            Wrote::Bytes(taken) => Self::Part(taken),
+            Wrote::Broken => Self::Broken,
+        }
+    }
+}
