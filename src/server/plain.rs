@@ -73,7 +73,7 @@ impl Server {
         match &connection.phase {
             _ if connection.output.is_some() => None,
             Phase::Parked(listener) => {
-                let ends = listener.close || connection.half_closed || self.draining;
+                let ends = listener.close || connection.half_closed;
                 let is_shared = listener.origin.is_none() && listener.technique != Technique::Jsonp;
                 let is_alone = !(listener.batch && more) && connection.input.is_none();
                 let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };

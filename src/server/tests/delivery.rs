@@ -516,3 +516,96 @@ fn a_shared_answer_tells_the_time_at_which_it_is_given() {
     let dates = polls.map(|id| bench.read(id).split("\r\n").nth(1).unwrap().to_owned());
     assert!(dates[0].starts_with("Date: ") && dates[1] > dates[0], "{dates:?}");
 }
+
+#[test]
+fn polls_with_wishes_of_their_own_get_them_beside_those_without() {
+    let mut config = Config::default();
+    config.cors.origins = vec!["https://x.example".into(), "https://y.example".into()];
+    let mut bench = Bench::new(config);
+    let get = |query: &str, fields: &str| format!("GET /sub/a?{query} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+    let requests = [
+        get("as=poll", ""),
+        get("as=poll", "Connection: close\r\n"),
+        get("as=poll", "Origin: https://y.example\r\n"),
+        get("as=poll", "Accept: application/json\r\n"),
+        get("as=poll", ""),
+    ];
+    let ids = requests.each_ref().map(|request| bench.client(request).0);
+    bench.server.hang_up(bench.world.now, ids[4], &mut bench.world);
+    bench.publish("a", "<m0>", None);
+    bench.publish("a", "<m1>", None);
+    bench.turn();
+    let answers = ids.map(|id| bench.read(id));
+    assert_eq!(told(&answers[3]), ["m0", "m1"], "a batch is all there is");
+    for at in [0, 1, 2, 4] {
+        assert!(answers[at].ends_with("\r\n\r\n<m0>"), "{answers:?}");
+        assert_eq!(answers[at].contains("\r\nConnection: close\r\n"), matches!(at, 1 | 4), "{answers:?}");
+        assert_eq!(answers[at].contains("Allow-Origin: https://y.example"), at == 2, "{answers:?}");
+        assert_eq!(bench.world.at_end(ids[at]), matches!(at, 1 | 4));
+    }
+}
+
+#[test]
+fn a_script_is_a_script_beside_polls() {
+    let mut bench = Bench::new(Config::default());
+    let ids = ["poll", "jsonp&callback=f", "poll"].map(|query| bench.subscriber(&format!("a?as={query}")));
+    bench.publish("a", "<m0>", None);
+    bench.turn();
+    let [first, script, second] = ids.map(|id| bench.read(id));
+    assert!(
+        script.contains("\r\n\r\n/**/f(") && first.ends_with("<m0>") && second.ends_with("<m0>"),
+        "{script}"
+    );
+}
+
+#[test]
+fn an_empty_message_is_nothing_on_a_raw_stream_and_something_elsewhere() {
+    let mut bench = Bench::new(Config::default());
+    let ids =
+        ["stream", "raw", "poll", "raw"].map(|technique| bench.subscriber(&format!("a?as={technique}")));
+    let before = bench.writes(ids[1]);
+    ids.iter().for_each(|&id| _ = bench.read(id));
+    bench.publish("a", "", None);
+    bench.turn();
+    let [stream, raw, poll, _] = ids.map(|id| bench.read(id));
+    assert!(data(&stream) == [""] && poll.contains("Content-Length: 0\r\n"), "{stream} {poll}");
+    assert_eq!((bench.writes(ids[1]), raw), (before, String::new()));
+    bench.publish("a", "<m0>", None);
+    bench.turn();
+    assert_eq!(told(&bench.read(ids[1])), ["m0"]);
+}
+
+#[test]
+fn what_ran_out_is_not_told_to_who_comes_back_for_it() {
+    let mut config = Config::default();
+    config.turn.deliveries = 1;
+    let mut bench = Bench::new(config);
+    let waiting = bench.subscriber("b?as=stream");
+    bench.publish("a", "<m0>", Some(1));
+    bench.world.advance(1_001);
+    // Nothing is swept out while deliveries are left for the next turn.
+    bench.publish("b", "<m1>", None);
+    let late = bench.connect();
+    bench.send(late, "GET /sub/a?as=stream&after=10:0 HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.turn();
+    assert_eq!([waiting, late].map(|id| told(&bench.read(id)).len()), [1, 0]);
+}
+
+#[test]
+fn a_stream_that_takes_nothing_is_given_up_in_time() {
+    let mut config = Config::default();
+    config.heartbeat = 3_600;
+    let mut bench = Bench::new(config);
+    let stream = bench.subscriber("a?as=stream");
+    bench.read(stream);
+    bench.world.socket(stream).capacity = 0;
+    bench.publish("a", "x", None);
+    bench.turn();
+    let seconds = bench.server.config.limits.stalled_seconds;
+    bench.world.advance((seconds - 1) * 1_000);
+    bench.turn();
+    assert!(!bench.world.socket(stream).closed);
+    bench.world.advance(2_000);
+    bench.turn();
+    assert!(bench.world.socket(stream).closed);
+}
