@@ -94,9 +94,9 @@ pub enum Phase {
     /// A request has begun to arrive.
     Reading,
     /// A poll waits for news.
-    Parked(Listener),
+    Parked(Poll),
     /// An endless answer has begun.
-    Streaming(Listener),
+    Streaming(Stream),
     /// A protocol with sessions has its request and will answer it.
     Held(Hold),
     /// It is a WebSocket: messages go both ways.
@@ -108,27 +108,41 @@ pub enum Phase {
     Closed,
 }
 
-/// What must be remembered of the request of a subscriber.
+/// What must be remembered of a poll that waits.
 #[derive(Debug)]
-pub struct Listener {
+pub struct Poll {
     /// Its cursor in the hub.
     pub subscriber: SubscriberKey,
-    /// Most messages in a batch.
-    pub max: u16,
-    /// Seconds a poll waits.
+    /// Seconds it waits.
     pub timeout_seconds: u16,
-    /// How messages reach it.
-    pub technique: Technique,
-    /// A poll answered with a JSON batch.
-    pub batch: bool,
-    /// HTTP/1.1: streams are chunked.
-    pub chunked: bool,
-    /// The connection ends with this answer.
-    pub close: bool,
-    /// Signs of life are messages, which scripts see.
-    pub loud: bool,
+    /// Most messages in its batch; none = it gets one message verbatim.
+    pub batch: Option<NonZeroU16>,
     /// The origin whose page asks, if answers must name it.
     pub origin: OriginIndex,
+    /// How messages reach it.
+    pub technique: Technique,
+    /// The connection ends with this answer.
+    pub close: bool,
+}
+
+impl Poll {
+    /// Most messages in its answer.
+    pub fn max(&self) -> usize {
+        self.batch.map_or(1, |max| max.get().into())
+    }
+}
+
+/// What must be remembered of an endless answer.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its cursor in the hub.
+    pub subscriber: SubscriberKey,
+    /// How messages reach it.
+    pub technique: Technique,
+    /// HTTP/1.1: it is chunked.
+    pub chunked: bool,
+    /// Signs of life are messages, which scripts see.
+    pub loud: bool,
 }
 
 /// A protocol whose sessions outlive connections.
@@ -155,8 +169,6 @@ pub struct Hold {
     pub begun: bool,
     /// The origin whose page asks, if answers must name it.
     pub origin: OriginIndex,
-    /// An origin that is not listed, but that answers name all the same.
-    pub named: Option<Box<String>>,
 }
 
 impl Hold {
@@ -197,7 +209,8 @@ impl Connection {
     /// The subscriber it listens as.
     pub fn subscriber(&self) -> Option<SubscriberKey> {
         match &self.phase {
-            Phase::Parked(listener) | Phase::Streaming(listener) => Some(listener.subscriber),
+            Phase::Parked(poll) => Some(poll.subscriber),
+            Phase::Streaming(stream) => Some(stream.subscriber),
             Phase::Socket(user) => match *user {
                 User::Subscriber { subscriber, .. } => Some(subscriber),
                 User::Session(_) => None,
@@ -221,7 +234,7 @@ impl Connection {
     /// The technique of an endless answer, and whether it is chunked.
     pub fn stream(&self) -> Option<(Technique, bool)> {
         match &self.phase {
-            Phase::Streaming(listener) => Some((listener.technique, listener.chunked)),
+            Phase::Streaming(stream) => Some((stream.technique, stream.chunked)),
             Phase::Socket(user) => match *user {
                 User::Subscriber { technique, .. } => Some((technique, false)),
                 User::Session(_) => None,
@@ -236,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_takes_at_most_seventy_two_bytes() {
-        assert!(size_of::<Connection>() <= 72, "{}", size_of::<Connection>());
+    fn a_connection_takes_a_cache_line() {
+        assert!(size_of::<Connection>() <= 64, "{}", size_of::<Connection>());
     }
 }

@@ -32,6 +32,8 @@ impl Server {
         };
         assert!(self.incoming.keys().all(is_socket), "part of a message is kept for nobody");
         assert!(self.callbacks.len() <= listening, "a callback is kept for nobody");
+        let is_open = |slot: &usize| self.connections.contains(*slot);
+        assert!(self.origins.keys().all(is_open), "an origin is kept for nobody");
     }
 
     /// What has arrived is bounded, and kept only where somebody will come back to it.
@@ -56,7 +58,8 @@ impl Server {
         assert_eq!((self.connections.len(), self.wheel.len()), (0, 0));
         assert_eq!(self.next_deadline(now), Instant::NEVER);
         assert!(self.deleted.is_empty() && self.abandoned.is_empty() && self.outbox.is_empty());
-        assert!(self.callbacks.is_empty() && self.incoming.is_empty() && self.effects.is_empty());
+        assert!(self.callbacks.is_empty() && self.incoming.is_empty() && self.origins.is_empty());
+        assert!(self.effects.is_empty());
         assert!(self.out.capacity() <= 2 * PIPELINE_BYTES_MAX);
     }
 }

@@ -169,8 +169,8 @@ impl Server {
         let Some(key) = self.connections[slot].subscriber() else { return };
         let gaps = self.hub.take_gaps(key);
         let connection = &self.connections[slot];
-        let Phase::Parked(listener) = &connection.phase else { return };
-        let close = listener.close || connection.is_done() || self.draining;
+        let Phase::Parked(parked) = &connection.phase else { return };
+        let close = parked.close || connection.is_done() || self.draining;
         if self.compose_answer(now, slot, &gaps, no_news, close) {
             self.end_poll(now, slot, close, sink);
         }
@@ -185,13 +185,12 @@ impl Server {
         no_news: Option<u16>,
         close: bool,
     ) -> bool {
-        let Phase::Parked(listener) = &self.connections[slot].phase else { return false };
-        let key = listener.subscriber;
-        let max = if listener.batch { usize::from(listener.max) } else { 1 };
+        let Phase::Parked(parked) = &self.connections[slot].phase else { return false };
+        let key = parked.subscriber;
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
-        self.hub.pull(now.at, key, max, &mut pulled);
+        self.hub.pull(now.at, key, parked.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes());
-        let fields = self.cors.fields(listener.origin);
+        let fields = self.cors.fields(parked.origin);
         let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
         let last = pulled.last().map(|message| message.id);
         let next = last.unwrap_or_else(|| self.hub.newest());
@@ -199,8 +198,8 @@ impl Server {
         let has_news = !pulled.is_empty() || !gaps.is_empty();
         match no_news {
             _ if has_news => {
-                self.body =
-                    write_answer(&mut self.out, &pulled, listener.batch, callback, next, gaps, &envelope);
+                let batch = parked.batch.is_some();
+                self.body = write_answer(&mut self.out, &pulled, batch, callback, next, gaps, &envelope);
             }
             Some(status) => write_no_news(&mut self.out, status, callback, next, &envelope),
             None => {}
@@ -265,8 +264,8 @@ impl Server {
         let connection = &mut self.connections[slot as usize];
         let mut goodbye = Vec::new();
         let (close, next) = match &connection.phase {
-            Phase::Streaming(listener) => {
-                goodbye.extend(transport::ending(listener.technique, listener.chunked));
+            Phase::Streaming(stream) => {
+                goodbye.extend(transport::ending(stream.technique, stream.chunked));
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {
@@ -274,9 +273,9 @@ impl Server {
                 websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), detail);
                 (true, Phase::Lingering)
             }
-            Phase::Parked(listener) => {
-                let close = listener.close || connection.is_done();
-                let fields = self.cors.fields(listener.origin);
+            Phase::Parked(parked) => {
+                let close = parked.close || connection.is_done();
+                let fields = self.cors.fields(parked.origin);
                 let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
                 let gone = Response::problem(status, detail, false);
                 response::write_response(&mut goodbye, &gone, &envelope);

@@ -25,8 +25,12 @@ impl Server {
             chunked: head.http11,
             begun: false,
             origin: self.cors.find(head),
-            named: named.map(|origin| Box::new(origin.to_owned())),
         };
+        match named {
+            Some(origin) => _ = self.origins.insert(slot, origin.into()),
+            None if self.origins.is_empty() => {}
+            None => _ = self.origins.remove(&slot),
+        }
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);
         self.consult(now, |dialects, context| dialects.request(protocol, context, id, request));
@@ -113,7 +117,7 @@ impl Server {
         }
         let Phase::Held(hold) = &mut self.connections[slot].phase else { return };
         let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
-        let named = hold.named.as_ref().map(|origin| cors::listed_fields(origin));
+        let named = self.origins.get(&slot).map(|origin| cors::listed_fields(origin));
         let fields = named.as_deref().unwrap_or_else(|| self.cors.fields(hold.origin));
         let envelope = Envelope { unix: now.unix, head_only: hold.head_only, close, fields };
         match act {

@@ -152,6 +152,8 @@ pub struct Server {
     callbacks: HashMap<SubscriberKey, Box<str>>,
     /// Messages that have arrived in part, by the slot of their WebSocket.
     incoming: HashMap<usize, Incoming>,
+    /// Origins that are not listed, but that answers to held requests name all the same, by the slot of the connection.
+    origins: HashMap<usize, Box<str>>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// What follows `out`, being too large to be copied there.
@@ -194,6 +196,7 @@ impl Server {
             deleted: Vec::new(),
             callbacks: HashMap::new(),
             incoming: HashMap::new(),
+            origins: HashMap::new(),
             out: Vec::new(),
             body: None,
             started: now,
@@ -262,7 +265,7 @@ impl Server {
         match connection.phase {
             Phase::Parked(_) => {}
             Phase::Held(ref hold) if hold.outlasts_half_close() => {}
-            Phase::Streaming(ref listener) if listener.technique.has_heartbeat() => {
+            Phase::Streaming(ref stream) if stream.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
             }
             // A stream without a sign of life cannot be probed: it ends with its client's side.
@@ -462,6 +465,7 @@ impl Server {
         if !matches!(connection.phase, Phase::Closed) {
             connection.phase = Phase::Closed;
             self.incoming.remove(&slot);
+            self.origins.remove(&slot);
             connection.input = None;
             connection.output = None;
             self.wheel.clear(slot);

@@ -72,11 +72,12 @@ impl Server {
         let connection = &self.connections[id.slot as usize];
         match &connection.phase {
             _ if connection.output.is_some() => None,
-            Phase::Parked(listener) => {
-                let ends = listener.close || connection.half_closed;
-                let is_shared = listener.origin.is_none() && listener.technique != Technique::Jsonp;
-                let is_alone = !(listener.batch && more) && connection.input.is_none();
-                let format = if listener.batch { Format::PollBatch } else { Format::PollVerbatim };
+            Phase::Parked(parked) => {
+                let ends = parked.close || connection.half_closed;
+                let is_shared = parked.origin.is_none() && parked.technique != Technique::Jsonp;
+                let is_batch = parked.batch.is_some();
+                let is_alone = !(is_batch && more) && connection.input.is_none();
+                let format = if is_batch { Format::PollBatch } else { Format::PollVerbatim };
                 (is_shared && is_alone && !ends).then_some(format)
             }
             _ if more => None,

@@ -3,7 +3,7 @@
 use super::deliver::{write_answer, write_no_news};
 use super::surplus::TOO_MANY_MESSAGES;
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::conn::{Door, Input, Listener, OriginIndex, Phase, Request, User, whole_request};
+use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Stream, User, whole_request};
 use crate::dialect::native::{self, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{Hub, HubError, Message, Owner, Start, SubscriberKey};
@@ -14,6 +14,7 @@ use crate::wire::response::{self, Envelope, Response};
 use crate::wire::shown::Shown;
 use crate::wire::websocket::close;
 use std::io::Write;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 /// What an answer takes from its request.
@@ -356,20 +357,19 @@ impl Server {
         let attached = self.attach(now, slot, asked, start);
         let subscriber =
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
-        let listener = Listener {
-            subscriber,
-            max: asked.max,
-            timeout_seconds: asked.timeout_seconds as u16,
-            technique,
-            batch: subscribe.batch,
-            chunked: reply.head.http11,
-            close: reply.close,
-            loud: asked.loud,
-            origin: reply.origin,
-        };
-        match technique.is_stream() {
-            true => self.begin_stream(now, slot, listener, reply, subscribe.callback.unwrap_or_default()),
-            false => self.begin_poll(now, slot, listener, reply, subscribe.callback),
+        if technique.is_stream() {
+            let stream = Stream { subscriber, technique, chunked: reply.head.http11, loud: asked.loud };
+            self.begin_stream(now, slot, stream, reply, subscribe.callback.unwrap_or_default());
+        } else {
+            let poll = Poll {
+                subscriber,
+                timeout_seconds: asked.timeout_seconds as u16,
+                batch: NonZeroU16::new(asked.max).filter(|_| subscribe.batch),
+                origin: reply.origin,
+                technique,
+                close: reply.close,
+            };
+            self.begin_poll(now, slot, poll, reply, subscribe.callback);
         }
         Ok(200)
     }
@@ -436,8 +436,8 @@ impl Server {
     }
 
     /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.
-    fn begin_stream(&mut self, now: Now, slot: usize, listener: Listener, reply: &Reply, callback: &str) {
-        let Listener { subscriber, technique, chunked, .. } = listener;
+    fn begin_stream(&mut self, now: Now, slot: usize, stream: Stream, reply: &Reply, callback: &str) {
+        let Stream { subscriber, technique, chunked, .. } = stream;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
         let envelope = Envelope { close: !chunked || reply.close, ..envelope(now, reply, &self.cors) };
@@ -466,48 +466,40 @@ impl Server {
             self.hub.detach(now.at, subscriber);
             return self.answered(slot, true);
         }
-        self.connections[slot].enter(Phase::Streaming(listener), now.at);
+        self.connections[slot].enter(Phase::Streaming(stream), now.at);
         // Heartbeats are counted from here, not from an earlier deadline.
         self.wheel.clear(slot);
     }
 
     /// Answers a poll if there is anything to answer, else parks it.
-    fn begin_poll(
-        &mut self,
-        now: Now,
-        slot: usize,
-        listener: Listener,
-        reply: &Reply,
-        callback: Option<&str>,
-    ) {
-        let waits = listener.technique.waits() && !reply.head_only && !self.draining;
+    fn begin_poll(&mut self, now: Now, slot: usize, asked: Poll, reply: &Reply, callback: Option<&str>) {
+        let waits = asked.technique.waits() && !reply.head_only && !self.draining;
         let envelope = envelope(now, reply, &self.cors);
-        let gaps = self.hub.take_gaps(listener.subscriber);
-        let max = if listener.batch { listener.max } else { 1 };
+        let gaps = self.hub.take_gaps(asked.subscriber);
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
-        self.hub.pull(now.at, listener.subscriber, usize::from(max), &mut pulled);
+        self.hub.pull(now.at, asked.subscriber, asked.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes());
         if pulled.is_empty() && gaps.is_empty() && waits {
             self.hub.stats.polls_parked += 1;
             if let Some(callback) = callback {
-                self.callbacks.insert(listener.subscriber, callback.into());
+                self.callbacks.insert(asked.subscriber, callback.into());
             }
-            return self.connections[slot].enter(Phase::Parked(listener), now.at);
+            return self.connections[slot].enter(Phase::Parked(asked), now.at);
         }
         let delivered = pulled.len() as u64;
         if pulled.is_empty() && gaps.is_empty() {
-            let status = match listener.technique {
+            let status = match asked.technique {
                 transport::Technique::Interval => 304,
                 _ => self.config.poll.no_news_status,
             };
             write_no_news(&mut self.out, status, callback, self.hub.newest(), &envelope);
         } else {
             let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-            self.body =
-                write_answer(&mut self.out, &pulled, listener.batch, callback, next, &gaps, &envelope);
+            let batch = asked.batch.is_some();
+            self.body = write_answer(&mut self.out, &pulled, batch, callback, next, &gaps, &envelope);
         }
         self.hub.stats.messages_delivered += delivered;
-        self.hub.detach(now.at, listener.subscriber);
+        self.hub.detach(now.at, asked.subscriber);
         self.answered(slot, reply.close);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::surplus::SURPLUS_MS;
 use super::{Server, Sink};
-use crate::conn::{Listener, Phase, User};
+use crate::conn::{Phase, User};
 use crate::time::{Instant, Now};
 use crate::transport;
 use crate::wire::response::Response;
@@ -34,7 +34,7 @@ impl Server {
             Phase::Idle | Phase::Reading if connection.door.surplus().is_some() => since + SURPLUS_MS,
             Phase::Idle => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => self.reading_end(slot),
-            Phase::Parked(listener) => since.plus_seconds(listener.timeout_seconds.into()),
+            Phase::Parked(parked) => since.plus_seconds(parked.timeout_seconds.into()),
             Phase::Streaming(_) => self.stream_end(since).min(now.plus_seconds(self.config.heartbeat)),
             Phase::Socket(_) => {
                 let end = self.stream_end(since).min(self.message_end(slot));
@@ -172,8 +172,8 @@ impl Server {
             return;
         }
         let sign = match &connection.phase {
-            Phase::Streaming(Listener { technique, chunked, loud, .. }) if technique.has_heartbeat() => {
-                transport::heartbeat(*technique, *chunked, *loud)
+            Phase::Streaming(stream) if stream.technique.has_heartbeat() => {
+                transport::heartbeat(stream.technique, stream.chunked, stream.loud)
             }
             Phase::Socket(user) => match *user {
                 User::Subscriber { technique, loud, .. } => transport::heartbeat(technique, false, loud),

@@ -192,7 +192,7 @@ fn what_somebody_who_waits_costs() {
     const PLACE_IN_LIST_BYTES: usize = 8;
     const TIMER_BYTES: usize = 12;
     let state = size_of::<Connection>() + SUBSCRIBER_BYTES;
-    assert!(state <= 128 && state + PLACE_IN_LIST_BYTES + TIMER_BYTES <= 160, "{state}");
+    assert!(state <= 104 && state + PLACE_IN_LIST_BYTES + TIMER_BYTES <= 128, "{state}");
 }
 
 #[test]
@@ -593,9 +593,7 @@ fn what_ran_out_is_not_told_to_who_comes_back_for_it() {
 
 #[test]
 fn a_stream_that_takes_nothing_is_given_up_in_time() {
-    let mut config = Config::default();
-    config.heartbeat = 3_600;
-    let mut bench = Bench::new(config);
+    let mut bench = Bench::new(Config { heartbeat: 3_600, ..Config::default() });
     let stream = bench.subscriber("a?as=stream");
     bench.read(stream);
     bench.world.socket(stream).capacity = 0;
