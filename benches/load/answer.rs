@@ -38,8 +38,11 @@ impl Head {
         }
         let id = if id.is_empty() { tag } else { id };
         let cursor = (!id.is_empty()).then(|| Cursor { id: id.into(), modified: modified.into() });
-        if matches!(status, 204 | 304) {
-            body = Some(0);
+        match status {
+            // nchan gives it a length all the same (RFC 9110, section 8.6: it must not).
+            101 => body = None,
+            204 | 304 => body = Some(0),
+            _ => {}
         }
         Ok(Some(Self { status, length, body, cursor }))
     }

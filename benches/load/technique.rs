@@ -62,7 +62,16 @@ impl Technique {
 
     /// Whether the configuration that the suite writes for nchan knows it.
     pub fn is_nchans(self) -> bool {
-        matches!(self, Self::Stream | Self::Sse | Self::Raw | Self::Poll | Self::PollJson | Self::Interval)
+        matches!(
+            self,
+            Self::Stream
+                | Self::Sse
+                | Self::Raw
+                | Self::Websocket
+                | Self::Poll
+                | Self::PollJson
+                | Self::Interval
+        )
     }
 
     /// The status of an answer that has messages, or will have.

@@ -22,6 +22,9 @@ pub struct Bench<'a> {
     plots: Vec<(&'static str, Plot)>,
 }
 
+/// Pairs that are measured with the same connections.
+const PAIRS_PER_CROWD: usize = 4;
+
 /// One server's rounds.
 pub struct Rounds {
     pub name: &'static str,
@@ -115,19 +118,25 @@ impl<'a> Bench<'a> {
         self.plots.push((file, plot));
     }
 
-    /// Rounds of all `servers` in turn, the arguments being the generators'.
+    /// Rounds of all `servers` in turn, the arguments being the generators'. Every few pairs come other
+    /// subscribers: where the kernel happens to put the sockets of a crowd shows for as long as they live.
     pub fn interleave(&self, servers: &[&Server], arguments: &str, pairs: usize) -> io::Result<Vec<Rounds>> {
         let arguments: Vec<String> = arguments.split_whitespace().map(String::from).collect();
-        let mut generators: Vec<Generator> = servers
-            .iter()
-            .map(|server| self.generators.start(server, &arguments))
-            .collect::<io::Result<_>>()?;
-        let reports = in_turn(servers.len(), pairs, |at| generators[at].round())?;
-        Ok(servers
-            .iter()
-            .zip(reports)
-            .map(|(server, reports)| Rounds { name: server.name, reports })
-            .collect())
+        let mut rounds: Vec<Rounds> =
+            servers.iter().map(|server| Rounds { name: server.name, reports: Vec::new() }).collect();
+        for first in (0..pairs).step_by(PAIRS_PER_CROWD) {
+            let mut generators: Vec<Generator> = servers
+                .iter()
+                .map(|server| self.generators.start(server, &arguments))
+                .collect::<io::Result<_>>()?;
+            let pairs = PAIRS_PER_CROWD.min(pairs - first);
+            for (rounds, reports) in
+                rounds.iter_mut().zip(in_turn(servers.len(), pairs, |at| generators[at].round())?)
+            {
+                rounds.reports.extend(reports);
+            }
+        }
+        Ok(rounds)
     }
 
     fn names(&self) -> Vec<&'static str> {
