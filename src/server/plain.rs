@@ -8,13 +8,12 @@
 use super::{Server, Sink, Write, Wrote};
 use crate::conn::{ConnId, Output, Phase};
 use crate::dialect::SESSION_OWNER;
-use crate::hub::{ChannelKey, Lacking, Message, Owner, SubscriberKey};
+use crate::hub::{ChannelKey, Lacking, Owner, SubscriberKey};
 use crate::id::Seq;
 use crate::time::{Instant, Now};
 use crate::transport::{self, Format, Technique, poll};
 use crate::wire::response::Envelope;
 use arrayvec::ArrayVec;
-use std::sync::Arc;
 
 /// Deliveries planned together.
 const BATCH: usize = 32;
@@ -88,24 +87,23 @@ impl Server {
     /// Has a frame encoded. Returns whether it may be written as it is: there is something in it, and an answer rendered
     /// earlier still tells the time.
     fn prepare(&mut self, now: Now, frame: Frame) -> bool {
-        let Some((_, bytes, encoded)) = self.frame(now, frame) else { return false };
+        let Some((bytes, encoded)) = self.frame(now, frame) else { return false };
         let is_fit = !bytes.is_empty() && (!frame.format.is_poll() || poll::is_current(bytes, &self.date.1));
         self.hub.charge(usize::from(encoded > 0), encoded);
         is_fit
     }
 
-    /// The message of a frame, its bytes, and how many of these were newly encoded.
-    fn frame(&self, now: Now, frame: Frame) -> Option<(&Arc<Message>, &[u8], usize)> {
+    /// The bytes of a frame, and how many were newly encoded.
+    fn frame(&self, now: Now, frame: Frame) -> Option<(&[u8], usize)> {
         let message = self.hub.message(frame.channel, frame.seq)?;
-        let (bytes, encoded) = match frame.format {
+        Some(match frame.format {
             Format::PollVerbatim | Format::PollBatch => {
                 let fields = self.cors.fields(None);
                 let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };
                 poll::shared_answer(message, frame.format == Format::PollBatch, &envelope)
             }
             format => transport::frame(message, format),
-        };
-        Some((message, bytes, encoded))
+        })
     }
 
     /// Writes what is planned.
@@ -115,8 +113,9 @@ impl Server {
         for &Plain { id, frame, .. } in batch {
             let bytes = match last {
                 Some((same, bytes)) if same == frame => bytes,
-                _ => self.frame(now, frame).map_or(&[][..], |(_, bytes, _)| bytes),
+                _ => self.frame(now, frame).map_or(&[][..], |(bytes, _)| bytes),
             };
+            debug_assert!(!bytes.is_empty(), "it was prepared");
             last = Some((frame, bytes));
             writes.push(Write { id, bytes, wrote: Wrote::Broken });
         }
