@@ -72,7 +72,7 @@ impl Server {
         match &connection.phase {
             _ if connection.output.is_some() => None,
             Phase::Parked(parked) => {
-                let ends = parked.close || connection.half_closed;
+                let ends = parked.close || connection.is_done();
                 let is_shared = parked.origin.is_none() && parked.technique != Technique::Jsonp;
                 let is_batch = parked.batch.is_some();
                 let is_alone = !(is_batch && more) && connection.input.is_none();
@@ -96,14 +96,12 @@ impl Server {
     /// The bytes of a frame, and how many were newly encoded.
     fn frame(&self, now: Now, frame: Frame) -> Option<(&[u8], usize)> {
         let message = self.hub.message(frame.channel, frame.seq)?;
-        Some(match frame.format {
-            Format::PollVerbatim | Format::PollBatch => {
-                let fields = self.cors.fields(None);
-                let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };
-                poll::shared_answer(message, frame.format == Format::PollBatch, &envelope)
-            }
-            format => transport::frame(message, format),
-        })
+        if !frame.format.is_poll() {
+            return Some(transport::frame(message, frame.format));
+        }
+        let fields = self.cors.fields(None);
+        let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };
+        Some(poll::shared_answer(message, frame.format, &envelope))
     }
 
     /// Writes what is planned.

@@ -10,13 +10,16 @@ use crate::wire::response::{self, Envelope, write_all, write_body_fields};
 use std::io::Write;
 use std::sync::Arc;
 
-/// The answer to a poll, verbatim or as a batch, that anybody without special wishes may get.
+/// The answer to a poll, verbatim or as a batch as `format` says, that anybody without special wishes may get.
 /// `envelope` must be the one that all of them share; the frame is made at most once.
-pub fn shared_answer<'m>(message: &'m Arc<Message>, batch: bool, envelope: &Envelope) -> (&'m [u8], usize) {
-    let format = if batch { Format::PollBatch } else { Format::PollVerbatim };
+pub fn shared_answer<'m>(
+    message: &'m Arc<Message>,
+    format: Format,
+    envelope: &Envelope,
+) -> (&'m [u8], usize) {
     message.frame(format as u8, |_| {
         let mut out = Vec::new();
-        match batch {
+        match format == Format::PollBatch {
             true => write_batch(&mut out, &[message], message.id, &[], envelope),
             false => write_verbatim(&mut out, message, &[], envelope),
         }
