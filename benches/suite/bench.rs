@@ -118,20 +118,25 @@ impl<'a> Bench<'a> {
         self.plots.push((file, plot));
     }
 
-    /// Rounds of all `servers` in turn, the arguments being the generators'. Every few pairs come other
-    /// subscribers: where the kernel happens to put the sockets of a crowd shows for as long as they live.
+    /// Rounds of all `servers` in turn, the arguments being the generators'.
     pub fn interleave(&self, servers: &[&Server], arguments: &str, pairs: usize) -> io::Result<Vec<Rounds>> {
-        let arguments: Vec<String> = arguments.split_whitespace().map(String::from).collect();
+        let runs: Vec<(&Server, &str)> = servers.iter().map(|&server| (server, arguments)).collect();
+        self.interleave_runs(&runs, pairs)
+    }
+
+    /// The same with arguments for each. Every few pairs come other subscribers: where the kernel happens to put the
+    /// sockets of a crowd shows for as long as they live.
+    pub fn interleave_runs(&self, runs: &[(&Server, &str)], pairs: usize) -> io::Result<Vec<Rounds>> {
         let mut rounds: Vec<Rounds> =
-            servers.iter().map(|server| Rounds { name: server.name, reports: Vec::new() }).collect();
+            runs.iter().map(|(server, _)| Rounds { name: server.name, reports: Vec::new() }).collect();
         for first in (0..pairs).step_by(PAIRS_PER_CROWD) {
-            let mut generators: Vec<Generator> = servers
+            let mut generators: Vec<Generator> = runs
                 .iter()
-                .map(|server| self.generators.start(server, &arguments))
+                .map(|(server, arguments)| self.generators.start(server, arguments))
                 .collect::<io::Result<_>>()?;
             let pairs = PAIRS_PER_CROWD.min(pairs - first);
             for (rounds, reports) in
-                rounds.iter_mut().zip(in_turn(servers.len(), pairs, |at| generators[at].round())?)
+                rounds.iter_mut().zip(in_turn(runs.len(), pairs, |at| generators[at].round())?)
             {
                 rounds.reports.extend(reports);
             }
@@ -175,16 +180,15 @@ pub fn compare(mut row: Row, rounds: &[Rounds], metric: impl Fn(&Report) -> f64)
     for (at, server) in rounds.iter().enumerate() {
         row = row.value(server.name, median(server.reports.iter().map(&metric)));
         if at > 0 {
-            let pairs: Vec<(f64, f64)> = server
-                .reports
-                .iter()
-                .zip(&rounds[0].reports)
-                .map(|(own, floor)| (metric(own), metric(floor)))
-                .collect();
-            row = row.ratio(server.name, Ratio::of(&pairs));
+            row = row.ratio(server.name, Ratio::of(&pairs_of(server, &rounds[0], &metric)));
         }
     }
     row
+}
+
+/// What `metric` takes from each round of `own` and of `reference`, pair by pair.
+pub fn pairs_of(own: &Rounds, reference: &Rounds, metric: impl Fn(&Report) -> f64) -> Vec<(f64, f64)> {
+    own.reports.iter().zip(&reference.reports).map(|(own, other)| (metric(own), metric(other))).collect()
 }
 
 /// CPU time per delivery (message, connection).

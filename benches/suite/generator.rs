@@ -25,11 +25,11 @@ pub struct Generator {
 
 impl Generators {
     /// Starts one against `server` and waits until everybody is subscribed.
-    pub fn start(&self, server: &Server, arguments: &[String]) -> io::Result<Generator> {
+    pub fn start(&self, server: &Server, arguments: &str) -> io::Result<Generator> {
         let mut child = Command::new(&self.program)
             .args(["--rounds", "--server", &server.address.to_string(), "--dialect", server.dialect])
             .args(["--pid", &server.pid().to_string(), "--cpu", &self.cpu.to_string()])
-            .args(arguments)
+            .args(arguments.split_whitespace())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -8,7 +8,7 @@ mod requests;
 use std::fs;
 use std::io;
 
-use crate::bench::{Bench, compare, cpu, in_turn, latency_lines};
+use crate::bench::{Bench, compare, cpu, latency_lines, pairs_of};
 use crate::plot::{Axis, Plot};
 use crate::report::{Latency, Report};
 use crate::results::{Goal, Row};
@@ -137,17 +137,11 @@ fn stalled(bench: &mut Bench<'_>) -> io::Result<()> {
             continue;
         }
         let other = bench.judged()?;
-        let arguments: Vec<Vec<String>> =
-            ["-n 10000 --seconds 0.5".into(), format!("-n 10000 --seconds 0.5 --stalled {count}")]
-                .iter()
-                .map(|line: &String| line.split_whitespace().map(String::from).collect())
-                .collect();
-        let mut generators = [
-            bench.generators.start(&bench.servers[1], &arguments[0])?,
-            bench.generators.start(&other, &arguments[1])?,
-        ];
-        let values = in_turn(2, bench.args.pairs(), |at| Ok(p99(&generators[at].round()?)))?;
-        let pairs: Vec<(f64, f64)> = values[1].iter().copied().zip(values[0].iter().copied()).collect();
+        let arguments = "-n 10000 --seconds 0.5";
+        let stalled = format!("{arguments} --stalled {count}");
+        let runs = [(&bench.servers[1], arguments), (&other, &*stalled)];
+        let rounds = bench.interleave_runs(&runs, bench.args.pairs())?;
+        let pairs = pairs_of(&rounds[1], &rounds[0], p99);
         let ratio = Ratio::of(&pairs);
         let judged = other.name;
         let row = |what: &str, unit| Row::new(format!("{name}, {what}"), unit);

@@ -4,7 +4,7 @@ use std::io;
 
 use super::memory::parked;
 use super::{p50, p99};
-use crate::bench::{Bench, cpu, in_turn};
+use crate::bench::{Bench, cpu, pairs_of};
 use crate::report::Report;
 use crate::results::{Goal, Row};
 use crate::server::Server;
@@ -35,13 +35,11 @@ fn cost(bench: &mut Bench<'_>) -> io::Result<()> {
         return Ok(());
     }
     let servers = [server(bench)?, server(bench)?];
-    let start = |server, technique: &str| {
-        let arguments = ["--as", technique, "-n", "1000", "--seconds", "0.4", "--warm-up", "0.1"];
-        bench.generators.start(server, &arguments.map(String::from))
-    };
-    let mut generators = [start(&servers[0], "poll-json")?, start(&servers[1], "bayeux")?];
-    let costs = in_turn(2, bench.args.pairs(), |at| Ok(cpu(&generators[at].round()?)))?;
-    let pairs: Vec<(f64, f64)> = costs[1].iter().copied().zip(costs[0].iter().copied()).collect();
+    let arguments =
+        ["poll-json", "bayeux"].map(|name| format!("--as {name} -n 1000 --seconds 0.4 --warm-up 0.1"));
+    let runs = [(&servers[0], &*arguments[0]), (&servers[1], &*arguments[1])];
+    let rounds = bench.interleave_runs(&runs, bench.args.pairs())?;
+    let pairs = pairs_of(&rounds[1], &rounds[0], cpu);
     let Ratio { mean, error } = Ratio::of(&pairs);
     let encke = servers[0].name;
     let cost =

@@ -33,7 +33,6 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
 pub fn parked(bench: &Bench<'_>, server: &Server, technique: &str, subscribers: usize) -> io::Result<Memory> {
     warm(bench, server, technique)?;
     let arguments = format!("--as {technique} -n {subscribers}");
-    let arguments: Vec<String> = arguments.split_whitespace().map(String::from).collect();
     let generator = bench.generators.start(server, &arguments)?;
     Ok(generator.gathered.memory.unwrap_or_default())
 }
@@ -58,7 +57,6 @@ fn after_traffic(bench: &mut Bench<'_>) -> io::Result<()> {
         let before = meter.memory()?;
         let arguments =
             format!("-n {SUBSCRIBERS} --publishers 4 --in-flight 64 --messages {messages} --patience 60");
-        let arguments: Vec<String> = arguments.split_whitespace().map(String::from).collect();
         let mut generator = bench.generators.start(&server, &arguments)?;
         let parked = meter.memory()?;
         generator.round()?;
