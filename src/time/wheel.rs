@@ -62,10 +62,14 @@ impl Wheel {
         self.len == 0
     }
 
-    /// Whether the timer of `key` is set.
+    /// Whether the timer of `key` is set and fires at `deadline` at the latest, to the tick.
     #[cfg(any(test, feature = "check"))]
-    pub fn has(&self, key: usize) -> bool {
-        self.links.get(key).is_some_and(|link| link.prev != UNSET)
+    pub fn fires_by(&self, key: usize, deadline: Instant) -> bool {
+        let due = deadline.as_millis().div_ceil(TICK_MS);
+        let link = self.links.get(key).filter(|link| link.prev != UNSET);
+        link.is_some_and(|link| {
+            self.tick + u64::from(link.due.wrapping_sub(self.tick as u32)) <= due.max(self.tick)
+        })
     }
 
     /// Sets (or moves) the timer of `key` to `deadline`. One in the past fires at the next [`Wheel::expire`].
