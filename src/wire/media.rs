@@ -28,7 +28,8 @@ pub fn is_json(content_type: &str) -> bool {
 /// Whether the client names `media_type` in `Accept`, and not with `q=0`. Ranges (`*/*`) do not count: they
 /// say that anything will do.
 pub fn accepts(head: &Head, media_type: &str) -> bool {
-    head.fields("accept").flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
+    let listed = head.fields("accept").filter(|&value| value != b"*/*");
+    listed.flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
         let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
         let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type.as_bytes()));
         named && !parts.any(is_refusal)
