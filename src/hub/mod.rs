@@ -257,6 +257,11 @@ impl Hub {
         !self.ready.is_empty()
     }
 
+    /// Whether the subscriber waits to be named by [`Hub::next_ready`]. Who does not has nothing to pull.
+    pub fn is_ready(&self, key: SubscriberKey) -> bool {
+        self.subscribers[key as usize].queued
+    }
+
     /// Marks one subscriber ready, because its last pull stopped early.
     pub fn mark(&mut self, key: SubscriberKey) {
         let subscriber = &mut self.subscribers[key as usize];

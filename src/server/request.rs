@@ -474,17 +474,16 @@ impl Server {
     /// Answers a poll if there is anything to answer, else parks it.
     fn begin_poll(&mut self, now: Now, slot: usize, asked: Poll, reply: &Reply, callback: Option<&str>) {
         let waits = asked.technique.waits() && !reply.head_only && !self.draining;
+        if waits && !self.hub.is_ready(asked.subscriber) {
+            return self.park(now, slot, asked, callback);
+        }
         let envelope = envelope(now, reply, &self.cors);
         let gaps = self.hub.take_gaps(asked.subscriber);
         let mut pulled: Vec<&Arc<Message>> = Vec::new();
         self.hub.pull(now.at, asked.subscriber, asked.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes());
         if pulled.is_empty() && gaps.is_empty() && waits {
-            self.hub.stats.polls_parked += 1;
-            if let Some(callback) = callback {
-                self.callbacks.insert(asked.subscriber, callback.into());
-            }
-            return self.connections[slot].enter(Phase::Parked(asked), now.at);
+            return self.park(now, slot, asked, callback);
         }
         let delivered = pulled.len() as u64;
         if pulled.is_empty() && gaps.is_empty() {
@@ -501,6 +500,15 @@ impl Server {
         self.hub.stats.messages_delivered += delivered;
         self.hub.detach(now.at, asked.subscriber);
         self.answered(slot, reply.close);
+    }
+
+    /// Lets a poll wait for news.
+    fn park(&mut self, now: Now, slot: usize, asked: Poll, callback: Option<&str>) {
+        self.hub.stats.polls_parked += 1;
+        if let Some(callback) = callback {
+            self.callbacks.insert(asked.subscriber, callback.into());
+        }
+        self.connections[slot].enter(Phase::Parked(asked), now.at);
     }
 }
 
