@@ -2,7 +2,7 @@
 
 use super::message::Message;
 use super::name::Pattern;
-use super::subscriber::{Memberships, Owner, SubscriberKey};
+use super::subscriber::{Memberships, Owner, Subscriber, SubscriberKey};
 use super::{ChannelKey, Hub};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
@@ -29,6 +29,8 @@ pub struct Lacking {
     pub owner: Owner,
     /// Its only channel.
     pub channel: ChannelKey,
+    /// Its cursor.
+    after: Seq,
     /// The number of the oldest message that it lacks.
     pub seq: Seq,
     /// It lacks others, too.
@@ -37,17 +39,28 @@ pub struct Lacking {
 
 impl Hub {
     /// What the subscriber lacks that [`Hub::next_ready`] names next, if it has one channel, nothing has to be told
-    /// of a gap, and something is there.
-    pub fn first_lacking(&self, now: Instant) -> Option<Lacking> {
+    /// of a gap, and something is there. `before` is what was said of another since rings have last changed.
+    pub fn first_lacking(&self, now: Instant, before: Option<Lacking>) -> Option<Lacking> {
         let subscriber = self.subscribers.get(*self.ready.front()? as usize)?;
         let Memberships::One { channel, .. } = subscriber.memberships else { return None };
-        if !subscriber.queued || subscriber.stranger || self.lost(channel, subscriber.after) {
+        if !subscriber.queued || subscriber.stranger {
             return None;
         }
-        let mut lacking = self.channels[channel as usize].ring.after(subscriber.after);
+        let Subscriber { owner, after, joined, .. } = *subscriber;
+        // Nearly always a crowd has had the same, and so lacks the same. What is newer than all of them is for all.
+        if let Some(same) = before
+            && (same.channel, same.after) == (channel, after)
+            && same.seq > joined
+        {
+            return Some(Lacking { owner, ..same });
+        }
+        if self.lost(channel, after) {
+            return None;
+        }
+        let mut lacking = self.channels[channel as usize].ring.after(after);
         let message = lacking.next().filter(|message| subscriber.is_for(message, now))?;
         let more = lacking.next().is_some();
-        Some(Lacking { owner: subscriber.owner, channel, seq: message.id.seq, more })
+        Some(Lacking { owner, channel, after, seq: message.id.seq, more })
     }
 
     /// Message `seq`, if `channel` keeps it.

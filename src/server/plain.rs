@@ -38,8 +38,9 @@ impl Server {
     /// Delivers to the first of those that are ready, as long as it is plain, at most `max` times. Returns how often.
     pub(super) fn deliver_plain(&mut self, now: Now, max: usize, sink: &mut impl Sink) -> usize {
         let mut batch: ArrayVec<Plain, BATCH> = ArrayVec::new();
+        let mut lacking = None;
         while batch.len() < max.min(BATCH)
-            && let Some(plain) = self.plan(now, batch.last())
+            && let Some(plain) = self.plan(now, batch.last(), &mut lacking)
         {
             batch.push(plain);
         }
@@ -51,9 +52,10 @@ impl Server {
     }
 
     /// Takes the first of those that are ready out of the queue, if its delivery is plain; `before` is the delivery
-    /// planned before.
-    fn plan(&mut self, now: Now, before: Option<&Plain>) -> Option<Plain> {
-        let Lacking { owner: Owner(slot), channel, seq, more } = self.hub.first_lacking(now.at)?;
+    /// planned before, for what was `lacking`.
+    fn plan(&mut self, now: Now, before: Option<&Plain>, lacking: &mut Option<Lacking>) -> Option<Plain> {
+        *lacking = self.hub.first_lacking(now.at, *lacking);
+        let Lacking { owner: Owner(slot), channel, seq, more, .. } = (*lacking)?;
         if slot & SESSION_OWNER != 0 {
             return None;
         }

@@ -504,6 +504,27 @@ fn who_takes_the_place_of_one_that_was_ready_gets_nothing_twice() {
 }
 
 #[test]
+fn who_had_the_same_on_another_channel_lacks_something_else() {
+    let mut bench = Bench::new(Config::default());
+    let crowd = ["a", "b"].map(|channel| bench.subscriber(&format!("{channel}?as=stream")));
+    bench.publish("a", "<m0>", None);
+    bench.publish("b", "<m1>", None);
+    bench.turn();
+    assert_eq!(crowd.map(|id| told(&bench.read(id)).join(",")), ["m0", "m1"]);
+}
+
+#[test]
+fn who_came_after_a_message_of_no_duration_does_not_get_it_with_those_who_were_there() {
+    let mut bench = Bench::new(Config::default());
+    let there = bench.subscriber("a?as=stream");
+    bench.publish("a", "<m0>", Some(0));
+    let late = bench.connect();
+    bench.send(late, "GET /sub/a?as=stream&after=oldest HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.turn();
+    assert_eq!([there, late].map(|id| told(&bench.read(id)).join(",")), ["m0", ""]);
+}
+
+#[test]
 fn a_shared_answer_tells_the_time_at_which_it_is_given() {
     let mut config = Config::default();
     config.turn.deliveries = 1;
