@@ -14,7 +14,7 @@ bench-build:
 
 SUITE = $$(ls -t target/release/deps/suite-* | grep -v '\.d$$' | head -1) --size $(SIZE) $(BENCH_ARGS)
 
-bench: bench-build bench-tools instructions ## Measure beside the floor
+bench: bench-tools instructions bench-build ## Measure beside the floor
 	$(SUITE)
 
 bench-peers: bench-build bench-tools bench-peers-install ## The same, with nchan and nginx in the same run
