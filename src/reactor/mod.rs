@@ -157,6 +157,7 @@ impl Reactor {
         match retries
             .chain(self.leave_at)
             .chain([self.feed_at])
+            .chain(self.server.is_lighter().then_some(self.weigh_at))
             .fold(self.server.next_deadline(now), Instant::min)
         {
             Instant::NEVER => None,
@@ -211,11 +212,17 @@ impl Reactor {
         }
     }
 
-    /// Tells the server now and then how much memory is resident. A server to which nothing happens needs no more.
+    /// Tells the server now and then how much memory is resident, and gives back what is free after a peak. While
+    /// nothing happens and nothing is to be given back, neither is needed.
     fn weigh(&mut self, now: Now) {
+        self.server.note_held();
         if self.weigh_at <= now.at || self.server.is_heavier() {
             self.weigh_at = now.at + WEIGH_MS;
             self.server.note_memory(now, self.resident.bytes());
+            if self.server.is_lighter() {
+                sys::give_back();
+                self.server.note_given_back();
+            }
         }
     }
 

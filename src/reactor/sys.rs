@@ -1,4 +1,5 @@
-//! What the operating system is asked beyond `mio`, through the safe calls of `rustix`.
+//! What the operating system is asked beyond `mio`, through the safe calls of `rustix` where there are any. The only
+//! `unsafe` code is here.
 
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -41,4 +42,15 @@ pub fn raise_descriptors() -> u64 {
         return limit.current.unwrap_or(u64::MAX);
     }
     limit.maximum.unwrap_or(u64::MAX)
+}
+
+/// Gives memory that is free back to the system, from between what is in use, too: see malloc_trim(3). Other libraries
+/// than glibc do that as they see fit.
+#[allow(unsafe_code)]
+pub fn give_back() {
+    // SAFETY: it takes no pointer, may be called by any thread, and touches nothing that is allocated.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }

@@ -28,6 +28,11 @@ const SESSION_BYTES: usize = 320;
 const STEADY_MS: u64 = 10_000;
 /// Milliseconds without shortage after which it is over.
 const CALM_MS: u64 = 30_000;
+/// Bytes that must have been let go before free memory is given back to the system.
+const GIVE_BACK_MIN: usize = 1 << 20;
+/// A process that has more than this keeps what is free: giving it back takes a look at every free piece, about
+/// a tenth of a second for so many bytes of small ones, and nobody is served meanwhile.
+const GIVE_BACK_MAX: usize = 512 << 20;
 
 /// How much memory there is, and whether it is short.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub struct Memory {
     /// What was resident, and what was held, when it was last measured.
     pub resident: usize,
     held: usize,
+    /// The most that was held at the beginning of a turn since memory was last given back.
+    most_held: usize,
     /// Bytes of incomplete bodies and messages, and of answers not taken, that have been kept since then.
     pub gathered: usize,
     /// New connections are refused.
@@ -63,6 +70,7 @@ impl Memory {
             steady: (0, Instant::from_millis(0)),
             resident: 0,
             held: 0,
+            most_held: 0,
             gathered: 0,
             refusing: false,
             short_at: None,
@@ -143,6 +151,25 @@ impl Server {
     pub fn is_heavier(&self) -> bool {
         self.memory.max > 0
             && self.held_bytes() + self.memory.gathered > self.memory.held + self.memory.max / 32
+    }
+
+    /// Takes note of how much is held. To be called every turn.
+    pub fn note_held(&mut self) {
+        self.memory.most_held = self.memory.most_held.max(self.held_bytes());
+    }
+
+    /// Whether a quarter of what was held has been let go, so that free memory should be given back to the system: the
+    /// allocator keeps what lies between pieces in use, however much it is, and it may never be needed again. Costs
+    /// next to nothing; giving back costs about as much as it took to free so many bytes.
+    pub fn is_lighter(&self) -> bool {
+        let Memory { most_held, resident, .. } = self.memory;
+        let held = self.held_bytes();
+        held + GIVE_BACK_MIN.max(most_held / 4) <= most_held && resident <= GIVE_BACK_MAX
+    }
+
+    /// Takes note that free memory has been given back.
+    pub fn note_given_back(&mut self) {
+        self.memory.most_held = self.held_bytes();
     }
 
     /// Whether new connections are refused because memory is short.

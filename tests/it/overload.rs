@@ -176,6 +176,28 @@ fn who_may_not_publish_is_told_before_the_body() {
 }
 
 #[test]
+fn what_was_let_go_is_given_back_to_the_system() {
+    let server = Encke::start(&["--history-messages", "100000", "--history-bytes", "1GiB"]);
+    let mut publisher = server.admin();
+    let text = "x".repeat(20_000);
+    publisher.publish("kept", &[], text.as_bytes());
+    let before = server.resident_bytes();
+    // What is kept lies between what is not.
+    for number in 0..2000 {
+        publisher.publish("gone", &[], text.as_bytes());
+        if number % 50 == 0 {
+            publisher.publish("kept", &[], b"small");
+        }
+    }
+    let most = server.resident_bytes() - before;
+    assert!(most > 40_000_000, "{most} bytes");
+    // Although nothing happens any more.
+    assert_eq!(publisher.ask("DELETE", "/pub/gone", &[], b"").status, 204);
+    until("it is given back", || (server.resident_bytes() < before + (2 << 20)).then_some(()));
+    assert_eq!(server.history("kept").len(), 41);
+}
+
+#[test]
 fn memory_stays_within_its_budget() {
     const BUDGET: usize = 64 << 20;
     let server = Encke::start(&[

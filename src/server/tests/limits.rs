@@ -539,6 +539,7 @@ impl Bench {
     /// Memory is seen to be `mib` MiB.
     fn weigh(&mut self, mib: usize) {
         let now = self.world.now;
+        self.server.note_held();
         self.server.note_memory(now, mib * MIB);
         self.turn();
     }
@@ -603,6 +604,42 @@ fn memory_is_measured_early_when_much_comes() {
     assert!(bench.server.is_heavier());
     bench.weigh(64);
     assert!(!bench.server.is_heavier());
+}
+
+#[test]
+fn free_memory_is_given_back_when_a_quarter_was_let_go() {
+    let mut bench = Bench::new(Config::default());
+    // Of a MiB each, nearly.
+    let fill = |bench: &mut Bench, names: &str| {
+        names.chars().for_each(|name| bench.publish(&name.to_string(), &"x".repeat(1_000_000), None));
+    };
+    let delete = |bench: &mut Bench, names: &str| {
+        let now = bench.world.now.at;
+        names
+            .chars()
+            .for_each(|name| assert!(bench.server.hub.delete(now, &name.to_string(), |_| true).is_some()));
+    };
+    fill(&mut bench, "ab");
+    bench.weigh(8);
+    delete(&mut bench, "a");
+    assert!(!bench.server.is_lighter(), "less than a MiB");
+    fill(&mut bench, "cd");
+    assert!(!bench.server.is_lighter(), "more is held than ever");
+    bench.weigh(8);
+    delete(&mut bench, "bc");
+    assert!(bench.server.is_lighter());
+    bench.weigh(600);
+    assert!(!bench.server.is_lighter(), "there would be too much to look at");
+    bench.weigh(8);
+    assert!(bench.server.is_lighter());
+    bench.server.note_given_back();
+    assert!(!bench.server.is_lighter(), "once is enough");
+    fill(&mut bench, "efghijklmn");
+    bench.weigh(16);
+    delete(&mut bench, "ef");
+    assert!(!bench.server.is_lighter(), "two of eleven");
+    delete(&mut bench, "g");
+    assert!(bench.server.is_lighter(), "three of eleven");
 }
 
 #[test]
