@@ -7,10 +7,10 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::Signal;
 
 use crate::client::{Client, request};
-use crate::harness::{Encke, free_address, until};
+use crate::harness::{Crowd, Encke, free_address, until};
 
 /// Everything is forgotten soon, so that it can be seen to be forgotten.
 const FORGETFUL: [&str; 4] = ["--channel-idle-seconds", "1", "--history-seconds", "1"];
@@ -283,9 +283,7 @@ const CROWD: usize = 10_000;
 
 #[test]
 fn ten_thousand_come_back_within_a_second_after_a_restart() {
-    let most = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("up to the hard limit");
-    let crowd = most.map_or(CROWD, |most| CROWD.min(most.saturating_sub(4000) as usize));
+    let room = Crowd::of(CROWD);
     let addr = free_address();
     let first = Encke::start_at(addr, Stdio::null(), &[]);
     let id = first.publish("x", "before");
@@ -305,7 +303,7 @@ fn ten_thousand_come_back_within_a_second_after_a_restart() {
         (0..count).map(one).collect()
     };
     let mut clients: Vec<Client> = thread::scope(|scope| {
-        let parts: Vec<_> = (0..4).map(|_| scope.spawn(|| connect(crowd / 4))).collect();
+        let parts: Vec<_> = (0..4).map(|_| scope.spawn(|| connect(room.count / 4))).collect();
         parts.into_iter().flat_map(|part| part.join().expect("all connect")).collect()
     });
     // Each is told that it may have missed something, and goes on from there.
@@ -315,7 +313,7 @@ fn ten_thousand_come_back_within_a_second_after_a_restart() {
         let target = format!("/sub/x?after={}&timeout=300", answer.next());
         client.request("GET", &target, &[], b"");
     });
-    assert_eq!(go_on.count(), crowd / 4 * 4);
+    assert_eq!(go_on.count(), room.count / 4 * 4);
     server.listeners("x", clients.len() as u64);
     server.publish("x", "after");
     for client in &mut clients {

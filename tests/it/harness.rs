@@ -4,17 +4,41 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::Value;
 
 use crate::client::{Answer, Client, Head};
 
 /// How long anything may take before a test fails: far more than it ever needs, even on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Descriptors that the tests need beside a crowd of clients.
+const FEW_DESCRIPTORS: u64 = 4000;
+
+/// Room for a crowd of clients among the descriptors of this process, which all tests share: until it is dropped,
+/// whoever else wants some waits.
+pub struct Crowd {
+    /// How many clients there is room for.
+    pub count: usize,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Crowd {
+    /// Room for `count` clients, or for as many as the hard limit of descriptors allows.
+    pub fn of(count: usize) -> Self {
+        static TURN: Mutex<()> = Mutex::new(());
+        // A crowd whose test failed is gone as well.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let most = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("up to the hard limit");
+        let count = most.map_or(count, |most| count.min(most.saturating_sub(FEW_DESCRIPTORS) as usize));
+        Self { count, _turn: turn }
+    }
+}
 
 /// A running server.
 pub struct Encke {
@@ -211,11 +235,22 @@ impl Encke {
         until("the server leaves", || self.child.try_wait().expect("it is our child"))
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes, the program's own text among it.
     pub fn resident_bytes(&self) -> usize {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// Resident memory in bytes that the server has asked for. Unlike the text of the program, which the system maps
+    /// and unmaps as it sees fit, it depends on nothing but what the server does.
+    pub fn allocated_bytes(&self) -> usize {
+        self.status_bytes("RssAnon:")
+    }
+
+    fn status_bytes(&self, name: &str) -> usize {
         let status = self.proc_file("status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("VmRSS is in /proc");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("VmRSS in kB") * 1024
+        let line = status.lines().find(|line| line.starts_with(name)).expect("it is in /proc/PID/status");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<usize>().ok()).expect("a number of kB")
+            * 1024
     }
 
     /// Descriptors open while nobody is connected.
