@@ -21,7 +21,7 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
 }
 
 fn deliveries(bench: &mut Bench<'_>) -> io::Result<()> {
-    let pairs = bench.args.pairs().div_ceil(3).max(2);
+    let pairs = bench.args.pairs().div_ceil(3) | 1;
     let (mut costs, mut rates) = (Lines::new(bench), Lines::new(bench));
     for subscribers in STEPS {
         let servers: Vec<&Server> = bench.servers.iter().collect();

@@ -51,7 +51,7 @@ fn compare(
     pairs: usize,
     seconds: u32,
 ) -> io::Result<Row> {
-    let costs = in_turn(targets.len(), pairs, |at| {
+    let costs = in_turn(targets.len(), pairs, 0, |at| {
         let (server, _, path) = targets[at];
         wrk::cpu_per_request(server, script, path, seconds)
     })?;
