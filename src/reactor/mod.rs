@@ -26,9 +26,11 @@ pub use memory::available as available_memory;
 pub use sys::raise_descriptors;
 
 use crate::config::Config;
+use crate::conn::ConnId;
 use crate::id::Epoch;
 use crate::server::{Effect, Server};
 use crate::time::{Instant, Now};
+use arrayvec::ArrayVec;
 use clock::Clock;
 use lateness::Lateness;
 use listener::Listener;
@@ -54,8 +56,13 @@ const MAIL_MAX: usize = 1024;
 const WEIGH_MS: u64 = 1000;
 /// Milliseconds until a write is tried again for which the kernel had no memory.
 const STARVED_MS: u64 = 20;
-/// The scratch buffer that all sockets are read into.
-const SCRATCH_BYTES: usize = 64 << 10;
+/// Most bytes of one read.
+const READ_BYTES: usize = 64 << 10;
+/// Sockets that are read before what came is looked at: what a request needs of the processor's caches, the kernel
+/// pushes out with every read, so that a request that follows another one costs less than one that follows a read.
+const READS: usize = 16;
+/// Distance of their places in the scratch buffer: a power of two would have all of them share a few cache lines.
+const PLACE_BYTES: usize = READ_BYTES + 320;
 
 /// The loop, and what it loops over.
 pub struct Reactor {
@@ -66,6 +73,7 @@ pub struct Reactor {
     mailbox: Mailbox,
     mail: Receiver<Mail>,
     clock: Clock,
+    /// What all sockets are read into.
     scratch: Box<[u8]>,
     resident: Resident,
     /// When to look again how much memory is resident, if anything happens then.
@@ -107,7 +115,7 @@ impl Reactor {
             mailbox,
             mail,
             clock,
-            scratch: vec![0; SCRATCH_BYTES].into(),
+            scratch: vec![0; READS * PLACE_BYTES].into(),
             resident: Resident::open(),
             weigh_at: Instant::default(),
             lateness: Lateness::new(now),
@@ -239,13 +247,24 @@ impl Reactor {
 
     /// Reads sockets, at most as many as the turn's budget allows.
     fn read(&mut self, now: Now) {
-        for _ in 0..self.server.config().turn.reads {
-            let Some((id, read)) = self.sockets.read_next(&mut self.scratch) else { return };
-            match read {
-                Read::Bytes(count) => self.server.receive(now, id, &self.scratch[..count], &mut self.sockets),
-                Read::End => self.server.hang_up(now, id, &mut self.sockets),
-                Read::Broken => self.server.reset(now, id),
-                Read::Nothing => {}
+        let mut left = self.server.config().turn.reads;
+        loop {
+            let mut batch: ArrayVec<(ConnId, Read), READS> = ArrayVec::new();
+            for place in self.scratch.chunks_exact_mut(PLACE_BYTES).take(left) {
+                let Some(read) = self.sockets.read_next(&mut place[..READ_BYTES]) else { break };
+                batch.push(read);
+            }
+            if batch.is_empty() {
+                return;
+            }
+            left -= batch.len();
+            for ((id, read), place) in batch.into_iter().zip(self.scratch.chunks_exact(PLACE_BYTES)) {
+                match read {
+                    Read::Bytes(count) => self.server.receive(now, id, &place[..count], &mut self.sockets),
+                    Read::End => self.server.hang_up(now, id, &mut self.sockets),
+                    Read::Broken => self.server.reset(now, id),
+                    Read::Nothing => {}
+                }
             }
         }
     }

@@ -44,7 +44,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
 use std::sync::Arc;
 
-/// Bytes that may wait behind a parked poll or an answer that is not taken: one scratch buffer of the reactor.
+/// Bytes that may wait behind a parked poll or an answer that is not taken: as much as one read brings.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
 /// The same while memory is scarce: a request or two.
 const PIPELINE_BYTES_SCARCE: usize = 4 << 10;
