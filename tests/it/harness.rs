@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use encke::reactor::raise_descriptors;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::client::{Answer, Client, Head};
@@ -33,10 +34,8 @@ impl Crowd {
         static TURN: Mutex<()> = Mutex::new(());
         // A crowd whose test failed is gone as well.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let most = getrlimit(Resource::Nofile).maximum;
-        setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).expect("up to the hard limit");
-        let count = most.map_or(count, |most| count.min(most.saturating_sub(FEW_DESCRIPTORS) as usize));
-        Self { count, _turn: turn }
+        let most = raise_descriptors().saturating_sub(FEW_DESCRIPTORS);
+        Self { count: count.min(most as usize), _turn: turn }
     }
 }
 
