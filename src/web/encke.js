@@ -142,7 +142,7 @@ class Line {
     try {
       await Promise.race([cut, (async () => {
         this.alive(TOKEN_MS);
-        await this.authorize();
+        this.token = await comet._credential();
         this.alive();
         if (!this.signal.aborted) await task(this);
       })()]);
@@ -150,11 +150,6 @@ class Line {
       this.error = error;
     }
     this.cut('over');
-  }
-
-  async authorize() {
-    const { token } = this.comet;
-    this.token = await (typeof token === 'function' ? token() : token);
   }
 
   // Cuts the line, or does something else, unless there is another sign of life in time.
@@ -271,9 +266,9 @@ export class Encke {
   }
 
   async publish(channel, data, options) {
-    const { token } = this, text = typeof data === 'string', bytes = ArrayBuffer.isView(data);
+    const text = typeof data === 'string', bytes = ArrayBuffer.isView(data);
     const answer = await this._fetch(`${this.url}/pub/${path(channel)}?${new URLSearchParams(options)}`,
-      await (typeof token === 'function' ? token() : token), {
+      await this._credential(), {
         method: 'POST', body: text || bytes ? data : JSON.stringify(data),
       }, { 'Content-Type': text ? 'text/plain; charset=utf-8' : bytes ? 'application/octet-stream' : 'application/json' });
     if (!answer.ok) throw await problem(answer);
@@ -284,6 +279,11 @@ export class Encke {
     this._gone.abort();
     this._stop();
     this._tell('closed');
+  }
+
+  _credential() {
+    const { token } = this;
+    return typeof token === 'function' ? token() : token;
   }
 
   _fetch(url, token, init, headers) {
@@ -393,7 +393,7 @@ export class Encke {
   _take(envelope) {
     const { gap, id, channel, next, data64 } = envelope;
     const isMine = name => [...this.channels].some(pattern => matches(pattern, name));
-    if (this._tabs?.size) this._bus.postMessage({ envelope });
+    if (this._tabs?.size) this._bus.postMessage({ envelope, from: this._me });
     if (gap && isMine(gap.channel)) this._emit('gap', gap);
     if (id && isNewer(id, this.after)) {
       this.after = id;
@@ -406,7 +406,7 @@ export class Encke {
   _tell(state, line, more) {
     this.state = state;
     this.technique = line?.technique;
-    this._status = { state, technique: this.technique, ...more };
+    this._status = { ...more, state, technique: this.technique };
     if (this._tabs) this._report();
     this._emit('state', this._status);
   }
@@ -438,10 +438,10 @@ export class Encke {
     navigator.locks.request(name, { signal: quit.signal }, () => new Promise(free => {
       this._free = free;
       clearTimeout(this._lonely);
-      this._line?.cut();
+      this._line = this._line?.cut();
       this._tabs = new Map();
       this._held = 0;
-      this._bus.postMessage({ who: 1 });
+      this._bus.postMessage({ leader: this._me });
       this._connect();
     })).catch(() => quit.signal.aborted || this._alone());
     this._hello();
@@ -465,7 +465,7 @@ export class Encke {
     this._bus?.close();
     this._quit?.abort();
     this._free?.();
-    this._bus = this._tabs = this._free = this._line = undefined;
+    this._bus = this._tabs = this._free = this._line = this._leader = undefined;
   }
 
   // The channels of all tabs that we connect for.
@@ -480,40 +480,48 @@ export class Encke {
   }
 
   _report() {
-    this._bus.postMessage({ status: this._status, covered: this._covered, after: this.after });
+    this._bus.postMessage({ status: this._status, covered: this._covered, after: this.after, from: this._me });
   }
 
-  _hear({ hello, from, bye, who, status, covered, after, envelope }) {
+  _hear({ hello, from, bye, leader, status, covered, after, envelope }) {
     if (this._tabs) {
       if (hello) this._tabs.set(from, hello);
       if (bye) this._tabs.delete(bye);
       this._changed();
       if (hello) this._report();
-    } else if (who) this._hello();
-    else if (status) this._follow(status, covered, after);
-    else if (envelope) this._held ? this._held.push(envelope) : this._take(envelope);
+    } else if (leader) {
+      // It may be ahead of us or behind: what it repeats waits until it says where it is.
+      this._leader = leader;
+      this._line = this._line?.cut();
+      this._held = [];
+      this._hello();
+    } else if (status && from === (this._leader ??= from)) this._follow(this._news = { status, covered, after });
+    else if (envelope && from === this._leader) this._held ? this._held.push(envelope) : this._take(envelope);
   }
 
   // The leader says how it is. Once it covers our channels, we come to where it is and go on with it.
-  async _follow(status, covered, after) {
+  async _follow(news) {
     clearTimeout(this._lonely);
-    const mine = [...this.channels], bus = this._bus;
-    if (status.state === 'open' && !this._line && mine.every(channel => covered.includes(channel))) {
+    const { status, covered, after } = news, mine = [...this.channels];
+    const open = status.state === 'open', ours = open && mine.every(channel => covered.includes(channel));
+    if (ours && !this._line) {
       const had = this._covered?.filter(channel => mine.includes(channel)) ?? mine;
       if (this.after === 'now' || !had.length) this.after = after;
       else if (!isId(this.after) || isId(after) && isNewer(after, this.after)) {
         this._held ||= [];
         const line = this._line = new Line(this, 'poll', mine);
         await line.run(() => line.catchUp(had, isId(after) && after));
-        if (bus !== this._bus || line !== this._line) return;
+        if (line !== this._line) return;
         this._line = undefined;
         if (line.error) return this._alone();
+        if (news !== this._news) return this._follow(this._news);
       }
       this._covered = covered;
       const held = this._held || [];
       this._held = 0;
       held.forEach(envelope => this._take(envelope));
     }
-    this._tell(status.state, status, { ...status, shared: true });
+    // Nobody is told that we listen before all that comes from then on would come.
+    this._tell(open && (this._held || !ours) ? 'connecting' : status.state, status, { ...status, shared: true });
   }
 }

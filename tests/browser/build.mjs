@@ -10,7 +10,8 @@ const OPTIONS = {
   module: true,
   ecma: 2020,
   compress: { passes: 3 },
-  mangle: { properties: { regex: /^_/ } },
+  // What is private, and what only a Line has.
+  mangle: { properties: { regex: /^_|^(alive|batch|catchUp|comet|cut|due|opened|timer)$/ } },
 };
 
 /** The served files: path → text. */

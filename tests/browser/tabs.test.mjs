@@ -23,6 +23,15 @@ async function twoTabs(channelsA, channelsB, options) {
 
 const isShared = page => page.evaluate(() => one.states.at(-1).shared === true);
 
+/** Makes the page wait with what it asks for to catch up, until it calls `letGo`; `catchesUp` tells that it would. */
+const holdCatchUp = page => page.evaluate(() => {
+  const { fetch } = window, held = new Promise(free => { window.letGo = free; });
+  window.fetch = async (url, init) => {
+    if (String(url).includes('as=interval')) window.catchesUp = true, await held;
+    return fetch(url, init);
+  };
+});
+
 test('two tabs share one connection, and the second goes on when the first is closed', { timeout }, async () => {
   const { proxy, a, b } = await twoTabs(['tabs/same'], ['tabs/same']);
   assert.equal(await isShared(a), false);
@@ -74,6 +83,86 @@ test('the followers of a leader that dies in a storm lose nothing', { timeout },
   await c.close();
 });
 
+test('a new leader that runs ahead of its followers takes them along', { timeout }, async () => {
+  const { proxy, a, b } = await twoTabs(['ahead/x'], ['ahead/*']);
+  const c = await openPage(proxy.url + '/healthz', a.context());
+  // What c says to a leader, and what b asks for to catch up, wait until they are let go.
+  await c.evaluate(() => {
+    const { postMessage } = BroadcastChannel.prototype;
+    BroadcastChannel.prototype.postMessage = function (message) {
+      Promise.resolve(message.hello && window.held).then(() => postMessage.call(this, message));
+    };
+    window.hold = () => { window.held = new Promise(free => { window.letGo = free; }); };
+  });
+  await holdCatchUp(b);
+  await startClient(c, { ...STREAM, channels: ['ahead/x'] });
+  await untilOpen(c, 'stream');
+  await server.publish('ahead/x', range(0, 10));
+  await expectInOrder(b, 10);
+  await expectInOrder(c, 10);
+
+  await c.evaluate(() => hold());
+  await a.close();
+  await until(b, 'it leads', () => one.comet.state === 'open' && !one.states.at(-1).shared);
+  await server.publish('ahead/x', range(10, 20));
+  await expectInOrder(b, 20);
+  await c.evaluate(() => letGo());
+  await until(b, 'it makes sure of its place', () => window.catchesUp);
+  await server.publish('ahead/x', range(20, 30));
+  await b.evaluate(() => letGo());
+  await expectInOrder(b, 30);
+  await expectInOrder(c, 30);
+  await b.close();
+  await c.close();
+});
+
+test('clients that come and go in a storm each have an unbroken row', { timeout: 2 * timeout }, async () => {
+  const page = await openPage(server.url + '/healthz');
+  // What they say to each other, and what they ask for to catch up, takes its time, and not always the same.
+  await page.evaluate(async options => {
+    const { Encke } = await import('/encke.js'), { fetch } = window, { postMessage } = BroadcastChannel.prototype;
+    const pause = ms => new Promise(done => setTimeout(done, ms));
+    let seed = 7;
+    const random = below => (seed = (seed * 1103515245 + 12345) % 2147483648) % 65521 % below;
+    window.fetch = async (url, init) => {
+      if (String(url).includes('as=interval')) await pause(random(60));
+      return fetch(url, init);
+    };
+    BroadcastChannel.prototype.postMessage = function (message) {
+      message.hello ? pause(random(60)).then(() => postMessage.call(this, message)) : postMessage.call(this, message);
+    };
+    window.rows = [];
+    const living = () => rows.filter(({ comet }) => comet.state !== 'closed');
+    const channels = [['rows/x'], ['rows/*'], ['rows/x', 'rows/quiet'], ['rows/**']];
+    window.storm = async turns => {
+      for (let turn = 0; turn < turns; turn++) {
+        while (living().length < 4) {
+          const row = { comet: new Encke('', { ...options, channels: channels[random(4)] }), 'rows/x': [], 'rows/y': [] };
+          row.comet.on('message', ({ channel, data }) => row[channel].push(data));
+          rows.push(row);
+        }
+        await pause(random(200));
+        living()[random(4)].comet.subscribe('rows/y');
+        await pause(random(100));
+        living()[random(3) && random(4)].comet.close(); // half the time the eldest, who leads
+      }
+      window.calm = true;
+    };
+  }, STREAM);
+  await page.evaluate(() => storm(30) && 0);
+  let count = 0;
+  const publish = () => Promise.all(['rows/x', 'rows/y'].map(channel => server.publish(channel, [count])));
+  for (; !await page.evaluate(() => window.calm); count++) await publish();
+  await until(page, 'all that are left are open', () => rows.every(({ comet }) => comet.state === 'closed' || comet.state === 'open'));
+  await publish();
+  await until(page, 'they have the last', last => rows.every(row => row.comet.state === 'closed' ||
+    row['rows/x'].at(-1) === last && (!row['rows/y'].length || row['rows/y'].at(-1) === last)), count);
+  for (const row of await page.evaluate(() => rows.map(row => [row['rows/x'], row['rows/y']]))) {
+    for (const [first = 0, ...rest] of row) assert.deepEqual(rest, range(first + 1, first + 1 + rest.length));
+  }
+  await page.close();
+});
+
 test('a channel that joins begins with what comes from then on', { timeout }, async () => {
   const { a, b } = await twoTabs(['join/quiet'], ['join/quiet']);
   await server.publish('join/quiet', [0]);
@@ -88,6 +177,24 @@ test('a channel that joins begins with what comes from then on', { timeout }, as
   await server.publish('join/late', [1]);
   await expectInOrder(a, 2);
   await expectInOrder(b, 2);
+  await a.close();
+  await b.close();
+});
+
+test('a tab is open when the connection has its channels, not before', { timeout }, async () => {
+  const a = await openPage(server.url + '/healthz');
+  await startClient(a, { ...STREAM, channels: ['open/one'] });
+  await untilOpen(a, 'stream');
+  await holdCatchUp(a);
+  const b = await openPage(server.url + '/healthz', a.context());
+  await startClient(b, { ...STREAM, channels: ['open/two'] });
+  await until(a, 'it would make sure of its place', () => window.catchesUp);
+  await until(b, 'it has heard of the leader', () => one.states.length);
+  assert.deepEqual(await b.evaluate(() => one.states.filter(({ state }) => state === 'open')), []);
+  await a.evaluate(() => letGo());
+  await untilOpen(b, 'stream');
+  await server.publish('open/two', [0]);
+  await expectInOrder(b, 1);
   await a.close();
   await b.close();
 });
