@@ -6,7 +6,7 @@ use crate::conn::{ConnId, Output, Phase};
 use crate::dialect::SESSION_OWNER;
 use crate::hub::{Gap, HubError, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
-use crate::time::{Instant, Now, http_date};
+use crate::time::{Instant, Now};
 use crate::transport::websocket::CLOSE_GAP;
 use crate::transport::{self, Format, jsonp, poll};
 use crate::wire::response::{self, Envelope, Response};
@@ -38,9 +38,6 @@ impl Server {
     }
 
     fn deliver_ready(&mut self, now: Now, sink: &mut impl Sink) {
-        if self.date.0 != now.unix {
-            self.date = (now.unix, http_date(now.unix));
-        }
         let mut left = self.config.turn.deliveries;
         while left > 0 {
             let count = self.deliver_plain(now, left, sink);

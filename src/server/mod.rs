@@ -32,7 +32,7 @@ use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Message, Publication, SubscriberKey};
 use crate::id::Epoch;
 use crate::stats::Stats;
-use crate::time::{HTTP_DATE_LEN, Instant, Now, Wheel, http_date};
+use crate::time::{Instant, Now, Wheel};
 use crate::transport::Format;
 use crate::wire::head::Refusal;
 use crate::wire::response::{self, Envelope, Response};
@@ -158,8 +158,6 @@ pub struct Server {
     out: Vec<u8>,
     /// What follows `out`, being too large to be copied there.
     body: Option<Body>,
-    /// The second of the last delivery, and its `Date`.
-    date: (u64, [u8; HTTP_DATE_LEN]),
     /// The header fields that answers to pages of other origins carry.
     cors: cors::Rules,
     started: Now,
@@ -181,7 +179,6 @@ impl Server {
             recent: Recent::new(config.limits.idempotency_keys, config.limits.idempotency_bytes),
             targets: Targets::default(),
             dialects: Dialects::new(&config, now),
-            date: (now.unix, http_date(now.unix)),
             cors: cors::Rules::new(&config.cors),
             connections: Slab::new(),
             generations: 0,

@@ -10,7 +10,7 @@ use crate::conn::{ConnId, Output, Phase};
 use crate::dialect::SESSION_OWNER;
 use crate::hub::{ChannelKey, Lacking, Owner, SubscriberKey};
 use crate::id::Seq;
-use crate::time::{Instant, Now};
+use crate::time::{Instant, Now, http_date};
 use crate::transport::{self, Format, Technique, poll};
 use crate::wire::response::Envelope;
 use arrayvec::ArrayVec;
@@ -90,7 +90,8 @@ impl Server {
     /// earlier still tells the time.
     fn prepare(&mut self, now: Now, frame: Frame) -> bool {
         let Some((bytes, encoded)) = self.frame(now, frame) else { return false };
-        let is_fit = !bytes.is_empty() && (!frame.format.is_poll() || poll::is_current(bytes, &self.date.1));
+        let is_fit =
+            !bytes.is_empty() && (!frame.format.is_poll() || poll::is_current(bytes, &http_date(now.unix)));
         self.hub.charge(usize::from(encoded > 0), encoded);
         is_fit
     }

@@ -1,5 +1,7 @@
 //! The `Date` header: IMF-fixdate (RFC 9110, section 5.6.7).
 
+use std::cell::Cell;
+
 const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
 const MONTHS: [&[u8; 3]; 12] =
     [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
@@ -7,8 +9,23 @@ const MONTHS: [&[u8; 3]; 12] =
 /// Length of an IMF-fixdate.
 pub const HTTP_DATE_LEN: usize = 29;
 
+thread_local! {
+    /// What was asked for last: every answer of a second has the same date.
+    static LAST: Cell<(u64, [u8; HTTP_DATE_LEN])> = const { Cell::new((0, *b"Thu, 01 Jan 1970 00:00:00 GMT")) };
+}
+
 /// `unix` seconds as `Sun, 06 Nov 1994 08:49:37 GMT`; always 29 bytes (years beyond 9999 wrap).
 pub fn http_date(unix: u64) -> [u8; HTTP_DATE_LEN] {
+    let (last, text) = LAST.get();
+    if last == unix {
+        return text;
+    }
+    let text = render(unix);
+    LAST.set((unix, text));
+    text
+}
+
+fn render(unix: u64) -> [u8; HTTP_DATE_LEN] {
     let days = unix / 86_400;
     let second = unix % 86_400;
     let (year, month, day) = civil(days);
@@ -57,5 +74,7 @@ mod tests {
         check(951_868_799, "Tue, 29 Feb 2000 23:59:59 GMT");
         check(4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT");
         check(1_795_305_600, "Sun, 22 Nov 2026 00:00:00 GMT");
+        check(1_795_305_600, "Sun, 22 Nov 2026 00:00:00 GMT");
+        check(0, "Thu, 01 Jan 1970 00:00:00 GMT");
     }
 }
