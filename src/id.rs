@@ -1,6 +1,6 @@
 //! Message numbers and ids, and the seeded generator that tests draw from.
 
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayString;
 use std::fmt;
 
 /// Number of a message in the one process-wide sequence, from 1; 0 stands before all messages.
@@ -34,17 +34,19 @@ impl fmt::Display for Epoch {
 
 impl Epoch {
     fn text(self) -> ArrayString<ID_BYTES_MAX> {
-        let mut digits = ArrayVec::<u8, 13>::new();
+        let mut digits = [0; 13];
+        let mut begin = digits.len();
         let mut rest = self.0;
         loop {
-            digits.push(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize]);
+            begin -= 1;
+            digits[begin] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
             rest /= 36;
             if rest == 0 {
                 break;
             }
         }
         let mut text = ArrayString::new();
-        digits.into_iter().rev().for_each(|digit| text.push(digit.into()));
+        text.push_str(std::str::from_utf8(&digits[begin..]).unwrap_or_default());
         text
     }
 }

@@ -1,6 +1,7 @@
 //! Media types (RFC 9110, section 8.3) and what a client accepts.
 
 use super::head::Head;
+use super::query;
 
 /// The type of a message whose publisher named none.
 pub const TEXT: &str = "text/plain; charset=utf-8";
@@ -15,7 +16,7 @@ pub const PROBLEM: &str = "application/problem+json";
 
 /// The type without its parameters.
 pub fn essence(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or_default().trim()
+    query::split(content_type, b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// Whether a body of that type is JSON.
