@@ -38,6 +38,9 @@ impl Hub {
             assert!(is_needed, "{name}: without messages, and nobody listens");
             assert_eq!(channel.name(), name);
             assert!(channel.ring.newest() <= self.seq && channel.ring.evicted() <= self.seq);
+            if let Some(expiry) = channel.ring.next_expiry() {
+                assert!(self.timers.fires_by(key as usize, expiry), "{name}: what expires is overlooked");
+            }
             for (place, entry) in channel.subscribers.iter().enumerate() {
                 let (of, index) = match &self.subscribers[entry.subscriber as usize].memberships {
                     Memberships::One { channel, index } => (*channel, *index),

@@ -352,12 +352,14 @@ impl Hub {
     /// Sets the channel's timer to the next thing that will happen to it.
     fn schedule(&mut self, now: Instant, key: ChannelKey) {
         let channel = &self.channels[key as usize];
-        let deadline = match channel.ring.next_expiry() {
-            Some(expiry) => expiry,
-            None if channel.subscribers.is_empty() => now.plus_seconds(self.idle_seconds),
-            None => return self.timers.clear(key as usize),
-        };
-        self.timers.set(key as usize, deadline);
+        match channel.ring.next_expiry() {
+            // With every message of a full ring it moves on: a timer that fires too early finds out.
+            Some(expiry) => self.timers.set_by(key as usize, expiry),
+            None if channel.subscribers.is_empty() => {
+                self.timers.set(key as usize, now.plus_seconds(self.idle_seconds));
+            }
+            None => self.timers.clear(key as usize),
+        }
     }
 
     /// Lets messages and channels expire whose time has come, and keeps the limits that publishing leaves
