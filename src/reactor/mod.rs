@@ -72,6 +72,8 @@ pub struct Reactor {
     listeners: Vec<Listener>,
     mailbox: Mailbox,
     mail: Receiver<Mail>,
+    /// Somebody called.
+    has_mail: bool,
     clock: Clock,
     /// What all sockets are read into.
     scratch: Box<[u8]>,
@@ -114,6 +116,7 @@ impl Reactor {
             listeners,
             mailbox,
             mail,
+            has_mail: false,
             clock,
             scratch: vec![0; READS * PLACE_BYTES].into(),
             resident: Resident::open(),
@@ -179,7 +182,7 @@ impl Reactor {
         for event in events {
             count += 1;
             match event.token() {
-                WAKER => {}
+                WAKER => self.has_mail = true,
                 token @ (CLIENTS | ADMIN) => {
                     self.listeners
                         .iter_mut()
@@ -292,6 +295,9 @@ impl Reactor {
 
     /// Takes what other threads sent.
     fn take_mail(&mut self, now: Now) {
+        if !std::mem::take(&mut self.has_mail) {
+            return;
+        }
         for _ in 0..MAIL_MAX {
             match self.mail.try_recv() {
                 Err(_) => return,
