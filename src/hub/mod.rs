@@ -349,7 +349,7 @@ impl Hub {
         !self.overfull.is_empty()
     }
 
-    /// Sets the channel's timer to the next thing that will happen to it.
+    /// Sees to it that the channel's timer fires when the next thing happens to it, or before.
     fn schedule(&mut self, now: Instant, key: ChannelKey) {
         let channel = &self.channels[key as usize];
         match channel.ring.next_expiry() {

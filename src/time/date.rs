@@ -9,9 +9,12 @@ const MONTHS: [&[u8; 3]; 12] =
 /// Length of an IMF-fixdate.
 pub const HTTP_DATE_LEN: usize = 29;
 
+/// The date of second 0.
+const FIRST: [u8; HTTP_DATE_LEN] = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+
 thread_local! {
     /// What was asked for last: every answer of a second has the same date.
-    static LAST: Cell<(u64, [u8; HTTP_DATE_LEN])> = const { Cell::new((0, *b"Thu, 01 Jan 1970 00:00:00 GMT")) };
+    static LAST: Cell<(u64, [u8; HTTP_DATE_LEN])> = const { Cell::new((0, FIRST)) };
 }
 
 /// `unix` seconds as `Sun, 06 Nov 1994 08:49:37 GMT`; always 29 bytes (years beyond 9999 wrap).
@@ -29,7 +32,7 @@ fn render(unix: u64) -> [u8; HTTP_DATE_LEN] {
     let days = unix / 86_400;
     let second = unix % 86_400;
     let (year, month, day) = civil(days);
-    let mut out = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    let mut out = FIRST;
     out[0..3].copy_from_slice(DAYS[(days % 7) as usize]);
     two(&mut out[5..7], day);
     out[8..11].copy_from_slice(MONTHS[month as usize]);
