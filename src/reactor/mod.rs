@@ -192,7 +192,6 @@ impl Reactor {
                 _ => self.note(now, event),
             }
         }
-        self.weigh(now);
         self.take_mail(now);
         self.accept(now);
         self.feed(now);
@@ -210,6 +209,7 @@ impl Reactor {
         if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
             self.feed_at = now.at + STARVED_MS;
         }
+        self.weigh(now);
     }
 
     /// Tries again to write what the kernel had no memory for.

@@ -49,7 +49,9 @@ pub struct Memory {
     /// What was resident, and what was held, when it was last measured.
     pub resident: usize,
     held: usize,
-    /// The most that was held at the beginning of a turn since memory was last given back.
+    /// What is held at the end of a turn.
+    held_now: usize,
+    /// The most that was held at the end of a turn since memory was last given back.
     most_held: usize,
     /// Bytes of incomplete bodies and messages, and of answers not taken, that have been kept since then.
     pub gathered: usize,
@@ -70,6 +72,7 @@ impl Memory {
             steady: (0, Instant::from_millis(0)),
             resident: 0,
             held: 0,
+            held_now: 0,
             most_held: 0,
             gathered: 0,
             refusing: false,
@@ -147,29 +150,29 @@ impl Memory {
 }
 
 impl Server {
-    /// Whether much more is held than when memory was last measured, so that it should be measured now.
-    pub fn is_heavier(&self) -> bool {
-        self.memory.max > 0
-            && self.held_bytes() + self.memory.gathered > self.memory.held + self.memory.max / 32
+    /// Takes note of how much is held. To be called at the end of every turn.
+    pub fn note_held(&mut self) {
+        self.memory.held_now = self.held_bytes();
+        self.memory.most_held = self.memory.most_held.max(self.memory.held_now);
     }
 
-    /// Takes note of how much is held. To be called every turn.
-    pub fn note_held(&mut self) {
-        self.memory.most_held = self.memory.most_held.max(self.held_bytes());
+    /// Whether much more is held than when memory was last measured, so that it should be measured now.
+    pub const fn is_heavier(&self) -> bool {
+        let Memory { max, held_now, held, gathered, .. } = self.memory;
+        max > 0 && held_now + gathered > held + max / 32
     }
 
     /// Whether a quarter of what was held has been let go, so that free memory should be given back to the system: the
     /// allocator keeps what lies between pieces in use, however much it is, and it may never be needed again. Costs
     /// next to nothing; giving back costs about as much as it took to free so many bytes.
     pub fn is_lighter(&self) -> bool {
-        let Memory { most_held, resident, .. } = self.memory;
-        let held = self.held_bytes();
-        held + GIVE_BACK_MIN.max(most_held / 4) <= most_held && resident <= GIVE_BACK_MAX
+        let Memory { held_now, most_held, resident, .. } = self.memory;
+        held_now + GIVE_BACK_MIN.max(most_held / 4) <= most_held && resident <= GIVE_BACK_MAX
     }
 
     /// Takes note that free memory has been given back.
-    pub fn note_given_back(&mut self) {
-        self.memory.most_held = self.held_bytes();
+    pub const fn note_given_back(&mut self) {
+        self.memory.most_held = self.memory.held_now;
     }
 
     /// Whether new connections are refused because memory is short.
@@ -207,7 +210,8 @@ impl Server {
             left = left.saturating_sub(self.hub.shed_heard(now, left - low, keep));
         }
         self.begin_shortage(now, used, used - left);
-        self.memory.held = self.held_bytes();
+        self.memory.held_now = self.held_bytes();
+        self.memory.held = self.memory.held_now;
         left
     }
 

@@ -37,6 +37,9 @@ pub struct Wheel {
     occupied: [u64; LEVELS],
     /// The next tick to be processed: everything before it has fired.
     tick: u64,
+    /// Before this tick there is nothing to do. What is set moves it, what is cleared does not: that costs a look too
+    /// many at times, where looking each time would cost one in every turn.
+    next: u64,
     len: usize,
 }
 
@@ -48,6 +51,7 @@ impl Wheel {
             heads: [[NIL; BUCKETS]; LEVELS],
             occupied: [0; LEVELS],
             tick: now.as_millis() / TICK_MS,
+            next: u64::MAX,
             len: 0,
         }
     }
@@ -106,6 +110,9 @@ impl Wheel {
         self.unlink(prev, next);
         self.links[key].prev = UNSET;
         self.len -= 1;
+        if self.len == 0 {
+            self.next = u64::MAX;
+        }
     }
 
     /// Gives back the room of keys behind the last that has a timer.
@@ -118,6 +125,15 @@ impl Wheel {
     /// Takes out one timer that is due at `now`; the caller handles it and asks again until `None`.
     pub fn expire(&mut self, now: Instant) -> Option<usize> {
         let until = now.as_millis() / TICK_MS;
+        if until < self.next {
+            // Else an empty wheel would fall behind.
+            self.tick = if self.len == 0 { self.tick.max(until) } else { self.tick };
+            return None;
+        }
+        self.expire_until(until)
+    }
+
+    fn expire_until(&mut self, until: u64) -> Option<usize> {
         while self.tick <= until {
             let slot = (self.tick % BUCKETS as u64) as usize;
             let key = self.heads[0][slot];
@@ -126,21 +142,21 @@ impl Wheel {
                 return Some(key as usize);
             }
             if self.tick == until {
-                return None;
+                break;
             }
             self.advance(until);
         }
+        self.next = (0..LEVELS).filter_map(|level| self.next_occupied(level)).min().unwrap_or(u64::MAX);
         None
     }
 
     /// When [`Wheel::expire`] should next be called: at or before the earliest deadline (sooner, if timers
-    /// must move down a level first); [`Instant::NEVER`] if no timer is set.
-    pub fn next_deadline(&self) -> Instant {
-        if self.len == 0 {
-            return Instant::NEVER;
+    /// must move down a level first, or if an earlier one was cleared); [`Instant::NEVER`] if no timer is set.
+    pub const fn next_deadline(&self) -> Instant {
+        match self.next {
+            u64::MAX => Instant::NEVER,
+            tick => Instant::from_millis(tick * TICK_MS),
         }
-        let tick = (0..LEVELS).filter_map(|level| self.next_occupied(level)).min();
-        tick.map_or(Instant::NEVER, |tick| Instant::from_millis(tick * TICK_MS))
     }
 
     /// The tick at which the next occupied bucket of `level` comes round.
@@ -192,7 +208,10 @@ impl Wheel {
             0 => 0,
             _ => (ahead.ilog2() / BITS) as usize,
         };
-        let slot = (((self.tick + ahead) >> (BITS * level as u32)) % BUCKETS as u64) as usize;
+        let shift = BITS * level as u32;
+        let position = (self.tick + ahead) >> shift;
+        self.next = self.next.min((position << shift).max(self.tick));
+        let slot = (position % BUCKETS as u64) as usize;
         let head = self.heads[level][slot];
         if head != NIL {
             self.links[head as usize].prev = key;
@@ -255,6 +274,7 @@ mod tests {
                     }
                     let late = twin.values().find(|&&due| due + TICK_MS <= now);
                     assert_eq!(late, None, "seed {seed}: overdue at {now}");
+                    assert!(wheel.next_deadline().as_millis() > now, "seed {seed}: no rest at {now}");
                 }
             }
             assert_eq!(wheel.len(), twin.len());
