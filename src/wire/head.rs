@@ -292,8 +292,12 @@ impl<'b> Head<'b> {
 
 fn read_length(value: &[u8]) -> Result<u64, Refusal> {
     let digits = value.trim_ascii();
-    let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    text.and_then(|text| text.parse().ok()).ok_or(bad("Content-Length is not a number"))
+    let add = |length: u64, &byte: &u8| match byte {
+        b'0'..=b'9' => length.checked_mul(10)?.checked_add(u64::from(byte - b'0')),
+        _ => None,
+    };
+    let length = if digits.is_empty() { None } else { digits.iter().try_fold(0, add) };
+    length.ok_or(bad("Content-Length is not a number"))
 }
 
 #[cfg(test)]
