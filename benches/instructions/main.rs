@@ -16,8 +16,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-const SCRIPTS: [&str; 5] = ["publish", "poll", "waiting", "stream", "bayeux"];
+const SCRIPTS: [&str; 6] = ["publish", "poll", "waiting", "stream", "ticker", "bayeux"];
 const CLIENTS: usize = 100;
+/// Channels of the ticker, each with as many of the clients: a publication and its ten deliveries are a turn.
+const CHANNELS: usize = 10;
 /// Rounds of the short and of the long run.
 const SHORT: u64 = 20;
 const LONG: u64 = 120;
@@ -79,6 +81,12 @@ fn run(script: &str, rounds: u64) {
     if script == "stream" {
         subscribe(&mut server, STREAM);
     }
+    let ticks: Vec<Vec<u8>> = (0..CHANNELS).map(|channel| of_channel(PUBLISH, channel)).collect();
+    if script == "ticker" {
+        for (index, &client) in clients.iter().enumerate() {
+            server.receive(now, client, &of_channel(STREAM, index % CHANNELS), &mut Takes);
+        }
+    }
     let sessions = if script == "bayeux" { &clients[..] } else { &[] };
     let connects: Vec<_> =
         sessions.iter().map(|&client| (client, session(&mut server, now, client))).collect();
@@ -87,6 +95,13 @@ fn run(script: &str, rounds: u64) {
             "publish" => (1..CLIENTS).for_each(|_| server.receive(now, publisher, PUBLISH, &mut Takes)),
             "poll" => subscribe(&mut server, POLL),
             "waiting" => subscribe(&mut server, WAITING),
+            "ticker" => {
+                for index in 0..CLIENTS {
+                    server.receive(now, publisher, &ticks[index % CHANNELS], &mut Takes);
+                    server.tick(now, &mut Takes);
+                    while server.deliver(now, &mut Takes) {}
+                }
+            }
             "bayeux" => {
                 connects
                     .iter()
@@ -99,6 +114,11 @@ fn run(script: &str, rounds: u64) {
         while server.deliver(now, &mut Takes) {}
     }
     assert_eq!(server.stats().messages_published % rounds.max(1), 0, "every round is the same");
+}
+
+/// `request` about another channel than `ticks`.
+fn of_channel(request: &[u8], channel: usize) -> Vec<u8> {
+    String::from_utf8_lossy(request).replacen("/ticks", &format!("/ticks{channel}"), 1).into_bytes()
 }
 
 /// Begins a Bayeux session that listens; gives the connect it sends again and again.
