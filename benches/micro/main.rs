@@ -8,7 +8,7 @@ use encke::time::{Instant, Wheel};
 use encke::transport::write_envelope;
 use encke::wire::head;
 use std::hint::black_box;
-use std::sync::Arc;
+use std::rc::Rc;
 
 const PLAIN: &[u8] = b"GET /sub/ticks?as=poll&timeout=60 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 const BROWSER: &[u8] = b"GET /sub/stocks/AAPL,stocks/MSFT?as=sse&after=k3x9q:1042 HTTP/1.1\r\n\
@@ -51,7 +51,7 @@ fn fan_out(criterion: &mut Criterion) {
             bencher.iter(|| {
                 hub.publish(now, "ticks", text(100)).unwrap();
                 while let Some(key) = hub.next_ready() {
-                    let mut pulled: Vec<&Arc<Message>> = Vec::new();
+                    let mut pulled: Vec<&Rc<Message>> = Vec::new();
                     hub.pull(now, key, 64, &mut pulled);
                     let last = pulled.last().unwrap().id.seq;
                     hub.advance(key, last);
@@ -83,7 +83,7 @@ fn encoding(criterion: &mut Criterion) {
     let mut hub = Hub::new(&Config::default(), Epoch::from_random(1), now);
     let key = hub.attach(now, Owner(0), &["ticks"], Vec::new(), Start::Now).unwrap();
     hub.publish(now, "ticks", text(100)).unwrap();
-    let mut pulled: Vec<&Arc<Message>> = Vec::new();
+    let mut pulled: Vec<&Rc<Message>> = Vec::new();
     hub.pull(now, key, 1, &mut pulled);
     criterion.bench_function("envelope of 100 bytes", |bencher| {
         bencher.iter(|| {

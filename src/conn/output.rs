@@ -4,7 +4,7 @@ use crate::hub::Message;
 use crate::time::Instant;
 use crate::transport::Format;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Bytes that the socket did not take. It exists only while a client is slower than we are, even if there
 /// are no bytes left over: then it says that nothing more should be tried until the socket is writable.
@@ -21,9 +21,9 @@ pub struct Output {
 enum Part {
     Own(Vec<u8>),
     /// A message's shared frame.
-    Frame(Arc<Message>, Format),
+    Frame(Rc<Message>, Format),
     /// A message's payload.
-    Body(Arc<Message>),
+    Body(Rc<Message>),
 }
 
 impl Part {
@@ -53,18 +53,18 @@ impl Output {
     }
 
     /// Begins with the rest of a shared frame of which `written` bytes are out.
-    pub fn push_frame(&mut self, message: &Arc<Message>, format: Format, written: usize) {
+    pub fn push_frame(&mut self, message: &Rc<Message>, format: Format, written: usize) {
         debug_assert!(self.parts.is_empty());
-        self.parts.push_back(Part::Frame(Arc::clone(message), format));
+        self.parts.push_back(Part::Frame(Rc::clone(message), format));
         self.written = written;
     }
 
     /// Adds a message's payload, or its frame of `format`, of which `written` bytes are out if it comes first.
-    pub fn push_body(&mut self, message: &Arc<Message>, format: Option<Format>, written: usize) {
+    pub fn push_body(&mut self, message: &Rc<Message>, format: Option<Format>, written: usize) {
         if self.parts.is_empty() {
             self.written = written;
         }
-        let message = Arc::clone(message);
+        let message = Rc::clone(message);
         self.parts.push_back(match format {
             Some(format) => Part::Frame(message, format),
             None => Part::Body(message),

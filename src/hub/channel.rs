@@ -3,7 +3,7 @@
 use super::ring::Ring;
 use super::subscriber::SubscriberKey;
 use crate::id::{Epoch, MessageId};
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Place of a channel in the hub's slab.
 pub type ChannelKey = u32;
@@ -20,7 +20,7 @@ pub struct Entry {
 /// A named sequence of messages and those who listen to it.
 #[derive(Debug)]
 pub struct Channel {
-    name: Arc<str>,
+    name: Rc<str>,
     /// What is kept.
     pub ring: Ring,
     /// Dense, in no order: 8 bytes a subscriber.
@@ -34,7 +34,7 @@ pub struct Channel {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelInfo {
     /// The channel's name.
-    pub channel: Arc<str>,
+    pub channel: Rc<str>,
     /// The newest message kept, if any is.
     pub newest: Option<MessageId>,
     /// Subscribers listening.
@@ -45,19 +45,19 @@ pub struct ChannelInfo {
 
 impl Channel {
     /// A channel without messages, which lost those up to `evicted` in a former life.
-    pub fn new(name: Arc<str>, evicted: u64) -> Self {
+    pub fn new(name: Rc<str>, evicted: u64) -> Self {
         Self { name, ring: Ring::new(evicted), subscribers: Vec::new(), spoken: false }
     }
 
     /// Its name.
-    pub const fn name(&self) -> &Arc<str> {
+    pub const fn name(&self) -> &Rc<str> {
         &self.name
     }
 
     /// What the API tells of it.
     pub fn info(&self, epoch: Epoch) -> ChannelInfo {
         ChannelInfo {
-            channel: Arc::clone(&self.name),
+            channel: Rc::clone(&self.name),
             newest: (!self.ring.is_empty()).then(|| MessageId { epoch, seq: self.ring.newest() }),
             subscribers: self.subscribers.len(),
             messages: self.ring.len(),

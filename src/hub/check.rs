@@ -28,11 +28,11 @@ impl Hub {
     }
 
     fn check_channels(&self) {
-        assert_eq!(self.by_name.len(), self.channels.len());
+        self.names.check();
+        assert_eq!(self.names.under("").count(), self.channels.len());
         let silent = self.channels.iter().filter(|(_, channel)| !channel.spoken).count();
         assert_eq!(silent, self.silent);
-        assert_eq!(self.by_name.keys().map(|name| name.len()).sum::<usize>(), self.name_bytes);
-        for (name, &key) in &self.by_name {
+        for (name, key) in self.names.under("") {
             let channel = &self.channels[key as usize];
             let is_needed = channel.spoken || channel.ring.is_empty() && !channel.subscribers.is_empty();
             assert!(is_needed, "{name}: without messages, and nobody listens");

@@ -11,7 +11,7 @@ use crate::id::Seq;
 use crate::time::Instant;
 use slab::Slab;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Bounds of one channel's ring. The newest message is kept whatever they say.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +61,7 @@ impl History {
 
     /// Puts `message` into the ring of channel `key` and enforces the bounds in bytes. Returns how many
     /// messages were thrown away.
-    pub fn push(&mut self, channels: &mut Slab<Channel>, key: ChannelKey, message: Arc<Message>) -> usize {
+    pub fn push(&mut self, channels: &mut Slab<Channel>, key: ChannelKey, message: Rc<Message>) -> usize {
         let now = message.published;
         self.order.push_back((message.id.seq, key));
         self.messages += 1;

@@ -7,7 +7,7 @@ use crate::id::Seq;
 use crate::time::Instant;
 
 /// Bytes of a channel beside itself and its name: its places among the names and the timers, and of the allocator.
-const CHANNEL_BYTES: usize = 96;
+const CHANNEL_BYTES: usize = 128;
 /// Bytes of a membership beside itself: its places in the channel's list and among those with news, with as much
 /// room again as a vector that grows may have.
 const MEMBERSHIP_BYTES: usize = size_of::<Membership>() + 2 * size_of::<Entry>();
@@ -17,7 +17,7 @@ impl Hub {
     /// [`Hub::membership_bytes`] knows. Costs nothing.
     pub fn bytes(&self) -> usize {
         self.history.bytes()
-            + self.name_bytes
+            + self.names.bytes()
             + self.channels.len() * (size_of::<Channel>() + CHANNEL_BYTES)
             + self.subscribers.len() * (size_of::<Subscriber>() + size_of::<Entry>())
     }

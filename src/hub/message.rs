@@ -3,7 +3,8 @@
 use crate::id::MessageId;
 use crate::time::Instant;
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::cell::OnceCell;
+use std::rc::Rc;
 
 /// What a message carries, classified once, when it is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,12 +63,13 @@ pub struct Message {
     /// Its id; the number in it orders all messages.
     pub id: MessageId,
     /// The channel it was published on.
-    pub channel: Arc<str>,
+    pub channel: Rc<str>,
     /// What was published.
     pub publication: Publication,
     /// When the hub took it.
     pub published: Instant,
-    frames: OnceLock<Box<Frame>>,
+    /// The form that it was first asked for, and those after it.
+    frame: OnceCell<Frame>,
 }
 
 /// One encoded form of a message, in a list of them. The list only grows, so that a frame can be lent out
@@ -76,32 +78,42 @@ pub struct Message {
 struct Frame {
     format: u8,
     bytes: Box<[u8]>,
-    next: OnceLock<Box<Self>>,
+    next: OnceCell<Box<Self>>,
+}
+
+impl Frame {
+    /// Bytes it takes.
+    fn cost(&self) -> usize {
+        self.bytes.len() + size_of::<Self>()
+    }
 }
 
 impl Message {
     pub(super) const fn new(
         id: MessageId,
-        channel: Arc<str>,
+        channel: Rc<str>,
         publication: Publication,
         published: Instant,
     ) -> Self {
-        Self { id, channel, publication, published, frames: OnceLock::new() }
+        Self { id, channel, publication, published, frame: OnceCell::new() }
     }
 
     /// The message's bytes in wire format number `format`, made by `encode` for the first who asks.
     /// The number returned beside them is what was newly encoded, 0 if they were there already.
     pub fn frame(&self, format: u8, encode: impl FnOnce(&Self) -> Box<[u8]>) -> (&[u8], usize) {
-        let mut place = &self.frames;
-        while let Some(frame) = place.get() {
-            if frame.format == format {
-                return (&frame.bytes, 0);
-            }
-            place = &frame.next;
+        let make = || Frame { format, bytes: encode(self), next: OnceCell::new() };
+        let Some(mut frame) = self.frame.get() else {
+            let frame = self.frame.get_or_init(make);
+            return (&frame.bytes, frame.cost());
+        };
+        while frame.format != format {
+            let Some(next) = frame.next.get() else {
+                let next = frame.next.get_or_init(|| Box::new(make()));
+                return (&next.bytes, next.cost());
+            };
+            frame = next;
         }
-        let frame =
-            place.get_or_init(|| Box::new(Frame { format, bytes: encode(self), next: OnceLock::new() }));
-        (&frame.bytes, frame.bytes.len() + size_of::<Frame>())
+        (&frame.bytes, 0)
     }
 
     /// The frame already encoded as `format`.
@@ -123,7 +135,8 @@ impl Message {
     pub fn cost(&self) -> usize {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let publication = &self.publication;
-        size_of::<Self>()
+        // Room for the first frame is charged with that.
+        size_of::<Self>() - size_of::<Frame>()
             + publication.data.bytes().len()
             + text(&publication.content_type)
             + text(&publication.event)
@@ -132,10 +145,10 @@ impl Message {
 
     /// Bytes of its frames.
     pub fn frames_cost(&self) -> usize {
-        self.frames().map(|frame| frame.bytes.len() + size_of::<Frame>()).sum()
+        self.frames().map(Frame::cost).sum()
     }
 
     fn frames(&self) -> impl Iterator<Item = &Frame> {
-        std::iter::successors(self.frames.get(), |frame| frame.next.get()).map(|frame| &**frame)
+        std::iter::successors(self.frame.get(), |frame| frame.next.get().map(|next| &**next))
     }
 }

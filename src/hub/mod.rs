@@ -15,6 +15,7 @@
 mod channel;
 #[cfg(any(test, feature = "check"))]
 mod check;
+mod directory;
 mod history;
 mod memory;
 mod message;
@@ -27,6 +28,7 @@ mod tests;
 mod tombstones;
 
 pub use channel::{ChannelInfo, ChannelKey};
+pub use directory::short_hash;
 pub use message::{Data, Message, Publication, one_line};
 pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name};
 pub use pull::{Gap, Lacking};
@@ -37,12 +39,12 @@ use crate::id::{Epoch, MessageId, Seq};
 use crate::stats::Stats;
 use crate::time::{Instant, Wheel};
 use channel::Channel;
+use directory::Directory;
 use history::{History, Limits};
 use ring::Gone;
 use slab::Slab;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::ops::Bound;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::rc::Rc;
 use subscriber::{Memberships, Subscriber};
 use tombstones::Tombstones;
 
@@ -54,7 +56,7 @@ pub struct Hub {
     epoch: Epoch,
     seq: Seq,
     channels: Slab<Channel>,
-    by_name: BTreeMap<Arc<str>, ChannelKey>,
+    names: Directory,
     subscribers: Slab<Subscriber>,
     /// Subscribers by wildcard, which join channels as they appear.
     patterns: HashMap<SubscriberKey, Vec<Pattern>>,
@@ -67,8 +69,6 @@ pub struct Hub {
     tombstones: Tombstones,
     idle_seconds: u64,
     bounds: Bounds,
-    /// Bytes of all channels' names.
-    name_bytes: usize,
     /// Channels that have never had a message.
     silent: usize,
     /// Subscribers whose patterns matched a channel too many.
@@ -79,7 +79,7 @@ pub struct Hub {
     pub stats: Stats,
     /// Every message there ever was, for tests to compare with.
     #[cfg(test)]
-    pub(crate) journal: Vec<Arc<Message>>,
+    pub(crate) journal: Vec<Rc<Message>>,
 }
 
 /// How many there may be.
@@ -149,7 +149,7 @@ impl Hub {
             epoch,
             seq: 0,
             channels: Slab::new(),
-            by_name: BTreeMap::new(),
+            names: Directory::default(),
             subscribers: Slab::new(),
             patterns: HashMap::new(),
             strangers: HashMap::new(),
@@ -163,7 +163,6 @@ impl Hub {
                 subscribers: config.limits.subscribers_per_channel,
                 matches: config.limits.channels_per_pattern,
             },
-            name_bytes: 0,
             silent: 0,
             overfull: Vec::new(),
             looked_at: 0,
@@ -186,7 +185,7 @@ impl Hub {
     /// Whether [`Hub::publish`] has room for new channels among `names`. Ask before a publication to
     /// several channels, so that it happens in all of them or in none.
     pub fn admits<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<(), HubError> {
-        let mut new: Vec<&str> = names.into_iter().filter(|name| !self.by_name.contains_key(*name)).collect();
+        let mut new: Vec<&str> = names.into_iter().filter(|name| self.names.get(name).is_none()).collect();
         new.sort_unstable();
         new.dedup();
         match self.channels.len() + new.len() <= self.bounds.channels {
@@ -203,8 +202,8 @@ impl Hub {
         name: &str,
         publication: Publication,
     ) -> Result<Published, HubError> {
-        let key = match self.by_name.get(name) {
-            Some(&key) => key,
+        let key = match self.names.find(&self.channels, name) {
+            Some(key) => key,
             None => {
                 self.admits([name]).inspect_err(|_| self.stats.channels_refused += 1)?;
                 self.open_channel(now, name)
@@ -217,9 +216,9 @@ impl Hub {
         self.stats.messages_published += 1;
         let channel = &mut self.channels[key as usize];
         let id = MessageId { epoch: self.epoch, seq: self.seq };
-        let message = Arc::new(Message::new(id, Arc::clone(channel.name()), publication, now));
+        let message = Rc::new(Message::new(id, Rc::clone(channel.name()), publication, now));
         #[cfg(test)]
-        self.journal.push(Arc::clone(&message));
+        self.journal.push(Rc::clone(&message));
         self.stats.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
         self.mark_ready(key);
         self.schedule(now, key);
@@ -273,11 +272,10 @@ impl Hub {
 
     /// Makes the new channel `name`.
     fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
-        let name: Arc<str> = name.into();
+        let name: Rc<str> = name.into();
         let evicted = self.tombstones.lost(&name);
-        self.name_bytes += name.len();
-        let key = self.channels.insert(Channel::new(Arc::clone(&name), evicted)) as ChannelKey;
-        self.by_name.insert(name, key);
+        let key = self.channels.insert(Channel::new(Rc::clone(&name), evicted)) as ChannelKey;
+        self.names.insert(name, key);
         self.silent += 1;
         self.schedule(now, key);
         key
@@ -296,7 +294,7 @@ impl Hub {
             return;
         }
         let channel = &self.channels[key as usize];
-        let name = Arc::clone(channel.name());
+        let name = Rc::clone(channel.name());
         let by_name = channel.subscribers.iter().map(|entry| entry.subscriber);
         let by_name: HashSet<SubscriberKey> = by_name.filter(|key| self.patterns.contains_key(key)).collect();
         let mut joining: Vec<SubscriberKey> = self
@@ -391,7 +389,7 @@ impl Hub {
     /// detached from all their channels and returned; while others listen, the channel goes on, empty.
     /// `None` if there is no such channel.
     pub fn delete(&mut self, now: Instant, name: &str, ends: impl Fn(Owner) -> bool) -> Option<Vec<Owner>> {
-        let key = *self.by_name.get(name)?;
+        let key = self.names.get(name)?;
         let list = &self.channels[key as usize].subscribers;
         let members: Vec<SubscriberKey> = list.iter().map(|entry| entry.subscriber).collect();
         let mut ended = Vec::new();
@@ -418,8 +416,7 @@ impl Hub {
         self.overfull.retain(|(_, channel)| *channel != key);
         let channel = self.channels.remove(key as usize);
         debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
-        self.by_name.remove(channel.name());
-        self.name_bytes -= channel.name().len();
+        self.names.remove(channel.name());
         match channel.spoken {
             true => self.tombstones.bury(channel.name(), channel.ring.evicted()),
             false => self.silent -= 1,
@@ -428,19 +425,13 @@ impl Hub {
 
     /// What is known of channel `name`.
     pub fn info(&self, name: &str) -> Option<ChannelInfo> {
-        let key = *self.by_name.get(name)?;
+        let key = self.names.get(name)?;
         Some(self.channels[key as usize].info(self.epoch))
     }
 
     /// The channels whose name begins with `prefix`, in the order of their names.
     pub fn list<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = ChannelInfo> + 'a {
-        self.under(prefix).map(|(_, key)| self.channels[key as usize].info(self.epoch))
-    }
-
-    fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Arc<str>, ChannelKey)> {
-        let from = (Bound::Included(prefix), Bound::Unbounded);
-        let channels = self.by_name.range::<str, _>(from);
-        channels.take_while(move |(name, _)| name.starts_with(prefix)).map(|(name, &key)| (name, key))
+        self.names.under(prefix).map(|(_, key)| self.channels[key as usize].info(self.epoch))
     }
 
     /// Gives back the room of subscribers who have left.

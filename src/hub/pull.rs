@@ -9,13 +9,13 @@ use crate::time::Instant;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::iter::Peekable;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Messages of a channel that a subscriber has not had and will not get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// Which channel, or which pattern if it may have been any that matches.
-    pub channel: Arc<str>,
+    pub channel: Rc<str>,
     /// The last message the subscriber had.
     pub after: MessageId,
     /// The oldest message that is kept (the newest of all, if none is kept).
@@ -64,7 +64,7 @@ impl Hub {
     }
 
     /// Message `seq`, if `channel` keeps it.
-    pub fn message(&self, channel: ChannelKey, seq: Seq) -> Option<&Arc<Message>> {
+    pub fn message(&self, channel: ChannelKey, seq: Seq) -> Option<&Rc<Message>> {
         self.channels[channel as usize].ring.after(seq - 1).next().filter(|message| message.id.seq == seq)
     }
 
@@ -75,10 +75,10 @@ impl Hub {
         now: Instant,
         key: SubscriberKey,
         max: usize,
-        pulled: &mut impl Extend<&'a Arc<Message>>,
+        pulled: &mut impl Extend<&'a Rc<Message>>,
     ) {
         let subscriber = &self.subscribers[key as usize];
-        let is_due = |message: &&Arc<Message>| subscriber.is_for(message, now);
+        let is_due = |message: &&Rc<Message>| subscriber.is_for(message, now);
         match &subscriber.memberships {
             Memberships::One { channel, .. } => {
                 let ring = &self.channels[*channel as usize].ring;
@@ -151,7 +151,7 @@ impl Hub {
         let gap = |channel: ChannelKey, cursor: Seq| {
             let channel = &channels[channel as usize];
             Gap {
-                channel: Arc::clone(channel.name()),
+                channel: Rc::clone(channel.name()),
                 after: after.unwrap_or(MessageId { epoch, seq: cursor }),
                 oldest: channel.ring.oldest().map_or(newest, |seq| MessageId { epoch, seq }),
             }
@@ -194,9 +194,9 @@ impl Hub {
 }
 
 /// Adds the first `max` messages of all rings together, in the order of their numbers.
-fn merge<'a, I>(rings: &mut [Peekable<I>], max: usize, pulled: &mut impl Extend<&'a Arc<Message>>)
+fn merge<'a, I>(rings: &mut [Peekable<I>], max: usize, pulled: &mut impl Extend<&'a Rc<Message>>)
 where
-    I: Iterator<Item = &'a Arc<Message>>,
+    I: Iterator<Item = &'a Rc<Message>>,
 {
     let head = |ring: &mut Peekable<I>| ring.peek().map(|message| message.id.seq);
     let heads = rings.iter_mut().enumerate();

@@ -4,7 +4,7 @@ use super::message::Message;
 use crate::id::Seq;
 use crate::time::Instant;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// What an expiry took out of a ring.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Gone {
 /// A ring of messages in ascending order of their numbers.
 #[derive(Debug, Default)]
 pub struct Ring {
-    messages: VecDeque<Arc<Message>>,
+    messages: VecDeque<Rc<Message>>,
     /// Bytes of the messages without their frames.
     bytes: usize,
     /// The highest number that a limit threw away. Everything kept is newer.
@@ -71,8 +71,8 @@ impl Ring {
     }
 
     /// The messages newer than `after`, oldest first.
-    pub fn after(&self, after: Seq) -> impl Iterator<Item = &Arc<Message>> {
-        let newer = |message: &Arc<Message>| message.id.seq > after;
+    pub fn after(&self, after: Seq) -> impl Iterator<Item = &Rc<Message>> {
+        let newer = |message: &Rc<Message>| message.id.seq > after;
         // Nearly always a subscriber lacks the last message or the last few.
         let near = self.messages.iter().rev().take(4).take_while(|message| newer(message)).count();
         let start = match near {
@@ -97,7 +97,7 @@ impl Ring {
     }
 
     /// Appends the newest message.
-    pub fn push(&mut self, message: Arc<Message>, age_ms: u64) {
+    pub fn push(&mut self, message: Rc<Message>, age_ms: u64) {
         debug_assert!(message.id.seq > self.newest());
         self.soonest = self.soonest.min(leaves(&message, age_ms));
         self.bytes += message.cost();
@@ -167,7 +167,7 @@ mod tests {
         for (seq, ms) in [(3, 100), (5, 200), (6, 200), (9, 300)] {
             let id = MessageId { epoch: Epoch::from_random(1), seq };
             let publication = Publication::of(Data::Text("".into()));
-            ring.push(Arc::new(Message::new(id, "c".into(), publication, Instant::from_millis(ms))), 1000);
+            ring.push(Rc::new(Message::new(id, "c".into(), publication, Instant::from_millis(ms))), 1000);
         }
         for (ms, after) in [(0, 0), (100, 0), (101, 3), (200, 3), (201, 6), (300, 6), (301, 9)] {
             assert_eq!(ring.before(Instant::from_millis(ms)), after, "since {ms}");

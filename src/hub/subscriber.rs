@@ -7,7 +7,7 @@ use super::{Hub, HubError};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// So many channels may be looked at for each that a pattern may match.
 const LOOKED_AT_PER_MATCH: usize = 10;
@@ -215,7 +215,7 @@ impl Hub {
 
     /// The channel `name` for one more subscriber, or why it may not come.
     fn admit_listener(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
-        if let Some(&key) = self.by_name.get(name)
+        if let Some(key) = self.names.find(&self.channels, name)
             && self.channels[key as usize].subscribers.len() < self.bounds.subscribers
         {
             return Ok(key);
@@ -232,8 +232,7 @@ impl Hub {
         patterns: &[Pattern],
         so_far: usize,
     ) -> Result<Vec<ChannelKey>, HubError> {
-        let known: Vec<ChannelKey> =
-            names.iter().filter_map(|name| self.by_name.get(*name)).copied().collect();
+        let known: Vec<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
         if let Err(error) = self.admits_new(names.len() - known.len()) {
             self.stats.channels_refused += 1;
             return Err(error);
@@ -254,7 +253,7 @@ impl Hub {
 
     /// Whether there is room for the channels that a subscriber of `names` would make.
     pub fn admits_listener<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), HubError> {
-        self.admits_new(names.filter(|name| !self.by_name.contains_key(*name)).count())
+        self.admits_new(names.filter(|name| self.names.get(name).is_none()).count())
     }
 
     /// Whether there is room for so many channels that have no messages yet.
@@ -268,8 +267,8 @@ impl Hub {
 
     /// The channel `name`, which may be new.
     fn channel_to_hear(&mut self, now: Instant, name: &str) -> ChannelKey {
-        match self.by_name.get(name) {
-            Some(&key) => key,
+        match self.names.find(&self.channels, name) {
+            Some(key) => key,
             None => self.open_channel(now, name),
         }
     }
@@ -277,10 +276,10 @@ impl Hub {
     /// Existing channels with messages that match one of `patterns`, without those named in `names`. `None` if
     /// they are more than `max`, or if too many have to be looked at to know.
     fn matching(&mut self, names: &[&str], patterns: &[Pattern], max: usize) -> Option<Vec<ChannelKey>> {
-        let mut found: Vec<(&Arc<str>, ChannelKey)> = Vec::new();
+        let mut found: Vec<(&Rc<str>, ChannelKey)> = Vec::new();
         let (mut looked_at, most) = (0, max.saturating_mul(LOOKED_AT_PER_MATCH));
         for (pattern, (name, key)) in patterns.iter().flat_map(|pattern| {
-            let under = self.under(pattern.prefix());
+            let under = self.names.under(pattern.prefix());
             under.map(move |channel| (pattern, channel))
         }) {
             looked_at += 1;
@@ -434,8 +433,7 @@ impl Hub {
     /// Takes channels or patterns away from a subscriber. A channel stays while it is asked for by its name
     /// or by another pattern.
     pub fn unsubscribe(&mut self, now: Instant, key: SubscriberKey, names: &[&str], patterns: &[Pattern]) {
-        let unnamed: HashSet<ChannelKey> =
-            names.iter().filter_map(|name| self.by_name.get(*name)).copied().collect();
+        let unnamed: HashSet<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
         let removed = self.remove_patterns(key, patterns);
         if unnamed.is_empty() && removed.is_empty() {
             return;

@@ -27,7 +27,7 @@ struct Twin {
     kept: Vec<(&'static str, Vec<Seq>)>,
     had: Vec<Seq>,
     /// Gaps told: a channel or pattern, and what it had lost by then.
-    told: Vec<(Arc<str>, Seq)>,
+    told: Vec<(Rc<str>, Seq)>,
     /// Everything up to here is accounted for.
     cursor: Seq,
     /// It came with an id of another history, and has not been told yet.
@@ -149,7 +149,7 @@ impl Pair {
 
     /// The numbers in a channel's ring that have not expired.
     fn kept(&self, name: &str) -> Vec<Seq> {
-        let Some(&key) = self.hub.by_name.get(name) else { return Vec::new() };
+        let Some(key) = self.hub.names.get(name) else { return Vec::new() };
         let ring = self.hub.channels[key as usize].ring.after(0);
         ring.filter(|message| !message.expired(self.now)).map(|message| message.id.seq).collect()
     }
@@ -161,10 +161,10 @@ impl Pair {
             self.twins.iter().position(|twin| twin.key == key).expect("only who is attached is ready");
         let max = 1 + self.random.below(5) as usize;
         let gaps = self.hub.take_gaps(key);
-        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
         self.hub.pull(self.now, key, max, &mut pulled);
-        let pulled: Vec<(Seq, Arc<str>)> =
-            pulled.iter().map(|message| (message.id.seq, Arc::clone(&message.channel))).collect();
+        let pulled: Vec<(Seq, Rc<str>)> =
+            pulled.iter().map(|message| (message.id.seq, Rc::clone(&message.channel))).collect();
         self.compare(place, &gaps, &pulled, max);
         let last = pulled.last().map_or_else(|| self.hub.position(key).seq, |(seq, _)| *seq);
         self.hub.advance(key, last);
@@ -173,15 +173,15 @@ impl Pair {
         }
     }
 
-    fn compare(&mut self, place: usize, gaps: &[Gap], pulled: &[(Seq, Arc<str>)], max: usize) {
+    fn compare(&mut self, place: usize, gaps: &[Gap], pulled: &[(Seq, Rc<str>)], max: usize) {
         let twin = &mut self.twins[place];
         assert!(!twin.foreign || !gaps.is_empty(), "a foreign id is told of");
         twin.foreign = false;
         let upto = if pulled.len() == max { pulled[max - 1].0 } else { self.known.len() as Seq };
         for gap in gaps {
-            let key = self.hub.by_name.get(&gap.channel);
-            let lost = key.map_or(gap.oldest.seq, |&key| self.hub.channels[key as usize].ring.evicted());
-            twin.told.push((Arc::clone(&gap.channel), lost));
+            let key = self.hub.names.get(&gap.channel);
+            let lost = key.map_or(gap.oldest.seq, |key| self.hub.channels[key as usize].ring.evicted());
+            twin.told.push((Rc::clone(&gap.channel), lost));
         }
         let mut expected = pulled.iter().map(|(seq, _)| *seq).peekable();
         for seq in twin.cursor + 1..=upto {
@@ -220,7 +220,7 @@ impl Pair {
     fn delete(&mut self) {
         let name = self.name();
         // Patterns match what has messages.
-        let spoken = self.hub.by_name.get(name).is_some_and(|&key| self.hub.channels[key as usize].spoken);
+        let spoken = self.hub.names.get(name).is_some_and(|key| self.hub.channels[key as usize].spoken);
         let is_on = |twin: &Twin| if spoken { twin.wants(name) } else { twin.names.contains(&name) };
         let Some(ended) = self.hub.delete(self.now, name, |_| true) else {
             assert!(self.hub.info(name).is_none());
@@ -236,7 +236,7 @@ impl Pair {
             self.deliver();
         }
         for place in 0..self.twins.len() {
-            let mut pulled: Vec<&Arc<Message>> = Vec::new();
+            let mut pulled: Vec<&Rc<Message>> = Vec::new();
             self.hub.pull(self.now, self.twins[place].key, 1, &mut pulled);
             assert!(pulled.is_empty());
             self.compare(place, &[], &[], 1);

@@ -4,7 +4,7 @@ use super::name::Pattern;
 use crate::id::Seq;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Tombstones that one question looks at; where more could answer it, the answer is a suspicion.
 const LOOK_AT_MAX: usize = 1000;
@@ -14,9 +14,9 @@ const LOOK_AT_MAX: usize = 1000;
 #[derive(Debug)]
 pub struct Tombstones {
     max: usize,
-    evicted: BTreeMap<Arc<str>, Seq>,
+    evicted: BTreeMap<Rc<str>, Seq>,
     /// Names in the order of burial, some of them recalled or buried again since.
-    order: VecDeque<(Arc<str>, Seq)>,
+    order: VecDeque<(Rc<str>, Seq)>,
     watermark: Seq,
     /// The highest number that any forgotten channel had lost.
     highest: Seq,
@@ -29,13 +29,13 @@ impl Tombstones {
     }
 
     /// Remembers that channel `name`, now forgotten, had lost messages up to `evicted`.
-    pub fn bury(&mut self, name: &Arc<str>, evicted: Seq) {
+    pub fn bury(&mut self, name: &Rc<str>, evicted: Seq) {
         self.highest = self.highest.max(evicted);
         if evicted <= self.watermark {
             return;
         }
-        self.evicted.insert(Arc::clone(name), evicted);
-        self.order.push_back((Arc::clone(name), evicted));
+        self.evicted.insert(Rc::clone(name), evicted);
+        self.order.push_back((Rc::clone(name), evicted));
         while self.evicted.len() > self.max || self.order.len() > 2 * self.max + 64 {
             let Some((name, evicted)) = self.order.pop_front() else { break };
             if self.evicted.get(&name) == Some(&evicted) {

@@ -13,7 +13,7 @@ use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
 use std::io::IoSlice;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Most messages in one write.
 const GATHER_MAX: usize = 64;
@@ -120,7 +120,7 @@ impl Server {
         format: Format,
         sink: &mut impl Sink,
     ) -> Written {
-        let mut pulled: ArrayVec<&Arc<Message>, GATHER_MAX> = ArrayVec::new();
+        let mut pulled: ArrayVec<&Rc<Message>, GATHER_MAX> = ArrayVec::new();
         self.hub.pull(now, key, GATHER_MAX, &mut pulled);
         let (mut frames, mut offered) = (ArrayVec::<IoSlice, GATHER_MAX>::new(), 0);
         let mut written = Written::default();
@@ -184,7 +184,7 @@ impl Server {
     ) -> bool {
         let Phase::Parked(parked) = &self.connections[slot].phase else { return false };
         let key = parked.subscriber;
-        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
         self.hub.pull(now.at, key, parked.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes());
         let fields = self.cors.fields(parked.origin);
@@ -330,7 +330,7 @@ fn split(frames: &[IoSlice], written: usize) -> (usize, usize) {
 /// Appends the answer to a poll that has news. Returns what follows, if it was too large to be appended.
 pub(super) fn write_answer(
     out: &mut Vec<u8>,
-    messages: &[&Arc<Message>],
+    messages: &[&Rc<Message>],
     batch: bool,
     callback: Option<&str>,
     next: MessageId,
@@ -341,7 +341,7 @@ pub(super) fn write_answer(
         (_, Some(callback)) => jsonp::write_answer(out, callback, messages, next, gaps, envelope),
         (_, None) if batch => match poll::write_batch_to_one(out, messages, gaps, envelope) {
             Some(encoded) => {
-                let (message, format) = (Arc::clone(messages[0]), Some(Format::BatchBody));
+                let (message, format) = (Rc::clone(messages[0]), Some(Format::BatchBody));
                 return Some(Body { message, format, encoded });
             }
             None => poll::write_batch(out, messages, next, gaps, envelope),

@@ -42,7 +42,7 @@ use recent::Recent;
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::IoSlice;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: as much as one read brings.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
@@ -104,7 +104,7 @@ pub enum Effect {
 /// What connections share of an answer.
 #[derive(Debug)]
 struct Body {
-    message: Arc<Message>,
+    message: Rc<Message>,
     /// Its frame of this format; none = its payload.
     format: Option<Format>,
     /// Bytes newly encoded for it.

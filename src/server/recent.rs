@@ -3,7 +3,7 @@
 use crate::hub::Published;
 use crate::time::Instant;
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Milliseconds a key is remembered.
 pub const REMEMBERED_MS: u64 = 120_000;
@@ -18,8 +18,8 @@ pub struct Recent {
     bytes_max: usize,
     /// What the keys, and what is remembered with them, take.
     bytes: usize,
-    by_key: HashMap<Arc<str>, Done>,
-    order: VecDeque<(Instant, Arc<str>)>,
+    by_key: HashMap<Rc<str>, Done>,
+    order: VecDeque<(Instant, Rc<str>)>,
 }
 
 impl Recent {
@@ -43,9 +43,9 @@ impl Recent {
 
     /// Remembers what the publication with this (new) key did. Returns how many others had to be forgotten.
     pub fn insert(&mut self, now: Instant, key: String, done: Done) -> usize {
-        let key: Arc<str> = key.into();
+        let key: Rc<str> = key.into();
         self.bytes += cost(&key, &done);
-        self.order.push_back((now, Arc::clone(&key)));
+        self.order.push_back((now, Rc::clone(&key)));
         self.by_key.insert(key, done);
         let before = self.order.len();
         while self.order.len() > self.max || self.bytes > self.bytes_max && self.order.len() > 1 {
@@ -63,7 +63,7 @@ impl Recent {
 
 /// Bytes that a key and what is remembered with it take.
 fn cost(key: &str, done: &Done) -> usize {
-    let entry = size_of::<(Arc<str>, Done)>() + size_of::<(Instant, Arc<str>)>();
+    let entry = size_of::<(Rc<str>, Done)>() + size_of::<(Instant, Rc<str>)>();
     let messages = done.iter().map(|(channel, _)| channel.len() + size_of::<(String, Published)>());
     entry + key.len() + messages.sum::<usize>()
 }

@@ -15,7 +15,7 @@ use crate::wire::shown::Shown;
 use crate::wire::websocket::close;
 use std::io::Write;
 use std::num::NonZeroU16;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// What an answer takes from its request.
 struct Reply<'a> {
@@ -479,7 +479,7 @@ impl Server {
         }
         let envelope = envelope(now, reply, &self.cors);
         let gaps = self.hub.take_gaps(asked.subscriber);
-        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
         self.hub.pull(now.at, asked.subscriber, asked.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes());
         if pulled.is_empty() && gaps.is_empty() && waits {

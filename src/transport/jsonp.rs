@@ -8,14 +8,14 @@ use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use crate::wire::response::{self, Envelope};
 use std::io::Write;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Appends an answer, with or without messages. An empty comment comes first, so that the answer cannot be
 /// taken for anything but a script.
 pub fn write_answer(
     out: &mut Vec<u8>,
     callback: &str,
-    messages: &[&Arc<Message>],
+    messages: &[&Rc<Message>],
     next: MessageId,
     gaps: &[Gap],
     envelope: &Envelope,

@@ -8,15 +8,11 @@ use crate::wire::media;
 use crate::wire::query::encode_path;
 use crate::wire::response::{self, Envelope, write_all, write_body_fields};
 use std::io::Write;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// The answer to a poll, verbatim or as a batch as `format` says, that anybody without special wishes may get.
 /// `envelope` must be the one that all of them share; the frame is made at most once.
-pub fn shared_answer<'m>(
-    message: &'m Arc<Message>,
-    format: Format,
-    envelope: &Envelope,
-) -> (&'m [u8], usize) {
+pub fn shared_answer<'m>(message: &'m Rc<Message>, format: Format, envelope: &Envelope) -> (&'m [u8], usize) {
     message.frame(format as u8, |_| {
         let mut out = Vec::new();
         match format == Format::PollBatch {
@@ -32,9 +28,9 @@ pub fn shared_answer<'m>(
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Cuts what was pulled to what one answer carries: `max` bytes, or one message.
-pub fn cut_batch(pulled: &mut Vec<&Arc<Message>>, max: usize) {
+pub fn cut_batch(pulled: &mut Vec<&Rc<Message>>, max: usize) {
     let mut bytes = 0;
-    let mut fits = |message: &&Arc<Message>| {
+    let mut fits = |message: &&Rc<Message>| {
         bytes += message.publication.data.bytes().len();
         bytes <= max
     };
@@ -66,16 +62,16 @@ const SHARED_BATCH_BYTES_MIN: usize = 64 << 10;
 /// The same, for a single poll: returns the message if its payload, being large, has to follow from there.
 pub fn write_verbatim_to_one(
     out: &mut Vec<u8>,
-    message: &Arc<Message>,
+    message: &Rc<Message>,
     gaps: &[Gap],
     envelope: &Envelope,
-) -> Option<Arc<Message>> {
+) -> Option<Rc<Message>> {
     if envelope.head_only || message.publication.data.bytes().len() < SHARED_BODY_BYTES_MIN {
         write_verbatim(out, message, gaps, envelope);
         return None;
     }
     write_verbatim_head(out, message, gaps, envelope);
-    Some(Arc::clone(message))
+    Some(Rc::clone(message))
 }
 
 fn write_verbatim_head(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelope: &Envelope) {
@@ -95,7 +91,7 @@ fn write_verbatim_head(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envel
 /// Appends an answer that is a JSON batch of messages; `next` is the id to continue with.
 pub fn write_batch(
     out: &mut Vec<u8>,
-    messages: &[&Arc<Message>],
+    messages: &[&Rc<Message>],
     next: MessageId,
     gaps: &[Gap],
     envelope: &Envelope,
@@ -112,7 +108,7 @@ pub fn write_batch(
 /// share, has to follow from there. Returns how many bytes were newly encoded; `None` if it is none of these.
 pub fn write_batch_to_one(
     out: &mut Vec<u8>,
-    messages: &[&Arc<Message>],
+    messages: &[&Rc<Message>],
     gaps: &[Gap],
     envelope: &Envelope,
 ) -> Option<usize> {
@@ -133,7 +129,7 @@ fn write_batch_head(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap], length: us
     write_body_fields(out, media::JSON, length);
 }
 
-fn batch_body(messages: &[&Arc<Message>], next: MessageId, gap: bool) -> Vec<u8> {
+fn batch_body(messages: &[&Rc<Message>], next: MessageId, gap: bool) -> Vec<u8> {
     let mut body = b"{\"messages\":[".to_vec();
     for (index, message) in messages.iter().enumerate() {
         if index > 0 {

@@ -7,7 +7,7 @@ use super::{Bayeux, stream};
 use crate::dialect::Context;
 use crate::hub::Message;
 use crate::transport::bayeux;
-use std::sync::Arc;
+use std::rc::Rc;
 
 impl Bayeux {
     /// Sends a session what it lacks, if there is a way to.
@@ -53,7 +53,7 @@ impl Bayeux {
             }
             session.gaps.extend(gaps.into_iter().map(|gap| gap.channel));
         }
-        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
         cx.hub.pull(cx.now.at, subscriber, settings.answer_messages, &mut pulled);
         let (mut count, mut last) = (0, 0);
         let (mut frames, mut encoded) = (0, 0);

@@ -10,7 +10,7 @@ use crate::hub::{Owner, SubscriberKey};
 use crate::id::Seq;
 use crate::time::{Instant, Wheel};
 use slab::Slab;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Digits of a client id that are random: 128 bits in base 36.
 const SECRET_DIGITS: usize = 25;
@@ -49,7 +49,7 @@ pub struct Session {
     /// It connects by eventsource: connects are not held, but follow each other at the pace of `timeout`.
     pub paced: bool,
     /// Channels of which it missed messages, to be told with the next connect.
-    pub gaps: Vec<Arc<str>>,
+    pub gaps: Vec<Rc<str>>,
 }
 
 impl Session {

@@ -9,7 +9,7 @@ use crate::dialect::{Act, Context};
 use crate::hub::{Message, SubscriberKey};
 use crate::id::Seq;
 use crate::wire::shown::Shown;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// A text for a window, and what it is.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl Fdajax {
         let window = &self.windows[key as usize];
         let post = self.users.get(window.user).account.as_ref().map(|account| &account.post);
         let now = context.now.at;
-        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
         context.hub.pull(now, window.subscriber, usize::MAX, &mut pulled);
         let (mut parts, mut groups) = (Vec::new(), Vec::new());
         for message in &pulled {
@@ -165,14 +165,14 @@ impl Fdajax {
         let Some(subscriber) = self.users.get(user).account.as_ref().map(|it| it.subscriber) else { return };
         self.pass_gaps(context, subscriber);
         let Some(account) = self.users.get_mut(user).account.as_mut() else { return };
-        let mut pulled: Vec<&Arc<Message>> = Vec::new();
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
         context.hub.pull(context.now.at, account.subscriber, usize::MAX, &mut pulled);
         let Some(newest) = pulled.last().map(|message| message.id.seq) else { return };
         let fdajax = &context.config.fdajax;
         account.post.expire(context.now.at, fdajax.mes_live_max);
         for message in pulled {
             let of_ours = amode.filter(|_| message.id.seq == newest);
-            account.post.store(Arc::clone(message), of_ours.unwrap_or(0), context.config.history.messages);
+            account.post.store(Rc::clone(message), of_ours.unwrap_or(0), context.config.history.messages);
         }
         context.hub.advance(account.subscriber, newest);
         self.judge(context, user);

@@ -7,7 +7,7 @@ use crate::hub::Message;
 use crate::id::Seq;
 use crate::time::Instant;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// Alerts of one user; beyond, the oldest goes.
 const ALERTS_MAX: usize = 10;
@@ -29,7 +29,7 @@ pub enum Fate {
 #[derive(Debug)]
 pub struct Stored {
     /// The message.
-    pub message: Arc<Message>,
+    pub message: Rc<Message>,
     /// What its sender wanted in case that it is unwanted.
     pub amode: u32,
     /// What is to become of it.
@@ -56,7 +56,7 @@ pub struct Post {
 
 impl Post {
     /// Takes a new message. The oldest one is given up for it if there are `max` already.
-    pub fn store(&mut self, message: Arc<Message>, amode: u32, max: usize) {
+    pub fn store(&mut self, message: Rc<Message>, amode: u32, max: usize) {
         if self.stored.len() >= max {
             self.stored.pop_front();
         }

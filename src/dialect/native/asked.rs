@@ -8,7 +8,7 @@ use super::Refused;
 use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_start, select};
 use crate::config::Config;
 use crate::dialect::access;
-use crate::hub::{Pattern, Start};
+use crate::hub::{Pattern, Start, short_hash};
 use crate::transport::{self, Technique};
 use crate::wire::query;
 
@@ -84,12 +84,7 @@ impl Targets {
 /// Where a target is remembered. Whoever makes targets that share a place has each of them read anew, which is
 /// what would be done without a memory.
 fn place(target: &[u8]) -> usize {
-    const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mix = |hash: u64, word: u64| (hash.rotate_left(29) ^ word).wrapping_mul(ODD);
-    let (words, rest) = target.as_chunks::<8>();
-    let hash = words.iter().fold(0, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let hash = rest.iter().fold(hash, |hash, &byte| mix(hash, byte.into()));
-    (hash >> 57) as usize % TARGETS_MAX
+    short_hash(target) as usize % TARGETS_MAX
 }
 
 impl Asked {

@@ -9,11 +9,11 @@ use crate::transport::Technique;
 use data_encoding::BASE64;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::rc::Rc;
 
 /// What a client may compare answers with.
 pub struct View<'a> {
-    pub journal: &'a [Arc<Message>],
+    pub journal: &'a [Rc<Message>],
     pub epoch: Epoch,
     pub at: Instant,
 }
