@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::hub::{Publication, Start};
 use crate::transport::Technique;
 use crate::wire::response::Response;
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Who sent a request, and the rules that hold for it.
@@ -39,7 +40,7 @@ pub enum Command<'b> {
     /// This answer.
     Respond(Response),
     /// To publish.
-    Publish(Publish),
+    Publish(Publish<'b>),
     /// What is known of one channel.
     Info(String),
     /// The channels whose name begins so.
@@ -60,9 +61,9 @@ pub enum Command<'b> {
 
 /// Messages to publish, all or none.
 #[derive(Debug)]
-pub struct Publish {
+pub struct Publish<'b> {
     /// Channel and message, in this order.
-    pub messages: Vec<(String, Publication)>,
+    pub messages: Vec<(Cow<'b, str>, Publication)>,
     /// A key under which a repeat is recognised; includes the channels.
     pub idempotency: Option<String>,
     /// The answer is a list even for one message.

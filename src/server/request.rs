@@ -4,7 +4,7 @@ use super::deliver::{write_answer, write_no_news};
 use super::surplus::TOO_MANY_MESSAGES;
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Stream, User, whole_request};
-use crate::dialect::native::{self, Asked, answer};
+use crate::dialect::native::{self, Answer, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{Hub, HubError, Message, Owner, Start, SubscriberKey};
 use crate::time::Now;
@@ -294,35 +294,38 @@ impl Server {
     }
 
     fn carry_out_publish(&mut self, now: Now, slot: usize, publish: Publish, reply: &Reply) -> Response {
+        let mut answer = Answer::new(publish.list, publish.as_text);
         if let Some(earlier) = publish.idempotency.as_deref().and_then(|key| self.recent.get(now.at, key)) {
             self.hub.stats.messages_repeated += 1;
-            let messages = earlier.iter().map(|(channel, published)| (channel.as_str(), published));
-            return answer::published(messages, publish.list, publish.as_text);
+            earlier.iter().for_each(|(channel, published)| answer.tell_published(channel, published));
+            return answer.published();
         }
         if !self.may_publish(now, slot, reply.head, publish.messages.len()) {
             return self.too_many_messages(slot, publish.as_text);
         }
-        let channels = publish.messages.iter().map(|(channel, _)| channel.as_str());
+        let channels = publish.messages.iter().map(|(channel, _)| &**channel);
         if publish.messages.len() > 1
             && let Err(error) = self.hub.admits(channels)
         {
             self.hub.stats.channels_refused += 1;
             return self.no_room(slot, error, publish.as_text);
         }
-        let mut done = Vec::with_capacity(publish.messages.len());
+        let mut done = Vec::new();
         for (channel, publication) in publish.messages {
-            match self.hub.publish(now.at, &channel, publication) {
-                Ok(published) => done.push((channel, published)),
+            let published = match self.hub.publish(now.at, &channel, publication) {
+                Ok(published) => published,
                 Err(error) => return self.no_room(slot, error, publish.as_text),
+            };
+            answer.tell_published(&channel, &published);
+            if publish.idempotency.is_some() {
+                done.push((channel.into_owned(), published));
             }
         }
-        let messages = done.iter().map(|(channel, published)| (channel.as_str(), published));
-        let response = answer::published(messages, publish.list, publish.as_text);
         if let Some(key) = publish.idempotency {
             let forgotten = self.recent.insert(now.at, key, done);
             self.hub.stats.idempotency_keys_forgotten += forgotten as u64;
         }
-        response
+        answer.published()
     }
 
     /// The answer to who publishes too much.

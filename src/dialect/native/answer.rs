@@ -9,6 +9,59 @@ use crate::wire::response::{Response, write_all};
 /// Room for what is told of a channel with a name that is not long.
 const JSON_BYTES: usize = 128;
 
+/// An answer that tells of one channel, or of several in a list.
+#[derive(Debug)]
+pub struct Answer {
+    list: bool,
+    as_text: bool,
+    /// Somebody was listening.
+    heard: bool,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    /// An answer that tells nothing yet; unless it is a `list`, it has to tell of one channel.
+    pub fn new(list: bool, as_text: bool) -> Self {
+        Self { list, as_text, heard: false, body: Vec::with_capacity(JSON_BYTES) }
+    }
+
+    /// Tells what a publication did.
+    pub fn tell_published(&mut self, channel: &str, published: &Published) {
+        self.heard |= published.subscribers > 0;
+        self.tell(&describe_published(channel, published));
+    }
+
+    /// The answer to a publication: 201 if somebody was listening, else 202.
+    pub fn published(self) -> Response {
+        let status = if self.heard { 201 } else { 202 };
+        self.finish(status)
+    }
+
+    fn tell(&mut self, description: &Description) {
+        let is_first = self.body.is_empty();
+        match (self.as_text, self.list) {
+            (true, _) if is_first => {}
+            (true, _) => self.body.push(b'\n'),
+            (false, true) => self.body.push(if is_first { b'[' } else { b',' }),
+            (false, false) => {}
+        }
+        match self.as_text {
+            true => self.body.extend_from_slice(description.lines().as_bytes()),
+            false => description.write_json(&mut self.body),
+        }
+    }
+
+    fn finish(mut self, status: u16) -> Response {
+        if self.as_text {
+            return Response::new(status, media::TEXT, self.body);
+        }
+        if self.list {
+            self.body.extend_from_slice(if self.body.is_empty() { b"[]" } else { b"]" });
+        }
+        Response::new(status, media::JSON, self.body)
+    }
+}
+
 /// What is told of a channel.
 struct Description<'a> {
     id: Option<MessageId>,
@@ -37,18 +90,6 @@ impl Description<'_> {
     }
 }
 
-/// The answer to a publication: 201 if somebody was listening, else 202.
-pub fn published<'a>(
-    messages: impl Iterator<Item = (&'a str, &'a Published)>,
-    list: bool,
-    as_text: bool,
-) -> Response {
-    let all: Vec<Description> =
-        messages.map(|(channel, published)| describe_published(channel, published)).collect();
-    let heard = all.iter().any(|message| message.subscribers > 0);
-    render(if heard { 201 } else { 202 }, &all, list, as_text)
-}
-
 const fn describe_published<'a>(channel: &'a str, published: &Published) -> Description<'a> {
     let Published { id, subscribers, messages } = *published;
     Description { id: Some(id), channel, subscribers, messages }
@@ -64,40 +105,19 @@ pub fn one(channel: &str, published: &Published) -> String {
 
 /// What is known of one channel.
 pub fn info(info: &ChannelInfo, as_text: bool) -> Response {
-    render(200, &[describe(info)], false, as_text)
+    let mut answer = Answer::new(false, as_text);
+    answer.tell(&describe(info));
+    answer.finish(200)
 }
 
 /// What is known of several channels.
 pub fn list(channels: impl Iterator<Item = ChannelInfo>, as_text: bool) -> Response {
-    let channels: Vec<ChannelInfo> = channels.collect();
-    let all: Vec<Description> = channels.iter().map(describe).collect();
-    render(200, &all, true, as_text)
+    let mut answer = Answer::new(true, as_text);
+    channels.for_each(|info| answer.tell(&describe(&info)));
+    answer.finish(200)
 }
 
 fn describe(info: &ChannelInfo) -> Description<'_> {
     let ChannelInfo { ref channel, newest, subscribers, messages } = *info;
     Description { id: newest, channel, subscribers, messages }
-}
-
-/// A list, unless it is about one thing that was asked for alone.
-fn render(status: u16, all: &[Description], list: bool, as_text: bool) -> Response {
-    if as_text {
-        let blocks: Vec<String> = all.iter().map(Description::lines).collect();
-        return Response::new(status, media::TEXT, blocks.join("\n").into_bytes());
-    }
-    let mut json = Vec::with_capacity(JSON_BYTES * all.len());
-    match all {
-        [only] if !list => only.write_json(&mut json),
-        all => {
-            json.push(b'[');
-            for (index, description) in all.iter().enumerate() {
-                if index > 0 {
-                    json.push(b',');
-                }
-                description.write_json(&mut json);
-            }
-            json.push(b']');
-        }
-    }
-    Response::new(status, media::JSON, json)
 }

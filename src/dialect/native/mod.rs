@@ -7,6 +7,7 @@ mod publish;
 mod subscribe;
 pub mod websocket;
 
+pub use answer::Answer;
 pub use asked::{Asked, Targets};
 pub use subscribe::POLL_SECONDS_MAX;
 
@@ -103,12 +104,12 @@ pub fn wants_text(head: &Head) -> bool {
 }
 
 /// Everything below `/pub`, of which `rest` is the remaining path.
-fn publication_command(
-    head: &Head,
+fn publication_command<'b>(
+    head: &Head<'b>,
     body: &[u8],
-    rest: &str,
+    rest: &'b str,
     caller: Caller,
-) -> Result<Command<'static>, Refused> {
+) -> Result<Command<'b>, Refused> {
     if head.method == Method::Options {
         return options(allowed_methods(rest), head);
     }

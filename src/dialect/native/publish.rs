@@ -24,30 +24,36 @@ fn bad(detail: impl Into<String>) -> Refused {
 }
 
 /// Reads a publication to one or several channels.
-pub fn read(head: &Head, body: &[u8], channels: &str, config: &Config) -> Result<Command<'static>, Refused> {
-    let names = channel_list(channels, config)?;
-    let count = names.len();
-    let publications = std::iter::repeat_n(publication(head, body)?, count);
-    let idempotency = idempotency(head, &names)?;
-    let messages = names.into_iter().zip(publications).collect();
-    Ok(Command::Publish(Publish { messages, idempotency, list: count > 1, as_text: wants_text(head) }))
-}
-
-/// The channels to publish to, in the order given.
-fn channel_list(encoded: &str, config: &Config) -> Result<Vec<String>, Refused> {
+pub fn read<'b>(
+    head: &Head<'b>,
+    body: &[u8],
+    channels: &'b str,
+    config: &Config,
+) -> Result<Command<'b>, Refused> {
     let max = config.limits.channels_per_request;
-    if query::split(encoded, b',').count() > max {
+    if query::split(channels, b',').count() > max {
         return Err(bad(format!("a request may name at most {max} channels (limits.channels_per_request)")));
     }
-    let mut names: Vec<String> = Vec::new();
-    for part in query::split(encoded, b',') {
-        let decoded = query::decode_path(part);
-        let name = channel_name(&decoded).map_err(|error| bad(error.to_string()))?;
-        if !names.iter().any(|known| known == name) {
-            names.push(name.to_owned());
+    let (first, others) = query::split_once(channels, b',').map_or((channels, None), |(a, b)| (a, Some(b)));
+    let mut messages = vec![(channel(first)?, publication(head, body)?)];
+    for part in others.into_iter().flat_map(|others| query::split(others, b',')) {
+        let name = channel(part)?;
+        if !messages.iter().any(|(known, _)| *known == name) {
+            messages.push((name, messages[0].1.clone()));
         }
     }
-    Ok(names)
+    let idempotency = idempotency(head, messages.iter().map(|(channel, _)| &**channel))?;
+    let list = messages.len() > 1;
+    Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
+}
+
+/// The name of a channel as a path has it.
+fn channel(encoded: &str) -> Result<Cow<'_, str>, Refused> {
+    let name = match query::decode_path(encoded) {
+        Cow::Borrowed(plain) => channel_name(plain).map(Cow::Borrowed),
+        Cow::Owned(decoded) => channel_name(&decoded).map(|name| Cow::Owned(name.to_owned())),
+    };
+    name.map_err(|error| bad(error.to_string()))
 }
 
 /// The message that the request's body and fields (or, where there is no such field, its query) describe.
@@ -114,12 +120,12 @@ fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
 }
 
 /// What a repeat is recognised by: the client's key and the channels, however they are written.
-fn idempotency(head: &Head, channels: &[String]) -> Result<Option<String>, Refused> {
+fn idempotency<'a>(head: &Head, channels: impl Iterator<Item = &'a str>) -> Result<Option<String>, Refused> {
     let Some(key) = head.fields("idempotency-key").next() else { return Ok(None) };
     let key = std::str::from_utf8(key).map_err(|_| bad("Idempotency-Key is not UTF-8"))?;
     match key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
         true => Err(bad(format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes"))),
-        false => Ok(Some(format!("{}\n{key}", channels.join("\n")))),
+        false => Ok(Some(channels.map(|channel| format!("{channel}\n")).chain([key.to_owned()]).collect())),
     }
 }
 
@@ -158,8 +164,9 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'
     let mut messages = Vec::new();
     for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let number = index + 1;
-        messages
-            .push(read_line(line).map_err(|(status, detail)| (status, format!("line {number}: {detail}")))?);
+        let (channel, publication) =
+            read_line(line).map_err(|(status, detail)| (status, format!("line {number}: {detail}")))?;
+        messages.push((channel.into(), publication));
         if messages.len() > max {
             return Err((413, format!("a batch has at most {max} messages (limits.batch_messages)")));
         }
@@ -167,7 +174,7 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'
     if messages.is_empty() {
         return Err(bad("the batch is empty"));
     }
-    let idempotency = idempotency(head, &[])?;
+    let idempotency = idempotency(head, std::iter::empty())?;
     Ok(Command::Publish(Publish { messages, idempotency, list: true, as_text: wants_text(head) }))
 }
 
