@@ -1,6 +1,7 @@
 //! Message numbers and ids, and the seeded generator that tests draw from.
 
 use arrayvec::ArrayString;
+use std::cell::Cell;
 use std::fmt;
 
 /// Number of a message in the one process-wide sequence, from 1; 0 stands before all messages.
@@ -8,6 +9,11 @@ pub type Seq = u64;
 
 /// Longest message id accepted from a client, in bytes.
 pub const ID_BYTES_MAX: usize = 40;
+
+/// Digits in base 36 of the largest epoch that is understood.
+const EPOCH_BYTES_MAX: usize = 13;
+
+type EpochText = ArrayString<EPOCH_BYTES_MAX>;
 
 /// The random name of one history: drawn anew whenever the history starts empty, so that ids of a former
 /// life of the process are told from ours.
@@ -32,9 +38,26 @@ impl fmt::Display for Epoch {
     }
 }
 
+thread_local! {
+    /// What was written last: all ids of a process are of one history.
+    static LAST: Cell<Option<(Epoch, EpochText)>> = const { Cell::new(None) };
+}
+
 impl Epoch {
-    fn text(self) -> ArrayString<ID_BYTES_MAX> {
-        let mut digits = [0; 13];
+    fn text(self) -> EpochText {
+        if let Some((last, text)) = LAST.get()
+            && last == self
+        {
+            return text;
+        }
+        let text = self.render();
+        LAST.set(Some((self, text)));
+        text
+    }
+
+    #[cold]
+    fn render(self) -> EpochText {
+        let mut digits = [0; EPOCH_BYTES_MAX];
         let mut begin = digits.len();
         let mut rest = self.0;
         loop {
@@ -45,9 +68,8 @@ impl Epoch {
                 break;
             }
         }
-        let mut text = ArrayString::new();
-        text.push_str(std::str::from_utf8(&digits[begin..]).unwrap_or_default());
-        text
+        let text = std::str::from_utf8(&digits[begin..]).unwrap_or_default();
+        EpochText::from(text).unwrap_or_default()
     }
 }
 
@@ -63,7 +85,8 @@ pub struct MessageId {
 impl MessageId {
     /// As it is written: two ids an answer, so that the formatter's detours would show.
     pub fn text(self) -> ArrayString<ID_BYTES_MAX> {
-        let mut text = self.epoch.text();
+        let mut text = ArrayString::new();
+        text.push_str(&self.epoch.text());
         text.push(':');
         text.push_str(itoa::Buffer::new().format(self.seq));
         text

@@ -41,16 +41,23 @@ pub enum Command<'b> {
     Respond(Response),
     /// To publish.
     Publish(Publish<'b>),
+    /// Messages.
+    Subscribe(Subscribe<'b>),
+    /// A WebSocket.
+    Open(Open<'b>),
+    /// What mostly operators ask for.
+    Operate(Operation),
+}
+
+/// To tell of the server or of channels, or to forget one.
+#[derive(Debug)]
+pub enum Operation {
     /// What is known of one channel.
     Info(String),
     /// The channels whose name begins so.
     List(String),
     /// To forget a channel.
     Delete(String),
-    /// Messages.
-    Subscribe(Subscribe<'b>),
-    /// A WebSocket.
-    Open(Open<'b>),
     /// Whether the server is well.
     Health,
     /// Counters as Prometheus text.

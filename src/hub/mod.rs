@@ -184,6 +184,7 @@ impl Hub {
 
     /// Whether [`Hub::publish`] has room for new channels among `names`. Ask before a publication to
     /// several channels, so that it happens in all of them or in none.
+    #[inline(never)]
     pub fn admits<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<(), HubError> {
         let mut new: Vec<&str> = names.into_iter().filter(|name| self.names.get(name).is_none()).collect();
         new.sort_unstable();
@@ -271,6 +272,7 @@ impl Hub {
     }
 
     /// Makes the new channel `name`.
+    #[inline(never)]
     fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
         let name: Rc<str> = name.into();
         let evicted = self.tombstones.lost(&name);
@@ -368,15 +370,21 @@ impl Hub {
     pub fn tick(&mut self, now: Instant) {
         self.stats.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
         while let Some(key) = self.timers.expire(now) {
-            let channel = &mut self.channels[key];
-            let gone = self.history.expire(channel, now);
-            self.stats.messages_expired += gone.expired as u64;
-            self.stats.messages_evicted += gone.evicted as u64;
-            let was_idle = gone == Gone::default() && channel.ring.is_empty();
-            match was_idle && channel.subscribers.is_empty() {
-                true => self.forget(key as ChannelKey),
-                false => self.schedule(now, key as ChannelKey),
-            }
+            self.lapse(now, key as ChannelKey);
+        }
+    }
+
+    /// Takes out what is too old on a channel whose timer has fired, or the channel, if it has been idle.
+    #[inline(never)]
+    fn lapse(&mut self, now: Instant, key: ChannelKey) {
+        let channel = &mut self.channels[key as usize];
+        let gone = self.history.expire(channel, now);
+        self.stats.messages_expired += gone.expired as u64;
+        self.stats.messages_evicted += gone.evicted as u64;
+        let was_idle = gone == Gone::default() && channel.ring.is_empty();
+        match was_idle && channel.subscribers.is_empty() {
+            true => self.forget(key),
+            false => self.schedule(now, key),
         }
     }
 

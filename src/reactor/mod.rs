@@ -192,9 +192,15 @@ impl Reactor {
                 _ => self.note(now, event),
             }
         }
-        self.take_mail(now);
-        self.accept(now);
-        self.feed(now);
+        if std::mem::take(&mut self.has_mail) {
+            self.take_mail(now);
+        }
+        if self.listeners.iter().any(|listener| listener.retry_at() <= now.at) {
+            self.accept(now);
+        }
+        if self.feed_at <= now.at {
+            self.feed(now);
+        }
         self.read(now);
         let is_behind = count == EVENTS_MAX || self.sockets.has_unread();
         let judged = self.lateness.judge(asked, now, if count == 0 { now } else { asked }, is_behind);
@@ -213,10 +219,8 @@ impl Reactor {
     }
 
     /// Tries again to write what the kernel had no memory for.
+    #[cold]
     fn feed(&mut self, now: Now) {
-        if self.feed_at > now.at {
-            return;
-        }
         self.feed_at = Instant::NEVER;
         for id in self.sockets.take_starved() {
             self.server.writable(now, id, &mut self.sockets);
@@ -228,12 +232,17 @@ impl Reactor {
     fn weigh(&mut self, now: Now) {
         self.server.note_held();
         if self.weigh_at <= now.at || self.server.is_heavier() {
-            self.weigh_at = now.at + WEIGH_MS;
-            self.server.note_memory(now, self.resident.bytes());
-            if self.server.is_lighter() {
-                sys::give_back();
-                self.server.note_given_back();
-            }
+            self.measure(now);
+        }
+    }
+
+    #[cold]
+    fn measure(&mut self, now: Now) {
+        self.weigh_at = now.at + WEIGH_MS;
+        self.server.note_memory(now, self.resident.bytes());
+        if self.server.is_lighter() {
+            sys::give_back();
+            self.server.note_given_back();
         }
     }
 
@@ -273,6 +282,7 @@ impl Reactor {
     }
 
     /// Accepts connections, at most as many as the turn's budget allows.
+    #[inline(never)]
     fn accept(&mut self, now: Now) {
         let mut budget = self.server.config().turn.accepts;
         for listener in &mut self.listeners {
@@ -294,10 +304,8 @@ impl Reactor {
     }
 
     /// Takes what other threads sent.
+    #[inline(never)]
     fn take_mail(&mut self, now: Now) {
-        if !std::mem::take(&mut self.has_mail) {
-            return;
-        }
         for _ in 0..MAIL_MAX {
             match self.mail.try_recv() {
                 Err(_) => return,
@@ -313,6 +321,7 @@ impl Reactor {
     }
 
     /// The first call begins to drain, the second leaves at once.
+    #[cold]
     fn shut_down(&mut self, now: Now) {
         if self.leave_at.is_some() {
             log::info!("leaving at once");

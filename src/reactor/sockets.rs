@@ -139,6 +139,7 @@ impl Sockets {
     }
 
     /// Gives back the places behind the last socket, once three quarters of the room are not used.
+    #[inline(never)]
     fn shrink(&mut self) {
         while let Some(None) = self.sockets.last() {
             self.sockets.pop();

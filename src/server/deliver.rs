@@ -51,6 +51,7 @@ impl Server {
     }
 
     /// Delivers what is not plain.
+    #[inline(never)]
     fn deliver_one(&mut self, now: Now, key: SubscriberKey, sink: &mut impl Sink) {
         let owner @ Owner(slot) = self.hub.owner(key);
         if slot & SESSION_OWNER != 0 {

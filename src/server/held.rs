@@ -14,6 +14,7 @@ use crate::wire::websocket;
 impl Server {
     /// Hands a request to the protocol that serves its path. What it asks for the connection at hand goes to
     /// `out`, behind the answers before it.
+    #[inline(never)]
     pub(super) fn hold(&mut self, now: Now, slot: usize, protocol: Protocol, request: &Request) {
         let head = &request.head;
         let names = self.dialects.names_origins(protocol, &self.config);
@@ -70,6 +71,7 @@ impl Server {
     }
 
     /// Lets the protocols do what is due, and tells them of connections that have gone.
+    #[inline(never)]
     pub(super) fn tick_sessions(&mut self, now: Now, sink: &mut impl Sink) {
         for (id, protocol) in std::mem::take(&mut self.abandoned) {
             self.consult(now, |dialects, context| dialects.gone(protocol, context, id));

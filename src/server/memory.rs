@@ -182,6 +182,7 @@ impl Server {
 
     /// Takes note of how much memory of the process is resident, and sheds what exceeds the limit. To be called
     /// once a second while anything happens, and when the server [`is_heavier`](Server::is_heavier).
+    #[cold]
     pub fn note_memory(&mut self, now: Now, resident: usize) {
         let held = self.held_bytes();
         (self.memory.resident, self.memory.held, self.memory.gathered) = (resident, held, 0);

@@ -255,6 +255,7 @@ impl Server {
 
     /// Notes that the client will send nothing more. A poll still gets its answer; a stream is probed, as a
     /// client that has gone altogether looks the same until something is written to it.
+    #[inline(never)]
     pub fn hang_up(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
         let Some(slot) = self.find(id) else { return };
         let connection = &mut self.connections[slot];
@@ -275,6 +276,7 @@ impl Server {
     }
 
     /// Notes that the connection is broken.
+    #[inline(never)]
     pub fn reset(&mut self, now: Now, id: ConnId) {
         if let Some(slot) = self.find(id) {
             self.close(now.at, slot);
@@ -282,6 +284,7 @@ impl Server {
     }
 
     /// Notes that the socket takes bytes again.
+    #[inline(never)]
     pub fn writable(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
         let Some(slot) = self.find(id) else { return };
         let connection = &mut self.connections[slot];
@@ -329,11 +332,17 @@ impl Server {
     pub fn poll_effect(&mut self) -> Option<Effect> {
         let effect = self.effects.pop_front()?;
         if let Effect::Close(id) = effect {
-            let connection = self.connections.remove(id.slot as usize);
-            self.addresses.leave(connection.peer, &self.config);
-            self.shrink();
+            self.forget(id);
         }
         Some(effect)
+    }
+
+    /// Takes out a connection that is closed.
+    #[inline(never)]
+    fn forget(&mut self, id: ConnId) {
+        let connection = self.connections.remove(id.slot as usize);
+        self.addresses.leave(connection.peer, &self.config);
+        self.shrink();
     }
 
     /// Gives memory back when three quarters of a crowd have left, and again with each further half: every place
@@ -425,6 +434,7 @@ impl Server {
     }
 
     /// Ends a connection whose last byte has been written.
+    #[inline(never)]
     fn finish(&mut self, now: Instant, slot: usize) {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
@@ -436,6 +446,7 @@ impl Server {
     }
 
     /// Answers what cannot be served, and nothing after it.
+    #[cold]
     fn refuse(&mut self, now: Now, slot: usize, response: &Response) {
         self.hub.stats.requests_refused += 1;
         self.leave(now.at, slot);
@@ -450,11 +461,13 @@ impl Server {
         self.arm(slot, now.at);
     }
 
+    #[cold]
     fn refuse_head(&mut self, now: Now, slot: usize, refusal: Refusal) {
         self.refuse(now, slot, &Response::problem(refusal.status, refusal.detail, false));
     }
 
     /// Closes a connection at the end of the turn.
+    #[inline(never)]
     fn close(&mut self, now: Instant, slot: usize) {
         self.leave(now, slot);
         let id = self.id(slot);

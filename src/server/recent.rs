@@ -42,6 +42,7 @@ impl Recent {
     }
 
     /// Remembers what the publication with this (new) key did. Returns how many others had to be forgotten.
+    #[inline(never)]
     pub fn insert(&mut self, now: Instant, key: String, done: Done) -> usize {
         let key: Rc<str> = key.into();
         self.bytes += cost(&key, &done);

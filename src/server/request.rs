@@ -5,7 +5,7 @@ use super::surplus::TOO_MANY_MESSAGES;
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Stream, User, whole_request};
 use crate::dialect::native::{self, Answer, Asked, answer};
-use crate::dialect::{Caller, Command, Open, Publish, SESSION_OWNER, Subscribe, cors};
+use crate::dialect::{Caller, Command, Open, Operation, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{Hub, HubError, Message, Owner, Start, SubscriberKey};
 use crate::time::Now;
 use crate::transport::{self, poll};
@@ -118,6 +118,18 @@ impl Server {
             *rest = &rest[used..];
             return Ok(());
         }
+        self.gather(now, slot, input, rest)
+    }
+
+    /// The same for a request of which some has arrived before, or has yet to arrive.
+    #[inline(never)]
+    fn gather(
+        &mut self,
+        now: Now,
+        slot: usize,
+        input: &mut Option<Box<Input>>,
+        rest: &mut &[u8],
+    ) -> Result<(), Refusal> {
         let mut slots = head::slots();
         let mut gathering = input.take().unwrap_or_default();
         let was_in_body = gathering.in_body();
@@ -251,24 +263,9 @@ impl Server {
 
     /// Carries out a command. Returns what to log: the answer's status, or what became of a subscriber.
     fn execute(&mut self, now: Now, slot: usize, command: Command, reply: &Reply) -> u16 {
-        let text = || native::wants_text(reply.head);
         let response = match command {
             Command::Respond(response) => response,
             Command::Publish(publish) => self.carry_out_publish(now, slot, publish, reply),
-            Command::Info(name) => match self.hub.info(&name) {
-                Some(info) => answer::info(&info, text()),
-                None => no_channel(text()),
-            },
-            Command::List(prefix) => answer::list(self.hub.list(&prefix), text()),
-            Command::Delete(name) => {
-                match self.hub.delete(now.at, &name, |Owner(owner)| owner & SESSION_OWNER == 0) {
-                    Some(owners) => {
-                        owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
-                        Response::empty(204)
-                    }
-                    None => no_channel(text()),
-                }
-            }
             Command::Subscribe(subscribe) => match self.carry_out_subscribe(now, slot, subscribe, reply) {
                 Ok(status) => return status,
                 Err(response) => response,
@@ -277,15 +274,37 @@ impl Server {
                 Ok(status) => return status,
                 Err(response) => response,
             },
-            Command::Health => self.health(),
-            Command::Metrics => self.metrics(),
-            Command::Stats => self.statistics(now),
+            Command::Operate(operation) => self.operate(now, operation, native::wants_text(reply.head)),
         };
         self.hub.stats.requests_failed += u64::from(response.status >= 400);
         let envelope = envelope(now, reply, &self.cors);
         response::write_response(&mut self.out, &response, &envelope);
         self.answered(slot, reply.close);
         response.status
+    }
+
+    /// Carries out what mostly operators ask for.
+    #[inline(never)]
+    fn operate(&mut self, now: Now, operation: Operation, as_text: bool) -> Response {
+        match operation {
+            Operation::Info(name) => match self.hub.info(&name) {
+                Some(info) => answer::info(&info, as_text),
+                None => no_channel(as_text),
+            },
+            Operation::List(prefix) => answer::list(self.hub.list(&prefix), as_text),
+            Operation::Delete(name) => {
+                match self.hub.delete(now.at, &name, |Owner(owner)| owner & SESSION_OWNER == 0) {
+                    Some(owners) => {
+                        owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
+                        Response::empty(204)
+                    }
+                    None => no_channel(as_text),
+                }
+            }
+            Operation::Health => self.health(),
+            Operation::Metrics => self.metrics(),
+            Operation::Stats => self.statistics(now),
+        }
     }
 
     /// Notes that a request has been answered.
@@ -349,6 +368,7 @@ impl Server {
     }
 
     /// Attaches a subscriber and answers or parks it, or begins its stream.
+    #[inline(never)]
     fn carry_out_subscribe(
         &mut self,
         now: Now,
@@ -412,6 +432,7 @@ impl Server {
     }
 
     /// Attaches a subscriber and makes its connection a WebSocket.
+    #[inline(never)]
     fn carry_out_open(&mut self, now: Now, slot: usize, open: Open, reply: &Reply) -> Result<u16, Response> {
         let Open { subscribe: Subscribe { asked, start, technique, .. }, response, may_publish } = open;
         let attached = self.attach(now, slot, asked, start);

@@ -29,6 +29,7 @@ pub(super) const TOO_MANY_MESSAGES: &str =
 
 impl Server {
     /// Takes a new connection. `None` if it must be closed at once.
+    #[inline(never)]
     pub fn accept(&mut self, now: Now, peer: IpAddr, admin: bool) -> Option<ConnId> {
         let beyond = self.connections.len().saturating_sub(self.config.limits.connections);
         if beyond >= SURPLUS_MAX + if admin { OPERATORS_MAX } else { 0 } {

@@ -97,7 +97,9 @@ impl Server {
                 self.arm(slot, now.at);
             }
         }
-        self.tick_sessions(now, sink);
+        if !self.abandoned.is_empty() || !self.outbox.is_empty() || self.dialects.next_deadline() <= now.at {
+            self.tick_sessions(now, sink);
+        }
     }
 
     /// When the next turn must come; now, if work is left over.
@@ -113,6 +115,7 @@ impl Server {
     }
 
     /// Does what the connection's timer was set for.
+    #[inline(never)]
     fn timeout(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
         if self.stalled_at(slot) <= now.at {
             return self.close_stalled(now.at, slot);

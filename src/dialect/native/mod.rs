@@ -11,7 +11,7 @@ pub use answer::Answer;
 pub use asked::{Asked, Targets};
 pub use subscribe::POLL_SECONDS_MAX;
 
-use super::{Caller, Command, access, cors, upgrade};
+use super::{Caller, Command, Operation, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::query;
@@ -36,13 +36,16 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mu
 }
 
 /// What a request asks for that neither listens nor publishes.
+#[inline(never)]
 fn elsewhere<'b>(head: &Head<'b>, caller: Caller) -> Command<'b> {
     let path = head.path;
     let answer = match () {
         () if path == "*" => options("GET, HEAD, POST, PUT, DELETE, OPTIONS", head),
-        () if path == "/healthz" => get_only(head, || Ok(Command::Health)),
-        () if path == "/metrics" && caller.admin => get_only(head, || Ok(Command::Metrics)),
-        () if path == "/stats" && caller.admin => get_only(head, || Ok(Command::Stats)),
+        () if path == "/healthz" => get_only(head, || Ok(Command::Operate(Operation::Health))),
+        () if path == "/metrics" && caller.admin => {
+            get_only(head, || Ok(Command::Operate(Operation::Metrics)))
+        }
+        () if path == "/stats" && caller.admin => get_only(head, || Ok(Command::Operate(Operation::Stats))),
         () => match pages::at(path) {
             Some(page) => get_only(head, || Ok(Command::Respond(page))),
             None => Err((404, format!("there is nothing at {path}; see / for what there is"))),
@@ -52,6 +55,7 @@ fn elsewhere<'b>(head: &Head<'b>, caller: Caller) -> Command<'b> {
 }
 
 /// A request for the messages of `channels`.
+#[inline(never)]
 fn listen<'b>(
     head: &Head,
     channels: &str,
@@ -83,9 +87,8 @@ pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
             Method::Post | Method::Put => refuse(head, access::may_publish(head, caller).err()?),
             _ => return None,
         },
-        path if path.starts_with("/sub/") => {
-            get_only(head, || Ok(Command::Health)).unwrap_or_else(|refused| problem(head, refused))
-        }
+        path if path.starts_with("/sub/") => get_only(head, || Ok(Command::Operate(Operation::Health)))
+            .unwrap_or_else(|refused| problem(head, refused)),
         _ => elsewhere(head, caller),
     };
     match command {
@@ -123,9 +126,9 @@ fn publication_command<'b>(
     match (head.method, channels.is_empty()) {
         (Method::Post | Method::Put, false) => publish::read(head, body, channels, caller.config),
         (Method::Post, true) => publish::read_batch(head, body, caller.config),
-        (Method::Get | Method::Head, false) => Ok(Command::Info(one_channel(channels)?)),
-        (Method::Get | Method::Head, true) => Ok(Command::List(prefix(head)?)),
-        (Method::Delete, false) => Ok(Command::Delete(one_channel(channels)?)),
+        (Method::Get | Method::Head, false) => Ok(Command::Operate(Operation::Info(one_channel(channels)?))),
+        (Method::Get | Method::Head, true) => Ok(Command::Operate(Operation::List(prefix(head)?))),
+        (Method::Delete, false) => Ok(Command::Operate(Operation::Delete(one_channel(channels)?))),
         _ => Ok(not_allowed(allowed_methods(rest), head)),
     }
 }

@@ -16,6 +16,7 @@ const EVENT_BYTES_MAX: usize = 64;
 /// What the names of the server's own events begin with.
 const RESERVED_EVENTS: &str = "encke.";
 const KEY_BYTES_MAX: usize = 128;
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
 
@@ -42,7 +43,8 @@ pub fn read<'b>(
             messages.push((name, messages[0].1.clone()));
         }
     }
-    let idempotency = idempotency(head, messages.iter().map(|(channel, _)| &**channel))?;
+    let names = messages.iter().map(|(channel, _)| &**channel);
+    let idempotency = head.fields(IDEMPOTENCY_KEY).next().map(|key| idempotency(key, names)).transpose()?;
     let list = messages.len() > 1;
     Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
 }
@@ -120,12 +122,12 @@ fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
 }
 
 /// What a repeat is recognised by: the client's key and the channels, however they are written.
-fn idempotency<'a>(head: &Head, channels: impl Iterator<Item = &'a str>) -> Result<Option<String>, Refused> {
-    let Some(key) = head.fields("idempotency-key").next() else { return Ok(None) };
+#[inline(never)]
+fn idempotency<'a>(key: &[u8], channels: impl Iterator<Item = &'a str>) -> Result<String, Refused> {
     let key = std::str::from_utf8(key).map_err(|_| bad("Idempotency-Key is not UTF-8"))?;
     match key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
         true => Err(bad(format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes"))),
-        false => Ok(Some(channels.map(|channel| format!("{channel}\n")).chain([key.to_owned()]).collect())),
+        false => Ok(channels.map(|channel| format!("{channel}\n")).chain([key.to_owned()]).collect()),
     }
 }
 
@@ -174,7 +176,8 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'
     if messages.is_empty() {
         return Err(bad("the batch is empty"));
     }
-    let idempotency = idempotency(head, std::iter::empty())?;
+    let key = head.fields(IDEMPOTENCY_KEY).next();
+    let idempotency = key.map(|key| idempotency(key, std::iter::empty())).transpose()?;
     Ok(Command::Publish(Publish { messages, idempotency, list: true, as_text: wants_text(head) }))
 }
 
