@@ -30,7 +30,7 @@ pub struct Lacking {
     /// Its only channel.
     pub channel: ChannelKey,
     /// Its cursor.
-    after: Seq,
+    pub after: Seq,
     /// The number of the oldest message that it lacks.
     pub seq: Seq,
     /// It lacks others, too.
@@ -108,6 +108,13 @@ impl Hub {
                 channels[membership.channel as usize].ring.newest() > seq.max(membership.floor)
             });
         }
+    }
+
+    /// Notes that the subscriber, which has one channel, did not get what is newer than `after` after all.
+    pub fn take_back(&mut self, key: SubscriberKey, after: Seq) {
+        let subscriber = &mut self.subscribers[key as usize];
+        debug_assert!(after <= subscriber.after && matches!(subscriber.memberships, Memberships::One { .. }));
+        subscriber.after = after;
     }
 
     /// The gaps the subscriber must be told of before its next message. Asking counts as telling.

@@ -22,6 +22,8 @@ const BATCH: usize = 32;
 #[derive(Debug, Clone, Copy)]
 struct Plain {
     subscriber: SubscriberKey,
+    /// What its cursor was.
+    after: Seq,
     id: ConnId,
     frame: Frame,
 }
@@ -45,9 +47,13 @@ impl Server {
             batch.push(plain);
         }
         let outcomes = self.write_plain(now, &batch, sink);
+        let mut delivered = 0;
         for (plain, outcome) in batch.iter().zip(outcomes) {
-            self.settle_plain(now.at, plain, outcome);
+            let is_settled = outcome == Outcome::Whole && !plain.frame.format.is_poll();
+            delivered += u64::from(is_settled || self.settle_plain(now.at, plain, outcome));
         }
+        self.hub.stats.messages_delivered += delivered;
+        self.hub.stats.deliveries += delivered;
         batch.len()
     }
 
@@ -55,7 +61,7 @@ impl Server {
     /// planned before, for what was `lacking`.
     fn plan(&mut self, now: Now, before: Option<&Plain>, lacking: &mut Option<Lacking>) -> Option<Plain> {
         *lacking = self.hub.first_lacking(now.at, *lacking);
-        let Lacking { owner: Owner(slot), channel, seq, more, .. } = (*lacking)?;
+        let Lacking { owner: Owner(slot), channel, after, seq, more } = (*lacking)?;
         if slot & SESSION_OWNER != 0 {
             return None;
         }
@@ -65,7 +71,9 @@ impl Server {
             return None;
         }
         let subscriber = self.hub.next_ready()?;
-        Some(Plain { subscriber, id, frame })
+        // Nearly every write takes it, and now its record is in the caches.
+        self.hub.advance(subscriber, seq);
+        Some(Plain { subscriber, after, id, frame })
     }
 
     /// The format of what a listening connection gets, if that is plain; `more`: it lacks several messages.
@@ -124,22 +132,28 @@ impl Server {
         writes.iter().map(Outcome::of).collect()
     }
 
-    /// Notes what became of a delivery.
-    fn settle_plain(&mut self, now: Instant, plain: &Plain, outcome: Outcome) {
-        let Plain { subscriber, id, frame } = *plain;
+    /// Notes what became of the answer to a poll, or of a write that was not taken whole. Returns whether the message is
+    /// delivered, be it that the connection has still to take some of it.
+    fn settle_plain(&mut self, now: Instant, plain: &Plain, outcome: Outcome) -> bool {
+        let Plain { subscriber, after, id, frame } = *plain;
         let slot = id.slot as usize;
         let is_poll = frame.format.is_poll();
+        let mut is_delivered = true;
         match outcome {
-            Outcome::Whole => self.settle(subscriber, Some(frame.seq), 1),
-            Outcome::Broken => return self.close(now, slot),
+            Outcome::Whole => {}
+            Outcome::Broken => {
+                self.close(now, slot);
+                return false;
+            }
             Outcome::Part(taken) => {
                 let mut output = Output::blocked(now);
                 // A stream of which nothing is out yet pulls again.
-                if (taken > 0 || is_poll)
-                    && let Some(message) = self.hub.message(frame.channel, frame.seq)
-                {
-                    output.push_frame(message, frame.format, taken);
-                    self.settle(subscriber, Some(frame.seq), 1);
+                match self.hub.message(frame.channel, frame.seq).filter(|_| taken > 0 || is_poll) {
+                    Some(message) => output.push_frame(message, frame.format, taken),
+                    None => is_delivered = false,
+                }
+                if !is_delivered {
+                    self.hub.take_back(subscriber, after);
                 }
                 self.connections[slot].output = Some(Box::new(output));
             }
@@ -147,9 +161,8 @@ impl Server {
         if is_poll {
             self.leave(now, slot);
         }
-        if is_poll || outcome != Outcome::Whole {
-            self.arm(slot, now);
-        }
+        self.arm(slot, now);
+        is_delivered
     }
 }
 
