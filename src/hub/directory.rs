@@ -21,7 +21,7 @@ const NO_HINT: ChannelKey = ChannelKey::MAX;
 #[derive(Debug, Default)]
 pub struct Directory {
     in_order: BTreeMap<Rc<str>, ChannelKey>,
-    /// A power of two of them, or none.
+    /// By the hash of a name.
     hints: Vec<ChannelKey>,
     /// Bytes of the names.
     bytes: usize,
@@ -40,20 +40,13 @@ impl Directory {
 
     /// The same for whoever is likely to ask again.
     pub fn find(&mut self, channels: &Slab<Channel>, name: &str) -> Option<ChannelKey> {
-        let place = self.place(name)?;
-        let hint = self.hints[place];
-        if channels.get(hint as usize).is_some_and(|channel| **channel.name() == *name) {
-            return Some(hint);
+        // Without a place for hints there is no channel.
+        let place = place_of(name.as_bytes(), self.hints.len());
+        let hint = self.hints.get_mut(place)?;
+        if channels.get(*hint as usize).is_none_or(|channel| **channel.name() != *name) {
+            *hint = *self.in_order.get(name)?;
         }
-        let key = self.get(name)?;
-        self.hints[place] = key;
-        Some(key)
-    }
-
-    /// Where the hint for `name` is, if there are any.
-    fn place(&self, name: &str) -> Option<usize> {
-        let mask = self.hints.len().checked_sub(1)?;
-        Some(short_hash(name.as_bytes()) as usize & mask)
+        Some(*hint)
     }
 
     /// The channels whose name begins with `prefix`, in the order of their names.
@@ -87,12 +80,68 @@ impl Directory {
     }
 }
 
-/// Tells short texts apart cheaply, where nothing depends on how well: whoever wants to can make texts of equal hash.
-pub fn short_hash(text: &[u8]) -> u64 {
+/// Which of so many `places` (at most 2^32) a text has: cheap, and even for texts of all kinds, but whoever wants to can
+/// make texts that share one.
+pub fn place_of(text: &[u8], places: usize) -> usize {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |hash: u64, word: u64| (hash.rotate_left(29) ^ word).wrapping_mul(ODD);
     let (words, rest) = text.as_chunks::<8>();
     let hash = words.iter().fold(0, |hash, word| mix(hash, u64::from_le_bytes(*word)));
     let hash = rest.iter().fold(hash, |hash, &byte| mix(hash, byte.into()));
-    hash >> 32
+    // The highest bits of a product depend on all bits of what was multiplied.
+    (((hash >> 32) * places as u64) >> 32) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_that_are_alike_have_places_of_their_own() {
+        let shapes: [fn(u32) -> String; 6] = [
+            |n| format!("{n}"),
+            |n| format!("ticks{n:03}"),
+            |n| format!("ticks{n}"),
+            |n| format!("prices/nasdaq{n:03}"),
+            |n| format!("{n:03}/prices/of/the/day"),
+            |n| format!("user/{:08x}", n * 0x1000),
+        ];
+        for shape in shapes {
+            let place = |n| place_of(shape(n).as_bytes(), 4 * 1000);
+            let places: HashSet<usize> = (0..1000).map(place).collect();
+            // By chance it would be 885.
+            assert!(places.len() > 800, "{}: {}", shape(7), places.len());
+        }
+        assert_eq!([0, 1].map(|places| place_of(b"a", places)), [0, 0]);
+    }
+
+    #[test]
+    fn a_hint_is_believed_only_if_it_is_right() {
+        let mut channels = Slab::new();
+        let mut names = Directory::default();
+        assert_eq!(names.find(&channels, "a"), None, "nothing is known yet");
+        let open = |channels: &mut Slab<Channel>, names: &mut Directory, name: &str| {
+            let key = channels.insert(Channel::new(name.into(), 0)) as ChannelKey;
+            names.insert(name.into(), key);
+            key
+        };
+        let keys: Vec<(String, ChannelKey)> = (0..500)
+            .map(|number| format!("c{number}"))
+            .map(|name| (name.clone(), open(&mut channels, &mut names, &name)))
+            .collect();
+        for (name, key) in keys.iter().chain(&keys) {
+            assert_eq!(names.find(&channels, name), Some(*key));
+        }
+        // Every other goes, and another takes its place.
+        for (name, key) in keys.iter().step_by(2) {
+            names.remove(name);
+            channels.remove(*key as usize);
+            assert_eq!(names.find(&channels, name), None);
+            assert_eq!(open(&mut channels, &mut names, &format!("new/{name}")), *key);
+            assert_eq!(names.find(&channels, name), None);
+            assert_eq!(names.find(&channels, &format!("new/{name}")), Some(*key));
+        }
+        names.check();
+    }
 }

@@ -28,7 +28,7 @@ mod tests;
 mod tombstones;
 
 pub use channel::{ChannelInfo, ChannelKey};
-pub use directory::short_hash;
+pub use directory::place_of;
 pub use message::{Data, Message, Publication, one_line};
 pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name};
 pub use pull::{Gap, Lacking};

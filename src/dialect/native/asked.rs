@@ -8,7 +8,7 @@ use super::Refused;
 use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_start, select};
 use crate::config::Config;
 use crate::dialect::access;
-use crate::hub::{Pattern, Start, short_hash};
+use crate::hub::{Pattern, Start, place_of};
 use crate::transport::{self, Technique};
 use crate::wire::query;
 
@@ -72,19 +72,14 @@ impl Targets {
         if self.places.is_empty() {
             self.places.resize_with(TARGETS_MAX, || None);
         }
-        let place = &mut self.places[place(target.as_bytes())];
+        // Whoever makes targets that share a place has each of them read anew, as if nothing were remembered.
+        let place = &mut self.places[place_of(target.as_bytes(), TARGETS_MAX)];
         let known = match place.take().filter(|known| *known.target == *target) {
             Some(known) => known,
             None => Box::new(Known { target: target.into(), asked: Asked::read(channels, query, config)? }),
         };
         Ok(&place.insert(known).asked)
     }
-}
-
-/// Where a target is remembered. Whoever makes targets that share a place has each of them read anew, which is
-/// what would be done without a memory.
-fn place(target: &[u8]) -> usize {
-    short_hash(target) as usize % TARGETS_MAX
 }
 
 impl Asked {
