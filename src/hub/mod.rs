@@ -48,6 +48,11 @@ use std::rc::Rc;
 use subscriber::{Memberships, Subscriber};
 use tombstones::Tombstones;
 
+/// Subscribers and connections for which there is room from the beginning. Room is not memory until it is used, but of
+/// such arrays the system gives each a place of its own, where it can grow; one that grows among other things leaves
+/// holes as large as itself behind.
+pub const ROOM: usize = 16 << 10;
+
 /// All channels and subscribers. Inputs: [`publish`](Hub::publish), [`attach`](Hub::attach),
 /// [`detach`](Hub::detach), [`delete`](Hub::delete), [`tick`](Hub::tick); outputs:
 /// [`next_ready`](Hub::next_ready) and [`pull`](Hub::pull).
@@ -150,7 +155,7 @@ impl Hub {
             seq: 0,
             channels: Slab::new(),
             names: Directory::default(),
-            subscribers: Slab::new(),
+            subscribers: Slab::with_capacity(ROOM),
             patterns: HashMap::new(),
             strangers: HashMap::new(),
             ready: VecDeque::new(),

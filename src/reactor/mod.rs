@@ -112,7 +112,7 @@ impl Reactor {
         let now = clock.now();
         Ok(Self {
             server: Server::new(config, epoch, now),
-            sockets: Sockets::default(),
+            sockets: Sockets::new(),
             listeners,
             mailbox,
             mail,

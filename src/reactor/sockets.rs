@@ -4,6 +4,7 @@
 //! what it does for that shows in a delivery.
 
 use crate::conn::ConnId;
+use crate::hub::ROOM;
 use crate::server::{Sink, Wrote};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -14,7 +15,7 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
 /// All client sockets, by the slot of their connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sockets {
     sockets: Vec<Option<Socket>>,
     /// Those with something to read, each once.
@@ -59,6 +60,11 @@ pub fn id(token: Token) -> ConnId {
 }
 
 impl Sockets {
+    /// No sockets yet.
+    pub fn new() -> Self {
+        Self { sockets: Vec::with_capacity(ROOM), unread: VecDeque::new(), starved: Vec::new() }
+    }
+
     /// Adds the socket of a new connection and registers it, for both edges, for as long as it lives.
     pub fn insert(&mut self, registry: &Registry, id: ConnId, mut stream: TcpStream) -> io::Result<()> {
         registry.register(&mut stream, token(id), Interest::READABLE | Interest::WRITABLE)?;
@@ -138,14 +144,15 @@ impl Sockets {
         }
     }
 
-    /// Gives back the places behind the last socket, once three quarters of the room are not used.
+    /// Gives back the places behind the last socket, once three quarters of the room are not used, but for what there
+    /// was at the beginning.
     #[inline(never)]
     fn shrink(&mut self) {
         while let Some(None) = self.sockets.last() {
             self.sockets.pop();
         }
-        if self.sockets.len() < self.sockets.capacity() / 4 {
-            self.sockets.shrink_to(self.sockets.capacity() / 2);
+        if self.sockets.len() < self.sockets.capacity() / 4 && self.sockets.capacity() > ROOM {
+            self.sockets.shrink_to(ROOM.max(self.sockets.capacity() / 2));
         }
     }
 

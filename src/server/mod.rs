@@ -29,7 +29,7 @@ use crate::dialect::native::Targets;
 use crate::dialect::rate::Rate;
 use crate::dialect::searches::Searches;
 use crate::dialect::{Dialects, cors};
-use crate::hub::{Hub, HubError, Message, Publication, SubscriberKey};
+use crate::hub::{Hub, HubError, Message, Publication, ROOM, SubscriberKey};
 use crate::id::Epoch;
 use crate::stats::Stats;
 use crate::time::{Instant, Now, Wheel};
@@ -175,12 +175,12 @@ impl Server {
         config.history.total_bytes = memory.room_for_history(config.history.total_bytes);
         Self {
             hub: Hub::new(&config, epoch, now.at),
-            wheel: Wheel::new(now.at),
+            wheel: Wheel::with_room(now.at, ROOM),
             recent: Recent::new(config.limits.idempotency_keys, config.limits.idempotency_bytes),
             targets: Targets::default(),
             dialects: Dialects::new(&config, now),
             cors: cors::Rules::new(&config.cors),
-            connections: Slab::new(),
+            connections: Slab::with_capacity(ROOM),
             generations: 0,
             addresses: Addresses::default(),
             memory,
@@ -349,7 +349,7 @@ impl Server {
     /// has to be looked at for it, and those who stay may sit in the last ones.
     fn shrink(&mut self) {
         let left = self.connections.len();
-        if left > self.ebb || self.connections.capacity() < CROWD {
+        if left > self.ebb || self.ebb < CROWD / 4 {
             return;
         }
         self.ebb = left / 2;

@@ -56,6 +56,11 @@ impl Wheel {
         }
     }
 
+    /// The same, with `room` for so many keys.
+    pub fn with_room(now: Instant, room: usize) -> Self {
+        Self { links: Vec::with_capacity(room), ..Self::new(now) }
+    }
+
     /// Timers that are set.
     pub fn len(&self) -> usize {
         self.len
