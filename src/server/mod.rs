@@ -132,8 +132,8 @@ pub struct Server {
     /// Messages that each address has published.
     publishes: Rate,
     searches: Searches,
-    /// How few connections must be left for memory to be given back.
-    ebb: usize,
+    /// After a crowd: how few connections must be left for memory to be given back.
+    ebb: Option<usize>,
     hub: Hub,
     /// One timer a connection.
     wheel: Wheel,
@@ -186,7 +186,7 @@ impl Server {
             memory,
             publishes: Rate::new(),
             searches: Searches::default(),
-            ebb: 0,
+            ebb: None,
             effects: VecDeque::new(),
             outbox: Vec::new(),
             abandoned: Vec::new(),
@@ -349,10 +349,10 @@ impl Server {
     /// has to be looked at for it, and those who stay may sit in the last ones.
     fn shrink(&mut self) {
         let left = self.connections.len();
-        if left > self.ebb || self.ebb < CROWD / 4 {
+        if self.ebb.is_none_or(|ebb| left > ebb) {
             return;
         }
-        self.ebb = left / 2;
+        self.ebb = (left > 0).then_some(left / 2);
         self.connections.shrink_to_fit();
         self.wheel.shrink();
         self.hub.shrink();

@@ -4,7 +4,7 @@
 //! client to client. A few places beyond the limit are kept for that, and for health checks: whoever gets one is
 //! heard, and a health check is answered as ever.
 
-use super::Server;
+use super::{CROWD, Server};
 use crate::conn::{ConnId, Connection, Door, Surplus};
 use crate::dialect::access::{self, is_exempt};
 use crate::time::Now;
@@ -54,7 +54,9 @@ impl Server {
             () => Door::Clients,
         };
         let slot = self.connections.insert(Connection::new(generation, peer, door, now.at));
-        self.ebb = self.ebb.max(self.connections.len() / 4);
+        if self.connections.len() >= CROWD {
+            self.ebb = self.ebb.max(Some(self.connections.len() / 4));
+        }
         self.arm(slot, now.at);
         Some(ConnId { slot: slot as u32, generation })
     }
