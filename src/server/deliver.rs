@@ -153,7 +153,7 @@ impl Server {
     }
 
     /// Notes what was delivered.
-    pub(super) fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
+    fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
         let last = last.unwrap_or_else(|| self.hub.position(key).seq);
         self.hub.advance(key, last);
         self.hub.stats.messages_delivered += count as u64;

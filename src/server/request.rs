@@ -65,7 +65,10 @@ impl Server {
                 self.refuse_pipeline(now, slot);
                 return false;
             }
-            if let Err(refusal) = self.serve_one(now, slot, &mut input, &mut rest) {
+            if input.is_none() && self.serve_whole(now, slot, &mut rest) {
+                continue;
+            }
+            if let Err(refusal) = self.gather(now, slot, &mut input, &mut rest) {
                 self.refuse_head(now, slot, refusal);
                 return false;
             }
@@ -102,26 +105,18 @@ impl Server {
         self.refuse(now, slot, &Response::problem(429, detail, false).with("Retry-After", retry));
     }
 
-    /// Serves one request, if it is complete, from `rest` alone or together with what arrived before.
-    fn serve_one(
-        &mut self,
-        now: Now,
-        slot: usize,
-        input: &mut Option<Box<Input>>,
-        rest: &mut &[u8],
-    ) -> Result<(), Refusal> {
+    /// Serves the request at the front of `rest`, if all of it is there. Returns whether it was.
+    fn serve_whole(&mut self, now: Now, slot: usize, rest: &mut &[u8]) -> bool {
         let mut slots = head::slots();
-        if input.is_none()
-            && let Some((request, used)) = whole_request(rest, &self.config.limits, &mut slots)
-        {
-            self.handle(now, slot, &request);
-            *rest = &rest[used..];
-            return Ok(());
-        }
-        self.gather(now, slot, input, rest)
+        let Some((request, used)) = whole_request(rest, &self.config.limits, &mut slots) else {
+            return false;
+        };
+        self.handle(now, slot, &request);
+        *rest = &rest[used..];
+        true
     }
 
-    /// The same for a request of which some has arrived before, or has yet to arrive.
+    /// Serves a request of which some has arrived before, or has yet to arrive, if it is complete with `rest`.
     #[inline(never)]
     fn gather(
         &mut self,

@@ -131,8 +131,10 @@ impl Wheel {
     pub fn expire(&mut self, now: Instant) -> Option<usize> {
         let until = now.as_millis() / TICK_MS;
         if until < self.next {
-            // Else an empty wheel would fall behind.
-            self.tick = if self.len == 0 { self.tick.max(until) } else { self.tick };
+            if self.len == 0 {
+                // Nothing else would move it.
+                self.tick = self.tick.max(until);
+            }
             return None;
         }
         self.expire_until(until)

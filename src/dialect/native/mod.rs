@@ -12,10 +12,12 @@ pub use asked::{Asked, Targets};
 pub use subscribe::POLL_SECONDS_MAX;
 
 use super::{Caller, Command, Operation, access, cors, upgrade};
+use crate::hub::channel_name;
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::query;
 use crate::wire::response::Response;
+use std::borrow::Cow;
 
 /// A request that cannot be carried out: a status and a sentence.
 type Refused = (u16, String);
@@ -155,8 +157,16 @@ fn one_channel(encoded: &str) -> Result<String, Refused> {
     if encoded.contains(',') {
         return Err((400, "name one channel; a comma inside a name is %2C".to_owned()));
     }
-    let decoded = query::decode_path(encoded);
-    crate::hub::channel_name(&decoded).map(str::to_owned).map_err(|error| (400, error.to_string()))
+    channel(encoded).map(Cow::into_owned)
+}
+
+/// The name of a channel as a path has it.
+fn channel(encoded: &str) -> Result<Cow<'_, str>, Refused> {
+    let name = match query::decode_path(encoded) {
+        Cow::Borrowed(plain) => channel_name(plain).map(Cow::Borrowed),
+        Cow::Owned(decoded) => channel_name(&decoded).map(|name| Cow::Owned(name.to_owned())),
+    };
+    name.map_err(|error| (400, error.to_string()))
 }
 
 fn prefix(head: &Head) -> Result<String, Refused> {

@@ -1,6 +1,6 @@
 //! `POST /pub/{channels}` and batches: requests that publish.
 
-use super::{Refused, pairs, wants_text};
+use super::{Refused, channel, pairs, wants_text};
 use crate::config::Config;
 use crate::dialect::{Command, Publish};
 use crate::hub::{Data, Publication, channel_name};
@@ -47,15 +47,6 @@ pub fn read<'b>(
     let idempotency = head.fields(IDEMPOTENCY_KEY).next().map(|key| idempotency(key, names)).transpose()?;
     let list = messages.len() > 1;
     Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
-}
-
-/// The name of a channel as a path has it.
-fn channel(encoded: &str) -> Result<Cow<'_, str>, Refused> {
-    let name = match query::decode_path(encoded) {
-        Cow::Borrowed(plain) => channel_name(plain).map(Cow::Borrowed),
-        Cow::Owned(decoded) => channel_name(&decoded).map(|name| Cow::Owned(name.to_owned())),
-    };
-    name.map_err(|error| bad(error.to_string()))
 }
 
 /// The message that the request's body and fields (or, where there is no such field, its query) describe.
