@@ -8,7 +8,7 @@
 use encke::config::Config;
 use encke::conn::ConnId;
 use encke::id::Epoch;
-use encke::server::{Server, Sink, Wrote};
+use encke::server::{Server, Sink, Write, Wrote};
 use encke::time::{Instant, Now};
 use std::fmt::Write as _;
 use std::io::IoSlice;
@@ -42,6 +42,10 @@ impl Sink for Takes {
     fn write(&mut self, _: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
         Wrote::Bytes(slices.iter().map(|slice| slice.len()).sum())
     }
+
+    fn write_each(&mut self, writes: &mut [Write<'_>]) {
+        writes.iter_mut().for_each(|write| write.wrote = Wrote::Bytes(write.bytes.len()));
+    }
 }
 
 /// A socket that shows what it was given.
@@ -52,6 +56,13 @@ impl Sink for Keeps {
     fn write(&mut self, _: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
         slices.iter().for_each(|slice| self.0.extend_from_slice(slice));
         Wrote::Bytes(slices.iter().map(|slice| slice.len()).sum())
+    }
+
+    fn write_each(&mut self, writes: &mut [Write<'_>]) {
+        for write in writes {
+            self.0.extend_from_slice(write.bytes);
+            write.wrote = Wrote::Bytes(write.bytes.len());
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! What always holds in a hub, for tests.
 
 use super::Hub;
-use super::subscriber::{Memberships, Owner};
+use super::subscriber::{Memberships, Owner, SubscriberKey};
 use std::collections::HashSet;
 
 impl Hub {
+    /// What the owner of a subscriber has noted.
+    pub fn noted(&self, key: SubscriberKey) -> u8 {
+        self.subscribers[key as usize].note
+    }
+
     /// Whose the subscribers are.
     pub(crate) fn owners(&self) -> impl Iterator<Item = Owner> {
         self.subscribers.iter().map(|(_, subscriber)| subscriber.owner)

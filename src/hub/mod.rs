@@ -276,6 +276,12 @@ impl Hub {
         }
     }
 
+    /// Notes for the owner of a subscriber what it wants to be told with it, rather than look it up; opaque to the hub,
+    /// 0 at first.
+    pub fn note(&mut self, key: SubscriberKey, note: u8) {
+        self.subscribers[key as usize].note = note;
+    }
+
     /// Makes the new channel `name`.
     #[inline(never)]
     fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {

@@ -27,6 +27,8 @@ pub struct Gap {
 pub struct Lacking {
     /// Whose it is.
     pub owner: Owner,
+    /// What its owner has noted.
+    pub note: u8,
     /// Its only channel.
     pub channel: ChannelKey,
     /// Its cursor.
@@ -46,13 +48,13 @@ impl Hub {
         if !subscriber.queued || subscriber.stranger {
             return None;
         }
-        let Subscriber { owner, after, joined, .. } = *subscriber;
+        let Subscriber { owner, note, after, joined, .. } = *subscriber;
         // Nearly always a crowd has had the same, and so lacks the same. What is newer than all of them is for all.
         if let Some(same) = before
             && (same.channel, same.after) == (channel, after)
             && same.seq > joined
         {
-            return Some(Lacking { owner, ..same });
+            return Some(Lacking { owner, note, ..same });
         }
         if self.lost(channel, after) {
             return None;
@@ -60,7 +62,19 @@ impl Hub {
         let mut lacking = self.channels[channel as usize].ring.after(after);
         let message = lacking.next().filter(|message| subscriber.is_for(message, now))?;
         let more = lacking.next().is_some();
-        Some(Lacking { owner, channel, after, seq: message.id.seq, more })
+        Some(Lacking { owner, note, channel, after, seq: message.id.seq, more })
+    }
+
+    /// Takes the subscriber that [`Hub::first_lacking`] told of out of the queue, and notes that it has everything up
+    /// to `seq`.
+    pub fn take_first(&mut self, seq: Seq) -> Option<SubscriberKey> {
+        let key = self.ready.pop_front()?;
+        let subscriber = &mut self.subscribers[key as usize];
+        debug_assert!(subscriber.queued && matches!(subscriber.memberships, Memberships::One { .. }));
+        debug_assert!(seq >= subscriber.after);
+        subscriber.queued = false;
+        subscriber.after = seq;
+        Some(key)
     }
 
     /// Message `seq`, if `channel` keeps it.

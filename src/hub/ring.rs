@@ -20,7 +20,8 @@ pub struct Gone {
 /// A ring of messages in ascending order of their numbers.
 #[derive(Debug, Default)]
 pub struct Ring {
-    messages: VecDeque<Rc<Message>>,
+    /// Each with its number beside it: looking for one does not touch the others, which are cold.
+    messages: VecDeque<(Seq, Rc<Message>)>,
     /// Bytes of the messages without their frames.
     bytes: usize,
     /// The highest number that a limit threw away. Everything kept is newer.
@@ -57,43 +58,42 @@ impl Ring {
 
     /// The number of the newest message kept, 0 if none is.
     pub fn newest(&self) -> Seq {
-        self.messages.back().map_or(0, |message| message.id.seq)
+        self.messages.back().map_or(0, |&(seq, _)| seq)
     }
 
     /// The number of the oldest message kept.
     pub fn oldest(&self) -> Option<Seq> {
-        self.messages.front().map(|message| message.id.seq)
+        self.messages.front().map(|&(seq, _)| seq)
     }
 
     /// Whether message `seq` is kept.
     pub fn contains(&self, seq: Seq) -> bool {
-        self.messages.binary_search_by_key(&seq, |message| message.id.seq).is_ok()
+        self.messages.binary_search_by_key(&seq, |&(seq, _)| seq).is_ok()
     }
 
     /// The messages newer than `after`, oldest first.
     pub fn after(&self, after: Seq) -> impl Iterator<Item = &Rc<Message>> {
-        let newer = |message: &Rc<Message>| message.id.seq > after;
         // Nearly always a subscriber lacks the last message or the last few.
-        let near = self.messages.iter().rev().take(4).take_while(|message| newer(message)).count();
+        let near = self.messages.iter().rev().take(4).take_while(|&&(seq, _)| seq > after).count();
         let start = match near {
-            4 => self.messages.partition_point(|message| !newer(message)),
+            4 => self.messages.partition_point(|&(seq, _)| seq <= after),
             _ => self.messages.len() - near,
         };
-        self.messages.range(start..)
+        self.messages.range(start..).map(|(_, message)| message)
     }
 
     /// The number after which the last `count` messages begin that have not expired at `now`.
     pub fn before_last(&self, count: usize, now: Instant) -> Seq {
-        let live = self.messages.iter().rev().filter(|message| !message.expired(now));
-        let first = live.take(count).last().map(|message| message.id.seq);
+        let live = self.messages.iter().rev().filter(|(_, message)| !message.expired(now));
+        let first = live.take(count).last().map(|&(seq, _)| seq);
         first.map_or_else(|| self.newest().max(self.evicted), |first| first - 1)
     }
 
     /// The number after which the messages published at `time` or later begin.
     pub fn before(&self, time: Instant) -> Seq {
-        let older = self.messages.partition_point(|message| message.published < time);
+        let older = self.messages.partition_point(|(_, message)| message.published < time);
         let last = older.checked_sub(1).and_then(|at| self.messages.get(at));
-        last.map_or(self.evicted, |message| message.id.seq)
+        last.map_or(self.evicted, |&(seq, _)| seq)
     }
 
     /// Appends the newest message.
@@ -101,12 +101,12 @@ impl Ring {
         debug_assert!(message.id.seq > self.newest());
         self.soonest = self.soonest.min(leaves(&message, age_ms));
         self.bytes += message.cost();
-        self.messages.push_back(message);
+        self.messages.push_back((message.id.seq, message));
     }
 
     /// Throws the oldest message away because of a limit.
     pub fn evict(&mut self, now: Instant) -> Gone {
-        let Some(message) = self.messages.pop_front() else { return Gone::default() };
+        let Some((_, message)) = self.messages.pop_front() else { return Gone::default() };
         self.remove(&message, now)
     }
 
@@ -114,7 +114,7 @@ impl Ring {
     pub fn expire(&mut self, age_ms: u64, now: Instant) -> Gone {
         let mut gone = Gone::default();
         let mut soonest = Instant::NEVER;
-        for message in std::mem::take(&mut self.messages) {
+        for (seq, message) in std::mem::take(&mut self.messages) {
             let end = leaves(&message, age_ms);
             if end <= now {
                 let one = self.remove(&message, now);
@@ -123,7 +123,7 @@ impl Ring {
                 gone.bytes += one.bytes;
             } else {
                 soonest = soonest.min(end);
-                self.messages.push_back(message);
+                self.messages.push_back((seq, message));
             }
         }
         self.soonest = soonest;

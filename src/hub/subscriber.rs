@@ -45,6 +45,8 @@ pub struct Subscriber {
     pub(super) joined: Seq,
     pub(super) memberships: Memberships,
     pub(super) owner: Owner,
+    /// What its owner has noted; see [`Hub::note`].
+    pub(super) note: u8,
     /// In the ready queue.
     pub(super) queued: bool,
     /// It named an id of another history, or from before a forgotten channel lost messages that its patterns
@@ -187,7 +189,9 @@ impl Hub {
         let had_lost =
             |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
-        let subscriber = Subscriber { after, joined: self.seq, memberships, owner, queued: false, stranger };
+        let joined = self.seq;
+        let subscriber =
+            Subscriber { after, joined, memberships, owner, note: 0, queued: false, stranger };
         let key = self.subscribers.insert(subscriber) as SubscriberKey;
         if let Start::After(id) = start
             && stranger

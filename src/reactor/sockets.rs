@@ -5,7 +5,7 @@
 
 use crate::conn::ConnId;
 use crate::hub::ROOM;
-use crate::server::{Sink, Wrote};
+use crate::server::{Sink, Write, Wrote};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use rustix::io::{Errno, writev};
@@ -156,15 +156,8 @@ impl Sockets {
         }
     }
 
-    fn find(&mut self, id: ConnId) -> Option<&mut Socket> {
-        let socket = self.sockets.get_mut(id.slot as usize)?.as_mut()?;
-        (socket.generation == id.generation).then_some(socket)
-    }
-}
-
-impl Sink for Sockets {
-    fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
-        let Some(socket) = self.find(id) else { return Wrote::Broken };
+    fn write_to(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> Wrote {
+        let Some(Some(socket)) = self.sockets.get_mut(slot as usize) else { return Wrote::Broken };
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
             let written = match slices {
@@ -183,11 +176,31 @@ impl Sink for Sockets {
                 Err(Errno::INTR) => {}
                 // The kernel has no memory at the moment: the connection is as good as before.
                 Err(Errno::NOBUFS | Errno::NOMEM) => {
-                    self.starved.push(id);
+                    self.starved.push(ConnId { slot, generation: socket.generation });
                     return Wrote::Bytes(0);
                 }
                 Err(_) => return Wrote::Broken,
             }
+        }
+    }
+
+    fn find(&mut self, id: ConnId) -> Option<&mut Socket> {
+        let socket = self.sockets.get_mut(id.slot as usize)?.as_mut()?;
+        (socket.generation == id.generation).then_some(socket)
+    }
+}
+
+impl Sink for Sockets {
+    fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
+        match self.find(id) {
+            Some(_) => self.write_to(id.slot, slices),
+            None => Wrote::Broken,
+        }
+    }
+
+    fn write_each(&mut self, writes: &mut [Write<'_>]) {
+        for write in writes {
+            write.wrote = self.write_to(write.slot, &[IoSlice::new(write.bytes)]);
         }
     }
 }

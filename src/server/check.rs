@@ -1,6 +1,6 @@
 //! What always holds in a server between two turns: for tests, the simulation and the fuzzer.
 
-use super::{Effect, PIPELINE_BYTES_MAX, Server};
+use super::{Effect, PIPELINE_BYTES_MAX, Server, note_of};
 use crate::conn::Phase;
 use crate::dialect::SESSION_OWNER;
 use crate::hub::Owner;
@@ -20,6 +20,7 @@ impl Server {
             }
             if let Some(subscriber) = connection.subscriber() {
                 assert_eq!(self.hub.owner(subscriber), Owner(slot as u32), "whose subscriber is that?");
+                assert_eq!(self.hub.noted(subscriber), note_of(connection), "{slot}: how is it written to?");
                 listening += 1;
             }
             let due = self.deadline(slot, now.at);

@@ -92,7 +92,7 @@ impl Server {
         self.settle(key, written.last, written.count);
         match written.rest {
             Some(output) => {
-                self.connections[slot].output = Some(output);
+                self.block(slot, output);
                 self.arm(slot, now.at);
             }
             None if written.more => self.hub.mark(key),
@@ -144,7 +144,7 @@ impl Server {
             if partial > 0 {
                 output.push_frame(pulled[complete], format, partial);
             }
-            Box::new(output)
+            output
         });
         written.count = complete + usize::from(partial > 0);
         written.last = written.count.checked_sub(1).map(|index| pulled[index].id.seq);
@@ -311,7 +311,7 @@ struct Written {
     /// There may be more to pull.
     more: bool,
     /// What the socket did not take.
-    rest: Option<Box<Output>>,
+    rest: Option<Output>,
     /// The connection is broken.
     broken: bool,
 }

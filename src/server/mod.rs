@@ -59,19 +59,16 @@ pub trait Sink {
     /// Writes what the socket takes at once of `slices`, in order.
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote;
 
-    /// Writes to several connections, one after the other.
-    fn write_each(&mut self, writes: &mut [Write<'_>]) {
-        for write in writes {
-            write.wrote = self.write(write.id, &[IoSlice::new(write.bytes)]);
-        }
-    }
+    /// Writes to several connections that have subscribers, one after the other. Their slots are enough to name them:
+    /// a subscriber leaves before its connection's slot is given back.
+    fn write_each(&mut self, writes: &mut [Write<'_>]);
 }
 
 /// One of several writes.
 #[derive(Debug)]
 pub struct Write<'a> {
     /// To whom.
-    pub id: ConnId,
+    pub slot: u32,
     /// What.
     pub bytes: &'a [u8],
     /// What became of it.
@@ -90,6 +87,12 @@ pub enum Wrote {
 /// Writes `slices`, if there is anything in them: an empty message is nothing on a `raw` stream.
 fn write_slices(sink: &mut impl Sink, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
     if slices.iter().all(|slice| slice.is_empty()) { Wrote::Bytes(0) } else { sink.write(id, slices) }
+}
+
+/// What is noted with the subscriber of a connection: the number of its stream's format, 0 if it is blocked or no stream.
+fn note_of(connection: &Connection) -> u8 {
+    let stream = connection.stream().filter(|_| connection.output.is_none());
+    stream.map_or(0, |(technique, chunked)| Format::of_stream(technique, chunked) as u8)
 }
 
 /// What the server asks of the outside at the end of a turn.
@@ -300,6 +303,8 @@ impl Server {
             }
         }
         connection.output = None;
+        self.note_format(slot);
+        let connection = &mut self.connections[slot];
         if matches!(connection.phase, Phase::Idle | Phase::Reading | Phase::Lingering) {
             connection.since = now.at;
             self.arm(slot, now.at);
@@ -398,7 +403,7 @@ impl Server {
                 let mut output = Output::blocked(now);
                 output.push(&bytes[taken..]);
                 self.memory.gathered += bytes.len() - taken;
-                connection.output = Some(Box::new(output));
+                self.block(slot, output);
                 return self.arm(slot, now);
             }
         }
@@ -426,10 +431,26 @@ impl Server {
             let mut output = Output::blocked(now);
             output.push(&bytes[taken.min(bytes.len())..]);
             output.push_body(&shared.message, shared.format, taken.saturating_sub(bytes.len()));
-            connection.output = Some(Box::new(output));
+            self.block(slot, output);
             self.arm(slot, now);
         } else if connection.closing {
             self.finish(now, slot);
+        }
+    }
+
+    /// Keeps for the connection what its socket does not take.
+    #[cold]
+    fn block(&mut self, slot: usize, output: Output) {
+        self.connections[slot].output = Some(Box::new(output));
+        self.note_format(slot);
+    }
+
+    /// Notes in the hub the format of what a stream gets, while its socket takes bytes: so that a delivery need not look
+    /// at the connection, which would have to be fetched from far away.
+    fn note_format(&mut self, slot: usize) {
+        let connection = &self.connections[slot];
+        if let Some(subscriber) = connection.subscriber() {
+            self.hub.note(subscriber, note_of(connection));
         }
     }
 

@@ -6,7 +6,7 @@
 //! caches what the round before left there. Whatever is not plain goes the long way of [`super::deliver`].
 
 use super::{Server, Sink, Write, Wrote};
-use crate::conn::{ConnId, Output, Phase};
+use crate::conn::{Output, Phase};
 use crate::dialect::SESSION_OWNER;
 use crate::hub::{ChannelKey, Lacking, Owner, SubscriberKey};
 use crate::id::Seq;
@@ -24,7 +24,7 @@ struct Plain {
     subscriber: SubscriberKey,
     /// What its cursor was.
     after: Seq,
-    id: ConnId,
+    slot: u32,
     frame: Frame,
 }
 
@@ -61,37 +61,35 @@ impl Server {
     /// planned before, for what was `lacking`.
     fn plan(&mut self, now: Now, before: Option<&Plain>, lacking: &mut Option<Lacking>) -> Option<Plain> {
         *lacking = self.hub.first_lacking(now.at, *lacking);
-        let Lacking { owner: Owner(slot), channel, after, seq, more } = (*lacking)?;
-        if slot & SESSION_OWNER != 0 {
-            return None;
-        }
-        let id = self.id(slot as usize);
-        let frame = Frame { channel, seq, format: self.plain_format(id, more)? };
+        let Lacking { owner: Owner(slot), note, channel, after, seq, more } = (*lacking)?;
+        let format = match Format::by_number(note) {
+            Some(format) => Some(format).filter(|_| !more),
+            None => self.plain_answer(slot, more),
+        };
+        let format = format?;
+        let frame = Frame { channel, seq, format };
         if before.is_none_or(|before| before.frame != frame) && !self.prepare(now, frame) {
             return None;
         }
-        let subscriber = self.hub.next_ready()?;
         // Nearly every write takes it, and now its record is in the caches.
-        self.hub.advance(subscriber, seq);
-        Some(Plain { subscriber, after, id, frame })
+        let subscriber = self.hub.take_first(seq)?;
+        Some(Plain { subscriber, after, slot, frame })
     }
 
-    /// The format of what a listening connection gets, if that is plain; `more`: it lacks several messages.
-    fn plain_format(&self, id: ConnId, more: bool) -> Option<Format> {
-        let connection = &self.connections[id.slot as usize];
-        match &connection.phase {
-            _ if connection.output.is_some() => None,
-            Phase::Parked(parked) => {
-                let ends = parked.close || connection.is_done();
-                let is_shared = parked.origin.is_none() && parked.technique != Technique::Jsonp;
-                let is_batch = parked.batch.is_some();
-                let is_alone = !(is_batch && more) && connection.input.is_none();
-                let format = if is_batch { Format::PollBatch } else { Format::PollVerbatim };
-                (is_shared && is_alone && !ends).then_some(format)
-            }
-            _ if more => None,
-            _ => connection.stream().map(|(technique, chunked)| Format::of_stream(technique, chunked)),
+    /// The format of the answer to a poll that waits, if that is plain; `more`: it lacks several messages. Whoever else
+    /// has nothing noted for it is not plain: sessions, and streams that are blocked.
+    fn plain_answer(&self, slot: u32, more: bool) -> Option<Format> {
+        if slot & SESSION_OWNER != 0 {
+            return None;
         }
+        let connection = &self.connections[slot as usize];
+        let Phase::Parked(parked) = &connection.phase else { return None };
+        let ends = parked.close || connection.is_done();
+        let is_shared = parked.origin.is_none() && parked.technique != Technique::Jsonp;
+        let is_batch = parked.batch.is_some();
+        let is_alone = !(is_batch && more) && connection.input.is_none() && connection.output.is_none();
+        let format = if is_batch { Format::PollBatch } else { Format::PollVerbatim };
+        (is_shared && is_alone && !ends).then_some(format)
     }
 
     /// Has a frame encoded. Returns whether it may be written as it is: there is something in it, and an answer rendered
@@ -119,14 +117,14 @@ impl Server {
     fn write_plain(&self, now: Now, batch: &[Plain], sink: &mut impl Sink) -> ArrayVec<Outcome, BATCH> {
         let mut writes: ArrayVec<Write, BATCH> = ArrayVec::new();
         let mut last: Option<(Frame, &[u8])> = None;
-        for &Plain { id, frame, .. } in batch {
+        for &Plain { slot, frame, .. } in batch {
             let bytes = match last {
                 Some((same, bytes)) if same == frame => bytes,
                 _ => self.frame(now, frame).map_or(&[][..], |(bytes, _)| bytes),
             };
             debug_assert!(!bytes.is_empty(), "it was prepared");
             last = Some((frame, bytes));
-            writes.push(Write { id, bytes, wrote: Wrote::Broken });
+            writes.push(Write { slot, bytes, wrote: Wrote::Broken });
         }
         sink.write_each(&mut writes);
         writes.iter().map(Outcome::of).collect()
@@ -135,8 +133,8 @@ impl Server {
     /// Notes what became of the answer to a poll, or of a write that was not taken whole. Returns whether the message is
     /// delivered, be it that the connection has still to take some of it.
     fn settle_plain(&mut self, now: Instant, plain: &Plain, outcome: Outcome) -> bool {
-        let Plain { subscriber, after, id, frame } = *plain;
-        let slot = id.slot as usize;
+        let Plain { subscriber, after, slot, frame } = *plain;
+        let slot = slot as usize;
         let is_poll = frame.format.is_poll();
         let mut is_delivered = true;
         match outcome {
@@ -155,7 +153,7 @@ impl Server {
                 if !is_delivered {
                     self.hub.take_back(subscriber, after);
                 }
-                self.connections[slot].output = Some(Box::new(output));
+                self.block(slot, output);
             }
         }
         if is_poll {

@@ -446,6 +446,7 @@ impl Server {
         let exempt = self.counted(reply.head, self.connections[slot].peer).is_none();
         let user = User::Subscriber { subscriber, technique, may_publish, exempt, loud: asked.loud };
         self.connections[slot].enter(Phase::Socket(user), now.at);
+        self.note_format(slot);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);
         if self.draining {
@@ -486,6 +487,7 @@ impl Server {
             return self.answered(slot, true);
         }
         self.connections[slot].enter(Phase::Streaming(stream), now.at);
+        self.note_format(slot);
         // Heartbeats are counted from here, not from an earlier deadline.
         self.wheel.clear(slot);
     }

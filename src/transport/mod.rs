@@ -97,12 +97,12 @@ impl Technique {
     }
 }
 
-/// One of the byte forms that a message is encoded in at most once.
+/// One of the byte forms that a message is encoded in at most once. No form's number is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Format {
     /// [`Technique::Sse`] as a chunk.
-    Sse,
+    Sse = 1,
     /// [`Technique::Sse`] to an HTTP/1.0 client.
     SsePlain,
     /// [`Technique::SseEnvelope`] as a chunk.
@@ -142,6 +142,29 @@ pub enum Format {
 }
 
 impl Format {
+    /// The formats of streams, in the order of their numbers.
+    const OF_STREAMS: [Self; 14] = [
+        Self::Sse,
+        Self::SsePlain,
+        Self::SseEnvelope,
+        Self::SseEnvelopePlain,
+        Self::Stream,
+        Self::StreamPlain,
+        Self::Raw,
+        Self::RawPlain,
+        Self::Iframe,
+        Self::IframePlain,
+        Self::Multipart,
+        Self::MultipartPlain,
+        Self::WebSocket,
+        Self::WebSocketRaw,
+    ];
+
+    /// The format of a stream that has this number.
+    pub fn by_number(number: u8) -> Option<Self> {
+        Self::OF_STREAMS.get(usize::from(number).wrapping_sub(1)).copied()
+    }
+
     /// Whether it is a whole answer to a poll.
     pub const fn is_poll(self) -> bool {
         matches!(self, Self::PollVerbatim | Self::PollBatch)

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::conn::{ConnId, Connection, Phase};
 use crate::hub::{Data, Publication};
 use crate::id::Epoch;
-use crate::server::{Effect, Server, Sink, Wrote};
+use crate::server::{Effect, Server, Sink, Write, Wrote};
 use std::io::IoSlice;
 use std::net::IpAddr;
 
@@ -23,6 +23,11 @@ impl Sink for Recorder<'_> {
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
         self.1.push(id);
         self.0.write(id, slices)
+    }
+
+    fn write_each(&mut self, writes: &mut [Write<'_>]) {
+        self.1.extend(writes.iter().map(|write| self.0.at(write.slot)));
+        self.0.write_each(writes);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::conn::ConnId;
 use crate::id::Random;
-use crate::server::{Sink, Wrote};
+use crate::server::{Sink, Write, Wrote};
 use crate::time::{Instant, Now};
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -36,6 +36,8 @@ pub struct Socket {
 pub struct World {
     pub now: Now,
     sockets: HashMap<ConnId, Socket>,
+    /// Who had a slot last.
+    slots: HashMap<u32, ConnId>,
     /// Connections whose sockets have to be reported as writable.
     pub edges: Vec<ConnId>,
     /// Decides which writes are cut short, and which find no memory in the kernel.
@@ -61,6 +63,12 @@ impl World {
             slices: 0,
         };
         assert!(self.sockets.insert(id, socket).is_none(), "{id:?} was given out twice");
+        self.slots.insert(id.slot, id);
+    }
+
+    /// Who has the slot.
+    pub fn at(&self, slot: u32) -> ConnId {
+        self.slots[&slot]
     }
 
     pub fn socket(&mut self, id: ConnId) -> &mut Socket {
@@ -139,5 +147,11 @@ impl Sink for World {
             self.edges.push(id);
         }
         Wrote::Bytes(taken)
+    }
+
+    fn write_each(&mut self, writes: &mut [Write<'_>]) {
+        for write in writes {
+            write.wrote = self.write(self.at(write.slot), &[IoSlice::new(write.bytes)]);
+        }
     }
 }
