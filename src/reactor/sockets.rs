@@ -6,13 +6,18 @@
 use crate::conn::ConnId;
 use crate::hub::ROOM;
 use crate::server::{Sink, Write, Wrote};
+use arrayvec::ArrayVec;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use rustix::io::{Errno, writev};
+use rustix::io::{Errno, retry_on_intr, writev};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// So many are written to together.
+const TOGETHER: usize = 32;
 
 /// All client sockets, by the slot of their connection.
 #[derive(Debug)]
@@ -32,7 +37,7 @@ struct Socket {
     unread: bool,
     /// The peer has closed: reading must go on until the end of the stream is seen.
     closed: bool,
-    /// It did not take all of the last write.
+    /// It did not take all of a write, and has not told since that it takes more.
     full: bool,
 }
 
@@ -156,32 +161,24 @@ impl Sockets {
         }
     }
 
-    fn write_to(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> Wrote {
-        let Some(Some(socket)) = self.sockets.get_mut(slot as usize) else { return Wrote::Broken };
-        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        loop {
-            let written = match slices {
-                [one] => send(&socket.stream, one, SendFlags::NOSIGNAL),
-                many => writev(&socket.stream, many),
-            };
-            match written {
-                Ok(count) => {
-                    socket.full = count < offered;
-                    return Wrote::Bytes(count);
-                }
-                Err(Errno::AGAIN) => {
-                    socket.full = true;
-                    return Wrote::Bytes(0);
-                }
-                Err(Errno::INTR) => {}
+    /// Notes what became of a write of so many bytes.
+    fn wrote(&mut self, slot: u32, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
+        let taken = match result {
+            Ok(count) if count == offered => return Wrote::Bytes(count),
+            Ok(count) => count,
+            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => 0,
+            Err(_) => return Wrote::Broken,
+        };
+        if let Some(Some(socket)) = self.sockets.get_mut(slot as usize) {
+            match result {
                 // The kernel has no memory at the moment: the connection is as good as before.
                 Err(Errno::NOBUFS | Errno::NOMEM) => {
                     self.starved.push(ConnId { slot, generation: socket.generation });
-                    return Wrote::Bytes(0);
                 }
-                Err(_) => return Wrote::Broken,
+                _ => socket.full = true,
             }
         }
+        Wrote::Bytes(taken)
     }
 
     fn find(&mut self, id: ConnId) -> Option<&mut Socket> {
@@ -192,15 +189,33 @@ impl Sockets {
 
 impl Sink for Sockets {
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
-        match self.find(id) {
-            Some(_) => self.write_to(id.slot, slices),
-            None => Wrote::Broken,
-        }
+        let Some(socket) = self.find(id) else { return Wrote::Broken };
+        let result = match slices {
+            [one] => send_some(&socket.stream, one),
+            many => retry_on_intr(|| writev(&socket.stream, many)),
+        };
+        self.wrote(id.slot, slices.iter().map(|slice| slice.len()).sum(), result)
     }
 
     fn write_each(&mut self, writes: &mut [Write<'_>]) {
-        for write in writes {
-            write.wrote = self.write_to(write.slot, &[IoSlice::new(write.bytes)]);
+        for writes in writes.chunks_mut(TOGETHER) {
+            // With every write the kernel pushes our records out of the caches, so all are looked at before the first.
+            let streams = writes.iter().map(|write| self.sockets.get(write.slot as usize)?.as_ref());
+            let streams: ArrayVec<Option<BorrowedFd>, TOGETHER> =
+                streams.map(|socket| socket.map(|socket| socket.stream.as_fd())).collect();
+            let results: ArrayVec<rustix::io::Result<usize>, TOGETHER> = writes
+                .iter()
+                .zip(streams)
+                .map(|(write, stream)| send_some(stream.ok_or(Errno::BADF)?, write.bytes))
+                .collect();
+            for (write, result) in writes.iter_mut().zip(results) {
+                write.wrote = self.wrote(write.slot, write.bytes.len(), result);
+            }
         }
     }
+}
+
+/// Writes what the socket takes at once of `bytes`.
+fn send_some(stream: impl AsFd, bytes: &[u8]) -> rustix::io::Result<usize> {
+    retry_on_intr(|| send(&stream, bytes, SendFlags::NOSIGNAL))
 }

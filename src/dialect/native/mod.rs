@@ -12,7 +12,7 @@ pub use asked::{Asked, Targets};
 pub use subscribe::POLL_SECONDS_MAX;
 
 use super::{Caller, Command, Operation, access, cors, upgrade};
-use crate::hub::channel_name;
+use crate::hub::{channel_name, is_simple};
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::query;
@@ -162,6 +162,9 @@ fn one_channel(encoded: &str) -> Result<String, Refused> {
 
 /// The name of a channel as a path has it.
 fn channel(encoded: &str) -> Result<Cow<'_, str>, Refused> {
+    if is_simple(encoded) {
+        return Ok(Cow::Borrowed(encoded));
+    }
     let name = match query::decode_path(encoded) {
         Cow::Borrowed(plain) => channel_name(plain).map(Cow::Borrowed),
         Cow::Owned(decoded) => channel_name(&decoded).map(|name| Cow::Owned(name.to_owned())),
@@ -181,6 +184,9 @@ fn prefix(head: &Head) -> Result<String, Refused> {
 
 /// The query's pairs; a 400 if it is not UTF-8.
 fn pairs<'b>(head: &Head<'b>) -> Result<Vec<query::Pair<'b>>, Refused> {
+    if head.query.is_empty() {
+        return Ok(Vec::new());
+    }
     let all: Option<Vec<_>> = query::pairs(head.query).collect();
     all.ok_or_else(|| (400, "the query is not UTF-8".to_owned()))
 }

@@ -31,22 +31,34 @@ pub fn read<'b>(
     channels: &'b str,
     config: &Config,
 ) -> Result<Command<'b>, Refused> {
-    let max = config.limits.channels_per_request;
-    if query::split(channels, b',').count() > max {
-        return Err(bad(format!("a request may name at most {max} channels (limits.channels_per_request)")));
-    }
     let (first, others) = query::split_once(channels, b',').map_or((channels, None), |(a, b)| (a, Some(b)));
     let mut messages = vec![(channel(first)?, publication(head, body)?)];
-    for part in others.into_iter().flat_map(|others| query::split(others, b',')) {
-        let name = channel(part)?;
-        if !messages.iter().any(|(known, _)| *known == name) {
-            messages.push((name, messages[0].1.clone()));
-        }
+    if let Some(others) = others {
+        add_channels(&mut messages, others, config.limits.channels_per_request)?;
     }
     let names = messages.iter().map(|(channel, _)| &**channel);
     let idempotency = head.fields(IDEMPOTENCY_KEY).next().map(|key| idempotency(key, names)).transpose()?;
     let list = messages.len() > 1;
     Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
+}
+
+/// Adds the same message to each of the `others`, unless with them there are more than `max` channels.
+#[inline(never)]
+fn add_channels<'b>(
+    messages: &mut Vec<(Cow<'b, str>, Publication)>,
+    others: &'b str,
+    max: usize,
+) -> Result<(), Refused> {
+    if 1 + query::split(others, b',').count() > max {
+        return Err(bad(format!("a request may name at most {max} channels (limits.channels_per_request)")));
+    }
+    for part in query::split(others, b',') {
+        let name = channel(part)?;
+        if !messages.iter().any(|(known, _)| *known == name) {
+            messages.push((name, messages[0].1.clone()));
+        }
+    }
+    Ok(())
 }
 
 /// The message that the request's body and fields (or, where there is no such field, its query) describe.
