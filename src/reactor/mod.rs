@@ -177,6 +177,7 @@ impl Reactor {
     }
 
     /// One turn: what happened since we `asked`, what is due, deliveries, closings.
+    #[inline(never)]
     fn turn(&mut self, asked: Now, now: Now, events: &Events) {
         let mut count = 0;
         for event in events {

@@ -210,8 +210,8 @@ impl<'b> Head<'b> {
         self.fields(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// Whether there may be a field of that name.
-    const fn may_have(&self, name: &str) -> bool {
+    /// Whether there may be a field of that name: no is certain, yes is not.
+    pub const fn may_have(&self, name: &str) -> bool {
         self.names & name_bit(name) != 0
     }
 

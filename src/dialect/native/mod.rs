@@ -99,6 +99,7 @@ pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
     }
 }
 
+#[cold]
 fn problem(head: &Head, (status, detail): Refused) -> Command<'static> {
     Command::Respond(Response::problem(status, &detail, wants_text(head)))
 }
@@ -136,6 +137,7 @@ fn publication_command<'b>(
 }
 
 /// Tells who may not.
+#[cold]
 fn refuse<'b>(head: &Head, denied: access::Denied) -> Command<'b> {
     let mut response = Response::problem(denied.status, denied.detail, wants_text(head));
     if denied.status == 401 {
@@ -203,6 +205,7 @@ fn get_only<'b>(
     }
 }
 
+#[cold]
 fn not_allowed(allow: &str, head: &Head) -> Command<'static> {
     let detail = format!("this resource knows the methods {allow}");
     Command::Respond(Response::problem(405, &detail, wants_text(head)).with("Allow", allow))

@@ -12,6 +12,8 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
+/// The fields of what a message may have beside its payload: its event, its key, its TTL.
+const PROPERTIES: [&str; 3] = ["encke-event", "encke-key", "encke-ttl"];
 const EVENT_BYTES_MAX: usize = 64;
 /// What the names of the server's own events begin with.
 const RESERVED_EVENTS: &str = "encke.";
@@ -20,6 +22,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
 
+#[cold]
 fn bad(detail: impl Into<String>) -> Refused {
     (400, detail.into())
 }
@@ -63,9 +66,28 @@ fn add_channels<'b>(
 
 /// The message that the request's body and fields (or, where there is no such field, its query) describe.
 fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
-    let mut event = text_field(head, "encke-event")?.map(Cow::Borrowed);
-    let mut key = text_field(head, "encke-key")?.map(Cow::Borrowed);
-    let mut ttl = text_field(head, "encke-ttl")?.map(Cow::Borrowed);
+    let content_type = text_field(head, "content-type")?.filter(|value| !value.is_empty());
+    let publication = Publication {
+        // What goes without saying is not kept.
+        content_type: content_type
+            .filter(|&text| text != media::TEXT)
+            .map(|text| checked("Content-Type", text, CONTENT_TYPE_BYTES_MAX))
+            .transpose()?,
+        ..Publication::of(data(body, content_type)?)
+    };
+    match head.query.is_empty() && !PROPERTIES.iter().any(|name| head.may_have(name)) {
+        true => Ok(publication),
+        false => with_properties(publication, head),
+    }
+}
+
+/// Adds what a message has beside its payload.
+#[inline(never)]
+fn with_properties(publication: Publication, head: &Head) -> Result<Publication, Refused> {
+    let [mut event, mut key, mut ttl] = [None, None, None];
+    for (place, name) in [&mut event, &mut key, &mut ttl].into_iter().zip(PROPERTIES) {
+        *place = text_field(head, name)?.map(Cow::Borrowed);
+    }
     for (name, value) in pairs(head)? {
         let place = match &*name {
             "event" => &mut event,
@@ -75,19 +97,13 @@ fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
         };
         place.get_or_insert(value);
     }
-    let content_type = text_field(head, "content-type")?.filter(|value| !value.is_empty());
     let ttl: Option<u64> =
         ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
     Ok(Publication {
-        data: data(body, content_type)?,
-        // What goes without saying is not kept.
-        content_type: content_type
-            .filter(|&text| text != media::TEXT)
-            .map(|text| checked("Content-Type", text, CONTENT_TYPE_BYTES_MAX))
-            .transpose()?,
         event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
         key: key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
         ttl_ms: ttl.map(milliseconds),
+        ..publication
     })
 }
 
