@@ -1,11 +1,13 @@
-//! Where log lines go: through a thread of its own to standard error, which may be a full disk, a pipe that nobody
-//! reads or a stopped terminal. The reactor waits for none of them; what finds no room is counted, and told when
-//! there is room again.
+//! Where log lines go: through a thread to standard error, which may be a full disk, a pipe that nobody reads or a
+//! stopped terminal. The reactor waits for none of them; what finds no room is counted, and told when there is room
+//! again.
+//!
+//! The thread is there while there is something to write, and for a moment after: a process with one thread has cheaper
+//! system calls. Before the reactor runs nobody is kept waiting, and lines are written as they come.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,65 +15,135 @@ use env_logger::{Env, Target, WriteStyle};
 
 /// Lines that wait to be written; further ones are lost.
 const LINES_MAX: usize = 4096;
+/// How long the thread waits for another line.
+const IDLE: Duration = Duration::from_secs(1);
 /// How long the end of the program waits for its last lines to be written.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-enum Item {
-    Line(Vec<u8>),
-    /// Says so when everything before it has been written.
-    Mark(Sender<()>),
+/// The log, to be finished before the program ends.
+pub struct Log(Arc<Lines>);
+
+/// Lines on their way, and who takes them there.
+#[derive(Default)]
+struct Lines {
+    state: Mutex<State>,
+    /// There are lines, or there are none any more.
+    changed: Condvar,
 }
 
-/// The log, to be finished before the program ends.
-pub struct Log(SyncSender<Item>);
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Vec<u8>>,
+    /// Lines for which there was no room.
+    lost: u64,
+    /// Lines go through a thread.
+    aside: bool,
+    /// That thread is there.
+    has_thread: bool,
+    /// It is writing a line.
+    is_writing: bool,
+}
 
 /// Sets up logging. `RUST_LOG` says how much is logged (`info`).
 pub fn start() -> Log {
-    let (sender, items) = mpsc::sync_channel(LINES_MAX);
-    let lost = Arc::new(AtomicU64::new(0));
-    let lines = Lines { sender: sender.clone(), lost: Arc::clone(&lost) };
-    let thread =
-        thread::Builder::new().name("log".into()).spawn(move || write_all(&items, &lost, io::stderr()));
+    let lines = Arc::new(Lines::default());
     let mut builder = env_logger::Builder::new();
     // A pipe has no colours of its own accord.
     if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         builder.write_style(WriteStyle::Always);
     }
     builder.parse_env(Env::default().default_filter_or("info"));
-    // Without a thread it goes the direct way.
-    if thread.is_ok() {
-        builder.target(Target::Pipe(Box::new(lines)));
-    }
+    builder.target(Target::Pipe(Box::new(Writer { lines: Arc::clone(&lines), out: io::stderr })));
     builder.init();
-    Log(sender)
+    Log(lines)
 }
 
 impl Log {
+    /// From now on nobody may be kept waiting.
+    pub fn step_aside(&self) {
+        self.0.lock().aside = true;
+    }
+
     /// Waits until the lines so far are written, but not for ever.
     pub fn finish(self) {
         let deadline = Instant::now() + PATIENCE;
-        let (done, is_done) = mpsc::channel();
-        while self.0.try_send(Item::Mark(done.clone())).is_err() {
-            if Instant::now() >= deadline {
+        let mut state = self.0.lock();
+        while state.is_writing || !state.waiting.is_empty() && state.has_thread {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                // These lines are lost with whoever should read them.
                 return;
             }
-            thread::sleep(Duration::from_millis(10));
+            state = self.0.wait(state, left);
         }
-        // If it takes longer, these lines are lost with whoever should read them.
-        let _ = is_done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        // For these there was no thread to be had.
+        for line in state.waiting.drain(..) {
+            let _ = io::stderr().write_all(&line);
+        }
+    }
+}
+
+impl Lines {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something has changed, at most so long.
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, most: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, most).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Writes lines as they come, until there are none for a while. What cannot be written is nobody's business any
+    /// more.
+    fn write(&self, mut out: impl Write) {
+        let mut state = self.lock();
+        loop {
+            if state.waiting.is_empty() {
+                self.changed.notify_all();
+                state = self.wait(state, IDLE);
+            }
+            let Some(line) = state.waiting.pop_front() else {
+                state.has_thread = false;
+                return;
+            };
+            let lost = std::mem::take(&mut state.lost);
+            state.is_writing = true;
+            drop(state);
+            if lost > 0 {
+                let notice = "lines of the log are lost: they could not be written in time";
+                let _ = writeln!(out, "({lost} {notice})");
+            }
+            let _ = out.write_all(&line);
+            state = self.lock();
+            state.is_writing = false;
+        }
     }
 }
 
 /// What the logger writes to: each write is one line.
-struct Lines {
-    sender: SyncSender<Item>,
-    lost: Arc<AtomicU64>,
+struct Writer<O> {
+    lines: Arc<Lines>,
+    /// Gives what lines are written to in the end.
+    out: fn() -> O,
 }
 
-impl Write for Lines {
+impl<O: Write + 'static> Write for Writer<O> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.sender.try_send(Item::Line(line.to_vec())).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.lines.lock();
+        if !state.aside {
+            let _ = (self.out)().write_all(line);
+            return Ok(line.len());
+        }
+        match state.waiting.len() < LINES_MAX {
+            true => state.waiting.push_back(line.to_vec()),
+            false => state.lost += 1,
+        }
+        self.lines.changed.notify_all();
+        if !state.has_thread {
+            let (lines, out) = (Arc::clone(&self.lines), self.out);
+            // If there is none to be had, the next line asks again.
+            let thread = thread::Builder::new().name("log".into()).spawn(move || lines.write(out()));
+            state.has_thread = thread.is_ok();
         }
         Ok(line.len())
     }
@@ -81,36 +153,24 @@ impl Write for Lines {
     }
 }
 
-/// Writes lines as they come. What cannot be written is nobody's business any more.
-fn write_all(items: &Receiver<Item>, lost: &AtomicU64, mut out: impl Write) {
-    for item in items {
-        match item {
-            Item::Line(line) => {
-                let lost = lost.swap(0, Ordering::Relaxed);
-                if lost > 0 {
-                    let _ = writeln!(
-                        out,
-                        "({lost} lines of the log are lost: they could not be written in time)"
-                    );
-                }
-                let _ = out.write_all(&line);
-            }
-            Item::Mark(done) => drop(done.send(())),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::OnceLock;
+    use std::sync::mpsc::{self, Receiver, Sender};
 
     /// A reader that begins to read when it is told.
-    struct Slow(Receiver<()>, Sender<Vec<u8>>);
+    struct Slow {
+        go: Mutex<Receiver<()>>,
+        written: Sender<Vec<u8>>,
+    }
 
-    impl Write for Slow {
+    static SLOW: OnceLock<Slow> = OnceLock::new();
+
+    impl Write for &'static Slow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let _ = self.0.recv();
-            self.1.send(bytes.to_vec()).map_err(io::Error::other)?;
+            let _ = self.go.lock().unwrap().recv();
+            self.written.send(bytes.to_vec()).map_err(io::Error::other)?;
             Ok(bytes.len())
         }
 
@@ -121,26 +181,29 @@ mod tests {
 
     #[test]
     fn a_reader_that_does_not_read_costs_lines_and_is_told_how_many() {
-        let (sender, items) = mpsc::sync_channel(LINES_MAX);
-        let lost = Arc::new(AtomicU64::new(0));
-        let mut lines = Lines { sender, lost: Arc::clone(&lost) };
         let (go, wait) = mpsc::channel();
         let (written, read) = mpsc::channel();
-        let writer = Arc::clone(&lost);
-        let thread = thread::spawn(move || write_all(&items, &writer, Slow(wait, written)));
+        assert!(SLOW.set(Slow { go: Mutex::new(wait), written }).is_ok());
+        let lines = Arc::new(Lines::default());
+        let log = Log(Arc::clone(&lines));
+        log.step_aside();
+        let mut writer = Writer { lines: Arc::clone(&lines), out: || SLOW.get().unwrap() };
         for number in 0..LINES_MAX + 100 {
-            lines.write_all(format!("{number}\n").as_bytes()).unwrap();
+            writer.write_all(format!("{number}\n").as_bytes()).unwrap();
         }
-        let count = lost.load(Ordering::Relaxed);
-        assert!((99..=100).contains(&count), "one line may be on its way: {count}");
-        drop((go, lines));
-        thread.join().unwrap();
-        let text: Vec<u8> = read.iter().flatten().collect();
+        let lost = lines.lock().lost;
+        assert!((99..=100).contains(&lost), "one line may be on its way: {lost}");
+        drop(go);
+        while !lines.lock().waiting.is_empty() {
+            thread::yield_now();
+        }
+        log.finish();
+        let text: Vec<u8> = read.try_iter().flatten().collect();
         let text = String::from_utf8(text).unwrap();
-        assert!(text.contains(&format!("({count} lines of the log are lost")), "{text:.200}");
+        assert!(text.contains(&format!("({lost} lines of the log are lost")), "{text:.200}");
         assert_eq!(
             text.lines().filter(|line| line.parse::<u64>().is_ok()).count() as u64,
-            LINES_MAX as u64 + 100 - count
+            LINES_MAX as u64 + 100 - lost
         );
     }
 }

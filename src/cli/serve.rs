@@ -1,6 +1,6 @@
 //! `encke serve`: starts the reactor and says what runs.
 
-use super::logging;
+use super::logging::{self, Log};
 use crate::config::Config;
 use crate::demo;
 use crate::hub::{Data, Publication};
@@ -16,7 +16,7 @@ const OWN_DESCRIPTORS: usize = 16;
 /// Starts the server and returns when it has left.
 pub fn run(config: Config) -> ExitCode {
     let logging = logging::start();
-    let code = match serve(config) {
+    let code = match serve(config, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -27,7 +27,7 @@ pub fn run(config: Config) -> ExitCode {
     code
 }
 
-fn serve(mut config: Config) -> io::Result<()> {
+fn serve(mut config: Config, logging: &Log) -> io::Result<()> {
     make_room(&mut config);
     if config.limits.memory == 0 {
         config.limits.memory = reactor::available_memory() / 4 * 3;
@@ -47,6 +47,7 @@ fn serve(mut config: Config) -> io::Result<()> {
             demo::CHANNEL
         );
     }
+    logging.step_aside();
     let left = reactor.run()?;
     match left.connections {
         0 => log::info!("left; every connection had its answer"),
@@ -103,7 +104,7 @@ fn start_demo(mailbox: Mailbox) -> io::Result<()> {
             content_type: Some(demo::CONTENT_TYPE.into()),
             ..Publication::of(Data::Json(json.into()))
         };
-        mailbox.send(Mail::Publish { channel, publication })
+        mailbox.send(Mail { channel, publication })
     };
     thread::Builder::new().name("demo".into()).spawn(move || demo::run(publish))?;
     Ok(())

@@ -190,8 +190,7 @@ impl Hub {
             |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
         let joined = self.seq;
-        let subscriber =
-            Subscriber { after, joined, memberships, owner, note: 0, queued: false, stranger };
+        let subscriber = Subscriber { after, joined, memberships, owner, note: 0, queued: false, stranger };
         let key = self.subscribers.insert(subscriber) as SubscriberKey;
         if let Start::After(id) = start
             && stranger

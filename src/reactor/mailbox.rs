@@ -5,18 +5,13 @@ use mio::Waker;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-/// What other threads ask of the reactor.
+/// What other threads ask of the reactor: to publish a message of the process itself.
 #[derive(Debug)]
-pub enum Mail {
-    /// Publish a message of the process itself.
-    Publish {
-        /// On this channel.
-        channel: &'static str,
-        /// This message.
-        publication: Publication,
-    },
-    /// Begin to leave; the second time, leave at once.
-    Shutdown,
+pub struct Mail {
+    /// On this channel.
+    pub channel: &'static str,
+    /// This message.
+    pub publication: Publication,
 }
 
 /// A handle to the reactor, for any thread.

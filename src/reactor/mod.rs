@@ -1,8 +1,8 @@
 //! The reactor: one thread, one `mio::Poll`, all I/O.
 //!
 //! ```text
-//!  signals ─┐
-//!  demo ────┼─▶ Mailbox ─▶ ┌─────────────── Reactor ───────────────┐
+//!  demo ────┐
+//!           ├─▶ Mailbox ─▶ ┌─────────────── Reactor ───────────────┐
 //!           …              │ poll · clock · events · tick · deliver │ ─▶ sockets
 //!                          └────────────────┬──────────────────────┘
 //!                                         Server (sans-IO)
@@ -37,6 +37,7 @@ use listener::Listener;
 use memory::Resident;
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
+use signals::Signals;
 use sockets::{Read, Sockets};
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +48,7 @@ use std::time::Duration;
 const WAKER: Token = Token(usize::MAX);
 const CLIENTS: Token = Token(usize::MAX - 1);
 const ADMIN: Token = Token(usize::MAX - 2);
+const SIGNALS: Token = Token(usize::MAX - 3);
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 1024;
@@ -74,6 +76,7 @@ pub struct Reactor {
     mail: Receiver<Mail>,
     /// Somebody called.
     has_mail: bool,
+    signals: Signals,
     clock: Clock,
     /// What all sockets are read into.
     scratch: Box<[u8]>,
@@ -117,6 +120,7 @@ impl Reactor {
             mailbox,
             mail,
             has_mail: false,
+            signals: Signals::watch(poll.registry(), SIGNALS)?,
             clock,
             scratch: vec![0; READS * PLACE_BYTES].into(),
             resident: Resident::open(),
@@ -140,7 +144,6 @@ impl Reactor {
 
     /// Runs until a shutdown is complete or has waited for long enough.
     pub fn run(mut self) -> io::Result<Left> {
-        signals::watch(self.mailbox())?;
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut now = self.clock.now();
         loop {
@@ -184,6 +187,7 @@ impl Reactor {
             count += 1;
             match event.token() {
                 WAKER => self.has_mail = true,
+                SIGNALS => self.heed(now),
                 token @ (CLIENTS | ADMIN) => {
                     self.listeners
                         .iter_mut()
@@ -310,15 +314,22 @@ impl Reactor {
         for _ in 0..MAIL_MAX {
             match self.mail.try_recv() {
                 Err(_) => return,
-                Ok(Mail::Publish { channel, publication }) => {
+                Ok(Mail { channel, publication }) => {
                     if let Err(error) = self.server.publish(now, channel, publication) {
                         log::warn!("a message of the process itself was refused: {error:?}");
                     }
                 }
-                Ok(Mail::Shutdown) => self.shut_down(now),
             }
         }
         self.mailbox.wake();
+    }
+
+    /// Does what signals ask.
+    #[cold]
+    fn heed(&mut self, now: Now) {
+        for _ in 0..self.signals.take() {
+            self.shut_down(now);
+        }
     }
 
     /// The first call begins to drain, the second leaves at once.
