@@ -101,10 +101,9 @@ fn many_channels(bench: &mut Bench<'_>) -> io::Result<()> {
     if !bench.begins(name) {
         return Ok(());
     }
-    let servers: Vec<&Server> = bench.servers.iter().collect();
     // Long enough for the p99 not to be one hiccup of the machine.
     let arguments = "-n 10000 --channels 1000 --publishers 4 --rate 2000 --seconds 3 --warm-up 0.2";
-    let rounds = bench.interleave(&servers, arguments, bench.args.pairs())?;
+    let rounds = bench.interleave_fresh(arguments, bench.args.pairs())?;
     let plot =
         latency_plot("Latency, 1,000 channels × 10 subscribers, 2,000 publishes/s", latency_lines(&rounds));
     bench.plot("latency-channels.svg", plot);
