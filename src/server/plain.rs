@@ -62,11 +62,9 @@ impl Server {
     fn plan(&mut self, now: Now, before: Option<&Plain>, lacking: &mut Option<Lacking>) -> Option<Plain> {
         *lacking = self.hub.first_lacking(now.at, *lacking);
         let Lacking { owner: Owner(slot), note, channel, after, seq, more } = (*lacking)?;
-        let format = match Format::by_number(note) {
-            Some(format) => Some(format).filter(|_| !more),
-            None => self.plain_answer(slot, more),
-        };
-        let format = format?;
+        let noted = Format::by_number(note);
+        let format =
+            noted.map_or_else(|| self.plain_answer(slot, more), |format| (!more).then_some(format))?;
         let frame = Frame { channel, seq, format };
         if before.is_none_or(|before| before.frame != frame) && !self.prepare(now, frame) {
             return None;

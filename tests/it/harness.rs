@@ -290,6 +290,11 @@ impl Encke {
         fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("ticks")).sum()
     }
 
+    /// Threads it has.
+    pub fn threads(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the server runs").count()
+    }
+
     fn proc_file(&self, name: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("the server runs")
     }

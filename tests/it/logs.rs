@@ -5,12 +5,23 @@ use serde_json::json;
 use tungstenite::Message;
 
 use crate::client::Client;
-use crate::harness::Encke;
+use crate::harness::{Encke, until};
 
 /// What would forge a line, clear a screen, or turn a text around, as bytes that a head may hold and as text.
 const NASTY: &str = "\u{1b}[2J\u{85}FORGED\u{9b}31m\u{2028}FORGED\u{202e}\u{7f}";
 const PERCENT: &str = "%0D%0AFORGED%1B%5B2J%C2%9B1m%00";
 const SECRET: &str = "s3cret-s3cret";
+
+#[test]
+fn a_thread_writes_the_log_and_leaves() {
+    let server = Encke::start_logging("encke::access=debug,info", &[]);
+    assert_eq!(server.threads(), 1, "a second thread makes every system call dearer");
+    server.publish("a", "x");
+    server.logged("post /pub/a");
+    until("the thread has left", || (server.threads() == 1).then_some(()));
+    server.publish("b", "x");
+    server.logged("post /pub/b");
+}
 
 #[test]
 fn no_peer_writes_the_log() {
