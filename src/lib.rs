@@ -3,8 +3,8 @@
 //! The modules form floors; a file imports only from floors below its own:
 //!
 //! ```text
-//! cli                            arguments, configuration files, logging, signals; the only exit
-//! reactor, demo                  mio, sockets, the clock, the mailbox: the only I/O; sample data
+//! cli                            arguments, configuration files, logging; the only exit
+//! reactor, demo                  mio, sockets, signals, the clock, the mailbox: the only I/O; sample data
 //! server                         the sans-IO whole: connections + hub + timers
 //! dialect                        what clients speak: a request becomes a command
 //! conn                           one client's HTTP/1.1 state

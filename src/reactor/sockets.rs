@@ -5,7 +5,7 @@
 
 use crate::conn::ConnId;
 use crate::hub::ROOM;
-use crate::server::{Sink, Write, Wrote};
+use crate::server::{Sink, WRITES, Write, Wrote};
 use arrayvec::ArrayVec;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -15,9 +15,6 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
-
-/// So many are written to together.
-const TOGETHER: usize = 32;
 
 /// All client sockets, by the slot of their connection.
 #[derive(Debug)]
@@ -163,22 +160,20 @@ impl Sockets {
 
     /// Notes what became of a write of so many bytes.
     fn wrote(&mut self, slot: u32, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
-        let taken = match result {
-            Ok(count) if count == offered => return Wrote::Bytes(count),
-            Ok(count) => count,
-            Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => 0,
-            Err(_) => return Wrote::Broken,
-        };
-        if let Some(Some(socket)) = self.sockets.get_mut(slot as usize) {
-            match result {
-                // The kernel has no memory at the moment: the connection is as good as before.
-                Err(Errno::NOBUFS | Errno::NOMEM) => {
-                    self.starved.push(ConnId { slot, generation: socket.generation });
-                }
-                _ => socket.full = true,
-            }
+        // Nearly always: the record need not be fetched again.
+        if result == Ok(offered) {
+            return Wrote::Bytes(offered);
         }
-        Wrote::Bytes(taken)
+        let Some(Some(socket)) = self.sockets.get_mut(slot as usize) else { return Wrote::Broken };
+        match result {
+            Ok(_) | Err(Errno::AGAIN) => socket.full = true,
+            // The kernel has no memory at the moment: the connection is as good as before.
+            Err(Errno::NOBUFS | Errno::NOMEM) => {
+                self.starved.push(ConnId { slot, generation: socket.generation });
+            }
+            Err(_) => return Wrote::Broken,
+        }
+        Wrote::Bytes(result.unwrap_or(0))
     }
 
     fn find(&mut self, id: ConnId) -> Option<&mut Socket> {
@@ -198,12 +193,12 @@ impl Sink for Sockets {
     }
 
     fn write_each(&mut self, writes: &mut [Write<'_>]) {
-        for writes in writes.chunks_mut(TOGETHER) {
+        for writes in writes.chunks_mut(WRITES) {
             // With every write the kernel pushes our records out of the caches, so all are looked at before the first.
             let streams = writes.iter().map(|write| self.sockets.get(write.slot as usize)?.as_ref());
-            let streams: ArrayVec<Option<BorrowedFd>, TOGETHER> =
+            let streams: ArrayVec<Option<BorrowedFd>, WRITES> =
                 streams.map(|socket| socket.map(|socket| socket.stream.as_fd())).collect();
-            let results: ArrayVec<rustix::io::Result<usize>, TOGETHER> = writes
+            let results: ArrayVec<rustix::io::Result<usize>, WRITES> = writes
                 .iter()
                 .zip(streams)
                 .map(|(write, stream)| send_some(stream.ok_or(Errno::BADF)?, write.bytes))

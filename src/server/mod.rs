@@ -51,6 +51,9 @@ const PIPELINE_BYTES_SCARCE: usize = 4 << 10;
 /// No further request is served while so much of earlier answers has not been taken.
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
 
+/// Deliveries that are planned and written together.
+pub const WRITES: usize = 32;
+
 /// Memory of fewer connections than this is kept for the next ones.
 const CROWD: usize = 1024;
 
@@ -303,8 +306,6 @@ impl Server {
             }
         }
         connection.output = None;
-        self.note_format(slot);
-        let connection = &mut self.connections[slot];
         if matches!(connection.phase, Phase::Idle | Phase::Reading | Phase::Lingering) {
             connection.since = now.at;
             self.arm(slot, now.at);
@@ -323,6 +324,7 @@ impl Server {
         }
         // What came meanwhile for a subscriber found it blocked.
         if let Some(subscriber) = connection.subscriber() {
+            self.note_format(slot);
             return self.hub.mark(subscriber);
         }
         self.serve_waiting(now, slot, sink);

@@ -5,7 +5,7 @@
 //! deliveries are planned, written and settled some at a time, each step in a loop of its own, which finds in the
 //! caches what the round before left there. Whatever is not plain goes the long way of [`super::deliver`].
 
-use super::{Server, Sink, Write, Wrote};
+use super::{Server, Sink, WRITES, Write, Wrote};
 use crate::conn::{Output, Phase};
 use crate::dialect::SESSION_OWNER;
 use crate::hub::{ChannelKey, Lacking, Owner, SubscriberKey};
@@ -14,9 +14,6 @@ use crate::time::{Instant, Now, http_date};
 use crate::transport::{self, Format, Technique, poll};
 use crate::wire::response::Envelope;
 use arrayvec::ArrayVec;
-
-/// Deliveries planned together.
-const BATCH: usize = 32;
 
 /// A delivery that is planned.
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +36,9 @@ struct Frame {
 impl Server {
     /// Delivers to the first of those that are ready, as long as it is plain, at most `max` times. Returns how often.
     pub(super) fn deliver_plain(&mut self, now: Now, max: usize, sink: &mut impl Sink) -> usize {
-        let mut batch: ArrayVec<Plain, BATCH> = ArrayVec::new();
+        let mut batch: ArrayVec<Plain, WRITES> = ArrayVec::new();
         let mut lacking = None;
-        while batch.len() < max.min(BATCH)
+        while batch.len() < max.min(WRITES)
             && let Some(plain) = self.plan(now, batch.last(), &mut lacking)
         {
             batch.push(plain);
@@ -112,8 +109,8 @@ impl Server {
     }
 
     /// Writes what is planned.
-    fn write_plain(&self, now: Now, batch: &[Plain], sink: &mut impl Sink) -> ArrayVec<Outcome, BATCH> {
-        let mut writes: ArrayVec<Write, BATCH> = ArrayVec::new();
+    fn write_plain(&self, now: Now, batch: &[Plain], sink: &mut impl Sink) -> ArrayVec<Outcome, WRITES> {
+        let mut writes: ArrayVec<Write, WRITES> = ArrayVec::new();
         let mut last: Option<(Frame, &[u8])> = None;
         for &Plain { slot, frame, .. } in batch {
             let bytes = match last {

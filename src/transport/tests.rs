@@ -23,6 +23,21 @@ fn text(text: &str) -> Publication {
 }
 
 #[test]
+fn formats_of_streams_are_known_by_their_numbers() {
+    let streams = ["sse", "sse-envelope", "stream", "raw", "iframe", "multipart", "x-mixed-replace"];
+    let techniques = streams.iter().filter_map(|name| Technique::by_name(name));
+    for technique in techniques.chain([Technique::WebSocket, Technique::WebSocketRaw]) {
+        for chunked in [false, true] {
+            let format = Format::of_stream(technique, chunked);
+            assert_eq!(Format::by_number(format as u8), Some(format));
+        }
+    }
+    for number in [0, Format::PollVerbatim as u8, Format::BayeuxReplay as u8, u8::MAX] {
+        assert_eq!(Format::by_number(number), None);
+    }
+}
+
+#[test]
 fn events_have_a_data_field_a_line() {
     let check = |message, lines| {
         assert_eq!(wire(text(message), Format::SsePlain), format!("id: 10:1\n{lines}\n"));

@@ -186,9 +186,6 @@ fn prefix(head: &Head) -> Result<String, Refused> {
 
 /// The query's pairs; a 400 if it is not UTF-8.
 fn pairs<'b>(head: &Head<'b>) -> Result<Vec<query::Pair<'b>>, Refused> {
-    if head.query.is_empty() {
-        return Ok(Vec::new());
-    }
     let all: Option<Vec<_>> = query::pairs(head.query).collect();
     all.ok_or_else(|| (400, "the query is not UTF-8".to_owned()))
 }
