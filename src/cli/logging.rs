@@ -3,7 +3,8 @@
 //! again.
 //!
 //! The thread is there while there is something to write, and for a moment after: a process with one thread has cheaper
-//! system calls. Before the reactor runs nobody is kept waiting, and lines are written as they come.
+//! system calls. Before the reactor runs, a moment more or less is nobody's loss: lines are written as they come, as
+//! long as standard error takes them without delay. So a server that has nothing more to say never has a thread.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use env_logger::{Env, Target, WriteStyle};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Lines that wait to be written; further ones are lost.
 const LINES_MAX: usize = 4096;
@@ -53,13 +55,14 @@ pub fn start() -> Log {
         builder.write_style(WriteStyle::Always);
     }
     builder.parse_env(Env::default().default_filter_or("info"));
-    builder.target(Target::Pipe(Box::new(Writer { lines: Arc::clone(&lines), out: io::stderr })));
+    let writer = Writer { lines: Arc::clone(&lines), out: io::stderr, has_room: stderr_has_room };
+    builder.target(Target::Pipe(Box::new(writer)));
     builder.init();
     Log(lines)
 }
 
 impl Log {
-    /// From now on nobody may be kept waiting.
+    /// From now on nobody may be kept waiting, not even for a disk.
     pub fn step_aside(&self) {
         self.0.lock().aside = true;
     }
@@ -78,7 +81,9 @@ impl Log {
         }
         // For these there was no thread to be had.
         for line in state.waiting.drain(..) {
-            let _ = io::stderr().write_all(&line);
+            if stderr_has_room() {
+                let _ = io::stderr().write_all(&line);
+            }
         }
     }
 }
@@ -120,18 +125,50 @@ impl Lines {
     }
 }
 
+/// Whether standard error takes a line at once. A pipe in which a page is free does, and so does a file.
+fn stderr_has_room() -> bool {
+    let stderr = io::stderr();
+    let mut stderr = [PollFd::new(&stderr, PollFlags::OUT)];
+    poll(&mut stderr, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 /// What the logger writes to: each write is one line.
 struct Writer<O> {
     lines: Arc<Lines>,
     /// Gives what lines are written to in the end.
     out: fn() -> O,
+    /// Whether that takes a line at once.
+    has_room: fn() -> bool,
+}
+
+impl<O: Write + 'static> Writer<O> {
+    /// Writes a line without a thread, unless somebody would be kept waiting. Returns whether it did.
+    fn write_at_once(&self, state: &mut State, line: &[u8]) -> bool {
+        let may_wait = !state.aside && !state.has_thread && state.waiting.is_empty();
+        let writes = may_wait && (self.has_room)();
+        if writes {
+            let _ = (self.out)().write_all(line);
+        }
+        writes
+    }
+
+    /// Starts the thread. If there is none to be had, what waits is written as long as nobody is kept waiting, and the
+    /// next line asks again.
+    fn start_thread(&self, state: &mut State) {
+        let (lines, out) = (Arc::clone(&self.lines), self.out);
+        let thread = thread::Builder::new().name("log".into()).spawn(move || lines.write(out()));
+        state.has_thread = thread.is_ok();
+        while thread.is_err() && !state.waiting.is_empty() && (self.has_room)() {
+            let line = state.waiting.pop_front().unwrap_or_default();
+            let _ = (self.out)().write_all(&line);
+        }
+    }
 }
 
 impl<O: Write + 'static> Write for Writer<O> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.lines.lock();
-        if !state.aside {
-            let _ = (self.out)().write_all(line);
+        if self.write_at_once(&mut state, line) {
             return Ok(line.len());
         }
         match state.waiting.len() < LINES_MAX {
@@ -140,10 +177,7 @@ impl<O: Write + 'static> Write for Writer<O> {
         }
         self.lines.changed.notify_all();
         if !state.has_thread {
-            let (lines, out) = (Arc::clone(&self.lines), self.out);
-            // If there is none to be had, the next line asks again.
-            let thread = thread::Builder::new().name("log".into()).spawn(move || lines.write(out()));
-            state.has_thread = thread.is_ok();
+            self.start_thread(&mut state);
         }
         Ok(line.len())
     }
@@ -187,7 +221,7 @@ mod tests {
         let lines = Arc::new(Lines::default());
         let log = Log(Arc::clone(&lines));
         log.step_aside();
-        let mut writer = Writer { lines: Arc::clone(&lines), out: || SLOW.get().unwrap() };
+        let mut writer = Writer { lines: Arc::clone(&lines), out: || SLOW.get().unwrap(), has_room: || true };
         for number in 0..LINES_MAX + 100 {
             writer.write_all(format!("{number}\n").as_bytes()).unwrap();
         }

@@ -327,7 +327,7 @@ impl Reactor {
     /// Does what signals ask.
     #[cold]
     fn heed(&mut self, now: Now) {
-        for _ in 0..self.signals.take() {
+        if self.signals.take() {
             self.shut_down(now);
         }
     }

@@ -25,12 +25,13 @@ impl Signals {
         Ok(Self(caught))
     }
 
-    /// How many were caught since the last time.
-    pub fn take(&mut self) -> usize {
-        let (mut count, mut bytes) = (0, [0; 16]);
-        while let Ok(read @ 1..) = self.0.read(&mut bytes) {
-            count += read;
+    /// Whether one was caught since the last time. Several at once are one: who sends a signal to a process and to its
+    /// group means it once.
+    pub fn take(&mut self) -> bool {
+        let (mut is_caught, mut bytes) = (false, [0; 16]);
+        while let Ok(1..) = self.0.read(&mut bytes) {
+            is_caught = true;
         }
-        count
+        is_caught
     }
 }

@@ -2,11 +2,12 @@
 //! announced, nobody waits in vain, nothing is left behind.
 
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::ioctl_fionbio;
 use rustix::process::Signal;
 
 use crate::client::{Client, request};
@@ -276,6 +277,26 @@ fn nobody_waits_for_the_reader_of_the_log() {
     assert_eq!(server.exit().code(), Some(0));
     let text = reader.join().expect("it only reads").expect("the log is text");
     assert!(text.contains("lines of the log are lost"), "{text:.1000}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_keeps_no_server_from_starting() {
+    let (mut log, mut full) = io::pipe().expect("two descriptors");
+    ioctl_fionbio(&full, true).expect("a pipe need not wait");
+    let filled = std::iter::from_fn(|| full.write(&[b'.'; 1]).ok()).sum::<usize>();
+    ioctl_fionbio(&full, false).expect("a pipe can wait");
+    let mut server = Encke::start_at(free_address(), full.into(), &[]);
+    assert_eq!(server.get("/healthz", &[]).status, 200);
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).map(|_| text)
+    });
+    server.signal(Signal::TERM);
+    assert_eq!(server.exit().code(), Some(0));
+    let text = reader.join().expect("it only reads").expect("the log is text");
+    let text = &text[filled..];
+    let said = |what: &str| text.find(what).unwrap_or_else(|| panic!("nothing is said of {what:?}: {text}"));
+    assert!(said(" encke ") < said("listening on") && said("listening on") < said("shutting down"));
 }
 
 /// Clients that come back when a server starts again. Each has a descriptor at both ends.
