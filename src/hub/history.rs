@@ -6,11 +6,11 @@
 
 use super::channel::{Channel, ChannelKey};
 use super::message::Message;
+use super::order::Order;
 use super::ring::Gone;
 use crate::id::Seq;
 use crate::time::Instant;
 use slab::Slab;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Bounds of one channel's ring. The newest message is kept whatever they say.
@@ -32,16 +32,28 @@ pub struct History {
     /// Bytes of all messages and of all their frames.
     bytes: usize,
     messages: usize,
-    /// Every message kept, oldest first, with its channel; some have left since.
-    order: VecDeque<(Seq, ChannelKey)>,
+    order: Order,
     /// Channels that keep more messages than they may.
     overfull: Vec<ChannelKey>,
+    /// Messages whose frames are not needed once nobody waits for a delivery; see [`History::charge_once`].
+    passing: Vec<(ChannelKey, Seq)>,
 }
+
+/// So many of them are remembered. The frames of others leave with their messages.
+const PASSING_MAX: usize = 1024;
 
 impl History {
     /// No history yet; in all at most `total_bytes`.
-    pub const fn new(limits: Limits, total_bytes: usize) -> Self {
-        Self { limits, total_bytes, bytes: 0, messages: 0, order: VecDeque::new(), overfull: Vec::new() }
+    pub fn new(limits: Limits, total_bytes: usize) -> Self {
+        Self {
+            limits,
+            total_bytes,
+            bytes: 0,
+            messages: 0,
+            order: Order::default(),
+            overfull: Vec::new(),
+            passing: Vec::new(),
+        }
     }
 
     /// Messages in all rings.
@@ -59,11 +71,20 @@ impl History {
         self.bytes += bytes;
     }
 
+    /// Notes `bytes` of a frame that was encoded for a crowd which gets it at once: [`History::trim`] throws it away.
+    /// A third of what a small message takes is its frame, and who comes late is rare.
+    pub fn charge_once(&mut self, channel: ChannelKey, seq: Seq, bytes: usize) {
+        self.bytes += bytes;
+        if self.passing.len() < PASSING_MAX {
+            self.passing.push((channel, seq));
+        }
+    }
+
     /// Puts `message` into the ring of channel `key` and enforces the bounds in bytes. Returns how many
     /// messages were thrown away.
     pub fn push(&mut self, channels: &mut Slab<Channel>, key: ChannelKey, message: Rc<Message>) -> usize {
         let now = message.published;
-        self.order.push_back((message.id.seq, key));
+        self.order.push(message.id.seq, key);
         self.messages += 1;
         self.bytes += message.cost();
         let ring = &mut channels[key as usize].ring;
@@ -82,21 +103,24 @@ impl History {
     fn enforce_total(&mut self, channels: &mut Slab<Channel>, now: Instant) -> usize {
         let mut evicted = 0;
         while self.bytes > self.total_bytes && self.messages > 1 {
-            let Some((seq, key)) = self.order.pop_front() else { break };
+            let Some((seq, key)) = self.order.pop() else { break };
             // The oldest of all, if its ring still keeps it, is the oldest of its ring.
             if is_kept(channels, seq, key) {
                 evicted += self.settle(channels[key as usize].ring.evict(now)).evicted;
             }
         }
-        if self.order.len() > 2 * self.messages + 1024 {
-            self.order.retain(|&(seq, key)| is_kept(channels, seq, key));
-        }
+        self.order.sweep(self.messages, |seq, key| is_kept(channels, seq, key));
         evicted
     }
 
-    /// Enforces the count of every ring that grew beyond it, and the total, which encoding frames may have
-    /// exceeded. Returns how many messages were thrown away.
+    /// Throws away frames that have been delivered to all they were for. Enforces the count of every ring that grew
+    /// beyond it, and the total, which encoding frames may have exceeded. Returns how many messages were thrown away.
     pub fn trim(&mut self, channels: &mut Slab<Channel>, now: Instant) -> usize {
+        for (key, seq) in self.passing.drain(..) {
+            if let Some(channel) = channels.get_mut(key as usize) {
+                self.bytes -= channel.ring.forget_frames(seq);
+            }
+        }
         let mut evicted = 0;
         for key in std::mem::take(&mut self.overfull) {
             let Some(channel) = channels.get_mut(key as usize) else { continue };
@@ -119,7 +143,7 @@ impl History {
         let before = self.bytes;
         let (mut evicted, mut emptied) = (0, Vec::new());
         let mut order = std::mem::take(&mut self.order);
-        order.retain(|&(seq, key)| {
+        order.retain(|seq, key| {
             if self.bytes.saturating_add(bytes) <= before {
                 return true;
             }

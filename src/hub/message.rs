@@ -72,8 +72,8 @@ pub struct Message {
     frame: OnceCell<Frame>,
 }
 
-/// One encoded form of a message, in a list of them. The list only grows, so that a frame can be lent out
-/// for as long as the message lives.
+/// One encoded form of a message, in a list of them. The list only grows while the message is shared, so that a
+/// frame can be lent out.
 #[derive(Debug)]
 struct Frame {
     format: u8,
@@ -119,6 +119,13 @@ impl Message {
     /// The frame already encoded as `format`.
     pub fn encoded(&self, format: u8) -> Option<&[u8]> {
         self.frames().find(|frame| frame.format == format).map(|frame| &*frame.bytes)
+    }
+
+    /// Throws its frames away: who still lacks it has it encoded again. Returns what they took.
+    pub(super) fn forget_frames(&mut self) -> usize {
+        let bytes = self.frames_cost();
+        self.frame.take();
+        bytes
     }
 
     /// When the message's own TTL runs out.

@@ -20,6 +20,7 @@ mod history;
 mod memory;
 mod message;
 mod name;
+mod order;
 mod pull;
 mod ring;
 mod subscriber;
@@ -84,7 +85,7 @@ pub struct Hub {
     pub stats: Stats,
     /// Every message there ever was, for tests to compare with.
     #[cfg(test)]
-    pub(crate) journal: Vec<Rc<Message>>,
+    pub(crate) journal: Vec<Message>,
 }
 
 /// How many there may be.
@@ -222,9 +223,9 @@ impl Hub {
         self.stats.messages_published += 1;
         let channel = &mut self.channels[key as usize];
         let id = MessageId { epoch: self.epoch, seq: self.seq };
-        let message = Rc::new(Message::new(id, Rc::clone(channel.name()), publication, now));
         #[cfg(test)]
-        self.journal.push(Rc::clone(&message));
+        self.journal.push(Message::new(id, Rc::clone(channel.name()), publication.clone(), now));
+        let message = Rc::new(Message::new(id, Rc::clone(channel.name()), publication, now));
         self.stats.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
         self.mark_ready(key);
         self.schedule(now, key);
@@ -463,6 +464,13 @@ impl Hub {
     pub const fn charge(&mut self, frames: usize, bytes: usize) {
         self.stats.frames_encoded += frames as u64;
         self.history.charge(bytes);
+    }
+
+    /// Notes that message `seq` was encoded for a crowd that gets it at once: the `bytes` it takes are charged to
+    /// the history until [`Hub::tick`].
+    pub fn charge_once(&mut self, channel: ChannelKey, seq: Seq, bytes: usize) {
+        self.stats.frames_encoded += 1;
+        self.history.charge_once(channel, seq, bytes);
     }
 
     /// Channels, subscribers, messages and bytes of history at this moment.

@@ -110,6 +110,18 @@ impl Ring {
         self.remove(&message, now)
     }
 
+    /// Throws the frames of message `seq` away, if it is kept and nobody else holds it. Returns what they took.
+    pub fn forget_frames(&mut self, seq: Seq) -> usize {
+        // Nearly always it is the last.
+        let last = self.messages.len().saturating_sub(1);
+        let place = match self.newest() == seq {
+            true => Ok(last),
+            false => self.messages.binary_search_by_key(&seq, |&(seq, _)| seq),
+        };
+        let message = place.ok().and_then(|place| self.messages.get_mut(place));
+        message.and_then(|(_, message)| Rc::get_mut(message)).map_or(0, Message::forget_frames)
+    }
+
     /// Takes out what is too old at `now`, by its own TTL or by the age limit.
     pub fn expire(&mut self, age_ms: u64, now: Instant) -> Gone {
         let mut gone = Gone::default();

@@ -171,6 +171,30 @@ impl Pair {
         if pulled.len() == max {
             self.hub.mark(key);
         }
+        self.encode(key, pulled.first().map(|(seq, _)| *seq));
+    }
+
+    /// Has the first message that somebody pulled encoded, for all or for the moment; now and then, somebody holds it.
+    fn encode(&mut self, key: SubscriberKey, first: Option<Seq>) {
+        let (Some(seq), Memberships::One { channel, .. }) =
+            (first, &self.hub.subscribers[key as usize].memberships)
+        else {
+            return;
+        };
+        let channel = *channel;
+        let format = self.random.below(3) as u8;
+        let message = Rc::clone(self.hub.message(channel, seq).expect("it was pulled"));
+        let (frame, encoded) = message.frame(format, |_| vec![format; 9].into());
+        assert_eq!(frame, [format; 9]);
+        match self.random.one_in(2) {
+            _ if encoded == 0 => {}
+            true => self.hub.charge(1, encoded),
+            false => self.hub.charge_once(channel, seq, encoded),
+        }
+        if self.random.one_in(8) {
+            self.hub.tick(self.now);
+            assert_eq!(message.frame(format, |_| unreachable!("it is held")).0, [format; 9]);
+        }
     }
 
     fn compare(&mut self, place: usize, gaps: &[Gap], pulled: &[(Seq, Rc<str>)], max: usize) {

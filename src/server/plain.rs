@@ -93,7 +93,9 @@ impl Server {
         let Some((bytes, encoded)) = self.frame(now, frame) else { return false };
         let is_fit =
             !bytes.is_empty() && (!frame.format.is_poll() || poll::is_current(bytes, &http_date(now.unix)));
-        self.hub.charge(usize::from(encoded > 0), encoded);
+        if encoded > 0 {
+            self.hub.charge_once(frame.channel, frame.seq, encoded);
+        }
         is_fit
     }
 

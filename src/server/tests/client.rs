@@ -9,11 +9,10 @@ use crate::transport::Technique;
 use data_encoding::BASE64;
 use serde_json::Value;
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 /// What a client may compare answers with.
 pub struct View<'a> {
-    pub journal: &'a [Rc<Message>],
+    pub journal: &'a [Message],
     pub epoch: Epoch,
     pub at: Instant,
 }

@@ -142,6 +142,34 @@ fn a_message_is_encoded_once_a_format() {
 }
 
 #[test]
+fn a_frame_leaves_when_all_have_it() {
+    let mut bench = Bench::new(Config::default());
+    for technique in ["poll", "sse", "stream", "raw"] {
+        bench.subscriber(&format!("a?as={technique}"));
+    }
+    let slow = bench.subscriber("a?as=stream");
+    bench.read(slow);
+    // What the history grows by with one more message.
+    let grows = |bench: &mut Bench, channel| {
+        let before = bench.server.hub.gauges().bytes;
+        bench.publish(channel, "hello", None);
+        bench.turn();
+        bench.server.hub.gauges().bytes - before
+    };
+    let alone = grows(&mut bench, "nobody listens");
+    assert_eq!(grows(&mut bench, "a"), alone);
+    assert_eq!(data(&bench.read(slow)), ["hello"]);
+    bench.world.socket(slow).capacity = 10;
+    assert!(grows(&mut bench, "a") > alone, "the end of a frame is still to be written");
+    assert_eq!(grows(&mut bench, "a"), alone, "the next can be encoded again");
+    let mut text = bench.read(slow);
+    bench.world.socket(slow).capacity = 1 << 30;
+    bench.turn();
+    text += &bench.read(slow);
+    assert_eq!(data(&text), ["hello", "hello"]);
+}
+
+#[test]
 fn a_delivery_is_one_write() {
     let mut bench = Bench::new(Config::default());
     let streams = ["sse", "stream", "raw"].map(|technique| bench.subscriber(&format!("a,b?as={technique}")));

@@ -4,7 +4,6 @@ use crate::hub::Message;
 use crate::id::Seq;
 use crate::time::Instant;
 use std::collections::HashSet;
-use std::rc::Rc;
 
 /// Channels and patterns that a client listens to.
 #[derive(Debug, Clone, Default)]
@@ -82,7 +81,7 @@ impl Watch {
 
     /// The number of the next message with this payload, which may have been published on several channels:
     /// rather one that has to come than one that may be missing.
-    pub fn find(&self, journal: &[Rc<Message>], payload: &[u8], now: Instant) -> Option<Seq> {
+    pub fn find(&self, journal: &[Message], payload: &[u8], now: Instant) -> Option<Seq> {
         let after = self.cursor.unwrap_or_default();
         let newer = journal[after as usize..].iter().filter(|message| {
             message.publication.data.bytes() == payload && self.selection.matches(&message.channel)
@@ -91,7 +90,7 @@ impl Watch {
     }
 
     /// Message `seq` arrived.
-    pub fn message(&mut self, journal: &[Rc<Message>], seq: Seq, payload: &[u8], now: Instant) {
+    pub fn message(&mut self, journal: &[Message], seq: Seq, payload: &[u8], now: Instant) {
         let message = &journal[usize::try_from(seq - 1).unwrap()];
         assert!(self.selection.matches(&message.channel), "{seq} of {} was not asked for", message.channel);
         assert_eq!(message.publication.data.bytes(), payload, "payload of {seq}");
@@ -106,7 +105,7 @@ impl Watch {
     }
 
     /// Everything up to `upto` has been delivered or explained.
-    pub fn account(&mut self, journal: &[Rc<Message>], upto: Seq, now: Instant) {
+    pub fn account(&mut self, journal: &[Message], upto: Seq, now: Instant) {
         let from = match (self.cursor, self.from) {
             (Some(cursor), _) => cursor,
             (None, From::Now) => self.began.unwrap_or(upto),
