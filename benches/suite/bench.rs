@@ -11,6 +11,7 @@ use crate::report::Report;
 use crate::results::{self, Row};
 use crate::server::{self, Server};
 use crate::statistics::{Ratio, median};
+use crate::steal::Steal;
 
 pub struct Bench<'a> {
     pub args: &'a Args,
@@ -18,6 +19,7 @@ pub struct Bench<'a> {
     pub generators: Generators,
     /// The floor first, then the one that is judged, then peers. All are up all the time.
     pub servers: Vec<Server>,
+    pub steal: Steal,
     rows: Vec<Row>,
     plots: Vec<(&'static str, Plot)>,
 }
@@ -62,8 +64,15 @@ impl<'a> Bench<'a> {
         let floor = program(&args.floor, "floor")?;
         let generators = Generators { program: program(&args.load, "load")?, cpu: args.load_cpu };
         fs::create_dir_all(&args.output)?;
-        let mut bench =
-            Self { args, floor, generators, servers: Vec::new(), rows: Vec::new(), plots: Vec::new() };
+        let mut bench = Self {
+            args,
+            floor,
+            generators,
+            servers: Vec::new(),
+            steal: Steal::default(),
+            rows: Vec::new(),
+            plots: Vec::new(),
+        };
         bench.servers.push(bench.floor(false)?);
         bench.servers.push(bench.judged()?);
         if args.peers {
@@ -167,7 +176,8 @@ impl<'a> Bench<'a> {
             .map(|(server, arguments)| self.generators.start(server, arguments))
             .collect::<io::Result<_>>()?;
         let pairs = PAIRS_PER_CROWD.min(pairs - crowd * PAIRS_PER_CROWD);
-        let reports = in_turn(runs.len(), pairs, crowd, |at| generators[at].round())?;
+        let reports =
+            in_turn(runs.len(), pairs, crowd, |at| self.steal.undisturbed(|| generators[at].round()))?;
         for (rounds, reports) in rounds.iter_mut().zip(reports) {
             rounds.reports.extend(reports);
         }
@@ -190,7 +200,7 @@ impl<'a> Bench<'a> {
     pub fn write(&self) -> io::Result<()> {
         let (names, judged) = (self.names(), self.servers[1].name);
         let text = results::text(&self.rows, &names, judged);
-        let about = about(self.args.pairs());
+        let about = format!("{}\n{}", about(self.args.pairs()), self.steal.summary());
         let write = |file: &str, content: String| fs::write(self.args.output.join(file), content);
         write("results.txt", format!("{about}\n\n{text}"))?;
         let mut markdown = format!("{about}\n\n{}", results::markdown(&self.rows, &names, judged));

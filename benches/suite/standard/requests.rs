@@ -37,23 +37,17 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
             targets.push((nginx, "nginx return", plain));
         }
         let row = Row::new(name, "µs CPU/request").goal(Goal::RatioAtMost(most));
-        let row =
-            compare(row, &targets, script, bench.args.pairs(), if bench.args.is_full() { 2 } else { 1 })?;
+        let row = compare(row, &targets, script, bench)?;
         bench.row(row);
     }
     Ok(())
 }
 
-fn compare(
-    mut row: Row,
-    targets: &[Target<'_>],
-    script: &str,
-    pairs: usize,
-    seconds: u32,
-) -> io::Result<Row> {
-    let costs = in_turn(targets.len(), pairs, 0, |at| {
+fn compare(mut row: Row, targets: &[Target<'_>], script: &str, bench: &Bench<'_>) -> io::Result<Row> {
+    let seconds = if bench.args.is_full() { 2 } else { 1 };
+    let costs = in_turn(targets.len(), bench.args.pairs(), 0, |at| {
         let (server, _, path) = targets[at];
-        wrk::cpu_per_request(server, script, path, seconds)
+        bench.steal.undisturbed(|| wrk::cpu_per_request(server, script, path, seconds))
     })?;
     for (at, (_, name, _)) in targets.iter().enumerate() {
         row = row.value(name, median(costs[at].iter().copied()));
