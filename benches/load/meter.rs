@@ -45,6 +45,12 @@ impl Meter {
         Ok(Self { pids })
     }
 
+    /// The process and its children.
+    #[allow(dead_code)]
+    pub fn pids(&self) -> &[u32] {
+        &self.pids
+    }
+
     /// CPU time of all threads of all processes.
     pub fn cpu(&self) -> io::Result<Cpu> {
         const TICK_US: f64 = 10_000.0;

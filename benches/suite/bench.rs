@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use crate::args::Args;
 use crate::generator::{Generator, Generators};
 use crate::plot::{Line, Plot};
+use crate::quiet::Quiet;
 use crate::report::Report;
 use crate::results::{self, Row};
 use crate::server::{self, Server};
 use crate::statistics::{Ratio, median};
-use crate::steal::Steal;
 
 pub struct Bench<'a> {
     pub args: &'a Args,
@@ -19,7 +19,7 @@ pub struct Bench<'a> {
     pub generators: Generators,
     /// The floor first, then the one that is judged, then peers. All are up all the time.
     pub servers: Vec<Server>,
-    pub steal: Steal,
+    pub quiet: Quiet,
     rows: Vec<Row>,
     plots: Vec<(&'static str, Plot)>,
 }
@@ -69,7 +69,7 @@ impl<'a> Bench<'a> {
             floor,
             generators,
             servers: Vec::new(),
-            steal: Steal::default(),
+            quiet: Quiet::default(),
             rows: Vec::new(),
             plots: Vec::new(),
         };
@@ -176,8 +176,10 @@ impl<'a> Bench<'a> {
             .map(|(server, arguments)| self.generators.start(server, arguments))
             .collect::<io::Result<_>>()?;
         let pairs = PAIRS_PER_CROWD.min(pairs - crowd * PAIRS_PER_CROWD);
-        let reports =
-            in_turn(runs.len(), pairs, crowd, |at| self.steal.undisturbed(|| generators[at].round()))?;
+        let reports = in_turn(runs.len(), pairs, crowd, |at| {
+            let pids = [&*runs[at].0.pids, &[generators[at].pid()]].concat();
+            self.quiet.undisturbed(&pids, || generators[at].round())
+        })?;
         for (rounds, reports) in rounds.iter_mut().zip(reports) {
             rounds.reports.extend(reports);
         }
@@ -200,7 +202,11 @@ impl<'a> Bench<'a> {
     pub fn write(&self) -> io::Result<()> {
         let (names, judged) = (self.names(), self.servers[1].name);
         let text = results::text(&self.rows, &names, judged);
-        let about = format!("{}\n{}", about(self.args.pairs()), self.steal.summary());
+        let priority = match self.servers.iter().all(|server| server.is_preferred) {
+            true => "servers with real-time priority",
+            false => "servers may have to wait for other processes (real-time priority needs root)",
+        };
+        let about = format!("{}; {priority}\n{}", about(self.args.pairs()), self.quiet.summary());
         let write = |file: &str, content: String| fs::write(self.args.output.join(file), content);
         write("results.txt", format!("{about}\n\n{text}"))?;
         let mut markdown = format!("{about}\n\n{}", results::markdown(&self.rows, &names, judged));

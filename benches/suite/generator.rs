@@ -48,6 +48,10 @@ impl Generators {
 }
 
 impl Generator {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Measures one round.
     pub fn round(&mut self) -> io::Result<Report> {
         if let Some(input) = &mut self.input {

@@ -5,7 +5,7 @@
 //! bench       the servers, and measuring them in turn
 //! standard    the standard set, one function per group of measures
 //! server, generator, nchan, wrk    the processes
-//! steal       what the hypervisor takes, and measuring again
+//! quiet       what disturbs a measurement
 //! statistics, results, plot        ratios with errors, tables, SVG
 //! ```
 //! The generator's `meter` and `report` are its own files, so that both agree on what a number means.
@@ -18,6 +18,7 @@ mod generator;
 mod meter;
 mod nchan;
 mod plot;
+mod quiet;
 #[path = "../load/report.rs"]
 #[allow(dead_code)]
 mod report;
@@ -25,7 +26,6 @@ mod results;
 mod server;
 mod standard;
 mod statistics;
-mod steal;
 mod wrk;
 
 use std::env;

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::meter::Meter;
+use crate::quiet;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -21,6 +22,10 @@ pub struct Server {
     pub dialect: &'static str,
     /// From starting the process to the first answer.
     pub start_up: Duration,
+    /// The process that answers is among them.
+    pub pids: Vec<u32>,
+    /// It waits for no other process that wants its processor, too.
+    pub is_preferred: bool,
     child: Child,
 }
 
@@ -58,7 +63,7 @@ impl Server {
         command.arg("-c").arg(&file).arg("-e").arg(directory.join("error.log")).arg("-p").arg(&directory);
         command.stderr(Stdio::null());
         let (child, started) = spawn(command, cpu)?;
-        Self { name: "nchan", address, dialect: "nchan", start_up: Duration::ZERO, child }.answering(started)
+        Self::new("nchan", address, "nchan", child).answering(started)
     }
 
     /// A server that prints `listening on ADDR` on standard error.
@@ -81,7 +86,12 @@ impl Server {
         };
         // Whatever else it says must not fill the pipe.
         std::thread::spawn(move || io::copy(&mut lines, &mut io::sink()));
-        Self { name, address, dialect: "encke", start_up: Duration::ZERO, child }.answering(started)
+        Self::new(name, address, "encke", child).answering(started)
+    }
+
+    fn new(name: &'static str, address: SocketAddr, dialect: &'static str, child: Child) -> Self {
+        let (start_up, pids, is_preferred) = (Duration::ZERO, Vec::new(), false);
+        Self { name, address, dialect, start_up, pids, is_preferred, child }
     }
 
     /// Waits for the first answer.
@@ -89,6 +99,8 @@ impl Server {
         while started.elapsed() < PATIENCE {
             if self.healthy().is_ok() {
                 self.start_up = started.elapsed();
+                self.pids = self.meter()?.pids().to_vec();
+                self.is_preferred = quiet::prefer(&self.pids);
                 return Ok(self);
             }
             std::thread::sleep(Duration::from_micros(500));

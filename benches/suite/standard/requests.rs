@@ -47,7 +47,7 @@ fn compare(mut row: Row, targets: &[Target<'_>], script: &str, bench: &Bench<'_>
     let seconds = if bench.args.is_full() { 2 } else { 1 };
     let costs = in_turn(targets.len(), bench.args.pairs(), 0, |at| {
         let (server, _, path) = targets[at];
-        bench.steal.undisturbed(|| wrk::cpu_per_request(server, script, path, seconds))
+        bench.quiet.undisturbed(&server.pids, || wrk::cpu_per_request(server, script, path, seconds))
     })?;
     for (at, (_, name, _)) in targets.iter().enumerate() {
         row = row.value(name, median(costs[at].iter().copied()));
