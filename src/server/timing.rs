@@ -10,6 +10,9 @@ use crate::wire::websocket::{EMPTY_PING, close};
 
 /// Milliseconds of a body in which its pace does not matter.
 pub(super) const BODY_GRACE_MS: u64 = 5000;
+/// Timers that a turn looks at. Those of a crowd that came at once fire at once, each costs as much as a delivery, and
+/// messages shall not wait for all of them.
+const TIMERS: usize = 32;
 /// Milliseconds a connection lingers after its last answer.
 pub(super) const LINGER_MS: u64 = 2000;
 
@@ -88,9 +91,9 @@ impl Server {
         output.map_or(Instant::NEVER, |output| output.progress.plus_seconds(limit))
     }
 
-    /// Does what is due: timeouts and heartbeats of at most as many connections as the turn's budget allows.
+    /// Does what is due: timeouts and heartbeats of a few connections. The others have the next turn.
     pub fn tick(&mut self, now: Now, sink: &mut impl Sink) {
-        for _ in 0..self.config.turn.deliveries {
+        for _ in 0..TIMERS {
             let Some(slot) = self.wheel.expire(now.at) else { break };
             self.timeout(now, slot, sink);
             if !matches!(self.connections[slot].phase, Phase::Closed) {

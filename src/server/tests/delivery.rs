@@ -661,3 +661,23 @@ fn a_stream_that_takes_nothing_is_given_up_in_time() {
     bench.turn();
     assert!(bench.world.socket(stream).closed);
 }
+
+#[test]
+fn a_message_does_not_wait_for_the_heartbeats_of_a_crowd() {
+    let mut bench = Bench::new(Config::default());
+    let streams = [0; 100].map(|_| bench.subscriber("quiet?as=stream"));
+    let listener = bench.subscriber("a?as=raw");
+    bench.world.advance(16_000);
+    bench.publish("a", "news", None);
+    let (now, before) = (bench.world.now, bench.server.stats().heartbeats);
+    bench.server.tick(now, &mut bench.world);
+    bench.server.deliver(now, &mut bench.world);
+    assert!(bench.read(listener).contains("news"));
+    assert!(bench.server.stats().heartbeats - before < streams.len() as u64 / 2, "the others can wait");
+    assert!(bench.server.next_deadline(now) <= now.at, "but not long");
+    bench.turn();
+    assert_eq!(bench.server.stats().heartbeats - before, streams.len() as u64);
+    for id in streams {
+        assert!(bench.read(id).ends_with("1\r\n\n\r\n"));
+    }
+}
