@@ -44,10 +44,11 @@ impl Server {
         Self::encke_with(program, &[], cpu)
     }
 
-    /// Encke with further options.
+    /// Encke with further options. It sends no heartbeats, as neither the floor nor nchan does: each costs what a
+    /// delivery costs, and those of a server that rests would be felt by the one that is measured.
     pub fn encke_with(program: &Path, options: &[&str], cpu: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(options);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--heartbeat", "3600"]).args(options);
         Self::announced("Encke", command, cpu)
     }
 
