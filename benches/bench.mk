@@ -1,5 +1,6 @@
 # What the server costs. `make bench` takes a few minutes, `make bench SIZE=full` half an hour; results: target/bench/.
-# Needs two processors (server and generator) and a machine that does nothing else.
+# Needs two processors (server and generator) and a machine that does nothing else: what is disturbed is measured again,
+# once. As root, with chrt, the servers wait for no other process.
 
 SIZE ?= quick
 BENCH_ARGS ?=

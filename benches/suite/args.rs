@@ -39,6 +39,10 @@ pub struct Args {
     /// Where tables and plots go
     #[arg(long, default_value = "target/bench")]
     pub output: PathBuf,
+    /// Seconds between two heartbeats of Encke's streams. By default there are none, as the floor and nchan send none:
+    /// each costs what a delivery costs, and those of a server that rests are felt by the one that is measured
+    #[arg(long, default_value_t = 3600)]
+    pub heartbeat: u64,
     /// The servers' processor
     #[arg(long, default_value_t = 0)]
     pub server_cpu: usize,

@@ -41,18 +41,23 @@ impl Rounds {
 }
 
 /// Measures `count` things in turn, each as often first as any other: A B, B A, A B …, or A B C, B C A, C A B …, which
-/// `first` begins; of each, as many values as there are pairs.
+/// `first` begins; of each, as many values as there are pairs. A pair that was disturbed is measured again as a whole,
+/// so that what goes before a round stays as it is.
 pub fn in_turn<T>(
     count: usize,
     pairs: usize,
     first: usize,
+    quiet: &Quiet,
+    pids: &[u32],
     mut measure: impl FnMut(usize) -> io::Result<T>,
 ) -> io::Result<Vec<Vec<T>>> {
     let mut measured: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
     for pair in 0..pairs {
-        for turn in 0..count {
-            let at = (first + pair + turn) % count;
-            measured[at].push(measure(at)?);
+        let order: Vec<usize> = (0..count).map(|turn| (first + pair + turn) % count).collect();
+        let values: Vec<T> =
+            quiet.undisturbed(pids, || order.iter().map(|&at| measure(at)).collect::<io::Result<_>>())?;
+        for (at, value) in order.into_iter().zip(values) {
+            measured[at].push(value);
         }
     }
     Ok(measured)
@@ -69,7 +74,7 @@ impl<'a> Bench<'a> {
             floor,
             generators,
             servers: Vec::new(),
-            quiet: Quiet::default(),
+            quiet: Quiet::new([args.server_cpu, args.load_cpu]),
             rows: Vec::new(),
             plots: Vec::new(),
         };
@@ -92,7 +97,14 @@ impl<'a> Bench<'a> {
         if self.args.floor_twice {
             return Server::floor(&self.floor, "floor 2", false, self.args.server_cpu);
         }
-        Server::encke(&self.args.encke, self.args.server_cpu)
+        self.encke_with(&[])
+    }
+
+    /// A further Encke with further options.
+    pub fn encke_with(&self, options: &[&str]) -> io::Result<Server> {
+        let heartbeat = self.args.heartbeat.to_string();
+        let options = [&["--heartbeat", &heartbeat], options].concat();
+        Server::encke(&self.args.encke, &options, self.args.server_cpu)
     }
 
     pub fn nchan(&self) -> io::Result<Server> {
@@ -176,10 +188,9 @@ impl<'a> Bench<'a> {
             .map(|(server, arguments)| self.generators.start(server, arguments))
             .collect::<io::Result<_>>()?;
         let pairs = PAIRS_PER_CROWD.min(pairs - crowd * PAIRS_PER_CROWD);
-        let reports = in_turn(runs.len(), pairs, crowd, |at| {
-            let pids = [&*runs[at].0.pids, &[generators[at].pid()]].concat();
-            self.quiet.undisturbed(&pids, || generators[at].round())
-        })?;
+        let servers = runs.iter().flat_map(|(server, _)| server.pids.iter().copied());
+        let pids: Vec<u32> = servers.chain(generators.iter().map(Generator::pid)).collect();
+        let reports = in_turn(runs.len(), pairs, crowd, &self.quiet, &pids, |at| generators[at].round())?;
         for (rounds, reports) in rounds.iter_mut().zip(reports) {
             rounds.reports.extend(reports);
         }
@@ -206,7 +217,12 @@ impl<'a> Bench<'a> {
             true => "servers with real-time priority",
             false => "servers may have to wait for other processes (real-time priority needs root)",
         };
-        let about = format!("{}; {priority}\n{}", about(self.args.pairs()), self.quiet.summary());
+        let heartbeat = self.args.heartbeat;
+        let about = format!(
+            "{}; {priority}; Encke with --heartbeat {heartbeat}\n{}",
+            about(self.args.pairs()),
+            self.quiet.summary()
+        );
         let write = |file: &str, content: String| fs::write(self.args.output.join(file), content);
         write("results.txt", format!("{about}\n\n{text}"))?;
         let mut markdown = format!("{about}\n\n{}", results::markdown(&self.rows, &names, judged));

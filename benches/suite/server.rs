@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::meter::Meter;
 use crate::quiet;
@@ -24,7 +24,7 @@ pub struct Server {
     pub start_up: Duration,
     /// The process that answers is among them.
     pub pids: Vec<u32>,
-    /// It waits for no other process that wants its processor, too.
+    /// It has real-time priority.
     pub is_preferred: bool,
     child: Child,
 }
@@ -40,15 +40,9 @@ impl Server {
         Self::announced(name, command, cpu)
     }
 
-    pub fn encke(program: &Path, cpu: usize) -> io::Result<Self> {
-        Self::encke_with(program, &[], cpu)
-    }
-
-    /// Encke with further options. It sends no heartbeats, as neither the floor nor nchan does: each costs what a
-    /// delivery costs, and those of a server that rests would be felt by the one that is measured.
-    pub fn encke_with(program: &Path, options: &[&str], cpu: usize) -> io::Result<Self> {
+    pub fn encke(program: &Path, options: &[&str], cpu: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--heartbeat", "3600"]).args(options);
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(options);
         Self::announced("Encke", command, cpu)
     }
 
@@ -144,13 +138,15 @@ impl Drop for Server {
     }
 }
 
-/// Starts a program on a processor: it inherits this thread's.
+/// Starts a program on a processor: it inherits this thread's, which goes back to its own.
 fn spawn(mut command: Command, cpu: usize) -> io::Result<(Child, Instant)> {
+    let own = sched_getaffinity(None)?;
     pin(cpu)?;
     let started = Instant::now();
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map_err(|error| {
         io::Error::other(format!("cannot start {}: {error}", command.get_program().to_string_lossy()))
     })?;
+    sched_setaffinity(None, &own)?;
     Ok((child, started))
 }
 

@@ -25,7 +25,7 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
 }
 
 fn server(bench: &Bench<'_>) -> io::Result<Server> {
-    Server::encke_with(&bench.args.encke, &OPTIONS, bench.args.server_cpu)
+    bench.encke_with(&OPTIONS)
 }
 
 /// The same messages to as many sessions and as many polls, in turn, on one server each, which is all that differs.

@@ -45,9 +45,10 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
 
 fn compare(mut row: Row, targets: &[Target<'_>], script: &str, bench: &Bench<'_>) -> io::Result<Row> {
     let seconds = if bench.args.is_full() { 2 } else { 1 };
-    let costs = in_turn(targets.len(), bench.args.pairs(), 0, |at| {
+    let pids: Vec<u32> = targets.iter().flat_map(|(server, _, _)| server.pids.iter().copied()).collect();
+    let costs = in_turn(targets.len(), bench.args.pairs(), 0, &bench.quiet, &pids, |at| {
         let (server, _, path) = targets[at];
-        bench.quiet.undisturbed(&server.pids, || wrk::cpu_per_request(server, script, path, seconds))
+        wrk::cpu_per_request(server, script, path, seconds)
     })?;
     for (at, (_, name, _)) in targets.iter().enumerate() {
         row = row.value(name, median(costs[at].iter().copied()));
