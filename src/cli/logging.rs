@@ -152,7 +152,7 @@ impl<O: Write + 'static> Writer<O> {
         writes
     }
 
-    /// Starts the thread. If there is none to be had, what waits is written as long as nobody is kept waiting, and the
+    /// Starts the thread. If there is none to be had, what waits is written without it as far as there is room, and the
     /// next line asks again.
     fn start_thread(&self, state: &mut State) {
         let (lines, out) = (Arc::clone(&self.lines), self.out);

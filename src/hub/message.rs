@@ -142,8 +142,7 @@ impl Message {
     pub fn cost(&self) -> usize {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let publication = &self.publication;
-        // Room for the first frame is charged with that.
-        size_of::<Self>() - size_of::<Frame>()
+        size_of::<Self>()
             + publication.data.bytes().len()
             + text(&publication.content_type)
             + text(&publication.event)

@@ -374,8 +374,8 @@ impl Hub {
         }
     }
 
-    /// Lets messages and channels expire whose time has come, and keeps the limits that publishing leaves
-    /// for later: the count of each ring, and the bytes of frames encoded since.
+    /// Lets messages and channels expire whose time has come, lets go of frames that all have who they were for, and
+    /// keeps the limits that publishing leaves for later: the count of each ring, and the bytes of frames encoded since.
     ///
     /// Call it when nobody is ready any more, so that bursts and messages of TTL 0 reach those they are
     /// for.

@@ -13,6 +13,8 @@ pub(super) const BODY_GRACE_MS: u64 = 5000;
 /// Timers that a turn looks at. Those of a crowd that came at once fire at once, each costs as much as a delivery, and
 /// messages shall not wait for all of them.
 const TIMERS: usize = 32;
+/// Once timers fire so many milliseconds too late, a turn looks at as many as it may deliver messages.
+const LATE_MS: u64 = 1000;
 /// Milliseconds a connection lingers after its last answer.
 pub(super) const LINGER_MS: u64 = 2000;
 
@@ -93,7 +95,9 @@ impl Server {
 
     /// Does what is due: timeouts and heartbeats of a few connections. The others have the next turn.
     pub fn tick(&mut self, now: Now, sink: &mut impl Sink) {
-        for _ in 0..TIMERS {
+        let is_late = self.wheel.next_deadline() + LATE_MS < now.at;
+        let most = if is_late { self.config.turn.deliveries.max(TIMERS) } else { TIMERS };
+        for _ in 0..most {
             let Some(slot) = self.wheel.expire(now.at) else { break };
             self.timeout(now, slot, sink);
             if !matches!(self.connections[slot].phase, Phase::Closed) {

@@ -667,7 +667,7 @@ fn a_message_does_not_wait_for_the_heartbeats_of_a_crowd() {
     let mut bench = Bench::new(Config::default());
     let streams = [0; 100].map(|_| bench.subscriber("quiet?as=stream"));
     let listener = bench.subscriber("a?as=raw");
-    bench.world.advance(16_000);
+    bench.world.advance(15_100);
     bench.publish("a", "news", None);
     let (now, before) = (bench.world.now, bench.server.stats().heartbeats);
     bench.server.tick(now, &mut bench.world);
@@ -680,4 +680,14 @@ fn a_message_does_not_wait_for_the_heartbeats_of_a_crowd() {
     for id in streams {
         assert!(bench.read(id).ends_with("1\r\n\n\r\n"));
     }
+}
+
+#[test]
+fn timers_that_are_late_are_looked_at_in_greater_numbers() {
+    let mut bench = Bench::new(Config::default());
+    let streams = [0; 300].map(|_| bench.subscriber("quiet?as=stream"));
+    bench.world.advance(17_000);
+    bench.server.tick(bench.world.now, &mut bench.world);
+    let budget = bench.server.config.turn.deliveries as u64;
+    assert_eq!(bench.server.stats().heartbeats, budget.min(streams.len() as u64));
 }
