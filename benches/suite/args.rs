@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 ///
 /// All servers are up all the time, on one processor, where they wait for no other process if that is allowed (it takes
 /// root, and chrt); the generators are on another. A ratio is the geometric mean of the pairs' ratios, with two standard
-/// errors of the mean logarithm. Tables and plots are written to the output directory.
+/// errors of the mean logarithm, where nothing else is said. Tables and plots are written to the output directory.
 #[derive(Parser, Debug)]
 #[command(name = "suite")]
 pub struct Args {

@@ -238,11 +238,21 @@ impl<'a> Bench<'a> {
 }
 
 /// Medians, and ratios to the first server, of what `metric` takes from each round.
-pub fn compare(mut row: Row, rounds: &[Rounds], metric: impl Fn(&Report) -> f64) -> Row {
+pub fn compare(row: Row, rounds: &[Rounds], metric: impl Fn(&Report) -> f64) -> Row {
+    compare_by(row, rounds, metric, Ratio::of)
+}
+
+/// The same with another way to put ratios together.
+pub fn compare_by(
+    mut row: Row,
+    rounds: &[Rounds],
+    metric: impl Fn(&Report) -> f64,
+    ratio: fn(&[(f64, f64)]) -> Ratio,
+) -> Row {
     for (at, server) in rounds.iter().enumerate() {
         row = row.value(server.name, median(server.reports.iter().map(&metric)));
         if at > 0 {
-            row = row.ratio(server.name, Ratio::of(&pairs_of(server, &rounds[0], &metric)));
+            row = row.ratio(server.name, ratio(&pairs_of(server, &rounds[0], &metric)));
         }
     }
     row

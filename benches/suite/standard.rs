@@ -8,7 +8,7 @@ mod requests;
 use std::fs;
 use std::io;
 
-use crate::bench::{Bench, compare, cpu, latency_lines, pairs_of};
+use crate::bench::{Bench, compare, compare_by, cpu, latency_lines, pairs_of};
 use crate::plot::{Axis, Plot};
 use crate::report::{Latency, Report};
 use crate::results::{Goal, Row};
@@ -111,7 +111,9 @@ fn many_channels(bench: &mut Bench<'_>) -> io::Result<()> {
     bench.row(compare(row, &rounds, cpu));
     let row = |part: &str| Row::new(format!("{name}, {part}"), "µs").goal(Goal::RatioAtMost(1.1));
     bench.row(compare(row("p50"), &rounds, p50));
-    bench.row(compare(row("p99"), &rounds, p99));
+    // A hiccup of the machine makes the p99 of its round ten times as large.
+    bench.row(compare_by(row("p99, median of the ratios"), &rounds, p99, Ratio::middle));
+    bench.row(compare(Row::new(format!("{name}, p99, geometric mean of the ratios"), "µs"), &rounds, p99));
     Ok(())
 }
 
