@@ -46,7 +46,7 @@ setting::settings! {
         admin_listen: Option<SocketAddr> = None, Optional(Address);
         /// Publish the built-in market data to `demo/ticks`.
         demo: bool = false, Flag;
-        /// Seconds between two heartbeats of a stream.
+        /// Seconds between two heartbeats of a stream; the first comes up to a quarter earlier.
         heartbeat: u64 = 15, Number(1..=HOUR);
         /// Seconds a shutdown waits for what is being written; 0 = it does not wait.
         drain_seconds: u64 = 10, Number(0..=HOUR);

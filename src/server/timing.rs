@@ -40,16 +40,27 @@ impl Server {
             Phase::Idle => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => self.reading_end(slot),
             Phase::Parked(parked) => since.plus_seconds(parked.timeout_seconds.into()),
-            Phase::Streaming(_) => self.stream_end(since).min(now.plus_seconds(self.config.heartbeat)),
+            Phase::Streaming(_) => self.stream_end(since).min(self.heartbeat_at(slot, now)),
             Phase::Socket(_) => {
                 let end = self.stream_end(since).min(self.message_end(slot));
-                end.min(now.plus_seconds(self.config.heartbeat))
+                end.min(self.heartbeat_at(slot, now))
             }
             Phase::Lingering => since + LINGER_MS,
             // Its protocol keeps its own time.
             Phase::Held(_) | Phase::Closed => Instant::NEVER,
         };
         own.min(self.stalled_at(slot))
+    }
+
+    /// When the next heartbeat is due. The first comes up to a quarter earlier, everybody's at another moment: a crowd
+    /// that came at once is not written to all at once, every few seconds, for as long as it stays.
+    fn heartbeat_at(&self, slot: usize, now: Instant) -> Instant {
+        let interval = self.config.heartbeat * 1000;
+        let is_first = now <= self.connections[slot].since;
+        // Multiplied by the golden ratio, neighbouring slots lie far apart.
+        let share = u64::from((slot as u32).wrapping_mul(0x9E37_79B9));
+        let early = if is_first { (interval / 4 * share) >> 32 } else { 0 };
+        now + (interval - early)
     }
 
     /// Until when the request that is arriving must be complete, or go on arriving.
