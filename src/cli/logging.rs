@@ -80,10 +80,16 @@ impl Log {
             state = self.0.wait(state, left);
         }
         // For these there was no thread to be had.
-        for line in state.waiting.drain(..) {
-            if stderr_has_room() {
-                let _ = io::stderr().write_all(&line);
-            }
+        state.write_out(io::stderr(), stderr_has_room);
+    }
+}
+
+impl State {
+    /// Writes what waits, as long as nobody is kept waiting by that.
+    fn write_out(&mut self, mut out: impl Write, has_room: fn() -> bool) {
+        while !self.waiting.is_empty() && has_room() {
+            let line = self.waiting.pop_front().unwrap_or_default();
+            let _ = out.write_all(&line);
         }
     }
 }
@@ -142,25 +148,14 @@ struct Writer<O> {
 }
 
 impl<O: Write + 'static> Writer<O> {
-    /// Writes a line without a thread, unless somebody would be kept waiting. Returns whether it did.
-    fn write_at_once(&self, state: &mut State, line: &[u8]) -> bool {
-        let may_wait = !state.aside && !state.has_thread && state.waiting.is_empty();
-        let writes = may_wait && (self.has_room)();
-        if writes {
-            let _ = (self.out)().write_all(line);
-        }
-        writes
-    }
-
     /// Starts the thread. If there is none to be had, what waits is written without it as far as there is room, and the
     /// next line asks again.
     fn start_thread(&self, state: &mut State) {
         let (lines, out) = (Arc::clone(&self.lines), self.out);
         let thread = thread::Builder::new().name("log".into()).spawn(move || lines.write(out()));
         state.has_thread = thread.is_ok();
-        while thread.is_err() && !state.waiting.is_empty() && (self.has_room)() {
-            let line = state.waiting.pop_front().unwrap_or_default();
-            let _ = (self.out)().write_all(&line);
+        if !state.has_thread {
+            state.write_out((self.out)(), self.has_room);
         }
     }
 }
@@ -168,15 +163,15 @@ impl<O: Write + 'static> Writer<O> {
 impl<O: Write + 'static> Write for Writer<O> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.lines.lock();
-        if self.write_at_once(&mut state, line) {
-            return Ok(line.len());
-        }
         match state.waiting.len() < LINES_MAX {
             true => state.waiting.push_back(line.to_vec()),
             false => state.lost += 1,
         }
         self.lines.changed.notify_all();
-        if !state.has_thread {
+        if !state.has_thread && !state.aside {
+            state.write_out((self.out)(), self.has_room);
+        }
+        if !state.has_thread && !state.waiting.is_empty() {
             self.start_thread(&mut state);
         }
         Ok(line.len())

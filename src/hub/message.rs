@@ -82,7 +82,7 @@ struct Frame {
 }
 
 impl Frame {
-    /// Bytes it takes.
+    /// Bytes it takes; the place of the first, which is in the message, is charged with both.
     fn cost(&self) -> usize {
         self.bytes.len() + size_of::<Self>()
     }

@@ -174,7 +174,8 @@ impl Pair {
         self.encode(key, pulled.first().map(|(seq, _)| *seq));
     }
 
-    /// Has the first message that somebody pulled encoded, for all or for the moment; now and then, somebody holds it for longer.
+    /// Has the first message that somebody pulled encoded, for all or for the moment; now and then, somebody holds it
+    /// for longer.
     fn encode(&mut self, key: SubscriberKey, first: Option<Seq>) {
         let (Some(seq), Memberships::One { channel, .. }) =
             (first, &self.hub.subscribers[key as usize].memberships)
