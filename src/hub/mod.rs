@@ -12,11 +12,13 @@
 //! What a limit throws away raises the ring's `evicted` watermark; a cursor below it has a gap, which
 //! [`Hub::pull`] yields before the first message.
 
+mod admission;
 mod channel;
 #[cfg(any(test, feature = "check"))]
 mod check;
 mod directory;
 mod history;
+mod membership;
 mod memory;
 mod message;
 mod name;
@@ -24,6 +26,7 @@ mod order;
 mod pull;
 mod ring;
 mod subscriber;
+mod subscription;
 #[cfg(test)]
 mod tests;
 mod tombstones;

@@ -1,0 +1,90 @@
+//! Admission: whether a subscriber may listen to channels and patterns, asked before anything is changed.
+
+use super::channel::ChannelKey;
+use super::name::Pattern;
+use super::{Hub, HubError};
+use crate::time::Instant;
+use std::rc::Rc;
+
+/// So many channels may be looked at for each that a pattern may match.
+const LOOKED_AT_PER_MATCH: usize = 10;
+
+impl Hub {
+    /// The channel `name` for one more subscriber, or why it may not come.
+    pub(super) fn admit_listener(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
+        if let Some(key) = self.names.find(&self.channels, name)
+            && self.channels[key as usize].subscribers.len() < self.bounds.subscribers
+        {
+            return Ok(key);
+        }
+        self.admit_listeners(&[name], &[], 0)?;
+        Ok(self.open_channel(now, name))
+    }
+
+    /// Whether a subscriber that has `so_far` channels may listen to all of these, too. Changes nothing. Returns
+    /// the channels that the patterns match.
+    pub(super) fn admit_listeners(
+        &mut self,
+        names: &[&str],
+        patterns: &[Pattern],
+        so_far: usize,
+    ) -> Result<Vec<ChannelKey>, HubError> {
+        let known: Vec<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
+        if let Err(error) = self.admits_new(names.len() - known.len()) {
+            self.stats.channels_refused += 1;
+            return Err(error);
+        }
+        let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
+        let matching = self.matching(names, patterns, room);
+        let full =
+            |key: &ChannelKey| self.channels[*key as usize].subscribers.len() >= self.bounds.subscribers;
+        let is_full = known.iter().chain(matching.iter().flatten()).any(full);
+        match matching {
+            Some(matching) if !is_full => Ok(matching),
+            found => {
+                self.stats.subscriptions_refused += 1;
+                Err(if found.is_none() { HubError::TooManyMatches } else { HubError::TooManySubscribers })
+            }
+        }
+    }
+
+    /// Whether there is room for the channels that a subscriber of `names` would make.
+    pub fn admits_listener<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), HubError> {
+        self.admits_new(names.filter(|name| self.names.get(name).is_none()).count())
+    }
+
+    /// Whether there is room for so many channels that have no messages yet.
+    fn admits_new(&self, count: usize) -> Result<(), HubError> {
+        let max = self.bounds.channels;
+        match self.channels.len() + count <= max && self.silent + count <= max.div_ceil(2) || count == 0 {
+            true => Ok(()),
+            false => Err(HubError::TooManyChannels),
+        }
+    }
+
+    /// Existing channels with messages that match one of `patterns`, without those named in `names`. `None` if
+    /// they are more than `max`, or if too many have to be looked at to know.
+    fn matching(&mut self, names: &[&str], patterns: &[Pattern], max: usize) -> Option<Vec<ChannelKey>> {
+        let mut found: Vec<(&Rc<str>, ChannelKey)> = Vec::new();
+        let (mut looked_at, most) = (0, max.saturating_mul(LOOKED_AT_PER_MATCH));
+        for (pattern, (name, key)) in patterns.iter().flat_map(|pattern| {
+            let under = self.names.under(pattern.prefix());
+            under.map(move |channel| (pattern, channel))
+        }) {
+            looked_at += 1;
+            if looked_at > most {
+                break;
+            }
+            if pattern.matches(name) && self.channels[key as usize].spoken {
+                found.push((name, key));
+            }
+        }
+        found.retain(|(name, _)| !names.contains(&&***name));
+        found.sort_unstable();
+        found.dedup();
+        let keys =
+            (found.len() <= max && looked_at <= most).then(|| found.iter().map(|&(_, key)| key).collect());
+        self.looked_at += looked_at as u64;
+        keys
+    }
+}

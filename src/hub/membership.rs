@@ -1,0 +1,103 @@
+//! Memberships: the places of subscribers on the lists of channels.
+
+use super::Hub;
+use super::channel::{ChannelKey, Entry};
+use super::subscriber::{Membership, Memberships, SubscriberKey};
+use crate::id::Seq;
+use crate::time::Instant;
+use std::collections::HashSet;
+
+/// Room for so many subscribers on a channel's list is never given back.
+const CROWD: usize = 64;
+
+impl Hub {
+    /// Whether subscriber `key` is on the list of `channel`.
+    pub(super) fn listens(&self, key: SubscriberKey, channel: ChannelKey) -> bool {
+        match &self.subscribers[key as usize].memberships {
+            Memberships::One { channel: only, .. } => *only == channel,
+            Memberships::Many(many) => many.all.iter().any(|membership| membership.channel == channel),
+        }
+    }
+
+    /// Ends the memberships in the channels `left` of a subscriber of several.
+    pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, left: &HashSet<ChannelKey>) {
+        let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
+        let all = std::mem::take(&mut many.all);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|membership| left.contains(&membership.channel));
+        for (place, membership) in (0..).zip(&kept) {
+            let entry =
+                &mut self.channels[membership.channel as usize].subscribers[membership.index as usize];
+            entry.membership = place;
+        }
+        many.dirty = (0..).zip(&kept).filter(|(_, membership)| membership.dirty).map(|(at, _)| at).collect();
+        many.all = kept;
+        // Leaving moves others in a channel's list, never this one: it is on each list once.
+        gone.into_iter().for_each(|membership| self.leave(now, membership.channel, membership.index));
+    }
+
+    /// Puts subscriber `key` on the list of `channel`.
+    pub(super) fn join(&mut self, key: SubscriberKey, channel: ChannelKey, floor: Seq) {
+        let list = &mut self.channels[channel as usize].subscribers;
+        let index = list.len() as u32;
+        let subscriber = &mut self.subscribers[key as usize];
+        let membership = match &mut subscriber.memberships {
+            Memberships::One { channel: only, index: place } => {
+                (*only, *place) = (channel, index);
+                subscriber.after = subscriber.after.max(floor);
+                0
+            }
+            Memberships::Many(many) => {
+                let number = many.all.len() as u32;
+                let (dirty, named, stranger) = (false, false, false);
+                many.all.push(Membership { channel, index, floor, dirty, named, stranger });
+                many.touch(number);
+                number
+            }
+        };
+        list.push(Entry { subscriber: key, membership });
+    }
+
+    /// Removes a subscriber. Its key is invalid afterwards.
+    pub fn detach(&mut self, now: Instant, key: SubscriberKey) {
+        let subscriber = self.subscribers.remove(key as usize);
+        if subscriber.stranger {
+            self.strangers.remove(&key);
+        }
+        if !self.overfull.is_empty() {
+            self.overfull.retain(|(other, _)| *other != key);
+        }
+        match subscriber.memberships {
+            Memberships::One { channel, index } => self.leave(now, channel, index),
+            Memberships::Many(many) => {
+                self.patterns.remove(&key);
+                for membership in &many.all {
+                    // Leaving moves others in a channel's list, never this one: it is on each list once.
+                    self.leave(now, membership.channel, membership.index);
+                }
+            }
+        }
+    }
+
+    /// Takes place `index` off the list of `channel` and tells whoever is moved there.
+    fn leave(&mut self, now: Instant, channel: ChannelKey, index: u32) {
+        let list = &mut self.channels[channel as usize].subscribers;
+        list.swap_remove(index as usize);
+        if let Some(moved) = list.get(index as usize) {
+            match &mut self.subscribers[moved.subscriber as usize].memberships {
+                Memberships::One { index: place, .. } => *place = index,
+                Memberships::Many(many) => many.all[moved.membership as usize].index = index,
+            }
+        }
+        let room = list.capacity();
+        if room > CROWD && list.len() < room / 4 {
+            list.shrink_to(room / 2);
+        }
+        if list.is_empty() {
+            match self.channels[channel as usize].spoken {
+                true => self.schedule(now, channel),
+                false => self.forget(channel),
+            }
+        }
+    }
+}
