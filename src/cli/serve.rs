@@ -104,7 +104,7 @@ fn start_demo(mailbox: Mailbox) -> io::Result<()> {
             content_type: Some(demo::CONTENT_TYPE.into()),
             ..Publication::of(Data::Json(json.into()))
         };
-        mailbox.send(Mail { channel, publication })
+        mailbox.send(Mail::Publish { channel, publication })
     };
     thread::Builder::new().name("demo".into()).spawn(move || demo::run(publish))?;
     Ok(())

@@ -22,7 +22,7 @@ impl Clock {
     /// What the clocks say.
     pub fn now(&mut self) -> Now {
         let elapsed = self.start.elapsed().as_millis() as u64;
-        let at = Instant::from_millis(elapsed);
+        let at = Instant::START + elapsed;
         if self.read_in != elapsed / 100 {
             self.read_in = elapsed / 100;
             let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);

@@ -41,7 +41,6 @@ use signals::Signals;
 use sockets::{Read, Sockets};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
@@ -103,7 +102,7 @@ impl Reactor {
     pub fn new(config: Config) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        let (mailbox, mail) = Mailbox::new(Arc::new(waker));
+        let (mailbox, mail) = Mailbox::new(waker);
         // The server closes a client that stalls, and says so; the kernel gives up one that is not there.
         let unacknowledged = Duration::from_secs(config.limits.stalled_seconds + 5);
         let mut listeners = vec![Listener::bind(poll.registry(), config.listen, CLIENTS, unacknowledged)?];
@@ -311,10 +310,11 @@ impl Reactor {
     /// Takes what other threads sent.
     #[inline(never)]
     fn take_mail(&mut self, now: Now) {
+        self.mailbox.opened();
         for _ in 0..MAIL_MAX {
             match self.mail.try_recv() {
                 Err(_) => return,
-                Ok(Mail { channel, publication }) => {
+                Ok(Mail::Publish { channel, publication }) => {
                     if let Err(error) = self.server.publish(now, channel, publication) {
                         log::warn!("a message of the process itself was refused: {error:?}");
                     }

@@ -9,7 +9,8 @@ pub use wheel::Wheel;
 
 use std::ops::Add;
 
-/// A point of monotonic time, in milliseconds since the process (or the simulation) began.
+/// A point of monotonic time, in milliseconds. A process begins at [`Instant::START`], so that there is room before it:
+/// a message that was restored is older than the process. (Tests may begin at 0.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
 
@@ -17,12 +18,15 @@ impl Instant {
     /// Later than every instant that happens.
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The instant `ms` milliseconds after the start.
+    /// When a process begins: 34 years after 0.
+    pub const START: Self = Self(1 << 40);
+
+    /// The instant that is `ms` milliseconds after 0.
     pub const fn from_millis(ms: u64) -> Self {
         Self(ms)
     }
 
-    /// Milliseconds since the start.
+    /// Milliseconds since 0.
     pub const fn as_millis(self) -> u64 {
         self.0
     }
