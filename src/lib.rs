@@ -9,6 +9,7 @@
 //! dialect                        what clients speak: a request becomes a command
 //! conn                           one client's HTTP/1.1 state
 //! transport                      how a message looks on the wire
+//! log                            what is accepted, in order, and how it lies on disk
 //! hub   |   wire                 channels, rings, cursors  |  HTTP bytes <-> values
 //! time, id, config, stats        plain values
 //! ```
@@ -21,6 +22,7 @@ pub mod demo;
 pub mod dialect;
 pub mod hub;
 pub mod id;
+pub mod log;
 pub mod reactor;
 pub mod server;
 pub mod stats;

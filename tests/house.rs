@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors, from the ground up; files import only from floors below their own.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["time", "id", "config", "stats"],
     &["hub", "wire"],
+    &["log"],
     &["transport"],
     &["conn"],
     &["dialect"],

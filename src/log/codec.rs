@@ -1,0 +1,232 @@
+//! How a record lies on disk: a byte of kinds, then fields in a fixed order, lengths and numbers as LEB128.
+//!
+//! ```text
+//! kinds: bits 0-1 data (0 JSON, 1 text, 2 binary) · 2 content type · 3 event · 4 key · 5 TTL · 6, 7: 0
+//! at · channel · [content type] · [event] · [key] · [TTL] · data
+//! ```
+//!
+//! What is read was written by us, but a disk may give back anything: every length is checked against what is there,
+//! nothing is allocated beyond it, and a record ends exactly where its bytes do.
+
+use super::{LogTime, Record};
+use crate::hub::{Data, Publication};
+use std::fmt;
+
+const DATA: u8 = 0b11;
+const JSON: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CONTENT_TYPE: u8 = 1 << 2;
+const EVENT: u8 = 1 << 3;
+const KEY: u8 = 1 << 4;
+const TTL: u8 = 1 << 5;
+const UNUSED: u8 = !(DATA | CONTENT_TYPE | EVENT | KEY | TTL);
+
+/// The bytes are not those of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damaged;
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a record cannot be read")
+    }
+}
+
+impl Record {
+    /// Appends a message's bytes to `out`. (A deletion has none: it is a mark on its channel.)
+    pub fn write_message(out: &mut Vec<u8>, channel: &str, publication: &Publication, at: LogTime) {
+        let Publication { data, content_type, event, key, ttl_ms } = publication;
+        let kind = match data {
+            Data::Json(_) => JSON,
+            Data::Text(_) => TEXT,
+            Data::Binary(_) => BINARY,
+        };
+        let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
+        out.push(
+            kind | flag(content_type.is_some(), CONTENT_TYPE)
+                | flag(event.is_some(), EVENT)
+                | flag(key.is_some(), KEY)
+                | flag(ttl_ms.is_some(), TTL),
+        );
+        write_number(out, at.0);
+        write_bytes(out, channel.as_bytes());
+        for text in [content_type, event, key].into_iter().flatten() {
+            write_bytes(out, text.as_bytes());
+        }
+        if let Some(ttl) = ttl_ms {
+            write_number(out, *ttl);
+        }
+        write_bytes(out, data.bytes());
+    }
+
+    /// Reads what [`Record::write_message`] wrote.
+    pub fn read_message(mut bytes: &[u8]) -> Result<Self, Damaged> {
+        let bytes = &mut bytes;
+        let kinds = take(bytes, 1)?[0];
+        if kinds & UNUSED != 0 {
+            return Err(Damaged);
+        }
+        let at = LogTime(read_number(bytes)?);
+        let channel = read_text(bytes)?.into();
+        let optional = |bytes: &mut &[u8], flag: u8| -> Result<Option<Box<str>>, Damaged> {
+            if kinds & flag == 0 { Ok(None) } else { Ok(Some(read_text(bytes)?.into())) }
+        };
+        let content_type = optional(bytes, CONTENT_TYPE)?;
+        let event = optional(bytes, EVENT)?;
+        let key = optional(bytes, KEY)?;
+        let ttl_ms = if kinds & TTL == 0 { None } else { Some(read_number(bytes)?) };
+        let data = match kinds & DATA {
+            JSON => Data::Json(read_text(bytes)?.into()),
+            TEXT => Data::Text(read_text(bytes)?.into()),
+            BINARY => Data::Binary(read_bytes(bytes)?.into()),
+            _ => return Err(Damaged),
+        };
+        if !bytes.is_empty() {
+            return Err(Damaged);
+        }
+        let publication = Publication { data, content_type, event, key, ttl_ms };
+        Ok(Self::Message { channel, publication, at })
+    }
+
+    /// The channel of a message, without reading the rest.
+    pub fn channel_of(mut bytes: &[u8]) -> Result<&str, Damaged> {
+        let bytes = &mut bytes;
+        take(bytes, 1)?;
+        read_number(bytes)?;
+        read_text(bytes)
+    }
+}
+
+fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    write_number(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], Damaged> {
+    let (taken, rest) = bytes.split_at_checked(count).ok_or(Damaged)?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+/// In its shortest form, as it is written.
+fn read_number(bytes: &mut &[u8]) -> Result<u64, Damaged> {
+    let mut number = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let byte = take(bytes, 1)?[0];
+        let digit = u64::from(byte & 0x7f);
+        if digit << shift >> shift != digit || shift > 0 && byte == 0 {
+            return Err(Damaged);
+        }
+        number |= digit << shift;
+        if byte < 0x80 {
+            return Ok(number);
+        }
+    }
+    Err(Damaged)
+}
+
+fn read_bytes<'a>(bytes: &mut &'a [u8]) -> Result<&'a [u8], Damaged> {
+    let count = usize::try_from(read_number(bytes)?).map_err(|_| Damaged)?;
+    take(bytes, count)
+}
+
+fn read_text<'a>(bytes: &mut &'a [u8]) -> Result<&'a str, Damaged> {
+    std::str::from_utf8(read_bytes(bytes)?).map_err(|_| Damaged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Random;
+
+    fn record(random: &mut Random) -> Record {
+        let mut text = |max: u64| -> String {
+            (0..random.below(max)).map(|_| ['a', 'é', '"', '\n', '𝄞'][random.below(5) as usize]).collect()
+        };
+        let (channel, data, some) = (text(9).into(), text(300), [text(5), text(5), text(5)]);
+        let mut optional = some.into_iter().map(|text| (random.below(2) == 0).then(|| text.into()));
+        let publication = Publication {
+            content_type: optional.next().flatten(),
+            event: optional.next().flatten(),
+            key: optional.next().flatten(),
+            ttl_ms: match random.below(4) {
+                0 => Some(0),
+                1 => Some(u64::MAX),
+                2 => Some(random.below(1 << 20)),
+                _ => None,
+            },
+            data: match random.below(3) {
+                0 => Data::Json(data.into()),
+                1 => Data::Text(data.into()),
+                _ => Data::Binary(data.bytes().map(|byte| byte ^ 0x80).collect()),
+            },
+        };
+        Record::Message { channel, publication, at: LogTime(random.below(1 << 42)) }
+    }
+
+    fn bytes_of(record: &Record) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let Record::Message { channel, publication, at } = record else { panic!("only messages have bytes") };
+        Record::write_message(&mut bytes, channel, publication, *at);
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_nothing_else_is_taken_for_it() {
+        let mut random = Random::new(7);
+        for _ in 0..200 {
+            let record = record(&mut random);
+            let mut bytes = bytes_of(&record);
+            assert_eq!(Record::read_message(&bytes), Ok(record.clone()));
+            assert_eq!(Record::channel_of(&bytes), Ok(record.channel()));
+            for end in 0..bytes.len() {
+                assert_eq!(Record::read_message(&bytes[..end]), Err(Damaged), "cut at {end}");
+            }
+            bytes.push(0);
+            assert_eq!(Record::read_message(&bytes), Err(Damaged), "longer than it is");
+        }
+    }
+
+    /// Whatever is read from damaged bytes would be written as those bytes: nothing is read in two ways.
+    #[test]
+    fn damaged_bytes_are_refused_or_another_record() {
+        let mut random = Random::new(11);
+        for _ in 0..20_000 {
+            let mut bytes = bytes_of(&record(&mut random));
+            for _ in 0..=random.below(3) {
+                let at = random.below(bytes.len() as u64) as usize;
+                bytes[at] = random.below(256) as u8;
+            }
+            if let Ok(record) = Record::read_message(&bytes) {
+                assert_eq!(bytes_of(&record), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_all_memory_allocates_nothing() {
+        let mut bytes = vec![TEXT, 0];
+        write_number(&mut bytes, u64::MAX);
+        assert_eq!(Record::read_message(&bytes), Err(Damaged));
+        assert_eq!(
+            Record::read_message(&[TEXT, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]),
+            Err(Damaged)
+        );
+    }
+
+    #[test]
+    fn a_small_message_costs_few_bytes_more_than_its_own() {
+        let publication = Publication::of(Data::Text("x".repeat(200).into()));
+        let mut bytes = Vec::new();
+        Record::write_message(&mut bytes, "quotes/ACME", &publication, LogTime(1_800_000_000_000));
+        assert_eq!(bytes.len(), 1 + 6 + 1 + 11 + 2 + 200);
+    }
+}

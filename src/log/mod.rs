@@ -1,0 +1,164 @@
+//! The log: what is accepted, in the order in which it becomes history. Plain values and their encoding; no I/O.
+//!
+//! Design: the log decides, the hub applies. A publication is *proposed* to an engine, a thread that makes it durable
+//! and says so; what comes back, in order, is put into rings, shown to subscribers and answered. Loading the history
+//! of an earlier life is the same thing, from the first number on. A server without a log does both in one call.
+
+mod codec;
+
+pub use codec::Damaged;
+
+use crate::hub::Publication;
+use crate::id::{Epoch, Seq};
+
+/// Milliseconds on the time line of a history: the wall clock when the history was created, and from then on a clock
+/// that nobody sets. It goes on over restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LogTime(pub u64);
+
+/// What happened to a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// A message was published on it.
+    Message {
+        /// Its name.
+        channel: Box<str>,
+        /// What was published.
+        publication: Publication,
+        /// When it was accepted.
+        at: LogTime,
+    },
+    /// Its history was forgotten, up to the number of this record.
+    Deleted {
+        /// Its name.
+        channel: Box<str>,
+    },
+}
+
+/// A record and its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The number.
+    pub seq: Seq,
+    /// What has it.
+    pub record: Record,
+}
+
+/// Names a proposal. They ascend, and none is used twice in the life of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Ticket(pub u64);
+
+/// An idempotency key and what to answer to a repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The key.
+    pub key: Box<str>,
+    /// When it may be forgotten.
+    pub until: LogTime,
+    /// The answer, in a form that only its writer reads.
+    pub answer: Box<[u8]>,
+}
+
+/// Records that become history together or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    /// Its name.
+    pub ticket: Ticket,
+    /// The number of the first record; those that follow have the next ones.
+    pub first: Seq,
+    /// The records.
+    pub records: Vec<Record>,
+    /// The key under which a repeat of it is recognised.
+    pub answered: Option<Answered>,
+}
+
+impl Proposal {
+    /// The number of the last record; the one before `first` if there is none.
+    pub const fn last(&self) -> Seq {
+        self.first + self.records.len() as u64 - 1
+    }
+
+    /// Bytes that it keeps while it waits.
+    pub fn bytes(&self) -> usize {
+        let records = self.records.iter().map(Record::bytes).sum::<usize>();
+        let answered = self.answered.as_ref().map_or(0, |kept| kept.key.len() + kept.answer.len());
+        size_of::<Self>() + records + answered
+    }
+}
+
+impl Record {
+    /// The channel that it is about.
+    pub fn channel(&self) -> &str {
+        match self {
+            Self::Message { channel, .. } | Self::Deleted { channel } => channel,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let own = match self {
+            Self::Message { publication, .. } => {
+                publication.data.bytes().len()
+                    + text(&publication.content_type)
+                    + text(&publication.event)
+                    + text(&publication.key)
+            }
+            Self::Deleted { .. } => 0,
+        };
+        size_of::<Self>() + self.channel().len() + own
+    }
+}
+
+/// What comes back from an engine, in order: history. The records of a proposal come back as they went, so that no
+/// payload is copied.
+#[derive(Debug)]
+pub struct Batch {
+    /// The last proposal of ours whose records these are; none = an earlier life (or another server) wrote them.
+    pub own: Option<Ticket>,
+    /// The records, in the order of their numbers.
+    pub entries: Vec<Entry>,
+    /// What channels had lost before these records.
+    pub lost: Vec<Lost>,
+}
+
+/// Up to which number a channel has lost messages; see [`crate::hub`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The channel.
+    pub channel: Box<str>,
+    /// The highest number that a limit threw away.
+    pub upto: Seq,
+}
+
+/// Why proposals were not accepted. Nothing of them is visible anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal(
+    /// What the system said.
+    pub String,
+);
+
+/// How an engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// The history of earlier lives has been handed over; from now on there are proposals.
+    Ready,
+    /// Nothing can be made durable at the moment.
+    CannotStore(String),
+    /// It can again.
+    Well,
+    /// What was answered as stored is not there any more: the process must not go on.
+    Failed(String),
+}
+
+/// What a history is at the beginning of a life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// Its name.
+    pub epoch: Epoch,
+    /// The number of the next record.
+    pub next: Seq,
+    /// Cursors below this have a gap on every channel: what they had may not be all that there was.
+    pub lost: Seq,
+    /// What its time line says now.
+    pub time: LogTime,
+}
