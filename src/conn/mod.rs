@@ -91,6 +91,8 @@ pub type OriginIndex = Option<NonZeroU16>;
 pub enum Phase {
     /// Between two requests, or before the first.
     Idle,
+    /// Its answer has been given, and what waited behind it is served when its turn comes.
+    Due,
     /// A request has begun to arrive.
     Reading,
     /// A poll waits for news.

@@ -23,6 +23,9 @@ impl Server {
                 assert_eq!(self.hub.noted(subscriber), note_of(connection), "{slot}: how is it written to?");
                 listening += 1;
             }
+            if matches!(connection.phase, Phase::Due) {
+                assert!(self.due.contains(&self.id(slot)), "{slot} is due and nobody will serve it");
+            }
             let due = self.deadline(slot, now.at);
             let is_dismissed = self.deleted.contains(&self.id(slot));
             let is_timed = due == Instant::NEVER || self.wheel.fires_by(slot, due) || is_dismissed;
@@ -46,7 +49,7 @@ impl Server {
         let waits = connection.output.is_some();
         let phase_may = match connection.phase {
             Phase::Idle => waits || input.is_blank() || connection.door.surplus().is_some(),
-            Phase::Reading | Phase::Parked(_) | Phase::Held(_) => true,
+            Phase::Due | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => true,
             Phase::Streaming(_) | Phase::Socket(_) | Phase::Lingering | Phase::Closed => waits,
         };
         assert!(phase_may, "{slot}: bytes wait that nobody will look at: {connection:?}");
@@ -60,7 +63,12 @@ impl Server {
         assert_eq!((hub.channels, hub.subscribers, hub.messages, hub.bytes), (0, 0, 0, 0));
         assert_eq!((self.connections.len(), self.wheel.len()), (0, 0));
         assert_eq!(self.next_deadline(now), Instant::NEVER);
-        assert!(self.deleted.is_empty() && self.abandoned.is_empty() && self.outbox.is_empty());
+        assert!(
+            self.deleted.is_empty()
+                && self.due.is_empty()
+                && self.abandoned.is_empty()
+                && self.outbox.is_empty()
+        );
         assert!(self.callbacks.is_empty() && self.incoming.is_empty() && self.origins.is_empty());
         assert!(self.effects.is_empty());
         assert!(self.out.capacity() <= 2 * PIPELINE_BYTES_MAX);

@@ -29,6 +29,9 @@ impl Server {
             self.end_overfull(now);
         }
         self.dismiss(now, sink);
+        if !self.due.is_empty() {
+            self.serve_due(now, sink);
+        }
         self.deliver_ready(now, sink);
         let is_left = self.hub.has_ready();
         if !is_left {
@@ -216,7 +219,7 @@ impl Server {
         let connection = &self.connections[slot];
         if matches!(connection.phase, Phase::Idle) {
             if connection.output.is_none() && !connection.closing {
-                self.serve_waiting(now, slot, sink);
+                self.serve_later(now.at, slot);
             }
             self.arm(slot, now.at);
         }

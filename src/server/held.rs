@@ -34,9 +34,21 @@ impl Server {
         }
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);
-        self.consult(now, |dialects, context| dialects.request(protocol, context, id, request));
-        // Acts for others wait for the end of the turn; those for this connection are its answer.
-        let acts = std::mem::take(&mut self.outbox);
+        self.consult_for(now, slot, |dialects, context| dialects.request(protocol, context, id, request));
+    }
+
+    /// Calls the protocols for the connection in `slot`. What they ask for it goes to `out`, behind the answers before
+    /// it; what they ask for others waits in the outbox for the end of the turn.
+    pub(super) fn consult_for(
+        &mut self,
+        now: Now,
+        slot: usize,
+        call: impl FnOnce(&mut Dialects, &mut Context),
+    ) {
+        let id = self.id(slot);
+        let waiting = std::mem::take(&mut self.outbox);
+        self.consult(now, call);
+        let acts = std::mem::replace(&mut self.outbox, waiting);
         for (of, act) in acts {
             match of == id {
                 true => self.write_act(now, slot, act),
@@ -88,26 +100,21 @@ impl Server {
         self.act(now, sink);
     }
 
-    /// Does what the protocols asked.
+    /// Does what the protocols asked. Nothing of it calls them again.
     pub(super) fn act(&mut self, now: Now, sink: &mut impl Sink) {
-        while !self.outbox.is_empty() {
-            for (id, act) in std::mem::take(&mut self.outbox) {
-                let Some(slot) = self.find(id) else { continue };
-                if self.connections[slot].holder().is_none() {
-                    continue;
-                }
-                self.write_act(now, slot, act);
-                self.send(now.at, slot, sink);
-                let connection = &self.connections[slot];
-                if matches!(connection.phase, Phase::Idle)
-                    && connection.output.is_none()
-                    && !connection.closing
-                {
-                    self.serve_waiting(now, slot, sink);
-                }
-                if self.find(id).is_some() {
-                    self.arm(slot, now.at);
-                }
+        for (id, act) in std::mem::take(&mut self.outbox) {
+            let Some(slot) = self.find(id) else { continue };
+            if self.connections[slot].holder().is_none() {
+                continue;
+            }
+            self.write_act(now, slot, act);
+            self.send(now.at, slot, sink);
+            let connection = &self.connections[slot];
+            if connection.output.is_none() && !connection.closing {
+                self.serve_later(now.at, slot);
+            }
+            if self.find(id).is_some() {
+                self.arm(slot, now.at);
             }
         }
     }

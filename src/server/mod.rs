@@ -154,6 +154,12 @@ pub struct Server {
     abandoned: Vec<(ConnId, Protocol)>,
     /// Connections whose channel was deleted, and who have to be told.
     deleted: Vec<ConnId>,
+    /// Those in [`Phase::Due`], in the order in which they came to be. What one connection causes for another goes
+    /// through here or through `outbox`: nobody is served inside somebody else's request.
+    due: VecDeque<ConnId>,
+    /// Somebody is being served.
+    #[cfg(any(test, feature = "check"))]
+    serving: bool,
     /// The functions that parked polls by script want called; there are few such polls.
     callbacks: HashMap<SubscriberKey, Box<str>>,
     /// Messages that have arrived in part, by the slot of their WebSocket.
@@ -197,6 +203,9 @@ impl Server {
             outbox: Vec::new(),
             abandoned: Vec::new(),
             deleted: Vec::new(),
+            due: VecDeque::new(),
+            #[cfg(any(test, feature = "check"))]
+            serving: false,
             callbacks: HashMap::new(),
             incoming: HashMap::new(),
             origins: HashMap::new(),
@@ -235,7 +244,7 @@ impl Server {
         match connection.phase {
             _ if connection.closing => {}
             Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
-            Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
+            Phase::Idle | Phase::Due | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
             }
             Phase::Socket(_) => self.receive_frames(now, slot, bytes, sink),
@@ -267,7 +276,7 @@ impl Server {
         let connection = &mut self.connections[slot];
         connection.half_closed = true;
         match connection.phase {
-            Phase::Parked(_) => {}
+            Phase::Parked(_) | Phase::Due => {}
             Phase::Held(ref hold) if hold.outlasts_half_close() => {}
             Phase::Streaming(ref stream) if stream.technique.has_heartbeat() => {
                 self.heartbeat(now.at, slot, sink);
@@ -327,7 +336,7 @@ impl Server {
             self.note_format(slot);
             return self.hub.mark(subscriber);
         }
-        self.serve_waiting(now, slot, sink);
+        self.serve_later(now.at, slot);
     }
 
     /// Publishes a message of the process itself.

@@ -7,7 +7,7 @@ use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Stream, User, 
 use crate::dialect::native::{self, Answer, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Operation, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{Hub, HubError, Message, Owner, Start, SubscriberKey};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::transport::{self, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
@@ -37,6 +37,7 @@ enum Early {
 impl Server {
     /// Serves the requests in `bytes` and writes the answers.
     pub(super) fn serve(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+        self.begin_serving();
         let mut more = self.serve_until_backlog(now, slot, bytes);
         self.send(now.at, slot, sink);
         while more && self.may_serve(slot) {
@@ -51,6 +52,19 @@ impl Server {
             let frames = self.take_waiting(slot);
             self.receive_frames(now, slot, &frames, sink);
         }
+        self.end_serving();
+    }
+
+    /// Sees to it, in tests, that nobody is served inside somebody else's request: the chain could be as long as there
+    /// are connections, and the stack is not.
+    fn begin_serving(&mut self) {
+        #[cfg(any(test, feature = "check"))]
+        assert!(!std::mem::replace(&mut self.serving, true), "one is served inside another one's request");
+    }
+
+    fn end_serving(&mut self) {
+        #[cfg(any(test, feature = "check"))]
+        assert!(std::mem::take(&mut self.serving));
     }
 
     /// Serves the requests in `bytes`, and keeps what is left. Returns whether it stopped because there is
@@ -209,10 +223,29 @@ impl Server {
         connection.closing |= !is_full && matches!(connection.phase, Phase::Idle | Phase::Reading);
     }
 
-    /// Serves what waited behind an answer that has now been given.
-    pub(super) fn serve_waiting(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
-        let waiting = self.take_waiting(slot);
-        if !waiting.is_empty() || self.connections[slot].half_closed {
+    /// Has what waited behind an answer that has now been given served when the connection's turn comes.
+    pub(super) fn serve_later(&mut self, now: Instant, slot: usize) {
+        let id = self.id(slot);
+        let connection = &mut self.connections[slot];
+        let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
+        if is_free && (connection.input.is_some() || connection.half_closed) {
+            connection.enter(Phase::Due, now);
+            self.due.push_back(id);
+        }
+    }
+
+    /// Serves those whose turn it is, at most as many as sockets are read in a turn.
+    #[inline(never)]
+    pub(super) fn serve_due(&mut self, now: Now, sink: &mut impl Sink) {
+        // Who comes to be due meanwhile has the next turn.
+        for _ in 0..self.due.len().min(self.config.turn.reads) {
+            let Some(id) = self.due.pop_front() else { return };
+            let Some(slot) = self.find(id) else { continue };
+            if !matches!(self.connections[slot].phase, Phase::Due) {
+                continue;
+            }
+            self.connections[slot].enter(Phase::Idle, now.at);
+            let waiting = self.take_waiting(slot);
             self.serve(now, slot, &waiting, sink);
         }
     }

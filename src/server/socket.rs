@@ -1,7 +1,7 @@
 //! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
 
 use super::surplus::TOO_MANY_MESSAGES;
-use super::{PIPELINE_BYTES_MAX, Server, Sink};
+use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, Server, Sink};
 use crate::conn::{Incoming, Phase, Protocol, User};
 use crate::dialect::fdajax::is_private;
 use crate::dialect::native::{answer, websocket as native};
@@ -34,11 +34,17 @@ impl Server {
             None => (Reader::default(), now.at),
         };
         while self.is_socket(slot) {
+            if self.out.len() >= BACKLOG_BYTES_MAX {
+                self.send(now.at, slot, sink);
+                if self.is_flooded(slot) {
+                    return self.close_flooded(now.at, slot);
+                }
+            }
             if reader.is_idle() {
                 since = now.at;
             }
             match reader.read(&mut rest, max) {
-                Ok(Some(message)) => self.take_message(now, slot, message, sink),
+                Ok(Some(message)) => self.take_message(now, slot, message),
                 Ok(None) => break,
                 Err(Violation { code, reason }) => {
                     log::debug!("{}: WebSocket failed: {reason}", self.connections[slot].peer);
@@ -48,17 +54,11 @@ impl Server {
             }
         }
         self.send(now.at, slot, sink);
-        let is_flooded = self.connections[slot]
-            .output
-            .as_ref()
-            .is_some_and(|output| output.own_len() > PIPELINE_BYTES_MAX);
         if !self.is_socket(slot) {
             return;
         }
-        if is_flooded {
-            log::info!("{}: closed: it sends, and does not read the answers", self.connections[slot].peer);
-            self.hub.stats.connections_stalled += 1;
-            return self.close(now.at, slot);
+        if self.is_flooded(slot) {
+            return self.close_flooded(now.at, slot);
         }
         if !reader.is_idle() && self.memory.is_short() {
             self.hub.stats.sockets_failed += 1;
@@ -72,13 +72,26 @@ impl Server {
         }
     }
 
+    /// Whether the client has not taken more of the answers to what it sends than it may leave.
+    fn is_flooded(&self, slot: usize) -> bool {
+        let output = self.connections[slot].output.as_ref();
+        output.is_some_and(|output| output.own_len() > PIPELINE_BYTES_MAX)
+    }
+
+    #[cold]
+    fn close_flooded(&mut self, now: Instant, slot: usize) {
+        log::info!("{}: closed: it sends, and does not read the answers", self.connections[slot].peer);
+        self.hub.stats.connections_stalled += 1;
+        self.close(now, slot);
+    }
+
     /// Whether there is an open WebSocket in `slot`.
     fn is_socket(&self, slot: usize) -> bool {
         matches!(self.connections[slot].phase, Phase::Socket(_))
     }
 
     /// Does what a message asks; answers go to `out`.
-    fn take_message(&mut self, now: Now, slot: usize, message: Message, sink: &mut impl Sink) {
+    fn take_message(&mut self, now: Now, slot: usize, message: Message) {
         let Phase::Socket(user) = self.connections[slot].phase else { return };
         match (message, user) {
             (Message::Ping(payload), _) => websocket::write_pong(&mut self.out, payload),
@@ -91,18 +104,15 @@ impl Server {
                 self.obey(now, slot, subscriber, Rights { may_publish, exempt }, text);
             }
             (Message::Text(text), User::Session(protocol)) => {
-                self.pass_on(now, slot, protocol, text, sink);
+                self.pass_on(now, slot, protocol, text);
             }
         }
     }
 
     /// Hands a message to the protocol that uses the WebSocket.
-    fn pass_on(&mut self, now: Now, slot: usize, protocol: Protocol, text: &str, sink: &mut impl Sink) {
-        // What it asks is written at once, behind the answers to what came before.
-        self.send(now.at, slot, sink);
+    fn pass_on(&mut self, now: Now, slot: usize, protocol: Protocol, text: &str) {
         let id = self.id(slot);
-        self.consult(now, |dialects, context| dialects.message(protocol, context, id, text));
-        self.act(now, sink);
+        self.consult_for(now, slot, |dialects, context| dialects.message(protocol, context, id, text));
     }
 
     /// Carries out a command of the native API.

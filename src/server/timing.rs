@@ -37,7 +37,7 @@ impl Server {
             // While the client takes its answer, only stalling counts.
             Phase::Idle | Phase::Reading | Phase::Lingering if connection.output.is_some() => Instant::NEVER,
             Phase::Idle | Phase::Reading if connection.door.surplus().is_some() => since + SURPLUS_MS,
-            Phase::Idle => since.plus_seconds(limits.idle_seconds),
+            Phase::Idle | Phase::Due => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => self.reading_end(slot),
             Phase::Parked(parked) => since.plus_seconds(parked.timeout_seconds.into()),
             Phase::Streaming(_) => self.stream_end(since).min(self.heartbeat_at(slot, now)),
@@ -123,7 +123,7 @@ impl Server {
     /// When the next turn must come; now, if work is left over.
     pub fn next_deadline(&self, now: Now) -> Instant {
         let work = self.hub.has_ready() || !self.deleted.is_empty() || !self.outbox.is_empty();
-        match work || !self.abandoned.is_empty() {
+        match work || !self.abandoned.is_empty() || !self.due.is_empty() {
             true => now.at,
             false => {
                 let own = self.wheel.next_deadline().min(self.hub.next_deadline());
@@ -170,7 +170,7 @@ impl Server {
                 self.close(now.at, slot);
             }
             Phase::Lingering => self.close(now.at, slot),
-            Phase::Held(_) | Phase::Closed => {}
+            Phase::Held(_) | Phase::Due | Phase::Closed => {}
         }
     }
 
@@ -220,7 +220,7 @@ impl Server {
                 Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
                 Phase::Idle => connection.closing = true,
                 Phase::Held(_) => self.close(now.at, slot),
-                Phase::Reading | Phase::Lingering | Phase::Closed => {}
+                Phase::Due | Phase::Reading | Phase::Lingering | Phase::Closed => {}
             }
         }
     }
