@@ -233,7 +233,8 @@ impl Server {
             return self.send(now, slot, sink);
         }
         let Some((technique, chunked)) = connection.stream() else { return };
-        let ending = transport::ending(technique, chunked);
+        let retry_ms = self.draining.then(|| self.return_ms(slot));
+        let ending = transport::ending(technique, chunked, retry_ms);
         self.leave(now, slot);
         self.connections[slot].closing = true;
         self.send_bytes(now, slot, &ending, sink);
@@ -266,7 +267,7 @@ impl Server {
         let mut goodbye = Vec::new();
         let (close, next) = match &connection.phase {
             Phase::Streaming(stream) => {
-                goodbye.extend(transport::ending(stream.technique, stream.chunked));
+                goodbye.extend(transport::ending(stream.technique, stream.chunked, None));
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {

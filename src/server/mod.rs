@@ -34,7 +34,7 @@ use crate::id::Epoch;
 use crate::stats::Stats;
 use crate::time::{Instant, Now, Wheel};
 use crate::transport::Format;
-use crate::wire::head::Refusal;
+use crate::wire::head::{Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
 use addresses::Addresses;
 use memory::Memory;
@@ -480,10 +480,17 @@ impl Server {
     /// Answers what cannot be served, and nothing after it.
     #[cold]
     fn refuse(&mut self, now: Now, slot: usize, response: &Response) {
+        self.refuse_to(now, slot, None, response);
+    }
+
+    /// The same, if the head of the request is known.
+    #[cold]
+    fn refuse_to(&mut self, now: Now, slot: usize, head: Option<&Head>, response: &Response) {
         self.hub.stats.requests_refused += 1;
         self.leave(now.at, slot);
-        let fields = self.cors.fields(None);
-        let envelope = Envelope { unix: now.unix, head_only: false, close: true, fields };
+        let fields = self.cors.fields(head.and_then(|head| self.cors.find(head)));
+        let head_only = head.is_some_and(|head| head.method == Method::Head);
+        let envelope = Envelope { unix: now.unix, head_only, close: true, fields };
         response::write_response(&mut self.out, response, &envelope);
         let connection = &mut self.connections[slot];
         log::debug!(target: "encke::access", "{} refused: {}", connection.peer, response.status);

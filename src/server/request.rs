@@ -1,14 +1,14 @@
 //! Requests: from bytes to commands, and commands carried out.
 
 use super::deliver::{write_answer, write_no_news};
-use super::surplus::TOO_MANY_MESSAGES;
+use super::surplus::{TOO_MANY_MESSAGES, softened};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Stream, User, whole_request};
 use crate::dialect::native::{self, Answer, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Operation, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{Hub, HubError, Message, Owner, Start, SubscriberKey};
 use crate::time::{Instant, Now};
-use crate::transport::{self, poll};
+use crate::transport::{self, NOT_KEPT, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::shown::Shown;
@@ -155,10 +155,11 @@ impl Server {
         }
         self.memory.gathered += gathered.used;
         if gathering.in_body() && !was_in_body {
-            if let Some(refusal) = self.judge_before_body(slot, &gathering.request(&mut slots)?.head) {
+            let head = &gathering.request(&mut slots)?.head;
+            if let Some(refusal) = self.judge_before_body(slot, head) {
                 match refusal {
-                    Early::Surplus => self.turn_away(now, slot),
-                    Early::Refused(response) => self.refuse(now, slot, &response),
+                    Early::Surplus => self.turn_away(now, slot, Some(head)),
+                    Early::Refused(response) => self.refuse_to(now, slot, Some(head), &response),
                 }
                 return Ok(());
             }
@@ -269,7 +270,7 @@ impl Server {
         if let Some(surplus) = connection.door.surplus()
             && !Self::serves_surplus(surplus, head)
         {
-            return self.turn_away(now, slot);
+            return self.turn_away(now, slot, Some(head));
         }
         if let Some(protocol) = self.claim(head.path) {
             log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, Shown(head.path));
@@ -296,7 +297,7 @@ impl Server {
             Command::Publish(publish) => self.carry_out_publish(now, slot, publish, reply),
             Command::Subscribe(subscribe) => match self.carry_out_subscribe(now, slot, subscribe, reply) {
                 Ok(status) => return status,
-                Err(response) => response,
+                Err(response) => softened(response, reply.head),
             },
             Command::Open(open) => match self.carry_out_open(now, slot, open, reply) {
                 Ok(status) => return status,
@@ -405,6 +406,9 @@ impl Server {
         reply: &Reply,
     ) -> Result<u16, Response> {
         let Subscribe { asked, start, technique, .. } = subscribe;
+        if self.draining && native::asks_for_events(reply.head) {
+            return Err(self.leaving(slot, native::wants_text(reply.head)));
+        }
         let attached = self.attach(now, slot, asked, start);
         let subscriber =
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
@@ -470,7 +474,9 @@ impl Server {
         let gaps = self.hub.take_gaps(subscriber);
         let envelope = Envelope { close: false, ..envelope(now, reply, &self.cors) };
         response::write_head(&mut self.out, response.status, &envelope);
-        let _ = write!(self.out, "{}Encke-Next: {start}\r\n", response.fields);
+        let heartbeat = self.config.heartbeat;
+        let _ =
+            write!(self.out, "{}Encke-Heartbeat: {heartbeat}\r\nEncke-Next: {start}\r\n", response.fields);
         poll::write_gap_field(&mut self.out, &gaps);
         self.out.extend_from_slice(b"\r\n");
         self.out.extend_from_slice(&transport::opening(technique, false, start, "", &self.config));
@@ -498,7 +504,9 @@ impl Server {
         let content_type = transport::content_type(technique);
         let _ = write!(
             self.out,
-            "Content-Type: {content_type}\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\nEncke-Next: {start}\r\n"
+            "Content-Type: {content_type}\r\nCache-Control: {NOT_KEPT}\r\nX-Accel-Buffering: no\r\n\
+             Encke-Heartbeat: {}\r\nEncke-Next: {start}\r\n",
+            if technique.has_heartbeat() { self.config.heartbeat } else { 0 },
         );
         poll::write_gap_field(&mut self.out, &gaps);
         if chunked {
@@ -515,7 +523,7 @@ impl Server {
         self.hub.stats.streams_started += 1;
         if self.draining {
             // Its client comes back to whoever serves next.
-            self.out.extend(transport::ending(technique, chunked));
+            self.out.extend(transport::ending(technique, chunked, Some(self.return_ms(slot))));
             self.hub.detach(now.at, subscriber);
             return self.answered(slot, true);
         }

@@ -7,7 +7,9 @@
 use super::{CROWD, Server};
 use crate::conn::{ConnId, Connection, Door, Surplus};
 use crate::dialect::access::{self, is_exempt};
+use crate::dialect::native;
 use crate::time::Now;
+use crate::transport;
 use crate::wire::head::Head;
 use crate::wire::response::Response;
 use std::net::IpAddr;
@@ -22,6 +24,10 @@ pub const RESERVED: usize = SURPLUS_MAX + OPERATORS_MAX;
 pub const SURPLUS_PER_ADDRESS_MAX: usize = 4;
 /// Milliseconds in which a connection that is too many has to say what it wants.
 pub const SURPLUS_MS: u64 = 2000;
+/// Milliseconds after which clients of streams come back when the server leaves, at the earliest.
+const RETURN_MS_MIN: u64 = 5000;
+/// In so many milliseconds more all of them do.
+const RETURN_MS_SPREAD: u64 = 10_000;
 
 /// What an address is told that publishes too much.
 pub(super) const TOO_MANY_MESSAGES: &str =
@@ -66,9 +72,9 @@ impl Server {
         surplus != Surplus::Address && head.path == "/healthz"
     }
 
-    /// Tells a connection that it is too many.
+    /// Tells a connection that it is too many, and so its request, if one has come.
     #[cold]
-    pub(super) fn turn_away(&mut self, now: Now, slot: usize) {
+    pub(super) fn turn_away(&mut self, now: Now, slot: usize, head: Option<&Head>) {
         let Some(surplus) = self.connections[slot].door.surplus() else { return };
         let (status, detail) = match surplus {
             Surplus::Full => (503, "limits.connections is reached; try again later"),
@@ -81,7 +87,25 @@ impl Server {
         }
         let problem =
             Response::problem(status, detail, false).with("Retry-After", self.retry_after(slot, 1, 10));
-        self.refuse(now, slot, &problem);
+        match head {
+            Some(head) => self.refuse_to(now, slot, Some(head), &softened(problem, head)),
+            None => self.refuse(now, slot, &problem),
+        }
+    }
+
+    /// The answer to who wants to listen while the server leaves.
+    #[cold]
+    pub(super) fn leaving(&self, slot: usize, as_text: bool) -> Response {
+        let seconds = self.return_ms(slot).div_ceil(1000);
+        Response::problem(503, "the server leaves; come back", as_text).with("Retry-After", seconds)
+    }
+
+    /// Milliseconds after which the client of a stream comes back that ends because the server leaves: late enough for
+    /// another one to have started, as Firefox gives up an EventSource that finds none; not all at once.
+    pub(super) fn return_ms(&self, slot: usize) -> u64 {
+        // Multiplied by the golden ratio, neighbouring connections lie far apart.
+        let share = u64::from(self.connections[slot].generation.wrapping_mul(0x9E37_79B9));
+        RETURN_MS_MIN + ((RETURN_MS_SPREAD * share) >> 32)
     }
 
     /// Seconds after which a client may try again: at least `least`, spread over so many more, different for
@@ -119,5 +143,14 @@ impl Server {
         }
         self.publishes.add(now.at, address, count);
         true
+    }
+}
+
+/// What to answer instead of `refusal`, if that is only for now and an EventSource asks: it takes no for ever.
+#[cold]
+pub(super) fn softened(refusal: Response, head: &Head) -> Response {
+    match refusal.retry_after().filter(|_| native::asks_for_events(head)) {
+        Some(seconds) => transport::come_back(seconds * 1000, &refusal),
+        None => refusal,
     }
 }

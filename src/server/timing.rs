@@ -157,7 +157,7 @@ impl Server {
                 self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink);
             }
             Phase::Idle | Phase::Reading if connection.door.surplus().is_some() => {
-                self.turn_away(now, slot);
+                self.turn_away(now, slot, None);
                 self.send(now.at, slot, sink);
             }
             Phase::Reading => {

@@ -1,6 +1,7 @@
 //! The JSON envelope: `{"id":…,"channel":…,"event":…,"key":…,"data":…}`, always on one line.
 
 use crate::hub::{Data, Gap, Message, one_line};
+use crate::id::MessageId;
 use crate::wire::response::write_all;
 use data_encoding::BASE64;
 
@@ -46,6 +47,15 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
     out.extend_from_slice(b"{\"channel\":");
     write_string(out, &gap.channel);
     out.extend_from_slice(format!(",\"after\":\"{}\",\"oldest\":\"{}\"}}", gap.after, gap.oldest).as_bytes());
+}
+
+/// Appends `{"next":…,"heartbeat":…}`: where a stream stands, and how often it shows a sign of life.
+pub fn write_place(out: &mut Vec<u8>, next: MessageId, heartbeat_seconds: u64) {
+    let seconds = &mut itoa::Buffer::new();
+    write_all(
+        out,
+        &["{\"next\":\"", &next.text(), "\",\"heartbeat\":", seconds.format(heartbeat_seconds), "}"],
+    );
 }
 
 /// Appends a JSON string.

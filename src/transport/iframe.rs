@@ -7,6 +7,7 @@
 
 use super::envelope;
 use super::script;
+use crate::config::Config;
 use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use std::io::Write;
@@ -38,13 +39,8 @@ fn write_call(out: &mut Vec<u8>, json: &[u8]) {
 /// Appends the beginning of the page: the function that all scripts call, blanks against those who hold back
 /// the first bytes of an answer, and where the stream stands. A script that has run is removed, as the page
 /// would grow for ever.
-pub fn write_opening(
-    out: &mut Vec<u8>,
-    start: MessageId,
-    callback: &str,
-    padding_bytes: usize,
-    origins: &[String],
-) {
+pub fn write_opening(out: &mut Vec<u8>, start: MessageId, callback: &str, config: &Config) {
+    let origins = &config.cors.origins;
     out.extend_from_slice(
         b"<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>Encke</title></head><body>\n\
           <script>function e(m){var s=document.getElementsByTagName(\"script\");s=s[s.length-1];\
@@ -65,7 +61,7 @@ pub fn write_opening(
         let _ = write!(out, "parent.{callback}(m);");
     }
     out.extend_from_slice(b"}</script>\n<!--");
-    out.resize(out.len() + padding_bytes, b' ');
+    out.resize(out.len() + config.iframe.padding_bytes, b' ');
     out.extend_from_slice(b"-->\n");
     write_call(out, format!("{{\"next\":\"{start}\"}}").as_bytes());
 }

@@ -27,6 +27,7 @@ use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use crate::wire::chunked::{LAST_CHUNK, chunk_length, write_chunk};
 use crate::wire::media;
+use crate::wire::response::Response;
 use crate::wire::websocket::EMPTY_PING;
 use std::borrow::Cow;
 
@@ -268,13 +269,10 @@ pub fn opening(
     let mut payload = Vec::new();
     match technique {
         Technique::Sse | Technique::SseEnvelope => {
-            sse::write_opening(&mut payload, start, config.sse.retry_ms);
+            sse::write_opening(&mut payload, start, config.sse.retry_ms, config.heartbeat);
         }
-        Technique::WebSocket => websocket::write_opening(&mut payload, start),
-        Technique::Iframe => {
-            let (padding, origins) = (config.iframe.padding_bytes, &config.cors.origins);
-            iframe::write_opening(&mut payload, start, callback, padding, origins);
-        }
+        Technique::WebSocket => websocket::write_opening(&mut payload, start, config.heartbeat),
+        Technique::Iframe => iframe::write_opening(&mut payload, start, callback, config),
         Technique::Multipart | Technique::Replace => payload.extend_from_slice(multipart::BOUNDARY),
         Technique::Raw | Technique::WebSocketRaw => {}
         _ => payload.push(b'\n'),
@@ -307,11 +305,12 @@ pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<V
 pub fn heartbeat(technique: Technique, chunked: bool, loud: bool) -> Cow<'static, [u8]> {
     let sign: &[u8] = match (technique, chunked) {
         (Technique::Sse | Technique::SseEnvelope, true) if loud => {
-            b"1e\r\nevent: encke.heartbeat\ndata:\n\n\r\n"
+            b"21\r\nevent: encke.heartbeat\ndata: {}\n\n\r\n"
         }
-        (Technique::Sse | Technique::SseEnvelope, false) if loud => b"event: encke.heartbeat\ndata:\n\n",
-        (Technique::Sse | Technique::SseEnvelope, true) => b"3\r\n:\n\n\r\n",
-        (Technique::Sse | Technique::SseEnvelope, false) => b":\n\n",
+        (Technique::Sse | Technique::SseEnvelope, false) if loud => b"event: encke.heartbeat\ndata: {}\n\n",
+        // No empty line: it would end a block, which some libraries take for a message.
+        (Technique::Sse | Technique::SseEnvelope, true) => b"2\r\n:\n\r\n",
+        (Technique::Sse | Technique::SseEnvelope, false) => b":\n",
         (Technique::WebSocket, _) if loud => websocket::EMPTY_OBJECT,
         (Technique::WebSocket | Technique::WebSocketRaw, _) => EMPTY_PING,
         (Technique::Multipart, _) => return framed(multipart::EMPTY_OBJECT.to_vec(), chunked).into(),
@@ -323,14 +322,36 @@ pub fn heartbeat(technique: Technique, chunked: bool, loud: bool) -> Cow<'static
     sign.into()
 }
 
-/// What a stream of `technique` ends with.
-pub fn ending(technique: Technique, chunked: bool) -> Vec<u8> {
-    let last = match technique {
-        Technique::Multipart | Technique::Replace => framed(multipart::END.to_vec(), chunked),
-        _ => Vec::new(),
-    };
+/// What a stream of `technique` ends with. If its client shall come back at another time than usual, after
+/// `retry_ms`, it is told where the technique has words for it.
+pub fn ending(technique: Technique, chunked: bool, retry_ms: Option<u64>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    match (technique, retry_ms) {
+        (Technique::Multipart | Technique::Replace, _) => payload.extend_from_slice(multipart::END),
+        (Technique::Sse | Technique::SseEnvelope, Some(retry_ms)) => {
+            sse::write_retry(&mut payload, retry_ms);
+        }
+        _ => {}
+    }
+    let last = if payload.is_empty() { payload } else { framed(payload, chunked) };
     [&last, closing(chunked)].concat()
 }
+
+/// What a request for server-sent events gets instead of a `refusal` that is only for now: an answer that ends at once,
+/// and tells when to come back, and why.
+pub fn come_back(retry_ms: u64, refusal: &Response) -> Response {
+    let mut body = Vec::new();
+    sse::write_retry(&mut body, retry_ms);
+    body.extend_from_slice(b": ");
+    body.extend_from_slice(refusal.body.trim_ascii());
+    body.push(b'\n');
+    let response = Response::new(200, media::EVENT_STREAM, body).with("Cache-Control", NOT_KEPT);
+    response.with("Retry-After", retry_ms.div_ceil(1000))
+}
+
+/// `Cache-Control` of what is for one client and one moment, and shall come as it was sent: a proxy that compresses
+/// holds a stream back until it has enough of it.
+pub const NOT_KEPT: &str = "no-store, no-transform";
 
 /// What ends a chunked answer.
 pub const fn closing(chunked: bool) -> &'static [u8] {

@@ -58,8 +58,18 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends the beginning: how long to wait before reconnecting, a comment, and an id without an event, so
-/// that a client which loses its connection before the first message resumes from here.
-pub fn write_opening(out: &mut Vec<u8>, start: MessageId, retry_ms: u64) {
-    let _ = write!(out, "retry: {retry_ms}\n: open\nid: {start}\n\n");
+/// Appends the beginning: how long to wait before reconnecting, and an event of our own with an id, so that a client
+/// which loses its connection before the first message resumes from here.
+///
+/// It is a named event with data because libraries that are no browser take every block for a message: such a one can
+/// be told from messages, and parsed. For the same reason there is never an empty line but behind data.
+pub fn write_opening(out: &mut Vec<u8>, start: MessageId, retry_ms: u64, heartbeat_seconds: u64) {
+    let _ = write!(out, "retry: {retry_ms}\nid: {start}\nevent: encke.open\ndata: ");
+    envelope::write_place(out, start, heartbeat_seconds);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends how long to wait before reconnecting, for a stream that ends.
+pub fn write_retry(out: &mut Vec<u8>, retry_ms: u64) {
+    let _ = writeln!(out, "retry: {retry_ms}");
 }

@@ -30,9 +30,11 @@ pub fn write_bare(out: &mut Vec<u8>, message: &Message) {
     }
 }
 
-/// Appends where the connection stands.
-pub fn write_opening(out: &mut Vec<u8>, start: MessageId) {
-    write_text(out, format!("{{\"next\":\"{start}\"}}").as_bytes());
+/// Appends where the connection stands, and how often it shows a sign of life.
+pub fn write_opening(out: &mut Vec<u8>, start: MessageId, heartbeat_seconds: u64) {
+    let mut payload = Vec::new();
+    envelope::write_place(&mut payload, start, heartbeat_seconds);
+    write_text(out, &payload);
 }
 
 /// Appends the notice of a gap.

@@ -41,6 +41,11 @@ impl Response {
         Self::new(status, media::PROBLEM, body.into_bytes())
     }
 
+    /// The seconds after which the client may ask again, if it tells them.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.fields.lines().find_map(|line| line.strip_prefix("Retry-After: "))?.parse().ok()
+    }
+
     /// Adds a header field. `value` must not contain line ends.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {

@@ -189,7 +189,8 @@ impl Client {
         }
     }
 
-    /// The next block of a chunked SSE stream, without its empty line; none is the end of the stream.
+    /// The next block of a chunked SSE stream, without its empty line; none is the end of the stream, at which a
+    /// comment may be left, and when to come back (see [`Client::left`]).
     pub fn block(&mut self) -> Option<String> {
         loop {
             if let Some(end) = self.text.find("\n\n") {
@@ -199,11 +200,18 @@ impl Client {
                 return Some(block);
             }
             let Some(chunk) = self.chunk() else {
-                assert_eq!(self.text, "", "a stream ends at a message's boundary");
+                let is_boundary =
+                    self.text.lines().all(|line| line.starts_with(':') || line.starts_with("retry: "));
+                assert!(is_boundary, "a stream ends at a message's boundary, not with {:?}", self.text);
                 return None;
             };
             self.text.push_str(std::str::from_utf8(&chunk).expect("SSE is UTF-8"));
         }
+    }
+
+    /// What an event stream that has ended said after its last block.
+    pub fn left(&self) -> &str {
+        &self.text
     }
 
     /// Reads up to and including `end`.

@@ -134,7 +134,7 @@ fn streams_tell_a_gap_before_the_first_message() {
     assert_eq!(stream.envelope()["data"], "5");
 
     let (_, mut sse) = server.open("/sub/x?as=sse", &[&format!("Last-Event-ID: {}", ids[0])]);
-    let notice = std::iter::from_fn(|| sse.block()).find(|block| block.contains("data:")).unwrap();
+    let notice = std::iter::from_fn(|| sse.block()).find(|block| block.contains("encke.gap")).unwrap();
     let event = parse(&notice);
     assert_eq!(event.event.as_deref(), Some("encke.gap"));
     assert_eq!(serde_json::from_str::<Value>(&event.data.unwrap()).unwrap(), gap);

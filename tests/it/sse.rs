@@ -1,5 +1,9 @@
 //! Server-sent events, read as a browser reads them.
 
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::client::Answer;
 use crate::harness::Encke;
 
 /// One block of a stream, by the rules of the HTML standard.
@@ -41,12 +45,18 @@ fn a_stream_begins_at_once_with_where_it_starts() {
     for (target, headers) in [("/sub/x?as=sse", &[][..]), ("/sub/x", &["Accept: text/event-stream"])] {
         let (head, mut sse) = server.open(target, headers);
         assert_eq!(head.media_type(), "text/event-stream");
-        assert!(head.lists("cache-control", "no-store"), "{head:?}");
-        assert_eq!(head.get("x-accel-buffering"), Some("no"));
+        assert_eq!(head.get("cache-control"), Some("no-store, no-transform"));
+        assert_eq!((head.get("x-accel-buffering"), head.get("encke-heartbeat")), (Some("no"), Some("15")));
         assert_eq!((head.get("content-length"), head.get("transfer-encoding")), (None, Some("chunked")));
         let opening = parse(&sse.block().unwrap());
         assert_eq!((opening.id, opening.retry), (Some(head.next()), Some("2000".into())));
-        assert_eq!((opening.event, opening.data), (None, None), "no event reaches the page");
+        let place = json!({"next": head.next(), "heartbeat": 15});
+        assert_eq!(
+            opening.event.as_deref(),
+            Some("encke.open"),
+            "no message for the page, and none without data"
+        );
+        assert_eq!(serde_json::from_str::<Value>(&opening.data.unwrap()).unwrap(), place);
     }
 }
 
@@ -101,19 +111,97 @@ fn a_client_that_has_seen_no_message_can_resume() {
 }
 
 #[test]
-fn heartbeats_are_comments() {
+fn heartbeats_are_comments_that_end_no_block() {
     let server = Encke::start(&["--heartbeat", "1"]);
-    let (_, mut sse) = server.open("/sub/x?as=sse", &[]);
+    let (head, mut sse) = server.open("/sub/x?as=sse", &[]);
+    assert_eq!(head.get("encke-heartbeat"), Some("1"));
     sse.block();
     for _ in 0..2 {
-        let beat = parse(&sse.block().unwrap());
-        assert_eq!((beat.id, beat.event, beat.data), (None, None, None), "no event reaches the page");
-        assert!(beat.comments > 0, "but something goes over the wire");
+        assert_eq!(sse.line(), ":\n", "libraries take each empty line for a message");
     }
-    server.publish("x", "after");
-    let event =
-        std::iter::from_fn(|| sse.block()).map(|block| parse(&block)).find(|event| event.data.is_some());
-    assert_eq!(event.unwrap().data.as_deref(), Some("after"));
+    let id = server.publish("x", "after");
+    let block = sse.block().unwrap();
+    let event = parse(&block);
+    assert_eq!((event.id, event.data.as_deref()), (Some(id), Some("after")), "{block:?}");
+}
+
+/// What a client that asks for events is told which cannot be served now: when to come back, in milliseconds.
+fn told_to_come_back(answer: &Answer) -> u64 {
+    assert_eq!((answer.status, answer.media_type()), (200, "text/event-stream"), "{}", answer.text());
+    assert_eq!(answer.get("cache-control"), Some("no-store, no-transform"));
+    let text = answer.text();
+    assert!(!text.contains("\n\n") && text.ends_with('\n'), "no block, which would be a message: {text:?}");
+    let event = parse(text.trim_end());
+    assert_eq!((event.id, event.event, event.data), (None, None, None));
+    event.retry.expect("when to come back").parse().unwrap()
+}
+
+#[test]
+fn at_a_limit_an_event_source_is_told_to_come_back() {
+    let listens = ["--limits-connections", "2"];
+    let server = Encke::start(&listens);
+    let inside = [server.open("/sub/x?as=sse", &[]), server.open("/sub/x?as=sse", &[])];
+    let mut told = Vec::new();
+    for (target, fields, served) in [
+        ("/sub/x", &["Accept: text/event-stream"][..], true),
+        ("/sub/x?as=sse-envelope", &["Accept: text/event-stream"], true),
+        ("/sub/x?as=sse", &[], true),
+        ("/bayeux/nobody", &["Accept: text/event-stream"], true),
+        ("/sub/x?as=sse-envelope", &[], false),
+        ("/sub/x?as=poll", &["Accept: text/event-stream"], false),
+        ("/sub/x", &[], false),
+    ] {
+        let answer = server.get(target, fields);
+        match served {
+            true => told.push(told_to_come_back(&answer)),
+            false => assert_eq!(answer.status, 503, "{target} {fields:?}"),
+        }
+        assert_eq!(answer.get("connection"), Some("close"));
+    }
+    assert!(told.iter().all(|retry| (1000..=11_000).contains(retry)), "{told:?}");
+    assert!(told.iter().any(|retry| *retry != told[0]), "not all at once: {told:?}");
+    drop(inside);
+
+    let server = Encke::start(&["--limits-subscribers-per-channel", "1"]);
+    let _inside = server.open("/sub/x?as=sse", &[]);
+    assert_eq!(server.get("/sub/x?as=stream", &[]).status, 503);
+    let mut client = server.connect();
+    for _ in 0..2 {
+        let answer = client.get("/sub/x", &["Accept: text/event-stream"]);
+        assert!(told_to_come_back(&answer) >= 60_000);
+        let seconds: u64 = answer.get("retry-after").unwrap().parse().unwrap();
+        assert_eq!(told_to_come_back(&answer), seconds * 1000, "for scripts, too");
+    }
+    client.request("HEAD", "/sub/x", &["Accept: text/event-stream"], b"");
+    assert_eq!(client.head().status, 200);
+}
+
+#[test]
+fn a_page_of_a_listed_origin_may_read_that_it_shall_come_back() {
+    let server = Encke::start(&["--limits-connections", "1", "--cors-origins", "https://a.example"]);
+    let _inside = server.open("/sub/x?as=sse", &[]);
+    let answer = server.get("/sub/x", &["Accept: text/event-stream", "Origin: https://a.example"]);
+    assert_eq!(answer.get("access-control-allow-origin"), Some("https://a.example"));
+    told_to_come_back(&answer);
+}
+
+#[test]
+fn when_the_server_leaves_event_sources_come_back_after_a_drawn_time() {
+    let mut server = Encke::start(&["--drain-seconds", "60"]);
+    let mut times = Vec::new();
+    let mut streams: Vec<_> = (0..8).map(|_| server.open("/sub/x?as=sse", &[]).1).collect();
+    server.signal(Signal::TERM);
+    for sse in &mut streams {
+        assert!(sse.block().is_some_and(|block| block.starts_with("retry: 2000\n")));
+        assert_eq!(sse.block(), None);
+        let retry = parse(sse.left().trim_end()).retry.expect("when to come back");
+        times.push(retry.parse::<u64>().unwrap());
+    }
+    assert!(times.iter().all(|ms| (5000..15_000).contains(ms)), "{times:?}");
+    times.sort_unstable();
+    times.dedup();
+    assert!(times.len() > 4, "not all at once: {times:?}");
+    server.exit();
 }
 
 #[test]

@@ -314,7 +314,7 @@ fn heartbeats_are_pings_or_on_demand_messages() {
     assert_eq!(server.get("/sub/x?heartbeat=loud", &[]).status, 400);
     let (_, mut sse) = server.open("/sub/x?as=sse&heartbeat=message", &[]);
     sse.block();
-    assert_eq!(sse.block().unwrap(), "event: encke.heartbeat\ndata:");
+    assert_eq!(sse.block().unwrap(), "event: encke.heartbeat\ndata: {}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::session::Pipe;
 use super::{Bayeux, Visitor, http};
 use crate::conn::ConnId;
 use crate::dialect::{Act, Context};
+use crate::transport::NOT_KEPT;
 use crate::wire::media;
 use crate::wire::response::Response;
 
@@ -25,7 +26,7 @@ impl Bayeux {
             return cx.act(from, Act::Answer(Response::problem(404, detail, false)));
         };
         let head = Response::new(200, media::EVENT_STREAM, &b""[..])
-            .with("Cache-Control", "no-store")
+            .with("Cache-Control", NOT_KEPT)
             .with("X-Accel-Buffering", "no");
         cx.act(from, Act::Begin(head));
         cx.act(from, Act::Write(OPENING.to_vec()));

@@ -7,7 +7,7 @@ use crate::wire::response::Response;
 const HTML: &str = "text/html; charset=utf-8";
 /// No cache between us and a browser of any age may keep an answer.
 const NO_CACHE: &str = "Pragma: no-cache\r\nExpires: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
-    Cache-Control: no-store, no-cache, must-revalidate, post-check=0, pre-check=0\r\n\
+    Cache-Control: no-store, no-transform, no-cache, must-revalidate, post-check=0, pre-check=0\r\n\
     X-Content-Type-Options: nosniff\r\n";
 
 /// A result word for the application.

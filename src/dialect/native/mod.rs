@@ -9,7 +9,7 @@ pub mod websocket;
 
 pub use answer::Answer;
 pub use asked::{Asked, Targets};
-pub use subscribe::POLL_SECONDS_MAX;
+pub use subscribe::{POLL_SECONDS_MAX, asks_for_events};
 
 use super::{Caller, Command, Operation, access, cors, upgrade};
 use crate::hub::{channel_name, is_simple};

@@ -7,8 +7,8 @@ use crate::dialect::{Subscribe, cors};
 use crate::hub::{NameError, Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::Technique;
-use crate::wire::head::Head;
-use crate::wire::media;
+use crate::wire::head::{Head, Method};
+use crate::wire::{media, query};
 use std::borrow::Cow;
 
 /// Most seconds a poll may ask to wait.
@@ -62,6 +62,18 @@ fn by_fields(head: &Head) -> Technique {
         () if head.lists("te", "chunked") => Technique::Raw,
         () => Technique::Poll,
     }
+}
+
+/// Whether an EventSource asks, or who wants to be served as one. A script that fetches envelopes can read a refusal.
+pub fn asks_for_events(head: &Head) -> bool {
+    let is_get = matches!(head.method, Method::Get | Method::Head) && !head.lists("upgrade", "websocket");
+    let named = query::pairs(head.query).flatten().filter(|(name, _)| name == "as").last();
+    is_get
+        && match named.as_ref().map(|(_, technique)| &**technique) {
+            Some("sse") => true,
+            Some("sse-envelope") | None => media::accepts(head, media::EVENT_STREAM),
+            Some(_) => false,
+        }
 }
 
 /// Distinct channel names, and patterns of such.

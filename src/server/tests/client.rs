@@ -77,6 +77,8 @@ pub struct Client {
     pub stream: Option<Stream>,
     /// The server has announced that nothing follows.
     pub over: bool,
+    /// The last answer may have a body or none.
+    may_trail: bool,
     pub half_closed: bool,
     pub selection: Selection,
     /// The id to resume from.
@@ -177,6 +179,10 @@ impl Client {
         if self.inbox.is_empty() {
             return false;
         }
+        if self.may_trail {
+            self.inbox.clear();
+            return false;
+        }
         assert!(!self.over, "bytes after the last answer: {:?}", String::from_utf8_lossy(&self.inbox));
         let Some(head) = Head::read(&self.inbox) else { return false };
         if head.status == 100 {
@@ -189,7 +195,9 @@ impl Client {
         let refused = head.field("connection") == Some("close")
             && matches!(head.status, 408 | 431 | 503)
             && !no_channel;
-        let head_only = !refused && self.asks.front().is_some_and(|ask| ask.head_only);
+        let head_only = self.asks.front().is_some_and(|ask| ask.head_only);
+        // A HEAD that had not come whole when its connection was refused was not known to be one.
+        self.may_trail = refused && head_only;
         let length = head.field("content-length").map(|length| length.parse::<usize>().unwrap());
         let chunked = head.field("transfer-encoding").is_some();
         assert!(length.is_none() || !chunked, "both lengths");
@@ -245,6 +253,10 @@ impl Client {
             Kind::Publish(messages) => published(status, body, &messages, view),
             Kind::Subscribe(subscription) if matches!(status, 503 | 410) => drop(subscription),
             Kind::Subscribe(subscription) if ask.head_only => drop(subscription),
+            // What an EventSource gets instead of a refusal.
+            Kind::Subscribe(subscription) if subscription.technique == Technique::Sse => {
+                assert!(body.starts_with(b"retry: ") && head.field("retry-after").is_some(), "{}", shown());
+            }
             Kind::Subscribe(mut subscription) => {
                 self.last = Some(polled(head, body, &mut subscription, view));
             }
@@ -333,7 +345,8 @@ impl Stream {
             return None;
         }
         if !self.chunked {
-            let end: &[u8] = if self.subscription.technique == Technique::Sse { b"\n\n" } else { b"\n" };
+            let is_block = self.subscription.technique == Technique::Sse && !is_between_blocks(inbox);
+            let end: &[u8] = if is_block { b"\n\n" } else { b"\n" };
             let at = inbox.windows(end.len()).position(|window| window == end)? + end.len();
             return Some(inbox.drain(..at).collect());
         }
@@ -379,6 +392,9 @@ impl Stream {
     }
 
     fn event(&mut self, text: &str, view: &View, last: &mut Option<String>) {
+        if is_between_blocks(text.as_bytes()) {
+            return;
+        }
         assert!(text.ends_with("\n\n") && !text[..text.len() - 1].contains("\n\n"), "one event: {text:?}");
         let field = |name: &'static str| text.lines().filter_map(move |line| line.strip_prefix(name));
         let data: Vec<&str> = field("data: ").collect();
@@ -388,7 +404,10 @@ impl Stream {
         }
         let Some(id) = field("id: ").next() else { return };
         let foreign = self.subscription.watch.from == From::Stranger && !self.subscription.watch.was_told();
-        if field("data: ").next().is_some() {
+        if field("event: ").next() == Some("encke.open") {
+            let place: Value = serde_json::from_str(&data).unwrap();
+            assert!(place["next"].as_str() == Some(id) && place["heartbeat"].is_u64(), "{place}");
+        } else {
             let seq = view.seq(id);
             let binary =
                 matches!(view.journal[seq as usize - 1].publication.data, crate::hub::Data::Binary(_));
@@ -409,4 +428,11 @@ impl Stream {
         // If nothing is kept, the oldest is the newest of all, which may be lost as well.
         self.subscription.watch.gap(channel, oldest);
     }
+}
+
+/// Whether an event stream goes on with a line that belongs to no block: a sign of life, or when to come back, which
+/// nothing follows.
+fn is_between_blocks(text: &[u8]) -> bool {
+    let is_last = text.iter().filter(|byte| **byte == b'\n').count() == 1 && text.ends_with(b"\n");
+    text.starts_with(b":") || text.starts_with(b"retry: ") && is_last
 }
