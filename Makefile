@@ -14,7 +14,7 @@ help: ## Show this list
 run: ## Build and serve with the live demo at http://127.0.0.1:8080/
 	@$(CARGO) build --release --bin encke
 	@echo; echo "    Encke serves http://127.0.0.1:8080/ (stop with Ctrl-C)"; echo
-	@./target/release/encke serve --demo
+	@$(CARGO) run --quiet --release --bin encke -- serve --demo
 
 .PHONY: test
 test: test-tools ## Install what the tests need if it is missing, then run all of them

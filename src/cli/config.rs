@@ -31,6 +31,7 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
     if args.limits {
         return super::print(&limits::markdown());
     }
+    settings::warn_of_variables();
     match args.options.load() {
         Ok(loaded) => super::print(&config::toml(&loaded)),
         Err(problems) => settings::report(&problems),

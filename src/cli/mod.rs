@@ -18,6 +18,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use settings::Options;
 
+/// The version, and the commit it was built from where that is known.
+const VERSION: &str = env!("VERSION_AND_COMMIT");
+
 const EXAMPLES: &str = "\
 Examples:
   encke --demo                         serve http://127.0.0.1:8080 with live market data
@@ -34,7 +37,7 @@ Every setting is an option (encke serve --help), an environment variable and a l
 #[derive(Parser)]
 #[command(
     name = "encke",
-    version,
+    version = VERSION,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
     override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|config [OPTIONS] …",
@@ -71,10 +74,13 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(options) => match options.load() {
-            Ok(loaded) => serve::run(loaded.config),
-            Err(problems) => settings::report(&problems),
-        },
+        Command::Serve(options) => {
+            settings::warn_of_variables();
+            match options.load() {
+                Ok(loaded) => serve::run(loaded.config),
+                Err(problems) => settings::report(&problems),
+            }
+        }
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
         Command::Config(args) => config::run(&args),

@@ -34,7 +34,7 @@ fn serve(mut config: Config, logging: &Log) -> io::Result<()> {
     }
     let demo = config.demo;
     let drain_seconds = config.drain_seconds;
-    log::info!("encke {}", env!("CARGO_PKG_VERSION"));
+    log::info!("encke {}", super::VERSION);
     log_facts(&config);
     let reactor = Reactor::new(config)?;
     for (address, what) in reactor.addresses().zip(["listening on", "admin listening on"]) {

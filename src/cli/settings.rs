@@ -58,6 +58,14 @@ fn read_token(loaded: &mut Loaded) -> Result<(), Problem> {
     }
 }
 
+/// Tells of variables that look like settings and are none.
+pub fn warn_of_variables() {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for problem in config::unknown_variables(names) {
+        eprintln!("encke: warning: {problem}");
+    }
+}
+
 /// Tells everything that is wrong; the exit code says whether the command line is.
 pub fn report(problems: &[Problem]) -> ExitCode {
     for problem in problems {
@@ -81,7 +89,10 @@ static WORDS: LazyLock<Vec<Words>> = LazyLock::new(|| {
         };
         Some(Words { setting, option: setting.option()?, heading })
     };
-    SETTINGS.iter().filter_map(words).collect()
+    // Those of FDAjax are many and for few: they come last.
+    let (last, first): (Vec<_>, Vec<_>) =
+        SETTINGS.iter().partition(|setting| setting.name.contains("fdajax"));
+    first.into_iter().chain(last).filter_map(words).collect()
 });
 
 fn arg(words: &'static Words) -> Arg {

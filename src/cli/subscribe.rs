@@ -21,6 +21,8 @@ use follower::Follower;
 const SILENCE: Duration = Duration::from_secs(45);
 
 /// Print the messages of channels as they come
+///
+/// With a wildcard or several channels, each message is printed behind its channel and a tab.
 #[derive(Debug, Clone, Args)]
 pub struct SubscribeArgs {
     /// Channels, such as stocks/AAPL; a segment * matches one, a last segment ** everything below

@@ -131,6 +131,12 @@ fn unknown(name: &str) -> String {
     }
 }
 
+/// The nearest of `names` to `word`, if it looks like a misspelling.
+pub fn nearest(word: &str, names: impl Iterator<Item = String>) -> Option<String> {
+    let (changes, nearest) = names.map(|name| (distance(word, &name), name)).min()?;
+    (changes <= tolerance(word)).then_some(nearest)
+}
+
 /// How many changes make a word another one rather than a misspelled one.
 fn tolerance(word: &str) -> usize {
     1 + word.len() / 4

@@ -19,11 +19,12 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-pub use kind::{Describe, Given, Kind};
+pub use kind::{Describe, Given, Kind, milliseconds};
 pub use print::toml;
 pub use setting::{Section, Setting};
-pub use source::{File, Loaded, Origin, Problem, Sources, check, load};
+pub use source::{File, Loaded, Origin, Problem, Sources, check, load, unknown_variables};
 
+use kind::Time::{Millis, Seconds};
 use kind::{
     Address, Bytes, ChannelPattern, Event, Flag, Ip, List, Mount, Number, OneOf, Optional, Secret,
     TechniqueName, Text, TextFile, WebOrigin,
@@ -47,11 +48,11 @@ setting::settings! {
         /// Publish the built-in market data to `demo/ticks`.
         demo: bool = false, Flag;
         /// Seconds between two heartbeats of a stream; the first comes up to a quarter earlier.
-        heartbeat: u64 = 15, Number(1..=HOUR);
+        heartbeat: u64 = 15, Seconds(1..=HOUR);
         /// Seconds a shutdown waits for what is being written; 0 = it does not wait.
-        drain_seconds: u64 = 10, Number(0..=HOUR);
+        drain_seconds: u64 = 10, Seconds(0..=HOUR);
         /// Seconds an empty channel without subscribers is remembered.
-        channel_idle_seconds: u64 = 60, Number(1..=DAY);
+        channel_idle_seconds: u64 = 60, Seconds(1..=DAY);
         /// Techniques that are not served, for example `jsonp` and `iframe`, which hand scripts to pages; 403.
         /// Without `jsonp`, there is no callback polling in Bayeux either.
         techniques_off: Vec<String> = Vec::new(), List(TechniqueName);
@@ -77,7 +78,7 @@ setting::settings! {
     /// Long polling.
     poll: Poll {
         /// Seconds a poll waits that names no `timeout=`.
-        timeout_seconds: u64 = 30, Number(1..=300);
+        timeout_seconds: u64 = 30, Seconds(1..=300);
         /// Status of a poll that ran out without news: 204, 304 or 408.
         no_news_status: u16 = 204, OneOf(&[204, 304, 408]);
     }
@@ -97,9 +98,9 @@ setting::settings! {
         /// The cookie that holds the session id.
         session_cookie: String = "_session_id".into(), Text;
         /// Milliseconds a message is kept.
-        mes_live_max: u64 = 500, Number(0..=65_535);
+        mes_live_max: u64 = 500, Millis(0..=65_535);
         /// Milliseconds a window is remembered after its last answer.
-        win_timeout: u64 = 0, Number(0..=65_535);
+        win_timeout: u64 = 0, Millis(0..=65_535);
         /// Send all that waits in one answer; else one message at a time.
         merge_messages: bool = true, Flag;
         /// Send a window whose slot is taken to another one; else end the window that has it.
@@ -109,7 +110,7 @@ setting::settings! {
         /// Serve visitors who are not logged in.
         allow_guests: bool = true, Flag;
         /// Seconds after which a waiting window is told to ask anew; 0 = never.
-        send_pings: u64 = 0, Number(0..=65_535);
+        send_pings: u64 = 0, Seconds(0..=65_535);
         /// Event types that users may send to each other; none = no chat_sig.
         allow_peer_call: Vec<String> = Vec::new(), List(Event);
         /// JavaScript function that gets what a chat peer sends.
@@ -147,7 +148,7 @@ setting::settings! {
     /// Server-sent events.
     sse: Sse {
         /// Milliseconds an EventSource waits before it reconnects (`retry:`).
-        retry_ms: u64 = 2000, Number(1..=1000 * HOUR);
+        retry_ms: u64 = 2000, Millis(1..=1000 * HOUR);
     }
 
     /// Bayeux 1.0, for CometD and Faye clients.
@@ -159,11 +160,11 @@ setting::settings! {
         /// Channels its clients may subscribe to.
         subscribe: Vec<String> = vec!["**".into()], List(ChannelPattern);
         /// Milliseconds a connect is held.
-        timeout_ms: u64 = 30_000, Number(1..=1000 * HOUR);
+        timeout_ms: u64 = 30_000, Millis(1..=1000 * HOUR);
         /// Milliseconds clients wait between two connects.
-        interval_ms: u64 = 0, Number(0..=1000 * HOUR);
+        interval_ms: u64 = 0, Millis(0..=1000 * HOUR);
         /// Milliseconds without a connect, beyond the interval, after which a session is gone.
-        max_interval_ms: u64 = 10_000, Number(1..=1000 * DAY);
+        max_interval_ms: u64 = 10_000, Millis(1..=1000 * DAY);
         /// Only the browser that began a session (by its cookie BAYEUX_BROWSER) may use it.
         bind_sessions_to_cookie: bool = false, Flag;
         /// End a session whose client was away for so long that history limits threw messages away, rather
@@ -203,7 +204,7 @@ setting::settings! {
         /// Bytes kept in all channels together; the globally oldest message goes first.
         total_bytes: usize = 256 << 20, Bytes(1..=TIB);
         /// Seconds a message is kept.
-        seconds: u64 = HOUR, Number(1..=YEAR);
+        seconds: u64 = HOUR, Seconds(1..=YEAR);
     }
 
     /// What a peer may ask for; docs/limits.md has the answer at each limit, and what counts it.
@@ -226,20 +227,20 @@ setting::settings! {
         /// Requests that may arrive together; above, 429.
         pipelined_requests: usize = 3000, Number(1..=1_000_000);
         /// Seconds until a request's head is complete; after, 408.
-        head_seconds: u64 = 10, Number(1..=HOUR);
+        head_seconds: u64 = 10, Seconds(1..=HOUR);
         /// Bytes of a message; above, 413.
         message_bytes: usize = 1 << 20, Bytes(1..=GIB);
         /// Seconds until a request's body is complete; after, 408.
-        body_seconds: u64 = 30, Number(1..=HOUR);
+        body_seconds: u64 = 30, Seconds(1..=HOUR);
         /// Bytes a second that a body, or a WebSocket's message, brings on average after its first 5 seconds; if
         /// it is slower, 408. 0 = any pace.
         body_bytes_per_second: usize = 200, Bytes(0..=GIB);
         /// Seconds a keep-alive connection may idle between requests; then closed.
-        idle_seconds: u64 = 75, Number(1..=DAY);
+        idle_seconds: u64 = 75, Seconds(1..=DAY);
         /// Seconds a client may leave what it is sent unread; then closed.
-        stalled_seconds: u64 = 60, Number(1..=DAY);
+        stalled_seconds: u64 = 60, Seconds(1..=DAY);
         /// Seconds after which a stream ends, at a message boundary; 0 = never.
-        stream_seconds: u64 = 0, Number(0..=YEAR);
+        stream_seconds: u64 = 0, Seconds(0..=YEAR);
         /// Messages that one address may publish in a second; above, 429.
         publishes_per_second: u32 = 10_000, Number(1..=100_000_000);
         /// Channels that exist at once, at most half of them without ever a message; above, 503.
@@ -268,7 +269,7 @@ setting::settings! {
         /// FDAjax guests known at once; above, those without a window are forgotten, then 503.
         fdajax_guests: usize = 100_000, Number(1..=10_000_000);
         /// Seconds an FDAjax guest without a window is remembered.
-        fdajax_guest_seconds: u64 = 60, Number(1..=DAY);
+        fdajax_guest_seconds: u64 = 60, Seconds(1..=DAY);
         /// FDAjax messages (chat_sig) a session may send in a second; above, 429.
         fdajax_peer_calls: u32 = 20, Number(1..=1_000_000);
     }

@@ -2,7 +2,7 @@
 //!
 //! The sources arrive as texts. Everything that is wrong is reported, not only the first thing, because a
 //! server that refuses to start five times in a row is no help. Variables that begin with `ENCKE_` and are no
-//! setting are ignored: Kubernetes puts such into the environment for a service named "encke".
+//! setting are no error, but [`unknown_variables`] tells of them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -204,6 +204,33 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Vec<Problem>> {
         problems.extend(loaded.give(setting, Given::Text(value), value, origin).err());
     }
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// Variables of this program that are no settings.
+const OTHER_VARIABLES: [&str; 2] = ["ENCKE_CONFIG", "ENCKE_URL"];
+
+/// Those of the variables `names` that look as if they were for this program and that it does not know. Kubernetes puts
+/// its own into the environment for a service named "encke" (`ENCKE_PORT`, `ENCKE_SERVICE_HOST`, …), which mean nothing.
+pub fn unknown_variables(names: impl Iterator<Item = String>) -> Vec<Problem> {
+    let known: Vec<String> =
+        SETTINGS.iter().map(Setting::variable).chain(OTHER_VARIABLES.map(str::to_owned)).collect();
+    let of_kubernetes = |name: &str| {
+        let rest = name.trim_start_matches("ENCKE_");
+        rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+    };
+    let unknown = |name: &String| name.starts_with("ENCKE_") && !known.contains(name) && !of_kubernetes(name);
+    let mut problems: Vec<Problem> = names
+        .filter(unknown)
+        .map(|name| {
+            let text = match file::nearest(&name, known.iter().cloned()) {
+                Some(nearest) => format!("unknown variable, did you mean {nearest}?"),
+                None => "unknown variable; `encke config` shows all settings".to_owned(),
+            };
+            Problem { place: name, text, usage: false }
+        })
+        .collect();
+    problems.sort_by(|one, other| one.place.cmp(&other.place));
+    problems
 }
 
 /// Everything that is wrong with a file, ordered by line.

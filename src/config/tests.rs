@@ -115,15 +115,15 @@ fn options_win_over_environment_over_file_over_default() {
 
 #[test]
 fn all_that_is_wrong_is_reported_with_its_line() {
-    let file = "listen = \"nowhere\"\nheartbeat = 0\n\n[limits]\nmesage_bytes = 5\nmessage_bytes = \"2MB\"\n\
+    let file = "listen = \"nowhere\"\nheartbeat = 0\n\n[limits]\nmesage_bytes = 5\nmessage_bytes = \"2TB\"\n\
                 demo = true\n[poll]\nno_news_status = 200\n[histroy]\nmessages = 1\n[zzzzzzzz]\n[turn]\nqqqqqqqqq = 1\n";
     check_problems(
         file,
         &[
             "f:1: listen: must be ADDRESS:PORT",
-            "f:2: heartbeat: must be a whole number from 1 to 3600, not 0",
+            "f:2: heartbeat: must be a time from 1 to 3600 seconds, as a number or as 500ms, 15s, 2m, 1h, 1d, not 0",
             "f:5: limits.mesage_bytes: unknown setting, did you mean limits.message_bytes?",
-            "f:6: limits.message_bytes: must be a size from 1 to 1GiB, in bytes or as 512KiB, 1MiB, 2GiB, not \"2MB\"",
+            "f:6: limits.message_bytes: must be a size from 1 to 1GiB, in bytes or as 512KiB, 64KB, 1MiB, 2GiB, not \"2TB\"",
             "f:7: limits.demo: unknown setting, did you mean demo, above the first [section]?",
             "f:9: poll.no_news_status: must be one of 204, 304, 408, not 200",
             "f:10: histroy: unknown section, did you mean [history]?",
@@ -142,13 +142,13 @@ fn files_that_are_no_toml_or_of_another_shape() {
     check_problems("demo = true\ndemo = true", &["f:2:1: not valid TOML: "]);
     check_problems("limits = 3", &["f:1: limits: is a section"]);
     check_problems("[[limits]]", &["f:1: limits: is a section"]);
-    check_problems("[heartbeat]\na = 1", &["f:1: heartbeat: must be a whole number"]);
+    check_problems("[heartbeat]\na = 1", &["f:1: heartbeat: must be a time from"]);
     check_problems("limits.channels.x = 1", &["f:1: limits.channels: must be a whole number"]);
     check_problems(
         "\n\nmessage_bytes = 1",
         &["f:3: message_bytes: unknown setting, did you mean limits.message_bytes?"],
     );
-    check_problems("\u{feff}\nheartbeat = \"15\"", &["f:2: heartbeat: must be a whole number"]);
+    check_problems("\u{feff}\nheartbeat = \"15\"", &["f:2: heartbeat: must be a time from"]);
     check_problems("", &[]);
 }
 
@@ -176,14 +176,61 @@ fn sizes_and_numbers() {
     assert_eq!(size("64KiB"), Ok(64 << 10));
     assert_eq!(size("2 mib"), Ok(2 << 20));
     assert_eq!(size("3GiB"), Ok(3 << 30));
+    assert_eq!(size("64KB"), Ok(64 << 10), "a kilobyte is what a kibibyte is");
+    assert_eq!(size("64k"), Ok(64 << 10));
+    assert_eq!(size("512B"), Ok(512));
     for text in
-        ["0", "-1", "KiB", "1MB", "1.5MiB", "1MiBs", "99999999999999999999", "99999999999GiB", "1025GiB"]
+        ["0", "-1", "KiB", "1TB", "1.5MiB", "1MiBs", "99999999999999999999", "99999999999GiB", "1025GiB"]
     {
         assert!(size(text).is_err(), "{text}");
     }
     let file = load_all("history.bytes = 1_000\nhistory.messages = 0x10", &[], &[]).unwrap().config;
     assert_eq!((file.history.bytes, file.history.messages), (1000, 16));
-    check_problems("heartbeat = -1", &["f:1: heartbeat: must be a whole number from 1 to 3600, not -1"]);
+    check_problems("heartbeat = -1", &["f:1: heartbeat: must be a time from 1 to 3600 seconds, "]);
+}
+
+#[test]
+fn times() {
+    let heartbeat =
+        |text: &str| load_all("", &[], &[("heartbeat", text)]).map(|loaded| loaded.config.heartbeat);
+    assert_eq!(heartbeat("15"), Ok(15));
+    assert_eq!(heartbeat("15s"), Ok(15));
+    assert_eq!(heartbeat("2 m"), Ok(120));
+    assert_eq!(heartbeat("2min"), Ok(120));
+    assert_eq!(heartbeat("1H"), Ok(3600));
+    assert_eq!(heartbeat("3000ms"), Ok(3));
+    for text in ["0s", "1500ms", "2h", "1d", "s", "1.5s", "15x", "-1s", "18446744073709551615d"] {
+        assert!(heartbeat(text).is_err(), "{text}");
+    }
+    let file = load_all("[sse]\nretry_ms = \"3s\"\n[history]\nseconds = \"1d\"", &[], &[]).unwrap().config;
+    assert_eq!((file.sse.retry_ms, file.history.seconds), (3000, 86_400));
+    assert_eq!(milliseconds("500ms"), Some(500));
+    assert_eq!(milliseconds(" 3 "), Some(3000));
+    assert_eq!(milliseconds("soon"), None);
+}
+
+#[test]
+fn variables_that_nobody_reads_are_told() {
+    let told = |names: &[&str]| -> Vec<String> {
+        unknown_variables(names.iter().map(ToString::to_string)).iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        told(&["ENCKE_HEARTBEET", "HEARTBEET", "ENCKE_HEARTBEAT", "ENCKE_URL", "ENCKE_CONFIG"]),
+        ["ENCKE_HEARTBEET: unknown variable, did you mean ENCKE_HEARTBEAT?"]
+    );
+    assert_eq!(
+        told(&["ENCKE_ZZZZZZZZZZZZ"]),
+        ["ENCKE_ZZZZZZZZZZZZ: unknown variable; `encke config` shows all settings"]
+    );
+    let kubernetes = [
+        "ENCKE_SERVICE_HOST",
+        "ENCKE_SERVICE_PORT",
+        "ENCKE_SERVICE_PORT_HTTP",
+        "ENCKE_PORT",
+        "ENCKE_PORT_8080_TCP",
+        "ENCKE_PORT_8080_TCP_ADDR",
+    ];
+    assert_eq!(told(&kubernetes), [""; 0], "a service named encke puts these into every container");
 }
 
 #[test]

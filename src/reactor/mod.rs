@@ -37,7 +37,7 @@ use listener::Listener;
 use memory::Resident;
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
-use signals::Signals;
+use signals::{Signals, Wish};
 use sockets::{Read, Sockets};
 use std::io;
 use std::net::SocketAddr;
@@ -327,8 +327,14 @@ impl Reactor {
     /// Does what signals ask.
     #[cold]
     fn heed(&mut self, now: Now) {
-        if self.signals.take() {
-            self.shut_down(now);
+        for wish in self.signals.take() {
+            match wish {
+                Wish::Leave => self.shut_down(now),
+                Wish::Reload => {
+                    log::info!("SIGHUP: settings are not read anew while the server runs; restart it");
+                }
+                Wish::Nothing => log::info!("SIGUSR1 or SIGUSR2: has no meaning here"),
+            }
         }
     }
 

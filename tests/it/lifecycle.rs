@@ -113,6 +113,41 @@ fn a_second_signal_leaves_at_once() {
 }
 
 #[test]
+fn other_signals_do_not_kill() {
+    let server = Encke::start(&[]);
+    let mut inside = server.connect();
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2] {
+        server.signal(signal);
+        assert_eq!(inside.get("/healthz", &[]).status, 200, "{signal:?}");
+    }
+    server.logged("has no meaning here");
+    assert_eq!(inside.get("/healthz", &[]).status, 200);
+}
+
+#[test]
+fn the_version_names_the_commit() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_encke")).arg("--version").output().expect("it can be started");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let rest = text.strip_prefix(concat!("encke ", env!("CARGO_PKG_VERSION"))).expect("name and version");
+    // A copy without the repository does not know.
+    assert!(rest == "\n" || rest.starts_with(" (") && rest.ends_with(")\n"), "{text}");
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_told() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ENCKE_")) {
+        command.env_remove(name);
+    }
+    command.args(["config"]).env("ENCKE_HEARTBEET", "5").env("ENCKE_PORT", "tcp://10.0.0.1:8080");
+    let output = command.output().expect("it can be started");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said, "encke: warning: ENCKE_HEARTBEET: unknown variable, did you mean ENCKE_HEARTBEAT?\n");
+    assert!(output.status.success());
+}
+
+#[test]
 fn an_address_in_use_is_said_and_ends_the_start() {
     let server = Encke::start(&[]);
     let addr = server.addr().to_string();

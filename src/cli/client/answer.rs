@@ -24,6 +24,8 @@ pub struct Trouble {
     pub reason: String,
     /// What the asker can do about it.
     pub remedy: Remedy,
+    /// The status of the answer, if there was one that refused.
+    pub status: Option<StatusCode>,
 }
 
 /// What to do about a [`Trouble`].
@@ -45,12 +47,12 @@ pub enum Remedy {
 impl Trouble {
     /// A connection that failed with the request on its way.
     pub fn lost(reason: String) -> Self {
-        Self { reason, remedy: Remedy::Retry { after: None, perhaps_done: true } }
+        Self { reason, remedy: Remedy::Retry { after: None, perhaps_done: true }, status: None }
     }
 
     /// Something repeating will not change.
     pub fn lasting(reason: String) -> Self {
-        Self { reason, remedy: Remedy::GiveUp }
+        Self { reason, remedy: Remedy::GiveUp, status: None }
     }
 }
 
@@ -74,7 +76,7 @@ pub fn check(result: Result<Response<Body>, Error>) -> Result<Response<Body>, Tr
         status if status.is_server_error() => Remedy::Retry { after, perhaps_done: true },
         _ => Remedy::GiveUp,
     };
-    Err(Trouble { reason, remedy })
+    Err(Trouble { reason, remedy, status: Some(status) })
 }
 
 /// `text` of a peer, fit for a terminal: without control characters.
@@ -106,7 +108,7 @@ fn explain(error: Error) -> Trouble {
         Error::HostNotFound => "no such host".into(),
         other => other.to_string(),
     };
-    Trouble { reason, remedy: Remedy::Retry { after: None, perhaps_done } }
+    Trouble { reason, remedy: Remedy::Retry { after: None, perhaps_done }, status: None }
 }
 
 /// `Retry-After` in seconds; the form with a date is left to the caller's own back-off.

@@ -1,6 +1,6 @@
-//! Publishes one message at a time on one connection, again and again until the server has it.
+//! Publishes one message, or a batch of them, at a time on one connection, again and again until the server has it.
 //!
-//! Every message carries an `Idempotency-Key` of its own, the same in each attempt, so that an attempt whose
+//! Every request carries an `Idempotency-Key` of its own, the same in each attempt, so that an attempt whose
 //! answer was lost is not published a second time. The server remembers a key for two minutes: when an
 //! attempt is in doubt for longer, trying again could duplicate the message, and the person decides.
 
@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use ureq::http::HeaderValue;
+use ureq::http::{HeaderValue, StatusCode};
 
 use super::PublishArgs;
 use crate::cli::client::{Backoff, Remedy, Server, Trouble, check, encode_channel};
@@ -31,6 +31,9 @@ pub struct Publisher {
     bearer: Option<HeaderValue>,
     run: String,
     count: u64,
+    batch_url: String,
+    /// How long one request is tried; none = for ever.
+    pub(super) timeout: Option<Duration>,
     pub(super) backoff: Backoff,
     pub(super) in_doubt_max: Duration,
 }
@@ -45,6 +48,13 @@ pub enum Outcome {
     },
     /// The server takes no message of this size; its words.
     TooLarge(String),
+}
+
+/// What one request publishes.
+#[derive(Clone, Copy)]
+enum Load<'a> {
+    Message(&'a [u8]),
+    Batch(&'a [u8]),
 }
 
 /// The part of the server's answer that is used.
@@ -64,6 +74,7 @@ impl Publisher {
             .filter_map(|(name, value)| Some((name, value.as_deref()?)))
             .collect();
         let url = server.url(&format!("/pub/{}", encode_channel(&args.channel)), &pairs);
+        let batch_url = server.url("/pub", &[]);
         Ok(Self {
             server,
             url,
@@ -71,6 +82,8 @@ impl Publisher {
             bearer: token.map(bearer).transpose()?,
             run: random_name()?,
             count: 0,
+            batch_url,
+            timeout: None,
             backoff: BACKOFF,
             in_doubt_max: IN_DOUBT_MAX,
         })
@@ -79,68 +92,108 @@ impl Publisher {
     /// Publishes `message`, however often that has to be tried; `notice` hears of each failure.
     ///
     /// The error is a sentence that says why there is no point in going on.
-    pub fn publish(&mut self, message: &[u8], mut notice: impl FnMut(&str)) -> Result<Outcome, String> {
+    pub fn publish(&mut self, message: &[u8], notice: impl FnMut(&str)) -> Result<Outcome, String> {
+        match self.send(Load::Message(message), notice) {
+            Ok(receipt) => Ok(Outcome::Published { subscribers: receipt.subscribers }),
+            Err(Trouble { remedy: Remedy::Skip, reason, .. }) => Ok(Outcome::TooLarge(reason)),
+            Err(trouble) => Err(trouble.reason),
+        }
+    }
+
+    /// Publishes a batch, JSON lines as `POST /pub` takes them. None if the server does not want it as a whole: it has
+    /// published nothing of it then, and the messages can go one by one.
+    pub fn publish_batch(
+        &mut self,
+        lines: &[u8],
+        notice: impl FnMut(&str),
+    ) -> Result<Option<Outcome>, String> {
+        match self.send(Load::Batch(lines), notice) {
+            Ok(receipt) => Ok(Some(Outcome::Published { subscribers: receipt.subscribers })),
+            Err(Trouble { remedy: Remedy::Skip | Remedy::GiveUp, status: Some(_), .. }) => Ok(None),
+            Err(trouble) => Err(trouble.reason),
+        }
+    }
+
+    /// Sends it until there is an answer that lasts.
+    fn send(&mut self, load: Load<'_>, mut notice: impl FnMut(&str)) -> Result<Receipt, Trouble> {
         self.count += 1;
         let key = format!("{}-{}", self.run, self.count);
         let mut backoff = self.backoff.clone();
+        let begin = Instant::now();
         let mut in_doubt_since = None;
         loop {
             let asked_at = Instant::now();
-            let trouble = match self.attempt(message, &key) {
-                Ok(Receipt { subscribers, .. }) => return Ok(Outcome::Published { subscribers }),
+            let left = self.timeout.map(|timeout| timeout.saturating_sub(begin.elapsed()));
+            let trouble = match self.attempt(load, &key, left) {
+                Ok(receipt) => return Ok(receipt),
                 Err(trouble) => trouble,
             };
-            let wait = match trouble.remedy {
-                Remedy::GiveUp => return Err(trouble.reason),
-                Remedy::Skip => return Ok(Outcome::TooLarge(trouble.reason)),
-                Remedy::Retry { after, perhaps_done } => {
-                    if perhaps_done {
-                        in_doubt_since.get_or_insert(asked_at);
-                    }
-                    backoff.next().max(after.unwrap_or_default())
-                }
-            };
-            if in_doubt_since.is_some_and(|since| since.elapsed() + wait > self.in_doubt_max) {
-                return Err(format!(
-                    "{}: {}; an attempt whose answer was lost is too long ago to try again without the risk \
-                     of publishing twice. Look at the channel, then continue from this message",
-                    self.server.base(),
-                    trouble.reason
-                ));
+            let Remedy::Retry { after, perhaps_done } = trouble.remedy else { return Err(trouble) };
+            if perhaps_done {
+                in_doubt_since.get_or_insert(asked_at);
             }
-            notice(&format!(
-                "{}: {}; trying again in {} s",
-                self.server.base(),
-                trouble.reason,
-                wait.as_secs_f64()
-            ));
+            let wait = backoff.next().max(after.unwrap_or_default());
+            let reason = format!("{}: {}", self.server.base(), trouble.reason);
+            if in_doubt_since.is_some_and(|since| since.elapsed() + wait > self.in_doubt_max) {
+                let why = "an attempt whose answer was lost is too long ago to try again without the risk of publishing \
+                           twice. Look at the channel, then continue from this message";
+                return Err(Trouble { reason: format!("{reason}; {why}"), ..trouble });
+            }
+            if let Some(timeout) = self.timeout.filter(|timeout| begin.elapsed() + wait >= *timeout) {
+                let doubt = match in_doubt_since {
+                    Some(_) => "; it may have been published all the same: an answer was lost",
+                    None => "",
+                };
+                let seconds = timeout.as_secs_f64();
+                let reason = format!("{reason}; given up after {seconds} s (--timeout){doubt}");
+                return Err(Trouble { reason, ..trouble });
+            }
+            notice(&format!("{reason}; trying again in {} s", wait.as_secs_f64()));
             sleep(wait);
         }
     }
 
-    fn attempt(&self, message: &[u8], key: &str) -> Result<Receipt, Trouble> {
-        let mut request = self
-            .server
-            .agent
-            .post(&self.url)
+    fn attempt(&self, load: Load<'_>, key: &str, left: Option<Duration>) -> Result<Receipt, Trouble> {
+        let text = self.content_type.as_deref().unwrap_or("text/plain; charset=utf-8");
+        let (url, content_type, bytes) = match load {
+            Load::Message(bytes) => (&self.url, text, bytes),
+            Load::Batch(bytes) => (&self.batch_url, "application/x-ndjson", bytes),
+        };
+        let request = self.server.agent.post(url).config().timeout_global(left).build();
+        let mut request = request
             .header("Accept", "application/json")
-            .header("Content-Type", self.content_type.as_deref().unwrap_or("text/plain; charset=utf-8"))
+            .header("Content-Type", content_type)
             .header("Idempotency-Key", key);
         if let Some(bearer) = &self.bearer {
             request = request.header("Authorization", bearer);
         }
-        if message.len() >= ASK_FIRST_BYTES {
+        if bytes.len() >= ASK_FIRST_BYTES {
             request = request.header("Expect", "100-continue").header("Connection", "close");
         }
-        let mut response = check(request.send(message))?;
+        let mut response = check(request.send(bytes)).map_err(|trouble| self.with_advice(trouble))?;
         let body = response.body_mut().read_to_vec().map_err(|error| Trouble::lost(error.to_string()))?;
-        serde_json::from_slice(&body).map_err(|_| {
+        let receipt = match load {
+            Load::Message(_) => serde_json::from_slice(&body).ok(),
+            Load::Batch(_) => serde_json::from_slice(&body).ok().and_then(|mut all: Vec<Receipt>| all.pop()),
+        };
+        receipt.ok_or_else(|| {
             Trouble::lasting(format!(
                 "{} answered {} without the id of a message: is an Encke server there?",
                 self.server.base(),
                 response.status()
             ))
         })
+    }
+
+    /// Says where the token comes from, if that is what is wrong.
+    fn with_advice(&self, mut trouble: Trouble) -> Trouble {
+        if trouble.status == Some(StatusCode::UNAUTHORIZED) {
+            trouble.reason += match self.bearer {
+                Some(_) => " (the token was taken from the environment variable ENCKE_PUBLISH_TOKEN)",
+                None => " (put the token into the environment variable ENCKE_PUBLISH_TOKEN)",
+            };
+        }
+        trouble
     }
 }
 

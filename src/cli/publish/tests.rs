@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
 use super::*;
 use crate::cli::client::Backoff;
@@ -15,8 +15,32 @@ fn args(channel: &str) -> PublishArgs {
         key: None,
         ttl: None,
         content_type: None,
+        timeout: None,
         url: None,
     }
+}
+
+/// A reader that gives one piece at a time.
+struct Pieces<'a>(VecDeque<&'a [u8]>);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let Some(piece) = self.0.front_mut() else { return Ok(0) };
+        let count = piece.len().min(out.len());
+        out[..count].copy_from_slice(&piece[..count]);
+        *piece = &piece[count..];
+        if piece.is_empty() {
+            self.0.pop_front();
+        }
+        Ok(count)
+    }
+}
+
+/// The answer to a batch of so many.
+fn receipts(count: usize) -> Step {
+    let receipt = r#"{"id":"k3:1","channel":"x","subscribers":3,"messages":1}"#;
+    let body = format!("[{}]", vec![receipt; count].join(","));
+    Step::Answer(answer("201 Created", "Content-Type: application/json\r\n", &body))
 }
 
 fn receipt(subscribers: u64) -> Step {
@@ -41,14 +65,19 @@ fn publish(
     publisher.backoff = Backoff::new(MS, 4 * MS);
     let mut said = Vec::new();
     let mut progress = Progress::new(&mut said, false, &args.channel, Instant::now());
-    let result = publish_lines(&mut publisher, &mut &*input, args.rate.map(Pacer::new), &mut progress);
+    publisher.timeout = args.timeout;
+    let pacer = args.rate.map(Pacer::new);
+    // What stands behind "|" comes later.
+    let mut input = BufReader::new(Pieces(input.split(|byte| *byte == b'|').collect()));
+    let result = Lines { publisher: &mut publisher, progress: &mut progress, pacer, number: 0, refused: 0 }
+        .publish(&mut input, Batch::new(args));
     drop(publisher);
     (result, String::from_utf8(said).unwrap(), mock.requests())
 }
 
 #[test]
 fn every_line_is_a_message_on_one_connection() {
-    let input = b"one\n\ntwo\r\n\xff\xfe\nlast";
+    let input = b"one\n|\n|two\r\n|\xff\xfe\n|last";
     let (result, said, requests) =
         publish(&args("a,b/c"), vec![receipt(0), receipt(1), receipt(2), receipt(3)], input);
     assert_eq!(result, Ok(()));
@@ -89,7 +118,7 @@ fn a_lost_answer_is_asked_for_again_with_the_same_key() {
         receipt(5),
         receipt(6),
     ];
-    let (result, said, requests) = publish(&args("x"), script, b"one\ntwo\n");
+    let (result, said, requests) = publish(&args("x"), script, b"one\n|two\n");
     assert_eq!(result, Ok(()), "{said}");
     let keys: Vec<&str> = requests.iter().map(|r| r.header("idempotency-key").unwrap()).collect();
     assert!(keys[..5].iter().all(|key| *key == keys[0]), "{keys:?}");
@@ -113,7 +142,7 @@ fn retry_after_is_waited_for() {
 #[test]
 fn a_refusal_ends_it_with_the_reason() {
     let (result, said, requests) =
-        publish(&args("x"), vec![receipt(1), refusal("403 Forbidden", "")], b"1\n2\n3\n");
+        publish(&args("x"), vec![receipt(1), refusal("403 Forbidden", "")], b"1\n|2\n|3\n");
     assert_eq!(result, Err("line 2 is not published: 403 Forbidden: because".into()));
     assert_eq!(requests.len(), 2);
     assert!(said.contains("published 1 message to x, 1 listening"), "{said}");
@@ -122,7 +151,7 @@ fn a_refusal_ends_it_with_the_reason() {
 #[test]
 fn a_line_too_large_is_reported_and_the_next_ones_go_on() {
     let mut input = vec![b'x'; 100_000];
-    input.extend_from_slice(b"\nsmall\n");
+    input.extend_from_slice(b"\n|small\n");
     let too_large = answer("413 Content Too Large", "Connection: close\r\n", "");
     let (result, said, requests) = publish(&args("x"), vec![Step::Cut(too_large), receipt(1)], &input);
     assert!(result.unwrap_err().starts_with("1 too large"));
@@ -131,6 +160,89 @@ fn a_line_too_large_is_reported_and_the_next_ones_go_on() {
     assert_eq!(requests[0].body, b"", "a message that is refused is not sent");
     assert_eq!(requests[1].body, b"small");
     assert!(said.contains("line 1 is not published: 413"), "{said}");
+}
+
+#[test]
+fn lines_that_came_together_go_together() {
+    let args = PublishArgs { event: Some("e".into()), ttl: Some(9), ..args("a/b") };
+    let script = vec![receipts(3), receipt(0), receipt(1)];
+    let (result, said, requests) = publish(&args, script, b"one\ntwo\n\nth\"ree\n\xff\n|four\n");
+    assert_eq!(result, Ok(()));
+    let lines: Vec<&str> = requests.iter().map(|request| request.line.as_str()).collect();
+    let single = "POST /pub/a/b?event=e&ttl=9 HTTP/1.1";
+    assert_eq!(
+        lines,
+        ["POST /pub HTTP/1.1", single, single],
+        "no batch for bytes that are no text, nor for one line"
+    );
+    let expected = "{\"channel\":\"a/b\",\"data\":\"one\",\"event\":\"e\",\"ttl\":9}\n\
+                    {\"channel\":\"a/b\",\"data\":\"two\",\"event\":\"e\",\"ttl\":9}\n\
+                    {\"channel\":\"a/b\",\"data\":\"th\\\"ree\",\"event\":\"e\",\"ttl\":9}\n";
+    assert_eq!(String::from_utf8_lossy(&requests[0].body), expected);
+    assert_eq!(requests[0].header("content-type"), Some("application/x-ndjson"));
+    assert_eq!(requests[1].body, b"\xff");
+    assert!(said.starts_with("published 5 messages to a/b in "), "{said}");
+}
+
+#[test]
+fn many_lines_are_several_batches() {
+    let input = "x\n".repeat(1201);
+    let script = vec![receipts(500), receipts(500), receipts(201)];
+    let (result, said, requests) = publish(&args("x"), script, input.as_bytes());
+    assert_eq!((result, requests.len()), (Ok(()), 3), "{said}");
+    let keys: HashSet<&str> = requests.iter().map(|r| r.header("idempotency-key").unwrap()).collect();
+    assert_eq!(keys.len(), 3);
+    assert!(said.starts_with("published 1201 messages"), "{said}");
+}
+
+#[test]
+fn a_batch_that_is_refused_goes_line_by_line() {
+    let script = vec![
+        refusal("413 Content Too Large", ""),
+        receipt(0),
+        refusal("413 Content Too Large", ""),
+        receipt(0),
+    ];
+    let (result, said, requests) = publish(&args("x"), script, b"1\n2\n3\n");
+    assert_eq!(result, Err("1 too large for the server and not published".into()));
+    assert_eq!(
+        requests.iter().map(|request| &request.body[..]).skip(1).collect::<Vec<_>>(),
+        [b"1", b"2", b"3"]
+    );
+    assert!(said.contains("line 2 is not published: 413"), "{said}");
+}
+
+#[test]
+fn json_goes_along_as_it_was_written() {
+    let args = PublishArgs { content_type: Some("application/json".into()), ..args("x") };
+    let (result, said, requests) =
+        publish(&args, vec![receipts(2), receipt(0)], b"{\"b\": 1.0}\n[1]\n\"text\"\n");
+    assert_eq!(result, Ok(()), "{said}");
+    let expected = "{\"channel\":\"x\",\"data\":{\"b\": 1.0}}\n{\"channel\":\"x\",\"data\":[1]}\n";
+    assert_eq!(String::from_utf8_lossy(&requests[0].body), expected);
+    assert_eq!(requests[1].body, b"\"text\"", "in a batch, it would become text");
+}
+
+#[test]
+fn a_message_is_given_up_in_time() {
+    let begin = Instant::now();
+    let args = PublishArgs { timeout: Some(300 * MS), ..args("x") };
+    // The second one keeps the server waiting; nobody asks for it.
+    let script = vec![Step::Hang(String::new()), Step::Hang(String::new())];
+    let (result, said, requests) = publish(&args, script, b"one\n");
+    let error = result.unwrap_err();
+    assert!(
+        error.contains("given up after 0.3 s (--timeout); it may have been published all the same"),
+        "{error}"
+    );
+    assert!(begin.elapsed() >= 290 * MS, "{said}");
+    assert_eq!(requests.len(), 1);
+}
+
+#[test]
+fn the_refusal_of_a_token_says_where_it_comes_from() {
+    let (result, ..) = publish(&args("x"), vec![refusal("401 Unauthorized", "")], b"1\n");
+    assert!(result.unwrap_err().ends_with("the environment variable ENCKE_PUBLISH_TOKEN)"));
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum Event<'a> {
 pub struct Envelope<'a> {
     /// Where to resume after this message.
     pub id: Cow<'a, str>,
+    /// Where it was published.
+    pub channel: Option<Cow<'a, str>>,
     payload: Payload<'a>,
 }
 
@@ -55,6 +57,8 @@ pub struct Gap<'a> {
 struct Fields<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    channel: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -89,7 +93,7 @@ impl<'a> Event<'a> {
             }
             (None, None) => Payload::Text("".into()),
         };
-        Ok(Self::Message(Envelope { id, payload }))
+        Ok(Self::Message(Envelope { id, channel: fields.channel, payload }))
     }
 }
 

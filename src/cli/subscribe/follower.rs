@@ -27,6 +27,8 @@ pub struct Follower<O: Write, E: Write> {
     server: Server,
     path: String,
     json: bool,
+    /// Messages of several channels may come: each is printed behind its channel.
+    named: bool,
     after: After,
     /// Messages still to print; none = no end.
     left: Option<u64>,
@@ -80,6 +82,7 @@ impl<O: Write, E: Write> Follower<O, E> {
             server,
             path: format!("/sub/{}", channels.join(",")),
             json: args.json,
+            named: args.channels.len() > 1 || args.channels.iter().any(|name| has_wildcard(name)),
             after: After::Asked(args.after.clone()),
             left: args.count,
             link: Link::New,
@@ -169,8 +172,12 @@ impl<O: Write, E: Write> Follower<O, E> {
             }
             Event::Message(envelope) => envelope,
         };
-        let printed =
-            if self.json { self.out.write_all(line) } else { envelope.write_payload(&mut self.out) };
+        let printed = match envelope.channel.as_ref().filter(|_| self.named) {
+            _ if self.json => self.out.write_all(line),
+            Some(channel) => write!(self.out, "{}\t", printable(channel))
+                .and_then(|()| envelope.write_payload(&mut self.out)),
+            None => envelope.write_payload(&mut self.out),
+        };
         printed.and_then(|()| self.out.write_all(b"\n")).map_err(cannot_print)?;
         self.after = After::Id(envelope.id.into_owned());
         self.backoff.reset();
@@ -212,6 +219,11 @@ impl<O: Write, E: Write> Follower<O, E> {
     fn say(&mut self, text: &str) {
         let _ = writeln!(self.err, "encke sub: {}", printable(text));
     }
+}
+
+/// Whether a name stands for several channels.
+fn has_wildcard(name: &str) -> bool {
+    name.split('/').any(|segment| matches!(segment, "*" | "**"))
 }
 
 /// A reader that went away is no failure: it had enough.

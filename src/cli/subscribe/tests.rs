@@ -60,7 +60,7 @@ fn a_lost_connection_is_resumed_after_the_last_whole_line() {
     ];
     let seen = follow(&SubscribeArgs { count: Some(4), ..args(&["x", "a,b/*"]) }, script);
     assert_eq!(seen.result, Ok(()));
-    assert_eq!(seen.out, "1\n2\n3\n4\n");
+    assert_eq!(seen.out, "x\t1\nx\t2\nx\t3\nx\t4\n", "with a wildcard, each behind its channel");
     let resumed = "GET /sub/x,a%2Cb/*?as=stream&after=k3%3A2 HTTP/1.1";
     assert_eq!(lines(&seen), ["GET /sub/x,a%2Cb/*?as=stream HTTP/1.1", resumed, resumed, resumed]);
     assert_eq!(seen.requests[0].header("accept"), Some("application/x-ndjson"));
