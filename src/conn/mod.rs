@@ -14,7 +14,7 @@ pub use socket::{Incoming, User};
 
 use crate::hub::SubscriberKey;
 use crate::time::Instant;
-use crate::transport::Technique;
+use crate::transport::{Look, Polling};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
@@ -111,7 +111,7 @@ pub enum Phase {
 }
 
 /// What must be remembered of a poll that waits.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Poll {
     /// Its cursor in the hub.
     pub subscriber: SubscriberKey,
@@ -121,8 +121,8 @@ pub struct Poll {
     pub batch: Option<NonZeroU16>,
     /// The origin whose page asks, if answers must name it.
     pub origin: OriginIndex,
-    /// How messages reach it.
-    pub technique: Technique,
+    /// Whether it waits, and what its answer is.
+    pub polling: Polling,
     /// The connection ends with this answer.
     pub close: bool,
 }
@@ -139,10 +139,8 @@ impl Poll {
 pub struct Stream {
     /// Its cursor in the hub.
     pub subscriber: SubscriberKey,
-    /// How messages reach it.
-    pub technique: Technique,
-    /// HTTP/1.1: it is chunked.
-    pub chunked: bool,
+    /// How its bytes look.
+    pub look: Look,
     /// Signs of life are messages, which scripts see.
     pub loud: bool,
 }
@@ -233,12 +231,12 @@ impl Connection {
         }
     }
 
-    /// The technique of an endless answer, and whether it is chunked.
-    pub fn stream(&self) -> Option<(Technique, bool)> {
+    /// How the bytes of an endless answer, or of a WebSocket, look.
+    pub fn look(&self) -> Option<Look> {
         match &self.phase {
-            Phase::Streaming(stream) => Some((stream.technique, stream.chunked)),
+            Phase::Streaming(stream) => Some(stream.look),
             Phase::Socket(user) => match *user {
-                User::Subscriber { technique, .. } => Some((technique, false)),
+                User::Subscriber { stream, .. } => Some(Look::of_socket(stream)),
                 User::Session(_) => None,
             },
             _ => None,

@@ -31,7 +31,7 @@ impl Part {
         match self {
             Self::Own(bytes) => bytes,
             // A frame that is being written has been encoded.
-            Self::Frame(message, format) => message.encoded(*format as u8).unwrap_or_default(),
+            Self::Frame(message, format) => message.encoded(format.number()).unwrap_or_default(),
             Self::Body(message) => message.publication.data.bytes(),
         }
     }

@@ -4,7 +4,7 @@
 use super::Protocol;
 use crate::hub::SubscriberKey;
 use crate::time::Instant;
-use crate::transport::Technique;
+use crate::transport::Streaming;
 use crate::wire::websocket::Reader;
 
 /// Who uses a WebSocket.
@@ -15,7 +15,7 @@ pub enum User {
         /// Its cursor in the hub.
         subscriber: SubscriberKey,
         /// Whether it gets envelopes or bare messages.
-        technique: Technique,
+        stream: Streaming,
         /// It may send messages as well.
         may_publish: bool,
         /// Nobody counts its messages. Else they are counted as those of the peer: through a proxy, all together.

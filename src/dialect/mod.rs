@@ -18,7 +18,7 @@ pub use session::{Act, Context, Dialects, SESSION_OWNER};
 
 use crate::config::Config;
 use crate::hub::{Publication, Start};
-use crate::transport::Technique;
+use crate::transport::{Streaming, Transport};
 use crate::wire::response::Response;
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -87,7 +87,7 @@ pub struct Subscribe<'b> {
     /// Where to begin.
     pub start: Start,
     /// How messages reach it.
-    pub technique: Technique,
+    pub transport: Transport,
     /// A poll is answered by a JSON batch rather than by one message verbatim.
     pub batch: bool,
     /// The function that scripts call, where the technique has them.
@@ -99,6 +99,8 @@ pub struct Subscribe<'b> {
 pub struct Open<'b> {
     /// What it begins with.
     pub subscribe: Subscribe<'b>,
+    /// Envelopes or bare messages.
+    pub stream: Streaming,
     /// The answer to its handshake.
     pub response: Response,
     /// It may publish, too.

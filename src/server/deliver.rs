@@ -2,13 +2,13 @@
 //! write.
 
 use super::{Body, Server, Sink, Wrote, write_slices};
-use crate::conn::{ConnId, Output, Phase};
+use crate::conn::{ConnId, Output, Phase, Poll};
 use crate::dialect::SESSION_OWNER;
 use crate::hub::{Gap, HubError, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now};
 use crate::transport::websocket::CLOSE_GAP;
-use crate::transport::{self, Format, jsonp, poll};
+use crate::transport::{self, Format, Look, jsonp, poll};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
@@ -75,10 +75,9 @@ impl Server {
     fn deliver_stream(&mut self, now: Now, slot: usize, key: SubscriberKey, sink: &mut impl Sink) {
         let gaps = self.hub.take_gaps(key);
         let id = self.id(slot);
-        let Some((technique, chunked)) = self.connections[slot].stream() else { return };
-        let format = Format::of_stream(technique, chunked);
+        let Some(look) = self.connections[slot].look() else { return };
         if !gaps.is_empty() {
-            let Some(notice) = transport::gap_notice(technique, chunked, &gaps) else {
+            let Some(notice) = transport::gap_notice(look, &gaps) else {
                 return self.cut_off(now.at, slot, sink);
             };
             self.send_bytes(now.at, slot, &notice, sink);
@@ -87,7 +86,7 @@ impl Server {
                 return;
             }
         }
-        let written = self.write_pulled(now.at, id, key, format, sink);
+        let written = self.write_pulled(now.at, id, key, look, sink);
         self.hub.charge(written.frames, written.encoded);
         if written.broken {
             return self.close(now.at, slot);
@@ -121,7 +120,7 @@ impl Server {
         now: Instant,
         id: ConnId,
         key: SubscriberKey,
-        format: Format,
+        look: Look,
         sink: &mut impl Sink,
     ) -> Written {
         let mut pulled: ArrayVec<&Rc<Message>, GATHER_MAX> = ArrayVec::new();
@@ -129,7 +128,7 @@ impl Server {
         let (mut frames, mut offered) = (ArrayVec::<IoSlice, GATHER_MAX>::new(), 0);
         let mut written = Written::default();
         for message in &pulled {
-            let (bytes, new) = transport::frame(message, format);
+            let (bytes, new) = transport::frame(message, look);
             written.encoded += new;
             written.frames += usize::from(new > 0);
             if offered > 0 && offered + bytes.len() > GATHER_BYTES_MAX {
@@ -145,7 +144,7 @@ impl Server {
         written.rest = (taken < offered).then(|| {
             let mut output = Output::blocked(now);
             if partial > 0 {
-                output.push_frame(pulled[complete], format, partial);
+                output.push_frame(pulled[complete], Format::Stream(look), partial);
             }
             output
         });
@@ -167,46 +166,50 @@ impl Server {
     /// waiting if there is none. Whatever ends a poll comes here, so that no message is skipped which was
     /// published a moment before.
     pub(super) fn answer_poll(&mut self, now: Now, slot: usize, no_news: Option<u16>, sink: &mut impl Sink) {
-        let Some(key) = self.connections[slot].subscriber() else { return };
-        let gaps = self.hub.take_gaps(key);
         let connection = &self.connections[slot];
-        let Phase::Parked(parked) = &connection.phase else { return };
-        let close = parked.close || connection.is_done() || self.draining;
-        if self.compose_answer(now, slot, &gaps, no_news, close) {
-            self.end_poll(now, slot, close, sink);
+        let Phase::Parked(poll) = connection.phase else { return };
+        let close = poll.close || connection.is_done() || self.draining;
+        let callback = self.take_callback(poll.subscriber);
+        let envelope = EnvelopeOf { head_only: false, close };
+        if self.compose_poll(now, &poll, callback.as_deref(), no_news, envelope) {
+            return self.end_poll(now, slot, close, sink);
+        }
+        if let Some(callback) = callback {
+            self.callbacks.insert(poll.subscriber, callback);
         }
     }
 
-    /// Composes the answer to a poll in `out`. Returns whether there is one to give.
-    fn compose_answer(
+    /// Composes the answer to a poll in `out`, whether it has waited or not. Returns whether there is one to give:
+    /// without news there is if `no_news` says its status.
+    pub(super) fn compose_poll(
         &mut self,
         now: Now,
-        slot: usize,
-        gaps: &[Gap],
+        poll: &Poll,
+        callback: Option<&str>,
         no_news: Option<u16>,
-        close: bool,
+        EnvelopeOf { head_only, close }: EnvelopeOf,
     ) -> bool {
-        let Phase::Parked(parked) = &self.connections[slot].phase else { return false };
-        let key = parked.subscriber;
+        let key = poll.subscriber;
+        let gaps = self.hub.take_gaps(key);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
-        self.hub.pull(now.at, key, parked.max(), &mut pulled);
+        self.hub.pull(now.at, key, poll.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes());
-        let fields = self.cors.fields(parked.origin);
-        let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
+        let fields = self.cors.fields(poll.origin);
+        let envelope = Envelope { unix: now.unix, head_only, close, fields };
         let last = pulled.last().map(|message| message.id);
         let next = last.unwrap_or_else(|| self.hub.newest());
-        let callback = self.callbacks.get(&key).map(|name| &**name);
         let has_news = !pulled.is_empty() || !gaps.is_empty();
         match no_news {
             _ if has_news => {
-                let batch = parked.batch.is_some();
-                self.body = write_answer(&mut self.out, &pulled, batch, callback, next, gaps, &envelope);
+                let batch = poll.batch.is_some();
+                self.body = write_answer(&mut self.out, &pulled, batch, callback, next, &gaps, &envelope);
             }
             Some(status) => write_no_news(&mut self.out, status, callback, next, &envelope),
             None => {}
         }
         let count = pulled.len();
-        self.hub.stats.polls_timed_out += u64::from(!has_news && no_news.is_some());
+        let has_waited = poll.polling.waits() && !head_only;
+        self.hub.stats.polls_timed_out += u64::from(!has_news && no_news.is_some() && has_waited);
         self.settle(key, last.map(|id| id.seq), count);
         has_news || no_news.is_some()
     }
@@ -232,9 +235,9 @@ impl Server {
             self.close_socket(now, slot, Some(close::GOING_AWAY), "come back");
             return self.send(now, slot, sink);
         }
-        let Some((technique, chunked)) = connection.stream() else { return };
+        let Some(look) = connection.look() else { return };
         let retry_ms = self.draining.then(|| self.return_ms(slot));
-        let ending = transport::ending(technique, chunked, retry_ms);
+        let ending = transport::ending(look, retry_ms);
         self.leave(now, slot);
         self.connections[slot].closing = true;
         self.send_bytes(now, slot, &ending, sink);
@@ -267,7 +270,7 @@ impl Server {
         let mut goodbye = Vec::new();
         let (close, next) = match &connection.phase {
             Phase::Streaming(stream) => {
-                goodbye.extend(transport::ending(stream.technique, stream.chunked, None));
+                goodbye.extend(transport::ending(stream.look, None));
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {
@@ -299,6 +302,15 @@ impl Server {
             }
         }
     }
+}
+
+/// What an answer's head says beside what is answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EnvelopeOf {
+    /// It has no body.
+    pub head_only: bool,
+    /// The connection ends with it.
+    pub close: bool,
 }
 
 /// What became of one delivery to a stream.
@@ -333,7 +345,7 @@ fn split(frames: &[IoSlice], written: usize) -> (usize, usize) {
 }
 
 /// Appends the answer to a poll that has news. Returns what follows, if it was too large to be appended.
-pub(super) fn write_answer(
+fn write_answer(
     out: &mut Vec<u8>,
     messages: &[&Rc<Message>],
     batch: bool,
@@ -361,7 +373,7 @@ pub(super) fn write_answer(
 }
 
 /// Appends the answer to a poll without news. A script must be a script even then.
-pub(super) fn write_no_news(
+fn write_no_news(
     out: &mut Vec<u8>,
     status: u16,
     callback: Option<&str>,

@@ -94,8 +94,8 @@ fn write_slices(sink: &mut impl Sink, id: ConnId, slices: &[IoSlice<'_>]) -> Wro
 
 /// What is noted with the subscriber of a connection: the number of its stream's format, 0 if it is blocked or no stream.
 fn note_of(connection: &Connection) -> u8 {
-    let stream = connection.stream().filter(|_| connection.output.is_none());
-    stream.map_or(0, |(technique, chunked)| Format::of_stream(technique, chunked) as u8)
+    let look = connection.look().filter(|_| connection.output.is_none());
+    look.map_or(0, |look| Format::Stream(look).number())
 }
 
 /// What the server asks of the outside at the end of a turn.
@@ -120,7 +120,7 @@ struct Body {
 impl Body {
     fn bytes(&self) -> &[u8] {
         match self.format {
-            Some(format) => self.message.encoded(format as u8).unwrap_or_default(),
+            Some(format) => self.message.encoded(format.number()).unwrap_or_default(),
             None => self.message.publication.data.bytes(),
         }
     }
@@ -278,8 +278,8 @@ impl Server {
         match connection.phase {
             Phase::Parked(_) | Phase::Due => {}
             Phase::Held(ref hold) if hold.outlasts_half_close() => {}
-            Phase::Streaming(ref stream) if stream.technique.has_heartbeat() => {
-                self.heartbeat(now.at, slot, sink);
+            Phase::Streaming(ref stream) if stream.look.stream.has_heartbeat() => {
+                self.probe(now.at, slot, sink);
             }
             // A stream without a sign of life cannot be probed: it ends with its client's side.
             Phase::Streaming(_) => self.end_stream(now.at, slot, sink),
@@ -543,6 +543,11 @@ impl Server {
         if !self.callbacks.is_empty() {
             self.callbacks.remove(&key);
         }
+    }
+
+    /// The function that a poll by script wants called, which is forgotten.
+    fn take_callback(&mut self, key: SubscriberKey) -> Option<Box<str>> {
+        if self.callbacks.is_empty() { None } else { self.callbacks.remove(&key) }
     }
 
     /// Keeps the rest of an incomplete request, or what waits behind the answer at hand.

@@ -11,7 +11,7 @@ use crate::dialect::SESSION_OWNER;
 use crate::hub::{ChannelKey, Lacking, Owner, SubscriberKey};
 use crate::id::Seq;
 use crate::time::{Instant, Now, http_date};
-use crate::transport::{self, Format, Technique, poll};
+use crate::transport::{self, Format, Polling, poll};
 use crate::wire::response::Envelope;
 use arrayvec::ArrayVec;
 
@@ -59,7 +59,7 @@ impl Server {
     fn plan(&mut self, now: Now, before: Option<&Plain>, lacking: &mut Option<Lacking>) -> Option<Plain> {
         *lacking = self.hub.first_lacking(now.at, *lacking);
         let Lacking { owner: Owner(slot), note, channel, after, seq, more } = (*lacking)?;
-        let noted = Format::by_number(note);
+        let noted = Format::look(note).map(Format::Stream);
         let format =
             noted.map_or_else(|| self.plain_answer(slot, more), |format| (!more).then_some(format))?;
         let frame = Frame { channel, seq, format };
@@ -80,7 +80,7 @@ impl Server {
         let connection = &self.connections[slot as usize];
         let Phase::Parked(parked) = &connection.phase else { return None };
         let ends = parked.close || connection.is_done();
-        let is_shared = parked.origin.is_none() && parked.technique != Technique::Jsonp;
+        let is_shared = parked.origin.is_none() && parked.polling != Polling::Script;
         let is_batch = parked.batch.is_some();
         let is_alone = !(is_batch && more) && connection.input.is_none() && connection.output.is_none();
         let format = if is_batch { Format::PollBatch } else { Format::PollVerbatim };
@@ -102,8 +102,8 @@ impl Server {
     /// The bytes of a frame, and how many were newly encoded.
     fn frame(&self, now: Now, frame: Frame) -> Option<(&[u8], usize)> {
         let message = self.hub.message(frame.channel, frame.seq)?;
-        if !frame.format.is_poll() {
-            return Some(transport::frame(message, frame.format));
+        if let Format::Stream(look) = frame.format {
+            return Some(transport::frame(message, look));
         }
         let fields = self.cors.fields(None);
         let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };

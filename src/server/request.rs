@@ -1,21 +1,20 @@
 //! Requests: from bytes to commands, and commands carried out.
 
-use super::deliver::{write_answer, write_no_news};
+use super::deliver::EnvelopeOf;
 use super::surplus::{TOO_MANY_MESSAGES, softened};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Stream, User, whole_request};
 use crate::dialect::native::{self, Answer, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Operation, Publish, SESSION_OWNER, Subscribe, cors};
-use crate::hub::{Hub, HubError, Message, Owner, Start, SubscriberKey};
+use crate::hub::{Hub, HubError, Owner, Start, SubscriberKey};
 use crate::time::{Instant, Now};
-use crate::transport::{self, NOT_KEPT, poll};
+use crate::transport::{self, Look, NOT_KEPT, Polling, Transport, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::shown::Shown;
 use crate::wire::websocket::close;
 use std::io::Write;
 use std::num::NonZeroU16;
-use std::rc::Rc;
 
 /// What an answer takes from its request.
 struct Reply<'a> {
@@ -405,26 +404,30 @@ impl Server {
         subscribe: Subscribe,
         reply: &Reply,
     ) -> Result<u16, Response> {
-        let Subscribe { asked, start, technique, .. } = subscribe;
+        let Subscribe { asked, start, transport, .. } = subscribe;
         if self.draining && native::asks_for_events(reply.head) {
             return Err(self.leaving(slot, native::wants_text(reply.head)));
         }
         let attached = self.attach(now, slot, asked, start);
         let subscriber =
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
-        if technique.is_stream() {
-            let stream = Stream { subscriber, technique, chunked: reply.head.http11, loud: asked.loud };
-            self.begin_stream(now, slot, stream, reply, subscribe.callback.unwrap_or_default());
-        } else {
-            let poll = Poll {
-                subscriber,
-                timeout_seconds: asked.timeout_seconds as u16,
-                batch: NonZeroU16::new(asked.max).filter(|_| subscribe.batch),
-                origin: reply.origin,
-                technique,
-                close: reply.close,
-            };
-            self.begin_poll(now, slot, poll, reply, subscribe.callback);
+        match transport {
+            Transport::Stream(stream) => {
+                let look = Look { stream, chunked: reply.head.http11 };
+                let stream = Stream { subscriber, look, loud: asked.loud };
+                self.begin_stream(now, slot, stream, reply, subscribe.callback.unwrap_or_default());
+            }
+            Transport::Poll(polling) => {
+                let poll = Poll {
+                    subscriber,
+                    timeout_seconds: asked.timeout_seconds as u16,
+                    batch: NonZeroU16::new(asked.max).filter(|_| subscribe.batch),
+                    origin: reply.origin,
+                    polling,
+                    close: reply.close,
+                };
+                self.begin_poll(now, slot, poll, reply, subscribe.callback);
+            }
         }
         Ok(200)
     }
@@ -466,7 +469,8 @@ impl Server {
     /// Attaches a subscriber and makes its connection a WebSocket.
     #[inline(never)]
     fn carry_out_open(&mut self, now: Now, slot: usize, open: Open, reply: &Reply) -> Result<u16, Response> {
-        let Open { subscribe: Subscribe { asked, start, technique, .. }, response, may_publish } = open;
+        let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
+        let look = Look::of_socket(stream);
         let attached = self.attach(now, slot, asked, start);
         let subscriber =
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
@@ -479,11 +483,11 @@ impl Server {
             write!(self.out, "{}Encke-Heartbeat: {heartbeat}\r\nEncke-Next: {start}\r\n", response.fields);
         poll::write_gap_field(&mut self.out, &gaps);
         self.out.extend_from_slice(b"\r\n");
-        self.out.extend_from_slice(&transport::opening(technique, false, start, "", &self.config));
-        self.out.extend(transport::gap_notice(technique, false, &gaps).unwrap_or_default());
+        self.out.extend_from_slice(&transport::opening(look, start, "", &self.config));
+        self.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
         let exempt = self.counted(reply.head, self.connections[slot].peer).is_none();
-        let user = User::Subscriber { subscriber, technique, may_publish, exempt, loud: asked.loud };
+        let user = User::Subscriber { subscriber, stream, may_publish, exempt, loud: asked.loud };
         self.connections[slot].enter(Phase::Socket(user), now.at);
         self.note_format(slot);
         // As with streams, heartbeats are counted from here.
@@ -496,17 +500,18 @@ impl Server {
 
     /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.
     fn begin_stream(&mut self, now: Now, slot: usize, stream: Stream, reply: &Reply, callback: &str) {
-        let Stream { subscriber, technique, chunked, .. } = stream;
+        let Stream { subscriber, look, .. } = stream;
+        let chunked = look.chunked;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
         let envelope = Envelope { close: !chunked || reply.close, ..envelope(now, reply, &self.cors) };
         response::write_head(&mut self.out, 200, &envelope);
-        let content_type = transport::content_type(technique);
+        let content_type = transport::content_type(look.stream);
         let _ = write!(
             self.out,
             "Content-Type: {content_type}\r\nCache-Control: {NOT_KEPT}\r\nX-Accel-Buffering: no\r\n\
              Encke-Heartbeat: {}\r\nEncke-Next: {start}\r\n",
-            if technique.has_heartbeat() { self.config.heartbeat } else { 0 },
+            if look.stream.has_heartbeat() { self.config.heartbeat } else { 0 },
         );
         poll::write_gap_field(&mut self.out, &gaps);
         if chunked {
@@ -517,13 +522,13 @@ impl Server {
             self.hub.detach(now.at, subscriber);
             return self.answered(slot, reply.close);
         }
-        self.out.extend_from_slice(&transport::opening(technique, chunked, start, callback, &self.config));
+        self.out.extend_from_slice(&transport::opening(look, start, callback, &self.config));
         // What cannot be told in band is told in the head.
-        self.out.extend(transport::gap_notice(technique, chunked, &gaps).unwrap_or_default());
+        self.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
         if self.draining {
             // Its client comes back to whoever serves next.
-            self.out.extend(transport::ending(technique, chunked, Some(self.return_ms(slot))));
+            self.out.extend(transport::ending(look, Some(self.return_ms(slot))));
             self.hub.detach(now.at, subscriber);
             return self.answered(slot, true);
         }
@@ -534,33 +539,21 @@ impl Server {
     }
 
     /// Answers a poll if there is anything to answer, else parks it.
-    fn begin_poll(&mut self, now: Now, slot: usize, asked: Poll, reply: &Reply, callback: Option<&str>) {
-        let waits = asked.technique.waits() && !reply.head_only && !self.draining;
-        if waits && !self.hub.is_ready(asked.subscriber) {
-            return self.park(now, slot, asked, callback);
+    fn begin_poll(&mut self, now: Now, slot: usize, poll: Poll, reply: &Reply, callback: Option<&str>) {
+        let waits = poll.polling.waits() && !reply.head_only && !self.draining;
+        if waits && !self.hub.is_ready(poll.subscriber) {
+            return self.park(now, slot, poll, callback);
         }
-        let envelope = envelope(now, reply, &self.cors);
-        let gaps = self.hub.take_gaps(asked.subscriber);
-        let mut pulled: Vec<&Rc<Message>> = Vec::new();
-        self.hub.pull(now.at, asked.subscriber, asked.max(), &mut pulled);
-        poll::cut_batch(&mut pulled, self.memory.batch_bytes());
-        if pulled.is_empty() && gaps.is_empty() && waits {
-            return self.park(now, slot, asked, callback);
+        let no_news = match poll.polling {
+            _ if waits => None,
+            Polling::Interval => Some(304),
+            Polling::Long | Polling::Script => Some(self.config.poll.no_news_status),
+        };
+        let envelope = EnvelopeOf { head_only: reply.head_only, close: reply.close };
+        if !self.compose_poll(now, &poll, callback, no_news, envelope) {
+            return self.park(now, slot, poll, callback);
         }
-        let delivered = pulled.len() as u64;
-        if pulled.is_empty() && gaps.is_empty() {
-            let status = match asked.technique {
-                transport::Technique::Interval => 304,
-                _ => self.config.poll.no_news_status,
-            };
-            write_no_news(&mut self.out, status, callback, self.hub.newest(), &envelope);
-        } else {
-            let next = pulled.last().map_or_else(|| self.hub.newest(), |message| message.id);
-            let batch = asked.batch.is_some();
-            self.body = write_answer(&mut self.out, &pulled, batch, callback, next, &gaps, &envelope);
-        }
-        self.hub.stats.messages_delivered += delivered;
-        self.hub.detach(now.at, asked.subscriber);
+        self.hub.detach(now.at, poll.subscriber);
         self.answered(slot, reply.close);
     }
 

@@ -4,7 +4,7 @@ use super::surplus::SURPLUS_MS;
 use super::{Server, Sink};
 use crate::conn::{Phase, User};
 use crate::time::{Instant, Now};
-use crate::transport;
+use crate::transport::{self, Look};
 use crate::wire::response::Response;
 use crate::wire::websocket::{EMPTY_PING, close};
 
@@ -187,23 +187,29 @@ impl Server {
     }
 
     /// Shows a stream's client that we are there, and finds out whether the client is.
-    pub(super) fn heartbeat(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+    fn heartbeat(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+        self.hub.stats.heartbeats += u64::from(self.probe(now, slot, sink));
+    }
+
+    /// Writes what a heartbeat is, to find out whether a client is still there. Returns whether it was written: a client
+    /// that has not taken what came before is not probed.
+    pub(super) fn probe(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) -> bool {
         let connection = &self.connections[slot];
         if connection.output.is_some() {
-            return;
+            return false;
         }
         let sign = match &connection.phase {
-            Phase::Streaming(stream) if stream.technique.has_heartbeat() => {
-                transport::heartbeat(stream.technique, stream.chunked, stream.loud)
+            Phase::Streaming(stream) if stream.look.stream.has_heartbeat() => {
+                transport::heartbeat(stream.look, stream.loud)
             }
             Phase::Socket(user) => match *user {
-                User::Subscriber { technique, loud, .. } => transport::heartbeat(technique, false, loud),
+                User::Subscriber { stream, loud, .. } => transport::heartbeat(Look::of_socket(stream), loud),
                 User::Session(_) => EMPTY_PING.into(),
             },
-            _ => return,
+            _ => return false,
         };
-        self.hub.stats.heartbeats += 1;
         self.send_bytes(now, slot, &sign, sink);
+        true
     }
 
     /// Begins to leave: answers parked polls, ends streams, closes idle connections. Requests that are

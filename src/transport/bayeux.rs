@@ -15,7 +15,7 @@ const EPOCH_MASK: u64 = (1 << 12) - 1;
 /// `data.event.replayId`, where the data is an object.
 pub fn event(message: &Message, replay: bool) -> (&[u8], usize) {
     let format = if replay { Format::BayeuxReplay } else { Format::Bayeux };
-    message.frame(format as u8, |message| {
+    message.frame(format.number(), |message| {
         let mut out = Vec::new();
         if !is_reserved(&message.channel) {
             write_event(&mut out, message, replay.then(|| replay_id(message.id)));

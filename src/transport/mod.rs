@@ -33,21 +33,35 @@ use std::borrow::Cow;
 
 /// A way to get messages to a client, as `as=` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Technique {
+pub enum Transport {
+    /// One answer per request.
+    Poll(Polling),
+    /// One answer, or one WebSocket, carries all messages.
+    Stream(Streaming),
+}
+
+/// How a poll is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Polling {
     /// Long polling: waits, then one answer.
-    Poll,
+    Long,
     /// Interval polling: never waits.
     Interval,
+    /// A poll that waits and is answered by a script (JSONP).
+    Script,
+}
+
+/// How messages look on a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Streaming {
     /// Server-sent events (WHATWG HTML, section 9.2).
     Sse,
     /// The same with envelopes as data, so that a script learns the channel, and whether data is JSON or text.
     SseEnvelope,
     /// Endless JSON lines.
-    Stream,
+    Lines,
     /// Endless bare messages.
     Raw,
-    /// A poll that is answered by a script.
-    Jsonp,
     /// Forever frame: an endless page of scripts.
     Iframe,
     /// An endless `multipart/mixed`.
@@ -60,76 +74,72 @@ pub enum Technique {
     WebSocketRaw,
 }
 
-impl Technique {
-    /// The technique of that name in a query.
+impl Transport {
+    /// The transport of that name in a query.
     pub fn by_name(name: &str) -> Option<Self> {
         Some(match name {
-            "poll" => Self::Poll,
-            "interval" => Self::Interval,
-            "sse" => Self::Sse,
-            "sse-envelope" => Self::SseEnvelope,
-            "stream" => Self::Stream,
-            "raw" => Self::Raw,
-            "jsonp" => Self::Jsonp,
-            "iframe" => Self::Iframe,
-            "multipart" => Self::Multipart,
-            "x-mixed-replace" => Self::Replace,
+            "poll" => Self::Poll(Polling::Long),
+            "interval" => Self::Poll(Polling::Interval),
+            "jsonp" => Self::Poll(Polling::Script),
+            "sse" => Self::Stream(Streaming::Sse),
+            "sse-envelope" => Self::Stream(Streaming::SseEnvelope),
+            "stream" => Self::Stream(Streaming::Lines),
+            "raw" => Self::Stream(Streaming::Raw),
+            "iframe" => Self::Stream(Streaming::Iframe),
+            "multipart" => Self::Stream(Streaming::Multipart),
+            "x-mixed-replace" => Self::Stream(Streaming::Replace),
             _ => return None,
         })
     }
+}
 
-    /// Whether one answer carries all messages, rather than one answer per request.
-    pub const fn is_stream(self) -> bool {
-        !self.is_poll()
-    }
-
+impl Polling {
     /// Whether it waits for news and then answers once.
     pub const fn waits(self) -> bool {
-        matches!(self, Self::Poll | Self::Jsonp)
+        match self {
+            Self::Long | Self::Script => true,
+            Self::Interval => false,
+        }
     }
+}
 
-    const fn is_poll(self) -> bool {
-        matches!(self, Self::Poll | Self::Interval | Self::Jsonp)
-    }
-
+impl Streaming {
     /// Whether a stream of it can show a sign of life.
     pub const fn has_heartbeat(self) -> bool {
-        !self.is_poll() && !matches!(self, Self::Raw | Self::Replace)
+        match self {
+            Self::Raw | Self::Replace => false,
+            Self::Sse
+            | Self::SseEnvelope
+            | Self::Lines
+            | Self::Iframe
+            | Self::Multipart
+            | Self::WebSocket
+            | Self::WebSocketRaw => true,
+        }
+    }
+}
+
+/// How a stream's bytes look: what its messages are, and whether they come in chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Look {
+    /// How messages look.
+    pub stream: Streaming,
+    /// HTTP/1.1: each message is a chunk. A WebSocket has frames of its own instead.
+    pub chunked: bool,
+}
+
+impl Look {
+    /// That of a WebSocket.
+    pub const fn of_socket(stream: Streaming) -> Self {
+        Self { stream, chunked: false }
     }
 }
 
 /// One of the byte forms that a message is encoded in at most once. No form's number is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum Format {
-    /// [`Technique::Sse`] as a chunk.
-    Sse = 1,
-    /// [`Technique::Sse`] to an HTTP/1.0 client.
-    SsePlain,
-    /// [`Technique::SseEnvelope`] as a chunk.
-    SseEnvelope,
-    /// [`Technique::SseEnvelope`] to an HTTP/1.0 client.
-    SseEnvelopePlain,
-    /// [`Technique::Stream`] as a chunk.
-    Stream,
-    /// [`Technique::Stream`] to an HTTP/1.0 client.
-    StreamPlain,
-    /// [`Technique::Raw`] as a chunk.
-    Raw,
-    /// [`Technique::Raw`] to an HTTP/1.0 client.
-    RawPlain,
-    /// [`Technique::Iframe`] as a chunk.
-    Iframe,
-    /// [`Technique::Iframe`] to an HTTP/1.0 client.
-    IframePlain,
-    /// [`Technique::Multipart`] and [`Technique::Replace`] as a chunk.
-    Multipart,
-    /// [`Technique::Multipart`] and [`Technique::Replace`] to an HTTP/1.0 client.
-    MultipartPlain,
-    /// [`Technique::WebSocket`].
-    WebSocket,
-    /// [`Technique::WebSocketRaw`].
-    WebSocketRaw,
+    /// On a stream.
+    Stream(Look),
     /// A whole answer to a poll: the message verbatim.
     PollVerbatim,
     /// A whole answer to a poll: a batch of this message alone.
@@ -143,94 +153,60 @@ pub enum Format {
 }
 
 impl Format {
-    /// The formats of streams, in the order of their numbers.
-    const OF_STREAMS: [Self; 14] = [
-        Self::Sse,
-        Self::SsePlain,
-        Self::SseEnvelope,
-        Self::SseEnvelopePlain,
-        Self::Stream,
-        Self::StreamPlain,
-        Self::Raw,
-        Self::RawPlain,
-        Self::Iframe,
-        Self::IframePlain,
-        Self::Multipart,
-        Self::MultipartPlain,
-        Self::WebSocket,
-        Self::WebSocketRaw,
-    ];
+    /// What it is known by among a message's frames.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Stream(look) => 1 + 2 * look.stream as u8 + look.chunked as u8,
+            Self::PollVerbatim => 0x80,
+            Self::PollBatch => 0x81,
+            Self::BatchBody => 0x82,
+            Self::Bayeux => 0x83,
+            Self::BayeuxReplay => 0x84,
+        }
+    }
 
-    /// The format of a stream that has this number.
-    pub fn by_number(number: u8) -> Option<Self> {
-        Self::OF_STREAMS.get(usize::from(number).wrapping_sub(1)).copied()
+    /// The look of a stream whose format has this number.
+    pub fn look(number: u8) -> Option<Look> {
+        const ALL: [Streaming; 9] = [
+            Streaming::Sse,
+            Streaming::SseEnvelope,
+            Streaming::Lines,
+            Streaming::Raw,
+            Streaming::Iframe,
+            Streaming::Multipart,
+            Streaming::Replace,
+            Streaming::WebSocket,
+            Streaming::WebSocketRaw,
+        ];
+        let bits = number.wrapping_sub(1);
+        let stream = *ALL.get(usize::from(bits / 2))?;
+        Some(Look { stream, chunked: bits % 2 == 1 })
     }
 
     /// Whether it is a whole answer to a poll.
     pub const fn is_poll(self) -> bool {
-        matches!(self, Self::PollVerbatim | Self::PollBatch)
-    }
-
-    /// The format of a stream; `chunked` unless the client speaks HTTP/1.0.
-    pub const fn of_stream(technique: Technique, chunked: bool) -> Self {
-        match (technique, chunked) {
-            (Technique::Sse, true) => Self::Sse,
-            (Technique::Sse, false) => Self::SsePlain,
-            (Technique::SseEnvelope, true) => Self::SseEnvelope,
-            (Technique::SseEnvelope, false) => Self::SseEnvelopePlain,
-            (Technique::Raw, true) => Self::Raw,
-            (Technique::Raw, false) => Self::RawPlain,
-            (Technique::Iframe, true) => Self::Iframe,
-            (Technique::Iframe, false) => Self::IframePlain,
-            (Technique::Multipart | Technique::Replace, true) => Self::Multipart,
-            (Technique::Multipart | Technique::Replace, false) => Self::MultipartPlain,
-            (Technique::WebSocket, _) => Self::WebSocket,
-            (Technique::WebSocketRaw, _) => Self::WebSocketRaw,
-            (_, true) => Self::Stream,
-            (_, false) => Self::StreamPlain,
+        match self {
+            Self::PollVerbatim | Self::PollBatch => true,
+            Self::Stream(_) | Self::BatchBody | Self::Bayeux | Self::BayeuxReplay => false,
         }
     }
 }
 
 /// The shared bytes of `message` on a stream, and how much was newly encoded for it.
-pub fn frame(message: &Message, format: Format) -> (&[u8], usize) {
-    message.frame(format as u8, |message| {
+pub fn frame(message: &Message, look: Look) -> (&[u8], usize) {
+    message.frame(Format::Stream(look).number(), |message| {
         let mut payload = Vec::with_capacity(message.cost());
-        let chunked = match format {
-            Format::Sse | Format::SsePlain => {
-                sse::write_message(&mut payload, message);
-                format == Format::Sse
-            }
-            Format::SseEnvelope | Format::SseEnvelopePlain => {
-                sse::write_envelope_event(&mut payload, message);
-                format == Format::SseEnvelope
-            }
-            Format::Raw | Format::RawPlain => {
-                raw::write_message(&mut payload, message);
-                format == Format::Raw
-            }
-            Format::Iframe | Format::IframePlain => {
-                iframe::write_message(&mut payload, message);
-                format == Format::Iframe
-            }
-            Format::Multipart | Format::MultipartPlain => {
-                multipart::write_message(&mut payload, message);
-                format == Format::Multipart
-            }
-            Format::WebSocket => {
-                websocket::write_message(&mut payload, message);
-                false
-            }
-            Format::WebSocketRaw => {
-                websocket::write_bare(&mut payload, message);
-                false
-            }
-            _ => {
-                stream::write_message(&mut payload, message);
-                format == Format::Stream
-            }
-        };
-        framed(payload, chunked).into()
+        match look.stream {
+            Streaming::Sse => sse::write_message(&mut payload, message),
+            Streaming::SseEnvelope => sse::write_envelope_event(&mut payload, message),
+            Streaming::Lines => stream::write_message(&mut payload, message),
+            Streaming::Raw => raw::write_message(&mut payload, message),
+            Streaming::Iframe => iframe::write_message(&mut payload, message),
+            Streaming::Multipart | Streaming::Replace => multipart::write_message(&mut payload, message),
+            Streaming::WebSocket => websocket::write_message(&mut payload, message),
+            Streaming::WebSocketRaw => websocket::write_bare(&mut payload, message),
+        }
+        framed(payload, look.chunked).into()
     })
 }
 
@@ -245,96 +221,93 @@ fn framed(payload: Vec<u8>, chunked: bool) -> Vec<u8> {
     chunk
 }
 
-/// The media type of a stream.
-pub const fn content_type(technique: Technique) -> &'static str {
-    match technique {
-        Technique::Sse | Technique::SseEnvelope => media::EVENT_STREAM,
-        Technique::Raw => "application/octet-stream",
-        Technique::Iframe => "text/html; charset=utf-8",
-        Technique::Multipart => multipart::MIXED,
-        Technique::Replace => multipart::REPLACE,
-        _ => media::NDJSON,
+/// The media type of a stream; a WebSocket has none.
+pub const fn content_type(stream: Streaming) -> &'static str {
+    match stream {
+        Streaming::Sse | Streaming::SseEnvelope => media::EVENT_STREAM,
+        Streaming::Lines => media::NDJSON,
+        Streaming::Raw => "application/octet-stream",
+        Streaming::Iframe => "text/html; charset=utf-8",
+        Streaming::Multipart => multipart::MIXED,
+        Streaming::Replace => multipart::REPLACE,
+        Streaming::WebSocket | Streaming::WebSocketRaw => "",
     }
 }
 
 /// What a stream begins with, before the first message: `start` is where it stands, `callback` the function
 /// that a forever frame calls.
-pub fn opening(
-    technique: Technique,
-    chunked: bool,
-    start: MessageId,
-    callback: &str,
-    config: &Config,
-) -> Vec<u8> {
+pub fn opening(look: Look, start: MessageId, callback: &str, config: &Config) -> Vec<u8> {
     let mut payload = Vec::new();
-    match technique {
-        Technique::Sse | Technique::SseEnvelope => {
+    match look.stream {
+        Streaming::Sse | Streaming::SseEnvelope => {
             sse::write_opening(&mut payload, start, config.sse.retry_ms, config.heartbeat);
         }
-        Technique::WebSocket => websocket::write_opening(&mut payload, start, config.heartbeat),
-        Technique::Iframe => iframe::write_opening(&mut payload, start, callback, config),
-        Technique::Multipart | Technique::Replace => payload.extend_from_slice(multipart::BOUNDARY),
-        Technique::Raw | Technique::WebSocketRaw => {}
-        _ => payload.push(b'\n'),
+        Streaming::WebSocket => websocket::write_opening(&mut payload, start, config.heartbeat),
+        Streaming::Iframe => iframe::write_opening(&mut payload, start, callback, config),
+        Streaming::Multipart | Streaming::Replace => payload.extend_from_slice(multipart::BOUNDARY),
+        Streaming::Lines => payload.push(b'\n'),
+        Streaming::Raw | Streaming::WebSocketRaw => {}
     }
-    framed(payload, chunked)
+    framed(payload, look.chunked)
 }
 
 /// The notices of `gaps` on a stream; `None` if the technique cannot tell them in band, so that the stream
 /// has to end instead.
-pub fn gap_notice(technique: Technique, chunked: bool, gaps: &[Gap]) -> Option<Vec<u8>> {
+pub fn gap_notice(look: Look, gaps: &[Gap]) -> Option<Vec<u8>> {
     let mut all = Vec::new();
     for gap in gaps {
         let mut payload = Vec::new();
-        match technique {
-            Technique::Sse => sse::write_gap(&mut payload, gap),
-            Technique::SseEnvelope => sse::write_gap_envelope(&mut payload, gap),
-            Technique::Iframe => iframe::write_gap(&mut payload, gap),
-            Technique::Multipart => multipart::write_gap(&mut payload, gap),
-            Technique::Replace => multipart::write_gap_ahead(&mut payload, gap),
-            Technique::WebSocket => websocket::write_gap(&mut payload, gap),
-            Technique::Raw | Technique::WebSocketRaw => return None,
-            _ => stream::write_gap(&mut payload, gap),
+        match look.stream {
+            Streaming::Sse => sse::write_gap(&mut payload, gap),
+            Streaming::SseEnvelope => sse::write_gap_envelope(&mut payload, gap),
+            Streaming::Lines => stream::write_gap(&mut payload, gap),
+            Streaming::Iframe => iframe::write_gap(&mut payload, gap),
+            Streaming::Multipart => multipart::write_gap(&mut payload, gap),
+            Streaming::Replace => multipart::write_gap_ahead(&mut payload, gap),
+            Streaming::WebSocket => websocket::write_gap(&mut payload, gap),
+            Streaming::Raw | Streaming::WebSocketRaw => return None,
         }
-        all.extend_from_slice(&framed(payload, chunked));
+        all.extend_from_slice(&framed(payload, look.chunked));
     }
     Some(all)
 }
 
 /// A sign of life; empty if the technique has none. A `loud` one is seen by scripts, too.
-pub fn heartbeat(technique: Technique, chunked: bool, loud: bool) -> Cow<'static, [u8]> {
-    let sign: &[u8] = match (technique, chunked) {
-        (Technique::Sse | Technique::SseEnvelope, true) if loud => {
+pub fn heartbeat(look: Look, loud: bool) -> Cow<'static, [u8]> {
+    let sign: &[u8] = match (look.stream, look.chunked) {
+        (Streaming::Sse | Streaming::SseEnvelope, true) if loud => {
             b"21\r\nevent: encke.heartbeat\ndata: {}\n\n\r\n"
         }
-        (Technique::Sse | Technique::SseEnvelope, false) if loud => b"event: encke.heartbeat\ndata: {}\n\n",
+        (Streaming::Sse | Streaming::SseEnvelope, false) if loud => b"event: encke.heartbeat\ndata: {}\n\n",
         // No empty line: it would end a block, which some libraries take for a message.
-        (Technique::Sse | Technique::SseEnvelope, true) => b"2\r\n:\n\r\n",
-        (Technique::Sse | Technique::SseEnvelope, false) => b":\n",
-        (Technique::WebSocket, _) if loud => websocket::EMPTY_OBJECT,
-        (Technique::WebSocket | Technique::WebSocketRaw, _) => EMPTY_PING,
-        (Technique::Multipart, _) => return framed(multipart::EMPTY_OBJECT.to_vec(), chunked).into(),
-        (Technique::Raw | Technique::Replace, _) => b"",
+        (Streaming::Sse | Streaming::SseEnvelope, true) => b"2\r\n:\n\r\n",
+        (Streaming::Sse | Streaming::SseEnvelope, false) => b":\n",
+        (Streaming::WebSocket, _) if loud => websocket::EMPTY_OBJECT,
+        (Streaming::WebSocket | Streaming::WebSocketRaw, _) => EMPTY_PING,
+        (Streaming::Multipart, chunked) => return framed(multipart::EMPTY_OBJECT.to_vec(), chunked).into(),
+        (Streaming::Raw | Streaming::Replace, _) => b"",
         // To a page and to lines of JSON, a line end is nothing.
-        (_, true) => b"1\r\n\n\r\n",
-        (_, false) => b"\n",
+        (Streaming::Iframe | Streaming::Lines, true) => b"1\r\n\n\r\n",
+        (Streaming::Iframe | Streaming::Lines, false) => b"\n",
     };
     sign.into()
 }
 
-/// What a stream of `technique` ends with. If its client shall come back at another time than usual, after
-/// `retry_ms`, it is told where the technique has words for it.
-pub fn ending(technique: Technique, chunked: bool, retry_ms: Option<u64>) -> Vec<u8> {
+/// What a stream ends with. If its client shall come back at another time than usual, after `retry_ms`, it is told
+/// where the technique has words for it.
+pub fn ending(look: Look, retry_ms: Option<u64>) -> Vec<u8> {
     let mut payload = Vec::new();
-    match (technique, retry_ms) {
-        (Technique::Multipart | Technique::Replace, _) => payload.extend_from_slice(multipart::END),
-        (Technique::Sse | Technique::SseEnvelope, Some(retry_ms)) => {
+    match (look.stream, retry_ms) {
+        (Streaming::Multipart | Streaming::Replace, _) => payload.extend_from_slice(multipart::END),
+        (Streaming::Sse | Streaming::SseEnvelope, Some(retry_ms)) => {
             sse::write_retry(&mut payload, retry_ms);
         }
-        _ => {}
+        (Streaming::Sse | Streaming::SseEnvelope, None)
+        | (Streaming::Lines | Streaming::Raw | Streaming::Iframe, _)
+        | (Streaming::WebSocket | Streaming::WebSocketRaw, _) => {}
     }
-    let last = if payload.is_empty() { payload } else { framed(payload, chunked) };
-    [&last, closing(chunked)].concat()
+    let last = if payload.is_empty() { payload } else { framed(payload, look.chunked) };
+    [&last, closing(look.chunked)].concat()
 }
 
 /// What a request for server-sent events gets instead of a `refusal` that is only for now: an answer that ends at once,

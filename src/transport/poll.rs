@@ -13,7 +13,7 @@ use std::rc::Rc;
 /// The answer to a poll, verbatim or as a batch as `format` says, that anybody without special wishes may get.
 /// `envelope` must be the one that all of them share; the frame is made at most once.
 pub fn shared_answer<'m>(message: &'m Rc<Message>, format: Format, envelope: &Envelope) -> (&'m [u8], usize) {
-    message.frame(format as u8, |_| {
+    message.frame(format.number(), |_| {
         let mut out = Vec::new();
         match format == Format::PollBatch {
             true => write_batch(&mut out, &[message], message.id, &[], envelope),
@@ -118,7 +118,7 @@ pub fn write_batch_to_one(
         return None;
     }
     let encode = |_: &Message| batch_body(messages, message.id, false).into();
-    let (body, encoded) = message.frame(Format::BatchBody as u8, encode);
+    let (body, encoded) = message.frame(Format::BatchBody.number(), encode);
     write_batch_head(out, message.id, gaps, body.len(), envelope);
     Some(encoded)
 }

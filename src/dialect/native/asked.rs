@@ -9,7 +9,7 @@ use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_start, select};
 use crate::config::Config;
 use crate::dialect::access;
 use crate::hub::{Pattern, Start, place_of};
-use crate::transport::{self, Technique};
+use crate::transport::{self, Transport};
 use crate::wire::query;
 
 /// How many targets are remembered; each has one place where it may be.
@@ -30,7 +30,7 @@ pub struct Asked {
     /// Only who may publish may listen to one of them.
     pub private: bool,
     /// `as=`.
-    pub technique: Option<Technique>,
+    pub transport: Option<Transport>,
     /// `after=`.
     pub start: Option<Start>,
     /// Seconds a poll waits.
@@ -91,9 +91,9 @@ impl Asked {
         let private = all.any(|name| access::is_private(config, name));
         let max = BATCH_DEFAULT.min(config.limits.batch_messages) as u16;
         let timeout_seconds = config.poll.timeout_seconds;
-        let (technique, start, loud, callback) = (None, None, false, None);
+        let (transport, start, loud, callback) = (None, None, false, None);
         let mut asked =
-            Self { names, patterns, private, technique, start, timeout_seconds, loud, callback, max };
+            Self { names, patterns, private, transport, start, timeout_seconds, loud, callback, max };
         for pair in query::pairs(query) {
             let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
             asked.set(&name, &value, config)?;
@@ -104,7 +104,7 @@ impl Asked {
     /// Notes a pair of the query. What is unknown may be meant for somebody on the way.
     fn set(&mut self, name: &str, value: &str, config: &Config) -> Result<(), Refused> {
         match name {
-            "as" => self.technique = Some(technique(value)?),
+            "as" => self.transport = Some(transport_named(value)?),
             "after" | "last_event_id" | "lastEventId" if self.start.is_none() => {
                 self.start = Some(read_start(value)?);
             }
@@ -129,13 +129,13 @@ impl Asked {
     }
 }
 
-fn technique(name: &str) -> Result<Technique, Refused> {
+fn transport_named(name: &str) -> Result<Transport, Refused> {
     let unknown = || {
         bad(format!(
             "as={name}: use poll, interval, sse, sse-envelope, stream, raw, iframe, jsonp, multipart or x-mixed-replace"
         ))
     };
-    Technique::by_name(name).ok_or_else(unknown)
+    Transport::by_name(name).ok_or_else(unknown)
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn listen<'b>(
         true => websocket::open(head, asked, caller),
         false => {
             let subscribe = subscribe::read(head, asked, caller.config)?;
-            subscribe::check_served(subscribe.technique, caller.config)?;
+            subscribe::check_served(subscribe.transport, caller.config)?;
             Ok(Command::Subscribe(subscribe))
         }
     }

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::dialect::{Subscribe, cors};
 use crate::hub::{NameError, Pattern, Start};
 use crate::id::MessageId;
-use crate::transport::Technique;
+use crate::transport::{Polling, Streaming, Transport};
 use crate::wire::head::{Head, Method};
 use crate::wire::{media, query};
 use std::borrow::Cow;
@@ -22,29 +22,32 @@ pub fn bad(detail: impl Into<String>) -> Refused {
 
 /// Reads a subscription: what its target asks for, and what its header fields say.
 pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscribe<'b>, Refused> {
-    let technique = asked.technique.unwrap_or_else(|| by_fields(head));
-    let callback = match technique {
-        Technique::Jsonp if !cors::admits_script(head, &config.cors) => {
+    let transport = asked.transport.unwrap_or_else(|| by_fields(head));
+    let is_script = transport == Transport::Poll(Polling::Script);
+    let callback = match transport {
+        Transport::Poll(Polling::Script) if !cors::admits_script(head, &config.cors) => {
             return Err((403, "pages of this origin may not ask for scripts; see --cors-origins".into()));
         }
-        Technique::Jsonp if asked.callback.is_none() => {
+        Transport::Poll(Polling::Script) if asked.callback.is_none() => {
             return Err(bad("as=jsonp needs callback=, the name of a function"));
         }
-        Technique::Jsonp | Technique::Iframe => asked.callback.as_deref().or(Some(CALLBACK_DEFAULT)),
-        _ => None,
+        Transport::Poll(Polling::Script) | Transport::Stream(Streaming::Iframe) => {
+            asked.callback.as_deref().or(Some(CALLBACK_DEFAULT))
+        }
+        Transport::Poll(Polling::Long | Polling::Interval) | Transport::Stream(_) => None,
     };
     Ok(Subscribe {
         asked,
         start: header_start(head)?.or(asked.start).unwrap_or(Start::Now),
-        technique,
-        batch: technique == Technique::Jsonp || media::accepts(head, media::JSON),
+        transport,
+        batch: is_script || media::accepts(head, media::JSON),
         callback,
     })
 }
 
 /// Refuses a technique that is switched off.
-pub fn check_served(technique: Technique, config: &Config) -> Result<(), Refused> {
-    match config.techniques_off.iter().find(|name| Technique::by_name(name) == Some(technique)) {
+pub fn check_served(transport: Transport, config: &Config) -> Result<(), Refused> {
+    match config.techniques_off.iter().find(|name| Transport::by_name(name) == Some(transport)) {
         Some(name) => {
             Err((403, format!("{name} is switched off here (techniques_off); use another technique")))
         }
@@ -53,15 +56,15 @@ pub fn check_served(technique: Technique, config: &Config) -> Result<(), Refused
 }
 
 /// The technique that the request's header fields ask for.
-fn by_fields(head: &Head) -> Technique {
-    match () {
-        () if media::accepts(head, media::EVENT_STREAM) => Technique::Sse,
-        () if media::accepts(head, media::NDJSON) => Technique::Stream,
-        () if media::accepts(head, "multipart/x-mixed-replace") => Technique::Replace,
-        () if media::accepts(head, "multipart/mixed") => Technique::Multipart,
-        () if head.lists("te", "chunked") => Technique::Raw,
-        () => Technique::Poll,
-    }
+fn by_fields(head: &Head) -> Transport {
+    Transport::Stream(match () {
+        () if media::accepts(head, media::EVENT_STREAM) => Streaming::Sse,
+        () if media::accepts(head, media::NDJSON) => Streaming::Lines,
+        () if media::accepts(head, "multipart/x-mixed-replace") => Streaming::Replace,
+        () if media::accepts(head, "multipart/mixed") => Streaming::Multipart,
+        () if head.lists("te", "chunked") => Streaming::Raw,
+        () => return Transport::Poll(Polling::Long),
+    })
 }
 
 /// Whether an EventSource asks, or who wants to be served as one. A script that fetches envelopes can read a refusal.

@@ -9,7 +9,7 @@ use super::{Asked, Refused, subscribe};
 use crate::config::Config;
 use crate::dialect::{Caller, Command, Open, access, upgrade};
 use crate::hub::{Pattern, Publication};
-use crate::transport::Technique;
+use crate::transport::{Streaming, Transport};
 use crate::wire::head::Head;
 use serde::Deserialize;
 use serde_json::Value;
@@ -28,12 +28,13 @@ pub fn open<'b>(head: &Head, asked: &'b Asked, caller: Caller) -> Result<Command
     };
     let mut subscribe = subscribe::read(head, asked, caller.config)?;
     let bare = head.lists("sec-websocket-protocol", RAW);
-    subscribe.technique = if bare { Technique::WebSocketRaw } else { Technique::WebSocket };
+    let stream = if bare { Streaming::WebSocketRaw } else { Streaming::WebSocket };
+    subscribe.transport = Transport::Stream(stream);
     if bare {
         response = response.with("Sec-WebSocket-Protocol", RAW);
     }
     let may_publish = caller.admin && access::may_publish(head, caller).is_ok();
-    Ok(Command::Open(Open { subscribe, response, may_publish }))
+    Ok(Command::Open(Open { subscribe, stream, response, may_publish }))
 }
 
 /// What a command asks for.

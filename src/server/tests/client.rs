@@ -5,7 +5,7 @@ use crate::conn::ConnId;
 use crate::hub::Message;
 use crate::id::{Epoch, MessageId, Seq};
 use crate::time::Instant;
-use crate::transport::Technique;
+use crate::transport::{Streaming, Transport};
 use data_encoding::BASE64;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -53,7 +53,7 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub struct Subscription {
     pub watch: Watch,
-    pub technique: Technique,
+    pub transport: Transport,
     pub batch: bool,
     pub timeout_ms: u64,
 }
@@ -159,7 +159,7 @@ impl Client {
     pub fn end(&mut self, cut: bool) {
         if let Some(stream) = &self.stream {
             let plain = !stream.chunked;
-            let gap_cuts = stream.subscription.technique == Technique::Raw;
+            let gap_cuts = stream.subscription.transport == Transport::Stream(Streaming::Raw);
             assert!(cut || plain || stream.ended || gap_cuts, "a stream ends without its last chunk");
             return;
         }
@@ -226,7 +226,7 @@ impl Client {
         assert_eq!(head.status, 200);
         let position = head.field("encke-next").expect("a position");
         subscription.watch.begin(view.seq(position), view.newest());
-        if subscription.technique == Technique::Raw {
+        if subscription.transport == Transport::Stream(Streaming::Raw) {
             gap_field(head, &mut subscription.watch, view.newest());
         }
         if subscription.watch.from != From::Stranger {
@@ -254,7 +254,7 @@ impl Client {
             Kind::Subscribe(subscription) if matches!(status, 503 | 410) => drop(subscription),
             Kind::Subscribe(subscription) if ask.head_only => drop(subscription),
             // What an EventSource gets instead of a refusal.
-            Kind::Subscribe(subscription) if subscription.technique == Technique::Sse => {
+            Kind::Subscribe(subscription) if subscription.transport == Transport::Stream(Streaming::Sse) => {
                 assert!(body.starts_with(b"retry: ") && head.field("retry-after").is_some(), "{}", shown());
             }
             Kind::Subscribe(mut subscription) => {
@@ -345,8 +345,8 @@ impl Stream {
             return None;
         }
         if !self.chunked {
-            let is_block = self.subscription.technique == Technique::Sse && !is_between_blocks(inbox);
-            let end: &[u8] = if is_block { b"\n\n" } else { b"\n" };
+            let is_events = self.subscription.transport == Transport::Stream(Streaming::Sse);
+            let end: &[u8] = if is_events && !is_between_blocks(inbox) { b"\n\n" } else { b"\n" };
             let at = inbox.windows(end.len()).position(|window| window == end)? + end.len();
             return Some(inbox.drain(..at).collect());
         }
@@ -365,9 +365,11 @@ impl Stream {
 
     /// Takes what one chunk carries.
     fn payload(&mut self, payload: &[u8], view: &View, last: &mut Option<String>) {
-        match self.subscription.technique {
-            Technique::Sse => self.event(std::str::from_utf8(payload).unwrap(), view, last),
-            Technique::Raw => {
+        match self.subscription.transport {
+            Transport::Stream(Streaming::Sse) => {
+                self.event(std::str::from_utf8(payload).unwrap(), view, last);
+            }
+            Transport::Stream(Streaming::Raw) => {
                 let watch = &mut self.subscription.watch;
                 let seq = watch.find(view.journal, payload, view.at).expect("a message that was published");
                 watch.message(view.journal, seq, payload, view.at);

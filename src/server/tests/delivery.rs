@@ -714,3 +714,17 @@ fn the_heartbeats_of_a_crowd_are_spread() {
     assert!((580..620).contains(&heartbeats_after(2_100)));
     assert_eq!(heartbeats_after(2_000), 800);
 }
+
+#[test]
+fn counters_say_what_happened() {
+    let mut bench = Bench::new(Config::default());
+    bench.publish("a", "x", None);
+    let (_, answer) = bench.client("GET /sub/a?after=oldest HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.ends_with("\r\n\r\nx"));
+    let stats = bench.server.stats();
+    assert_eq!((stats.deliveries, stats.messages_delivered), (1, 1), "a poll that was answered at once");
+    let stream = bench.subscriber("a?as=sse");
+    bench.server.hang_up(bench.world.now, stream, &mut bench.world);
+    assert_eq!(bench.read(stream), "2\r\n:\n\r\n", "a half-closed stream is probed");
+    assert_eq!(bench.server.stats().heartbeats, 0, "and that is no heartbeat");
+}

@@ -10,7 +10,7 @@ use crate::conn::ConnId;
 use crate::id::{Epoch, MessageId, Random, Seq};
 use crate::server::{Effect, Server};
 use crate::time::Instant;
-use crate::transport::Technique;
+use crate::transport::{Polling, Streaming, Transport};
 use std::fmt::Write;
 
 const CHANNELS: [&str; 6] = ["a", "b", "c/x", "c/y", "c/y/z", "d"];
@@ -375,7 +375,10 @@ impl Sim {
                 stream.subscription.watch.account(view.journal, view.newest(), view.at);
             } else if let Some(ask) = parked {
                 let Kind::Subscribe(parked) = &mut ask.kind else { panic!("never answered: {ask:?}") };
-                assert!(parked.technique == Technique::Poll && !ask.head_only, "never answered: {parked:?}");
+                assert!(
+                    parked.transport == Transport::Poll(Polling::Long) && !ask.head_only,
+                    "never answered: {parked:?}"
+                );
                 let due = ask.since.unwrap() + parked.timeout_ms + 16;
                 assert!(due > view.at, "a poll overslept: {parked:?}");
                 parked.watch.account(view.journal, view.newest(), view.at);
@@ -531,17 +534,17 @@ impl Sim {
     fn enqueue_subscription(&mut self, who: usize) {
         let (from, after) = self.start(who);
         let techniques = [
-            (Technique::Poll, "poll"),
-            (Technique::Poll, "poll"),
-            (Technique::Interval, "interval"),
-            (Technique::Sse, "sse"),
-            (Technique::Stream, "stream"),
-            (Technique::Raw, "raw"),
+            (Transport::Poll(Polling::Long), "poll"),
+            (Transport::Poll(Polling::Long), "poll"),
+            (Transport::Poll(Polling::Interval), "interval"),
+            (Transport::Stream(Streaming::Sse), "sse"),
+            (Transport::Stream(Streaming::Lines), "stream"),
+            (Transport::Stream(Streaming::Raw), "raw"),
         ];
         // Raw messages tell neither channel nor number: where they begin must be known.
         let count = if from == From::Kept || !self.habits.raw { 5 } else { 6 };
-        let (technique, name) = techniques[self.random.below(count) as usize];
-        let http11 = technique == Technique::Raw || !self.random.one_in(6);
+        let (transport, name) = techniques[self.random.below(count) as usize];
+        let http11 = transport == Transport::Stream(Streaming::Raw) || !self.random.one_in(6);
         let batch = self.random.one_in(2);
         let timeout = [1, 5, 30][self.random.below(3) as usize];
         let max = [1, 2, 100][self.random.below(3) as usize];
@@ -558,7 +561,7 @@ impl Sim {
         }
         text.push_str(if batch { "Accept: application/json\r\n\r\n" } else { "\r\n" });
         let watch = Watch::new(self.clients[who].selection.clone(), from);
-        let kind = Subscription { watch, technique, batch, timeout_ms: timeout * 1000 };
+        let kind = Subscription { watch, transport, batch, timeout_ms: timeout * 1000 };
         self.clients[who].ask(text.as_bytes(), Kind::Subscribe(Box::new(kind)), method == "HEAD");
     }
 
