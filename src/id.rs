@@ -1,7 +1,10 @@
-//! Message numbers and ids, and the seeded generator that tests draw from.
+//! Message numbers and ids, the seed that secret ids come from, and the generator that tests draw from.
+
+mod seed;
+
+pub use seed::{Key, Secrets, Seed};
 
 use arrayvec::ArrayString;
-use std::cell::Cell;
 use std::fmt;
 
 /// Number of a message in the one process-wide sequence, from 1; 0 stands before all messages.
@@ -38,39 +41,45 @@ impl fmt::Display for Epoch {
     }
 }
 
-thread_local! {
-    /// What was written last: all ids of a process are of one history.
-    static LAST: Cell<Option<(Epoch, EpochText)>> = const { Cell::new(None) };
-}
-
 impl Epoch {
+    /// In base 36. All ids of an answer begin with it, so it is written without a loop that depends on it: those that
+    /// are ours have at most eight digits, which are two halves that the processor works out side by side.
     fn text(self) -> EpochText {
-        if let Some((last, text)) = LAST.get()
-            && last == self
-        {
-            return text;
+        let (high, low) = (self.0 / HALF, (self.0 % HALF) as u32);
+        match u32::try_from(high) {
+            Ok(high) if u64::from(high) < HALF => {
+                let mut digits = [0; 8];
+                digits[..4].copy_from_slice(&four_digits(high));
+                digits[4..].copy_from_slice(&four_digits(low));
+                let zeros = digits[..7].iter().take_while(|&&digit| digit == b'0').count();
+                let text = std::str::from_utf8(&digits[zeros..]).unwrap_or_default();
+                EpochText::from(text).unwrap_or_default()
+            }
+            _ => self.long_text(),
         }
-        let text = self.render();
-        LAST.set(Some((self, text)));
+    }
+
+    /// The same for those of others, which may have more digits.
+    #[cold]
+    fn long_text(self) -> EpochText {
+        let mut text = Self(self.0 / (HALF * HALF)).text();
+        let rest = self.0 % (HALF * HALF);
+        for digits in [four_digits((rest / HALF) as u32), four_digits((rest % HALF) as u32)] {
+            text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+        }
         text
     }
+}
 
-    #[cold]
-    fn render(self) -> EpochText {
-        let mut digits = [0; EPOCH_BYTES_MAX];
-        let mut begin = digits.len();
-        let mut rest = self.0;
-        loop {
-            begin -= 1;
-            digits[begin] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
-            rest /= 36;
-            if rest == 0 {
-                break;
-            }
-        }
-        let text = std::str::from_utf8(&digits[begin..]).unwrap_or_default();
-        EpochText::from(text).unwrap_or_default()
-    }
+/// What four digits in base 36 reach.
+const HALF: u64 = 36 * 36 * 36 * 36;
+
+/// Four digits in base 36.
+fn four_digits(number: u32) -> [u8; 4] {
+    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let digit = |number: u32| DIGITS[(number % 36) as usize];
+    let (first, second) = (number / (36 * 36), number % (36 * 36));
+    [digit(first / 36), digit(first), digit(second / 36), digit(second)]
 }
 
 /// A message id: `<epoch>:<seq>`, the epoch in base 36, the number in decimal. Opaque to clients.
@@ -169,6 +178,20 @@ mod tests {
             assert_eq!(MessageId::parse(&id.to_string()), Some(id));
             assert!(id.to_string().len() <= ID_BYTES_MAX);
         }
+    }
+
+    #[test]
+    fn epochs_in_base_36() {
+        let check = |epoch: u64, text: &str| assert_eq!(Epoch(epoch).to_string(), text);
+        check(0, "0");
+        check(35, "z");
+        check(36, "10");
+        check(HALF - 1, "zzzz");
+        check(HALF, "10000");
+        check(HALF * HALF - 1, "zzzzzzzz");
+        check(HALF * HALF, "100000000");
+        check(HALF * HALF * HALF + 37, "1000000000011");
+        check(u64::MAX, "3w5e11264sgsf");
     }
 
     #[test]

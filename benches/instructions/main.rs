@@ -7,7 +7,7 @@
 
 use encke::config::Config;
 use encke::conn::ConnId;
-use encke::id::Epoch;
+use encke::id::Seed;
 use encke::server::{Server, Sink, Write, Wrote};
 use encke::time::{Instant, Now};
 use std::fmt::Write as _;
@@ -83,7 +83,7 @@ fn main() -> ExitCode {
 fn run(script: &str, rounds: u64) {
     let now = Now { at: Instant::from_millis(0), unix: 1_000_000_000, unix_ms: 0 };
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let mut server = Server::new(Config::default(), Epoch::from_random(1), now);
+    let mut server = Server::new(Config::default(), Seed::of_number(1), now);
     let publisher = server.accept(now, peer, false).expect("there is room");
     let clients: Vec<ConnId> = (0..CLIENTS).filter_map(|_| server.accept(now, peer, false)).collect();
     let subscribe = |server: &mut Server, request: &[u8]| {

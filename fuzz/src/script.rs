@@ -7,7 +7,7 @@
 use crate::world::World;
 use encke::config::Config;
 use encke::conn::ConnId;
-use encke::id::Epoch;
+use encke::id::Seed;
 use encke::server::{Effect, Server};
 
 /// Begins an order; twice, it is a byte like any other. No UTF-8 text holds it.
@@ -60,7 +60,7 @@ impl Stage {
     pub fn new(config: Config) -> Self {
         let mut world = World::default();
         world.advance(1000);
-        let server = Server::new(config, Epoch::from_random(1), world.now);
+        let server = Server::new(config, Seed::of_number(1), world.now);
         Self {
             server,
             world,

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 /// Names a connection. The generation tells it from others that had its slot before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
     /// Place in the server's slab.
     pub slot: u32,

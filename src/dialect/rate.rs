@@ -5,8 +5,8 @@
 //! few places push out the one that has done least, so who floods stays known, and what a flood from very many
 //! addresses makes the table forget is counted anew: in doubt somebody is served.
 
+use crate::id::Key;
 use crate::time::Instant;
-use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// Addresses with the same hash share so many places.
@@ -16,8 +16,8 @@ const SETS: usize = 1024;
 /// What each address has done in the second that runs.
 #[derive(Debug)]
 pub struct Rate {
-    /// Seeded, so that nobody can choose addresses that share a place.
-    hasher: RandomState,
+    /// Secret, so that nobody can choose addresses that share a place.
+    key: Key,
     /// Allocated with the first count.
     places: Vec<[Place; WAYS]>,
 }
@@ -32,16 +32,10 @@ struct Place {
     count: u32,
 }
 
-impl Default for Rate {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Rate {
     /// Nobody has done anything.
-    pub fn new() -> Self {
-        Self { hasher: RandomState::new(), places: Vec::new() }
+    pub const fn new(key: Key) -> Self {
+        Self { key, places: Vec::new() }
     }
 
     /// How often `address` has done it in this second.
@@ -79,7 +73,7 @@ impl Rate {
     }
 
     fn place(&self, address: IpAddr) -> (usize, u32) {
-        let hash = self.hasher.hash_one(network(address));
+        let hash = self.key.hash(network(address));
         (hash as usize % SETS, (hash >> 32) as u32)
     }
 }
@@ -99,6 +93,7 @@ const fn second_of(now: Instant) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Seed;
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -106,7 +101,7 @@ mod tests {
 
     #[test]
     fn each_address_has_its_own_count_each_second() {
-        let mut rate = Rate::new();
+        let mut rate = Rate::new(Seed::of_number(1).key("test"));
         let (one, other) = (address("192.0.2.1"), address("192.0.2.2"));
         let at = Instant::from_millis;
         assert_eq!(rate.so_far(at(0), one), 0);
@@ -126,7 +121,7 @@ mod tests {
 
     #[test]
     fn who_floods_stays_known_among_very_many() {
-        let mut rate = Rate::new();
+        let mut rate = Rate::new(Seed::of_number(1).key("test"));
         let flooder = address("192.0.2.1");
         let now = Instant::from_millis(5000);
         for _ in 0..100 {

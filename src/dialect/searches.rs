@@ -6,11 +6,12 @@ use super::access::is_exempt;
 use super::rate::Rate;
 use crate::config::Config;
 use crate::hub::{Hub, HubError, LOOKED_AT_PER_SECOND};
+use crate::id::Key;
 use crate::time::Instant;
 use std::net::IpAddr;
 
 /// What each address has had looked at in the second that runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Searches(Rate);
 
 /// A search that is being carried out: for whom, unless nobody counts it, and what had been looked at before.
@@ -22,6 +23,11 @@ pub struct Search {
 }
 
 impl Searches {
+    /// Nobody has had anything looked at. `key` hides which addresses share a place.
+    pub const fn new(key: Key) -> Self {
+        Self(Rate::new(key))
+    }
+
     /// Before `hub` may look at many channels for a client at `address`: [`HubError::TooManySearches`] if it has had
     /// too many of them looked at in this second.
     pub fn begin(

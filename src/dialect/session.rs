@@ -17,6 +17,7 @@ use super::fdajax::Fdajax;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Protocol, Request};
 use crate::hub::{Hub, Owner};
+use crate::id::Seed;
 use crate::time::{Instant, Now};
 use crate::wire::response::Response;
 use slab::Slab;
@@ -97,8 +98,8 @@ pub struct Dialects {
 
 impl Dialects {
     /// Those that `config` switches on.
-    pub fn new(config: &Config, now: Now) -> Self {
-        Self { bayeux: Bayeux::new(config, now), fdajax: Fdajax::new(config, now) }
+    pub fn new(config: &Config, seed: Seed, now: Now) -> Self {
+        Self { bayeux: Bayeux::new(config, seed, now), fdajax: Fdajax::new(config, seed, now) }
     }
 
     /// The protocol that serves `path`.

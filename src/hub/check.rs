@@ -2,7 +2,7 @@
 
 use super::Hub;
 use super::subscriber::{Memberships, Owner, SubscriberKey};
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 impl Hub {
     /// What the owner of a subscriber has noted.
@@ -57,7 +57,7 @@ impl Hub {
     }
 
     fn check_subscribers(&self) {
-        let queued: HashSet<_> = self.ready.iter().collect();
+        let queued: BTreeSet<_> = self.ready.iter().collect();
         let mut listed = 0;
         for (key, subscriber) in &self.subscribers {
             let key = key as u32;

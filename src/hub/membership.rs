@@ -5,7 +5,7 @@ use super::channel::{ChannelKey, Entry};
 use super::subscriber::{Membership, Memberships, SubscriberKey};
 use crate::id::Seq;
 use crate::time::Instant;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 /// Room for so many subscribers on a channel's list is never given back.
 const CROWD: usize = 64;
@@ -20,7 +20,7 @@ impl Hub {
     }
 
     /// Ends the memberships in the channels `left` of a subscriber of several.
-    pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, left: &HashSet<ChannelKey>) {
+    pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, left: &BTreeSet<ChannelKey>) {
         let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
         let all = std::mem::take(&mut many.all);
         let (gone, kept): (Vec<_>, Vec<_>) =

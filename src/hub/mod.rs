@@ -47,7 +47,7 @@ use directory::Directory;
 use history::{History, Limits};
 use ring::Gone;
 use slab::Slab;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use subscriber::{Memberships, Subscriber};
 use tombstones::Tombstones;
@@ -68,9 +68,9 @@ pub struct Hub {
     names: Directory,
     subscribers: Slab<Subscriber>,
     /// Subscribers by wildcard, which join channels as they appear.
-    patterns: HashMap<SubscriberKey, Vec<Pattern>>,
+    patterns: BTreeMap<SubscriberKey, Vec<Pattern>>,
     /// The ids that [`Subscriber::stranger`]s came with.
-    strangers: HashMap<SubscriberKey, MessageId>,
+    strangers: BTreeMap<SubscriberKey, MessageId>,
     ready: VecDeque<SubscriberKey>,
     /// One timer a channel: its next expiry, or its end when it is empty.
     timers: Wheel,
@@ -160,8 +160,8 @@ impl Hub {
             channels: Slab::new(),
             names: Directory::default(),
             subscribers: Slab::with_capacity(ROOM),
-            patterns: HashMap::new(),
-            strangers: HashMap::new(),
+            patterns: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             ready: VecDeque::new(),
             timers: Wheel::new(now),
             history: History::new(limits, config.history.total_bytes),
@@ -313,16 +313,15 @@ impl Hub {
         let channel = &self.channels[key as usize];
         let name = Rc::clone(channel.name());
         let by_name = channel.subscribers.iter().map(|entry| entry.subscriber);
-        let by_name: HashSet<SubscriberKey> = by_name.filter(|key| self.patterns.contains_key(key)).collect();
-        let mut joining: Vec<SubscriberKey> = self
+        let by_name: BTreeSet<SubscriberKey> =
+            by_name.filter(|key| self.patterns.contains_key(key)).collect();
+        let joining: Vec<SubscriberKey> = self
             .patterns
             .iter()
             .filter(|(_, patterns)| patterns.iter().any(|pattern| pattern.matches(&name)))
             .map(|(&subscriber, _)| subscriber)
             .filter(|subscriber| !by_name.contains(subscriber))
             .collect();
-        // A hash map's order is not ours: keep the server's behaviour a function of its input.
-        joining.sort_unstable();
         for subscriber in joining {
             match &self.subscribers[subscriber as usize].memberships {
                 Memberships::Many(many) if many.all.len() >= self.bounds.matches => {

@@ -6,7 +6,7 @@ use super::subscriber::{Many, Membership, Memberships, Owner, Start, Subscriber,
 use super::{Hub, HubError};
 use crate::id::MessageId;
 use crate::time::Instant;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 impl Hub {
     /// Adds a subscriber of the channels `names` (which must be distinct) and of all channels that match
@@ -147,7 +147,7 @@ impl Hub {
             self.add(now, key, channel, start);
             self.set_named(key, channel, true);
         }
-        let joined = if matching.is_empty() { HashSet::new() } else { self.joined(key) };
+        let joined = if matching.is_empty() { BTreeSet::new() } else { self.joined(key) };
         for channel in matching.into_iter().filter(|channel| !joined.contains(channel)) {
             self.add_new(now, key, channel, start);
         }
@@ -192,9 +192,9 @@ impl Hub {
     }
 
     /// The channels that a subscriber of several is on the lists of.
-    fn joined(&self, key: SubscriberKey) -> HashSet<ChannelKey> {
+    fn joined(&self, key: SubscriberKey) -> BTreeSet<ChannelKey> {
         match &self.subscribers[key as usize].memberships {
-            Memberships::One { channel, .. } => HashSet::from([*channel]),
+            Memberships::One { channel, .. } => BTreeSet::from([*channel]),
             Memberships::Many(many) => many.all.iter().map(|membership| membership.channel).collect(),
         }
     }
@@ -237,7 +237,7 @@ impl Hub {
     /// Takes channels or patterns away from a subscriber. A channel stays while it is asked for by its name
     /// or by another pattern.
     pub fn unsubscribe(&mut self, now: Instant, key: SubscriberKey, names: &[&str], patterns: &[Pattern]) {
-        let unnamed: HashSet<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
+        let unnamed: BTreeSet<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
         let removed = self.remove_patterns(key, patterns);
         if unnamed.is_empty() && removed.is_empty() {
             return;
@@ -246,7 +246,7 @@ impl Hub {
         let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
         self.looked_at += (many.all.len() * (1 + removed.len())) as u64;
         let known = self.patterns.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let mut left = HashSet::new();
+        let mut left = BTreeSet::new();
         for membership in &mut many.all {
             let channel = &self.channels[membership.channel as usize];
             let matches =

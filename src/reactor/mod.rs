@@ -28,6 +28,7 @@ pub use sys::raise_descriptors;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::Epoch;
+use crate::id::Seed;
 use crate::server::{Effect, Server};
 use crate::time::{Instant, Now};
 use arrayvec::ArrayVec;
@@ -110,10 +111,9 @@ impl Reactor {
             listeners.push(Listener::bind(poll.registry(), admin, ADMIN, unacknowledged)?);
         }
         let mut clock = Clock::start();
-        let epoch = Epoch::from_random(getrandom::u64().map_err(io::Error::other)?);
         let now = clock.now();
         Ok(Self {
-            server: Server::new(config, epoch, now),
+            server: Server::new(config, draw_seed()?, now),
             sockets: Sockets::new(),
             listeners,
             mailbox,
@@ -359,4 +359,12 @@ impl Reactor {
     fn has_left(&self, now: Now) -> bool {
         self.leave_at.is_some_and(|leave_at| self.server.is_drained() || leave_at <= now.at)
     }
+}
+
+/// What this life of the process begins with: the only randomness that the server is given.
+fn draw_seed() -> io::Result<Seed> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(io::Error::other)?;
+    let epoch = Epoch::from_random(getrandom::u64().map_err(io::Error::other)?);
+    Ok(Seed { epoch, secret: u128::from_ne_bytes(secret) })
 }

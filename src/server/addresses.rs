@@ -6,13 +6,13 @@
 use crate::config::Config;
 use crate::dialect::access::is_exempt;
 use crate::dialect::rate::network;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Connections by address; of IPv6, by network of 64 bits.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    open: HashMap<IpAddr, u32>,
+    open: BTreeMap<IpAddr, u32>,
 }
 
 impl Addresses {

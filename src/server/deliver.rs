@@ -195,7 +195,7 @@ impl Server {
         self.hub.pull(now.at, key, poll.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes());
         let fields = self.cors.fields(poll.origin);
-        let envelope = Envelope { unix: now.unix, head_only, close, fields };
+        let envelope = Envelope { date: self.dates.at(now.unix), head_only, close, fields };
         let last = pulled.last().map(|message| message.id);
         let next = last.unwrap_or_else(|| self.hub.newest());
         let has_news = !pulled.is_empty() || !gaps.is_empty();
@@ -281,7 +281,7 @@ impl Server {
             Phase::Parked(parked) => {
                 let close = parked.close || connection.is_done();
                 let fields = self.cors.fields(parked.origin);
-                let envelope = Envelope { unix: now.unix, head_only: false, close, fields };
+                let envelope = Envelope { date: self.dates.at(now.unix), head_only: false, close, fields };
                 let gone = Response::problem(status, detail, false);
                 response::write_response(&mut goodbye, &gone, &envelope);
                 (close, Phase::Idle)

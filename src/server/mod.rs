@@ -30,9 +30,9 @@ use crate::dialect::rate::Rate;
 use crate::dialect::searches::Searches;
 use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Message, Publication, ROOM, SubscriberKey};
-use crate::id::Epoch;
+use crate::id::Seed;
 use crate::stats::Stats;
-use crate::time::{Instant, Now, Wheel};
+use crate::time::{Dates, Instant, Now, Wheel};
 use crate::transport::Format;
 use crate::wire::head::{Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
@@ -40,7 +40,7 @@ use addresses::Addresses;
 use memory::Memory;
 use recent::Recent;
 use slab::Slab;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::rc::Rc;
 
@@ -161,24 +161,25 @@ pub struct Server {
     #[cfg(any(test, feature = "check"))]
     serving: bool,
     /// The functions that parked polls by script want called; there are few such polls.
-    callbacks: HashMap<SubscriberKey, Box<str>>,
+    callbacks: BTreeMap<SubscriberKey, Box<str>>,
     /// Messages that have arrived in part, by the slot of their WebSocket.
-    incoming: HashMap<usize, Incoming>,
+    incoming: BTreeMap<usize, Incoming>,
     /// Origins that are not listed, but that answers to held requests name all the same, by the slot of the connection.
-    origins: HashMap<usize, Box<str>>,
+    origins: BTreeMap<usize, Box<str>>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// What follows `out`, being too large to be copied there.
     body: Option<Body>,
     /// The header fields that answers to pages of other origins carry.
     cors: cors::Rules,
+    dates: Dates,
     started: Now,
     draining: bool,
 }
 
 impl Server {
-    /// A server without connections, whose history is named `epoch`.
-    pub fn new(mut config: Config, epoch: Epoch, now: Now) -> Self {
+    /// A server without connections. All it draws by chance comes from `seed`.
+    pub fn new(mut config: Config, seed: Seed, now: Now) -> Self {
         if config.fdajax.enabled {
             config.limits.head_bytes = config.limits.head_bytes.max(config.limits.fdajax_head_bytes);
             config.limits.target_bytes = config.limits.target_bytes.max(config.limits.fdajax_head_bytes);
@@ -186,18 +187,19 @@ impl Server {
         let memory = Memory::new(config.limits.memory);
         config.history.total_bytes = memory.room_for_history(config.history.total_bytes);
         Self {
-            hub: Hub::new(&config, epoch, now.at),
+            hub: Hub::new(&config, seed.epoch, now.at),
             wheel: Wheel::with_room(now.at, ROOM),
             recent: Recent::new(config.limits.idempotency_keys, config.limits.idempotency_bytes),
             targets: Targets::default(),
-            dialects: Dialects::new(&config, now),
+            dialects: Dialects::new(&config, seed, now),
             cors: cors::Rules::new(&config.cors),
+            dates: Dates::default(),
             connections: Slab::with_capacity(ROOM),
             generations: 0,
             addresses: Addresses::default(),
             memory,
-            publishes: Rate::new(),
-            searches: Searches::default(),
+            publishes: Rate::new(seed.key("publications by address")),
+            searches: Searches::new(seed.key("searches by address")),
             ebb: None,
             effects: VecDeque::new(),
             outbox: Vec::new(),
@@ -206,9 +208,9 @@ impl Server {
             due: VecDeque::new(),
             #[cfg(any(test, feature = "check"))]
             serving: false,
-            callbacks: HashMap::new(),
-            incoming: HashMap::new(),
-            origins: HashMap::new(),
+            callbacks: BTreeMap::new(),
+            incoming: BTreeMap::new(),
+            origins: BTreeMap::new(),
             out: Vec::new(),
             body: None,
             started: now,
@@ -490,7 +492,7 @@ impl Server {
         self.leave(now.at, slot);
         let fields = self.cors.fields(head.and_then(|head| self.cors.find(head)));
         let head_only = head.is_some_and(|head| head.method == Method::Head);
-        let envelope = Envelope { unix: now.unix, head_only, close: true, fields };
+        let envelope = Envelope { date: self.dates.at(now.unix), head_only, close: true, fields };
         response::write_response(&mut self.out, response, &envelope);
         let connection = &mut self.connections[slot];
         log::debug!(target: "encke::access", "{} refused: {}", connection.peer, response.status);

@@ -10,7 +10,7 @@ use crate::conn::{Output, Phase};
 use crate::dialect::SESSION_OWNER;
 use crate::hub::{ChannelKey, Lacking, Owner, SubscriberKey};
 use crate::id::Seq;
-use crate::time::{Instant, Now, http_date};
+use crate::time::{Instant, Now};
 use crate::transport::{self, Format, Polling, poll};
 use crate::wire::response::Envelope;
 use arrayvec::ArrayVec;
@@ -91,8 +91,8 @@ impl Server {
     /// earlier still tells the time.
     fn prepare(&mut self, now: Now, frame: Frame) -> bool {
         let Some((bytes, encoded)) = self.frame(now, frame) else { return false };
-        let is_fit =
-            !bytes.is_empty() && (!frame.format.is_poll() || poll::is_current(bytes, &http_date(now.unix)));
+        let is_fit = !bytes.is_empty()
+            && (!frame.format.is_poll() || poll::is_current(bytes, &self.dates.at(now.unix)));
         if encoded > 0 {
             self.hub.charge_once(frame.channel, frame.seq, encoded);
         }
@@ -106,7 +106,7 @@ impl Server {
             return Some(transport::frame(message, look));
         }
         let fields = self.cors.fields(None);
-        let envelope = Envelope { unix: now.unix, head_only: false, close: false, fields };
+        let envelope = Envelope { date: self.dates.at(now.unix), head_only: false, close: false, fields };
         Some(poll::shared_answer(message, frame.format, &envelope))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::hub::Published;
 use crate::time::Instant;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// Milliseconds a key is remembered.
@@ -18,14 +18,14 @@ pub struct Recent {
     bytes_max: usize,
     /// What the keys, and what is remembered with them, take.
     bytes: usize,
-    by_key: HashMap<Rc<str>, Done>,
+    by_key: BTreeMap<Rc<str>, Done>,
     order: VecDeque<(Instant, Rc<str>)>,
 }
 
 impl Recent {
     /// Room for `max` keys, and for `bytes_max` bytes of them unless a single one is larger.
     pub fn new(max: usize, bytes_max: usize) -> Self {
-        Self { max, bytes_max, bytes: 0, by_key: HashMap::new(), order: VecDeque::new() }
+        Self { max, bytes_max, bytes: 0, by_key: BTreeMap::new(), order: VecDeque::new() }
     }
 
     /// Bytes that are remembered.

@@ -7,7 +7,7 @@ use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Stream, User, 
 use crate::dialect::native::{self, Answer, Asked, answer};
 use crate::dialect::{Caller, Command, Open, Operation, Publish, SESSION_OWNER, Subscribe, cors};
 use crate::hub::{Hub, HubError, Owner, Start, SubscriberKey};
-use crate::time::{Instant, Now};
+use crate::time::{HttpDate, Instant, Now};
 use crate::transport::{self, Look, NOT_KEPT, Polling, Transport, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
@@ -305,7 +305,7 @@ impl Server {
             Command::Operate(operation) => self.operate(now, operation, native::wants_text(reply.head)),
         };
         self.hub.stats.requests_failed += u64::from(response.status >= 400);
-        let envelope = envelope(now, reply, &self.cors);
+        let envelope = envelope(self.dates.at(now.unix), reply, &self.cors);
         response::write_response(&mut self.out, &response, &envelope);
         self.answered(slot, reply.close);
         response.status
@@ -476,7 +476,7 @@ impl Server {
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
-        let envelope = Envelope { close: false, ..envelope(now, reply, &self.cors) };
+        let envelope = Envelope { close: false, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
         response::write_head(&mut self.out, response.status, &envelope);
         let heartbeat = self.config.heartbeat;
         let _ =
@@ -504,7 +504,10 @@ impl Server {
         let chunked = look.chunked;
         let start = self.hub.position(subscriber);
         let gaps = self.hub.take_gaps(subscriber);
-        let envelope = Envelope { close: !chunked || reply.close, ..envelope(now, reply, &self.cors) };
+        let envelope = Envelope {
+            close: !chunked || reply.close,
+            ..envelope(self.dates.at(now.unix), reply, &self.cors)
+        };
         response::write_head(&mut self.out, 200, &envelope);
         let content_type = transport::content_type(look.stream);
         let _ = write!(
@@ -567,9 +570,9 @@ impl Server {
     }
 }
 
-fn envelope<'a>(now: Now, reply: &Reply, cors: &'a cors::Rules) -> Envelope<'a> {
+fn envelope<'a>(date: HttpDate, reply: &Reply, cors: &'a cors::Rules) -> Envelope<'a> {
     let fields = cors.fields(reply.origin);
-    Envelope { unix: now.unix, head_only: reply.head_only, close: reply.close, fields }
+    Envelope { date, head_only: reply.head_only, close: reply.close, fields }
 }
 
 fn no_channel(as_text: bool) -> Response {

@@ -9,26 +9,42 @@ const MONTHS: [&[u8; 3]; 12] =
 /// Length of an IMF-fixdate.
 pub const HTTP_DATE_LEN: usize = 29;
 
-/// The date of second 0.
-const FIRST: [u8; HTTP_DATE_LEN] = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+/// An IMF-fixdate.
+pub type HttpDate = [u8; HTTP_DATE_LEN];
 
-thread_local! {
-    /// What was asked for last: every answer of a second has the same date.
-    static LAST: Cell<(u64, [u8; HTTP_DATE_LEN])> = const { Cell::new((0, FIRST)) };
+/// The date of second 0.
+const FIRST: HttpDate = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+
+/// The date that was asked for last: every answer of a second has the same.
+#[derive(Debug)]
+pub struct Dates(Cell<(u64, HttpDate)>);
+
+impl Default for Dates {
+    fn default() -> Self {
+        Self(Cell::new((0, FIRST)))
+    }
+}
+
+impl Dates {
+    /// `unix` seconds, as [`http_date`] writes them.
+    pub fn at(&self, unix: u64) -> HttpDate {
+        let (last, text) = self.0.get();
+        if last == unix {
+            return text;
+        }
+        self.renew(unix)
+    }
+
+    #[cold]
+    fn renew(&self, unix: u64) -> HttpDate {
+        let text = http_date(unix);
+        self.0.set((unix, text));
+        text
+    }
 }
 
 /// `unix` seconds as `Sun, 06 Nov 1994 08:49:37 GMT`; always 29 bytes (years beyond 9999 wrap).
-pub fn http_date(unix: u64) -> [u8; HTTP_DATE_LEN] {
-    let (last, text) = LAST.get();
-    if last == unix {
-        return text;
-    }
-    let text = render(unix);
-    LAST.set((unix, text));
-    text
-}
-
-fn render(unix: u64) -> [u8; HTTP_DATE_LEN] {
+pub fn http_date(unix: u64) -> HttpDate {
     let days = unix / 86_400;
     let second = unix % 86_400;
     let (year, month, day) = civil(days);
@@ -66,7 +82,7 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::http_date;
+    use super::{Dates, http_date};
 
     #[test]
     fn dates_of_the_rfc_and_the_calendars_corners() {
@@ -79,5 +95,13 @@ mod tests {
         check(1_795_305_600, "Sun, 22 Nov 2026 00:00:00 GMT");
         check(1_795_305_600, "Sun, 22 Nov 2026 00:00:00 GMT");
         check(0, "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
+    fn what_is_remembered_is_what_was_asked_for() {
+        let dates = Dates::default();
+        for unix in [0, 784_111_777, 784_111_777, 784_111_778, 0] {
+            assert_eq!(dates.at(unix), http_date(unix));
+        }
     }
 }

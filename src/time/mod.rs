@@ -4,7 +4,7 @@
 mod date;
 mod wheel;
 
-pub use date::{HTTP_DATE_LEN, http_date};
+pub use date::{Dates, HTTP_DATE_LEN, HttpDate, http_date};
 pub use wheel::Wheel;
 
 use std::ops::Add;

@@ -1,7 +1,7 @@
 //! Answers: status line, header fields, body (RFC 9112, section 4).
 
 use super::media;
-use crate::time::http_date;
+use crate::time::HttpDate;
 use std::borrow::Cow;
 
 /// A complete answer.
@@ -58,8 +58,8 @@ impl Response {
 /// What an answer takes from the request and the connection it answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
-    /// Wall clock, for `Date`.
-    pub unix: u64,
+    /// `Date`.
+    pub date: HttpDate,
     /// Only the head is sent (the request was a HEAD).
     pub head_only: bool,
     /// The connection ends after this answer.
@@ -69,9 +69,9 @@ pub struct Envelope<'a> {
 }
 
 /// The bytes before the date in every answer's head.
-fn write_status(out: &mut Vec<u8>, status: u16, unix: u64) {
+fn write_status(out: &mut Vec<u8>, status: u16, date: &HttpDate) {
     write_all(out, &["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status), "\r\nDate: "]);
-    out.extend_from_slice(&http_date(unix));
+    out.extend_from_slice(date);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -91,7 +91,7 @@ pub fn write_body_fields(out: &mut Vec<u8>, content_type: &str, length: usize) {
 
 /// Appends a head up to, and without, the empty line.
 pub fn write_head(out: &mut Vec<u8>, status: u16, envelope: &Envelope) {
-    write_status(out, status, envelope.unix);
+    write_status(out, status, &envelope.date);
     out.extend_from_slice(envelope.fields.as_bytes());
     if envelope.close {
         out.extend_from_slice(b"Connection: close\r\n");

@@ -10,7 +10,6 @@ use crate::wire::response::Response;
 use crate::wire::{media, query};
 use data_encoding::HEXLOWER;
 use std::borrow::Cow;
-use std::hash::BuildHasher;
 
 const COOKIE: &str = "BAYEUX_BROWSER";
 /// The function that is called if a callback-polling client names none.
@@ -123,7 +122,8 @@ impl Bayeux {
             return Some(flooded());
         }
         if handshake.is_some() && visitor.cookie == 0 {
-            (visitor.cookie, set_cookie) = self.new_cookie();
+            let (hash, field) = self.new_cookie();
+            (visitor.cookie, set_cookie) = (hash, Some(field));
         }
         let callback = callback.map(Into::into);
         let exchange = Exchange { from, socket: false, callback, visitor, alone: messages.len() == 1 };
@@ -154,18 +154,14 @@ impl Bayeux {
         let mut pairs =
             fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
         let value = pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value);
-        value.map_or(0, |value| self.hasher.hash_one(value).max(1))
+        value.map_or(0, |value| self.cookies.hash(value).max(1))
     }
 
     /// A cookie for a browser that has none: its hash, and the field that sets it.
-    fn new_cookie(&self) -> (u64, Option<String>) {
-        let mut random = [0; 16];
-        if getrandom::fill(&mut random).is_err() {
-            return (0, None);
-        }
-        let value = HEXLOWER.encode(&random);
-        let hash = self.hasher.hash_one(value.as_str()).max(1);
-        (hash, Some(format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax")))
+    fn new_cookie(&mut self) -> (u64, String) {
+        let value = HEXLOWER.encode(&self.secrets.draw().to_be_bytes());
+        let hash = self.cookies.hash(value.as_str()).max(1);
+        (hash, format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax"))
     }
 }
 

@@ -93,9 +93,7 @@ impl Bayeux {
             cx.hub.stats.sessions_refused += 1;
             return Err((reply::TOO_MANY_SESSIONS, later));
         }
-        let mut secret = [0; 16];
-        getrandom::fill(&mut secret).map_err(|_| (reply::NO_RANDOMNESS, later))?;
-        let key = self.sessions.begin(u128::from_ne_bytes(secret), exchange.visitor.cookie, cx.now.at);
+        let key = self.sessions.begin(self.secrets.draw(), exchange.visitor.cookie, cx.now.at);
         self.sessions.get(key).acks = message.ext().ack.is_some_and(|ack| ack.get() == "true");
         self.arm(cx, key);
         Ok(key)

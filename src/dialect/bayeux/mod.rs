@@ -33,6 +33,7 @@ use super::{Act, Context};
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::hub::Owner;
+use crate::id::{Key, Secrets, Seed};
 use crate::time::{Instant, Now};
 use channel::Allow;
 pub use message::DEPTH_MAX;
@@ -40,8 +41,7 @@ use message::Incoming;
 use repeats::Repeats;
 use reply::{Advice, Replies};
 use session::{Held, SessionKey, Sessions, owner};
-use std::collections::HashMap;
-use std::hash::RandomState;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// No session.
@@ -63,9 +63,11 @@ pub struct Bayeux {
     /// Messages of sessions that do not exist.
     unknown: Rate,
     /// For hashes of cookies.
-    hasher: RandomState,
+    cookies: Key,
+    /// What client ids and cookies are made of.
+    secrets: Secrets,
     /// Who came by which WebSocket, where the connection alone does not tell.
-    visitors: HashMap<ConnId, Visitor>,
+    visitors: BTreeMap<ConnId, Visitor>,
     draining: bool,
 }
 
@@ -93,7 +95,7 @@ struct Visitor {
 
 impl Bayeux {
     /// No sessions yet.
-    pub fn new(config: &Config, now: Now) -> Self {
+    pub fn new(config: &Config, seed: Seed, now: Now) -> Self {
         let settings = &config.bayeux;
         let demo = config.demo.then_some("demo/**");
         Self {
@@ -102,13 +104,14 @@ impl Bayeux {
             holders: Vec::new(),
             publish: Allow::of(settings.publish.iter().map(String::as_str).chain(demo)),
             subscribe: Allow::of(settings.subscribe.iter().map(String::as_str)),
-            repeats: Repeats::new(settings.repeats),
-            handshakes: Rate::new(),
-            published: Rate::new(),
-            searches: Searches::default(),
-            unknown: Rate::new(),
-            hasher: RandomState::new(),
-            visitors: HashMap::new(),
+            repeats: Repeats::new(settings.repeats, seed.key("Bayeux repeats")),
+            handshakes: Rate::new(seed.key("Bayeux handshakes by address")),
+            published: Rate::new(seed.key("Bayeux publications by address")),
+            searches: Searches::new(seed.key("Bayeux searches by address")),
+            unknown: Rate::new(seed.key("Bayeux unknown sessions by address")),
+            cookies: seed.key("Bayeux cookies"),
+            secrets: Secrets::new(seed.key("Bayeux secrets")),
+            visitors: BTreeMap::new(),
             draining: false,
         }
     }

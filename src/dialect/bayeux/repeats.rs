@@ -4,9 +4,10 @@
 //! id, channel and data of one a short while ago is that one, and is not published a second time. All four
 //! count, so that a client which gives all its messages one id loses nothing.
 
+use crate::id::Key;
 use crate::time::Instant;
-use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::Hash;
 
 /// Milliseconds for which a publication is remembered.
 const MEMORY_MS: u64 = 120_000;
@@ -15,15 +16,15 @@ const MEMORY_MS: u64 = 120_000;
 #[derive(Debug)]
 pub struct Repeats {
     max: usize,
-    hasher: RandomState,
-    known: HashSet<u64>,
+    key: Key,
+    known: BTreeSet<u64>,
     order: VecDeque<(u64, Instant)>,
 }
 
 impl Repeats {
     /// Remembers at most `max`.
-    pub fn new(max: usize) -> Self {
-        Self { max, hasher: RandomState::new(), known: HashSet::new(), order: VecDeque::new() }
+    pub const fn new(max: usize, key: Key) -> Self {
+        Self { max, key, known: BTreeSet::new(), order: VecDeque::new() }
     }
 
     /// Notes a publication. Returns whether it is new.
@@ -31,7 +32,7 @@ impl Repeats {
         while self.order.front().is_some_and(|&(_, since)| since + MEMORY_MS <= now) {
             self.forget_oldest();
         }
-        let hash = self.hasher.hash_one(publication);
+        let hash = self.key.hash(publication);
         if !self.known.insert(hash) {
             return false;
         }
@@ -52,10 +53,11 @@ impl Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Seed;
 
     #[test]
     fn a_repeat_is_known_for_a_while_and_room_is_bounded() {
-        let mut repeats = Repeats::new(2);
+        let mut repeats = Repeats::new(2, Seed::of_number(1).key("test"));
         let at = Instant::from_millis;
         assert!(repeats.is_new(at(0), "a"));
         assert!(!repeats.is_new(at(MEMORY_MS - 1), "a"));

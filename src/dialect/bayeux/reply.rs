@@ -30,8 +30,6 @@ pub const TOO_MANY_MESSAGES: &str = "429::too_many_messages";
 pub const TOO_MANY_SESSIONS: &str = "503::too_many_sessions";
 /// `bayeux.handshakes_per_second` is reached.
 pub const TOO_MANY_HANDSHAKES: &str = "429::too_many_handshakes";
-/// The system has no random numbers to make a client id of.
-pub const NO_RANDOMNESS: &str = "500::no_randomness";
 /// A handshake without a version, or with one that is none.
 pub const VERSION_MISSING: &str = "402:version:version_missing";
 /// A handshake without a connection type that we have.

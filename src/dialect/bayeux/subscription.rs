@@ -12,10 +12,10 @@ use crate::id::MessageId;
 use crate::transport::bayeux::replayed_seq;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Positions by channel.
-type Positions<'a> = HashMap<Cow<'a, str>, i64>;
+type Positions<'a> = BTreeMap<Cow<'a, str>, i64>;
 
 impl Bayeux {
     /// Adds subscriptions to a session, or takes them away.

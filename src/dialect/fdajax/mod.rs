@@ -33,6 +33,7 @@ use super::{Act, Context, cors};
 use crate::config::Config;
 use crate::conn::{ConnId, Request};
 use crate::hub::Owner;
+use crate::id::Seed;
 use crate::time::{Instant, Now, Wheel};
 use crate::wire::head::Method;
 use crate::wire::media;
@@ -81,10 +82,10 @@ enum Doubt {
 
 impl Fdajax {
     /// Without users, if it is switched on.
-    pub fn new(config: &Config, now: Now) -> Option<Self> {
+    pub fn new(config: &Config, seed: Seed, now: Now) -> Option<Self> {
         config.fdajax.enabled.then(|| Self {
             ending: format!(".{}", config.fdajax.ext),
-            users: Users::new(config.limits.fdajax_guest_seconds),
+            users: Users::new(config.limits.fdajax_guest_seconds, seed.key("FDAjax sessions")),
             windows: Slab::new(),
             by_connection: Vec::new(),
             timers: Wheel::new(now.at),

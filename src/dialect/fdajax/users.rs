@@ -5,10 +5,10 @@
 
 use super::post::Post;
 use crate::hub::SubscriberKey;
+use crate::id::Key;
 use crate::time::Instant;
 use slab::Slab;
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 /// Place of a user or guest in the slab.
@@ -83,10 +83,11 @@ pub struct Users {
     /// How long a guest without windows is remembered.
     guest_seconds: u64,
     all: Slab<User>,
-    hasher: RandomState,
+    /// For hashes of session ids.
+    key: Key,
     /// By a hash of the session id, so that a guest's is kept once.
-    by_session: HashMap<u64, UserKey>,
-    by_id: HashMap<u32, UserKey>,
+    by_session: BTreeMap<u64, UserKey>,
+    by_id: BTreeMap<u32, UserKey>,
     guests: usize,
     /// Guests without windows, since when; some have windows again, or are gone.
     idle_guests: VecDeque<(UserKey, Instant)>,
@@ -94,13 +95,13 @@ pub struct Users {
 
 impl Users {
     /// Nobody. Guests without windows will be remembered for so long.
-    pub fn new(guest_seconds: u64) -> Self {
+    pub const fn new(guest_seconds: u64, key: Key) -> Self {
         Self {
             guest_seconds,
             all: Slab::new(),
-            hasher: RandomState::new(),
-            by_session: HashMap::new(),
-            by_id: HashMap::new(),
+            key,
+            by_session: BTreeMap::new(),
+            by_id: BTreeMap::new(),
             guests: 0,
             idle_guests: VecDeque::new(),
         }
@@ -108,7 +109,7 @@ impl Users {
 
     /// The owner of a session.
     pub fn of_session(&self, session: &str) -> Option<UserKey> {
-        let key = *self.by_session.get(&self.hasher.hash_one(session))?;
+        let key = *self.by_session.get(&self.key.hash(session))?;
         (*self.all[key as usize].session == *session).then_some(key)
     }
 
@@ -119,9 +120,7 @@ impl Users {
 
     /// The users, in the order of their numbers, without guests.
     pub fn logged_in(&self) -> Vec<UserKey> {
-        let mut ids: Vec<(u32, UserKey)> = self.by_id.iter().map(|(&id, &key)| (id, key)).collect();
-        ids.sort_unstable();
-        ids.into_iter().map(|(_, key)| key).collect()
+        self.by_id.values().copied().collect()
     }
 
     /// How many users there are, without guests.
@@ -174,7 +173,7 @@ impl Users {
             account,
         };
         let key = self.all.insert(user) as UserKey;
-        self.by_session.insert(self.hasher.hash_one(session), key);
+        self.by_session.insert(self.key.hash(session), key);
         self.by_id.extend(id.map(|id| (id, key)));
         key
     }
@@ -197,14 +196,14 @@ impl Users {
         let user = &mut self.all[key as usize];
         user.address = address;
         let old = std::mem::replace(&mut user.session, session.into());
-        self.by_session.remove(&self.hasher.hash_one(&*old));
-        self.by_session.insert(self.hasher.hash_one(session), key);
+        self.by_session.remove(&self.key.hash(&*old));
+        self.by_session.insert(self.key.hash(session), key);
     }
 
     /// Forgets a user or guest.
     pub fn remove(&mut self, key: UserKey) -> User {
         let user = self.all.remove(key as usize);
-        self.by_session.remove(&self.hasher.hash_one(&*user.session));
+        self.by_session.remove(&self.key.hash(&*user.session));
         match &user.account {
             Some(account) => {
                 self.by_id.remove(&account.id);
@@ -253,6 +252,7 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Seed;
     use std::net::Ipv4Addr;
 
     fn at(ms: u64) -> Instant {
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_hundred_thousand_invented_sessions_leave_nothing_behind() {
-        let mut users = Users::new(60);
+        let mut users = Users::new(60, Seed::of_number(1).key("test"));
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         for n in 0..100_000 {
             let key = users.add_guest(&format!("s{n}"), address, 1000).unwrap();
@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn guests_with_windows_stay() {
-        let mut users = Users::new(60);
+        let mut users = Users::new(60, Seed::of_number(1).key("test"));
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let first = users.add_guest("a", address, 2).unwrap();
         let second = users.add_guest("b", address, 2).unwrap();
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn calls_are_counted_by_the_second() {
-        let mut users = Users::new(60);
+        let mut users = Users::new(60, Seed::of_number(1).key("test"));
         let key = users.add("a", IpAddr::V4(Ipv4Addr::LOCALHOST), None);
         let user = users.get_mut(key);
         let mut may = |ms| user.may_call(Instant::from_millis(ms), 2);

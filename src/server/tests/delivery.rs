@@ -4,7 +4,7 @@ use super::world::World;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Phase};
 use crate::hub::{Data, Publication};
-use crate::id::Epoch;
+use crate::id::Seed;
 use crate::server::{Effect, Server, Sink, Write, Wrote};
 use std::io::IoSlice;
 use std::net::IpAddr;
@@ -35,7 +35,7 @@ impl Bench {
     pub fn new(config: Config) -> Self {
         let mut world = World::default();
         world.advance(1_000);
-        let server = Server::new(config, Epoch::from_random(36), world.now);
+        let server = Server::new(config, Seed::of_number(36), world.now);
         Self { server, world, order: Vec::new() }
     }
 

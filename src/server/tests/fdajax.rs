@@ -4,7 +4,8 @@
 use super::world::World;
 use crate::config::Config;
 use crate::conn::ConnId;
-use crate::id::{Epoch, Random};
+use crate::id::Random;
+use crate::id::Seed;
 use crate::server::{Effect, Server};
 
 const COMMANDS: [&str; 12] = [
@@ -35,7 +36,7 @@ impl Talk {
         (config.limits.fdajax_guests, config.history.messages) = (1 + random.below(6) as usize, 3);
         let mut world = World::default();
         world.advance(1000);
-        let server = Server::new(config, Epoch::from_random(seed), world.now);
+        let server = Server::new(config, Seed::of_number(seed), world.now);
         Self { random, server, world, open: Vec::new(), answers: 0 }
     }
 

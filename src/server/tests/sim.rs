@@ -7,6 +7,7 @@ use super::oracle::{From, Selection, Watch};
 use super::world::World;
 use crate::config::Config;
 use crate::conn::ConnId;
+use crate::id::Seed;
 use crate::id::{Epoch, MessageId, Random, Seq};
 use crate::server::{Effect, Server};
 use crate::time::Instant;
@@ -143,7 +144,7 @@ impl Sim {
         world.advance(random.below(100_000));
         world.scarcity = habits.scarce.then(|| Random::new(seed ^ 1));
         world.breakage = habits.breaks.then(|| Random::new(seed ^ 2));
-        let server = Server::new(config.clone(), Epoch::from_random(1), world.now);
+        let server = Server::new(config.clone(), Seed::of_number(1), world.now);
         let count = 2 + random.below(8);
         let mut client = || {
             let selection = SELECTIONS[random.below(SELECTIONS.len() as u64) as usize];
@@ -390,8 +391,8 @@ impl Sim {
     fn restart(&mut self) {
         note!(self, "restart");
         self.epochs += 1;
-        let epoch = Epoch::from_random(self.epochs);
-        self.server = Server::new(self.config.clone(), epoch, self.world.now);
+        let seed = Seed::of_number(self.epochs);
+        self.server = Server::new(self.config.clone(), seed, self.world.now);
         self.world.clear();
         self.clients.iter_mut().for_each(Client::leave);
         self.stale.clear();

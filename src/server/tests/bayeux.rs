@@ -1,0 +1,225 @@
+//! A seed speaks Bayeux, over HTTP and WebSocket, from several addresses: handshakes, connects, subscriptions,
+//! publications, acknowledgements, goodbyes, clients that leave, a clock that leaps. Nothing may panic, what is kept
+//! must agree, and the same seed must have the server write the same bytes.
+
+use super::delivery::Bench;
+use crate::config::Config;
+use crate::conn::ConnId;
+use crate::id::Random;
+use crate::id::Seed;
+use crate::server::Server;
+
+const CHANNELS: [&str; 4] = ["/chat/a", "/chat/b", "/chat/*", "/news"];
+const UPGRADE: &str = "GET /bayeux HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A connection, and whether it is a WebSocket.
+struct Line {
+    id: ConnId,
+    is_socket: bool,
+}
+
+struct Talk {
+    random: Random,
+    bench: Bench,
+    lines: Vec<Line>,
+    /// Client ids that were given out, and the last batch that each acknowledges.
+    sessions: Vec<String>,
+    numbers: u32,
+    /// All that was written, in order, with the connection's number.
+    transcript: Vec<u8>,
+}
+
+impl Talk {
+    fn new(script: u64, seed: Seed) -> Self {
+        let mut random = Random::new(script);
+        let mut config = Config::default();
+        config.bayeux.mounts = vec!["/bayeux".into()];
+        config.bayeux.publish = vec!["chat/**".into()];
+        config.bayeux.subscribe = vec!["**".into()];
+        config.bayeux.sessions = 1 + random.below(20) as usize;
+        config.bayeux.bind_sessions_to_cookie = random.one_in(3);
+        config.bayeux.end_session_on_gap = random.one_in(3);
+        (config.bayeux.timeout_ms, config.bayeux.max_interval_ms) = (2_000, 3_000);
+        config.history.messages = 1 + random.below(6) as usize;
+        config.limits.publishes_per_second = 20;
+        let mut bench = Bench::new(config.clone());
+        bench.server = Server::new(config, seed, bench.world.now);
+        Self { random, bench, lines: Vec::new(), sessions: Vec::new(), numbers: 0, transcript: Vec::new() }
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.random.below(from.len() as u64) as usize]
+    }
+
+    /// A session that was begun, or one that never was.
+    fn session(&mut self) -> String {
+        match self.sessions.len() as u64 {
+            0 => "nobody".into(),
+            _ if self.random.one_in(20) => "0000000000000000000000000000".into(),
+            count => self.sessions[self.random.below(count) as usize].clone(),
+        }
+    }
+
+    fn message(&mut self) -> String {
+        self.numbers += 1;
+        let (id, session, channel) = (self.numbers, self.session(), self.pick(&CHANNELS));
+        let ack = if self.random.one_in(2) { "\"ext\":{\"ack\":true}," } else { "" };
+        let head = format!("\"id\":\"{id}\",\"clientId\":\"{session}\"");
+        match self.random.below(16) {
+            0 | 1 => format!(
+                "{{\"channel\":\"/meta/handshake\",{ack}\"version\":\"1.0\",\"supportedConnectionTypes\":[\"long-polling\",\"websocket\"],\"id\":\"{id}\"}}"
+            ),
+            2..8 => {
+                let (batch, kind) =
+                    (self.random.below(5), self.pick(&["long-polling", "websocket", "eventsource"]));
+                format!(
+                    "{{\"channel\":\"/meta/connect\",\"connectionType\":\"{kind}\",\"ext\":{{\"ack\":{batch}}},{head}}}"
+                )
+            }
+            8..10 => {
+                let replay = match self.random.below(3) {
+                    0 => format!("\"ext\":{{\"replay\":{{\"{channel}\":-2}}}},"),
+                    _ => String::new(),
+                };
+                format!("{{\"channel\":\"/meta/subscribe\",{replay}\"subscription\":\"{channel}\",{head}}}")
+            }
+            10 => format!("{{\"channel\":\"/meta/unsubscribe\",\"subscription\":\"{channel}\",{head}}}"),
+            11 if self.random.one_in(3) => format!("{{\"channel\":\"/meta/disconnect\",{head}}}"),
+            _ => {
+                let channel = self.pick(&["/chat/a", "/chat/b", "/news"]);
+                // Now and then the same once more.
+                let id = if self.random.one_in(4) { id - 1 } else { id };
+                format!(
+                    "{{\"channel\":\"{channel}\",\"data\":{id},\"id\":\"{id}\",\"clientId\":\"{session}\"}}"
+                )
+            }
+        }
+    }
+
+    fn request(&mut self) -> String {
+        let count = 1 + self.random.below(3);
+        let messages: Vec<String> = (0..count).map(|_| self.message()).collect();
+        format!("[{}]", messages.join(","))
+    }
+
+    fn line(&mut self) -> usize {
+        if !self.lines.is_empty() && self.random.one_in(2) {
+            return self.random.below(self.lines.len() as u64) as usize;
+        }
+        let address = [192, 0, 2, self.random.below(3) as u8];
+        let id = self.bench.connect_from(address).unwrap();
+        if self.random.one_in(4) {
+            self.bench.world.socket(id).capacity = 100;
+        }
+        let is_socket = self.random.one_in(3);
+        self.lines.push(Line { id, is_socket });
+        if is_socket {
+            self.bench.send(id, UPGRADE);
+        }
+        self.lines.len() - 1
+    }
+
+    fn step(&mut self) {
+        match self.random.below(12) {
+            0 if !self.lines.is_empty() => {
+                let place = self.random.below(self.lines.len() as u64) as usize;
+                let id = self.lines[place].id;
+                let now = self.bench.world.now;
+                match self.random.one_in(2) {
+                    true => self.bench.server.hang_up(now, id, &mut self.bench.world),
+                    false => self.bench.server.reset(now, id),
+                }
+            }
+            1 => {
+                let ms = self.random.below(1500);
+                self.bench.world.advance(ms);
+            }
+            2 => self.bench.publish("chat/a", "\"from elsewhere\"", None),
+            _ => self.say(),
+        }
+        if self.random.one_in(3) {
+            self.turn();
+        }
+    }
+
+    fn say(&mut self) {
+        let place = self.line();
+        let Line { id, is_socket } = self.lines[place];
+        let body = self.request();
+        match is_socket {
+            true => {
+                let mut frame = vec![0x81, 0xFE, (body.len() >> 8) as u8, body.len() as u8, 0, 0, 0, 0];
+                frame.extend_from_slice(body.as_bytes());
+                self.bench.send_bytes(id, &frame);
+            }
+            false => {
+                let length = body.len();
+                let head = "Content-Type: application/json\r\nHost: x";
+                self.bench.send(
+                    id,
+                    &format!("POST /bayeux HTTP/1.1\r\n{head}\r\nContent-Length: {length}\r\n\r\n{body}"),
+                );
+            }
+        }
+    }
+
+    fn turn(&mut self) {
+        self.bench.turn();
+        self.bench.server.check(self.bench.world.now);
+        for line in std::mem::take(&mut self.lines) {
+            let bytes = self.bench.world.read(line.id, usize::MAX);
+            let text = String::from_utf8_lossy(&bytes);
+            let given = text.split("\"clientId\":\"").skip(1).filter_map(|rest| rest.split('"').next());
+            self.sessions.extend(given.map(str::to_owned));
+            self.transcript.extend(line.id.slot.to_be_bytes());
+            self.transcript.extend(bytes);
+            if !self.bench.world.at_end(line.id) {
+                self.lines.push(line);
+            }
+        }
+    }
+
+    /// Everybody leaves; sessions and messages go in their time.
+    fn end(mut self) -> Vec<u8> {
+        self.turn();
+        for line in std::mem::take(&mut self.lines) {
+            self.bench.server.reset(self.bench.world.now, line.id);
+        }
+        for _ in 0..6 {
+            self.bench.world.advance(3_700_000);
+            self.turn();
+        }
+        self.bench.server.check_nothing_left(self.bench.world.now);
+        self.transcript
+    }
+}
+
+/// What a server that begins with `seed` writes when `script` decides what is said.
+fn transcript(script: u64, seed: Seed) -> Vec<u8> {
+    let mut talk = Talk::new(script, seed);
+    (0..400).for_each(|_| talk.step());
+    talk.end()
+}
+
+#[test]
+fn whatever_is_said_nothing_breaks_and_nothing_stays() {
+    let mut deliveries = 0;
+    for script in 1..=60 {
+        println!("script {script}");
+        let text = transcript(script, Seed::of_number(script));
+        deliveries += String::from_utf8_lossy(&text).matches("\"from elsewhere\\\"").count();
+    }
+    assert!(deliveries > 100, "they heard {deliveries} messages");
+}
+
+#[test]
+fn the_same_seed_writes_the_same_bytes() {
+    for script in 1..=20 {
+        let seed = Seed::of_number(script);
+        let once = transcript(script, seed);
+        assert!(once == transcript(script, seed), "script {script}");
+        let other = Seed { secret: seed.secret + 1, ..seed };
+        assert!(once != transcript(script, other), "script {script}: the secret does not matter");
+    }
+}
