@@ -57,6 +57,9 @@ pub struct Context<'a> {
     pub outbox: &'a mut Vec<(ConnId, Act)>,
     /// All connections, to look at.
     pub connections: &'a Slab<Connection>,
+    /// Bytes of messages that there is room for in one answer; less while memory is scarce, or while the WebSocket at
+    /// hand has answers to be taken. The rest waits for the next answer.
+    pub room: usize,
 }
 
 impl Context<'_> {

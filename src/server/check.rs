@@ -42,6 +42,12 @@ impl Server {
         assert!(self.origins.keys().all(is_open), "an origin is kept for nobody");
     }
 
+    /// Bytes of answers that are kept because nobody takes them.
+    pub fn unsent_bytes(&self) -> usize {
+        let outputs = self.connections.iter().filter_map(|(_, connection)| connection.output.as_ref());
+        outputs.map(|output| output.own_len()).sum()
+    }
+
     /// What has arrived is bounded, and kept only where somebody will come back to it.
     fn check_input(&self, slot: usize) {
         let connection = &self.connections[slot];

@@ -193,7 +193,7 @@ impl Server {
         let gaps = self.hub.take_gaps(key);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         self.hub.pull(now.at, key, poll.max(), &mut pulled);
-        poll::cut_batch(&mut pulled, self.memory.batch_bytes());
+        poll::cut_batch(&mut pulled, self.memory.batch_bytes(), callback.is_some());
         let fields = self.cors.fields(poll.origin);
         let envelope = Envelope { date: self.dates.at(now.unix), head_only, close, fields };
         let last = pulled.last().map(|message| message.id);

@@ -47,7 +47,15 @@ impl Server {
     ) {
         let id = self.id(slot);
         let waiting = std::mem::take(&mut self.outbox);
-        self.consult(now, call);
+        let connection = &self.connections[slot];
+        let unsent = match connection.phase {
+            // Many of its messages are answered before anything is written.
+            Phase::Socket(_) => {
+                self.out.len() + connection.output.as_ref().map_or(0, |output| output.own_len())
+            }
+            _ => 0,
+        };
+        self.consult_with(now, self.memory.batch_bytes().saturating_sub(unsent), call);
         let acts = std::mem::replace(&mut self.outbox, waiting);
         for (of, act) in acts {
             match of == id {
@@ -58,15 +66,20 @@ impl Server {
     }
 
     /// Calls the protocols; what they ask is kept in the outbox.
-    pub(super) fn consult<R>(&mut self, now: Now, call: impl FnOnce(&mut Dialects, &mut Context) -> R) -> R {
+    pub(super) fn consult(&mut self, now: Now, call: impl FnOnce(&mut Dialects, &mut Context)) {
+        self.consult_with(now, self.memory.batch_bytes(), call);
+    }
+
+    fn consult_with(&mut self, now: Now, room: usize, call: impl FnOnce(&mut Dialects, &mut Context)) {
         let mut context = Context {
             config: &self.config,
             hub: &mut self.hub,
             now,
             outbox: &mut self.outbox,
             connections: &self.connections,
+            room,
         };
-        call(&mut self.dialects, &mut context)
+        call(&mut self.dialects, &mut context);
     }
 
     /// Takes note that a session's subscriber is ready.

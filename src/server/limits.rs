@@ -147,7 +147,12 @@ pub static LIMITS: &[Limit] = &[
     setting("limits.channels_per_request", "400", FAILED),
     setting("limits.channels_per_connection", "an error to the WebSocket's command", FAILED),
     setting("limits.batch_messages", "413; 400 for a larger `max=`", FAILED),
-    fixed("bytes of messages in one JSON batch", BATCH_BYTES_MAX, "the rest comes with the next poll", &[]),
+    fixed(
+        "bytes of messages in one answer: JSON batch, JSONP, FDAjax",
+        BATCH_BYTES_MAX,
+        "the rest comes with the next poll",
+        &[],
+    ),
     setting("limits.fragments", "WebSocket 1008", SOCKETS),
     fixed("bytes of a WebSocket's control frame", websocket::CONTROL_BYTES_MAX, "WebSocket 1002", SOCKETS),
     fixed(

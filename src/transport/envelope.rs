@@ -35,6 +35,30 @@ pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
     out.push(b'}');
 }
 
+/// Bytes of the envelope of `message`, or some more: an answer is bounded by what is written, not by what was
+/// published. In a script, more is escaped.
+pub fn envelope_len(message: &Message, in_script: bool) -> usize {
+    /// Names of the members, quotes and commas, and the id.
+    const AROUND: usize = 96;
+    let escaped = |text: &str| -> usize {
+        let len_of = |byte: u8| match byte {
+            0..b' ' => 6,
+            b'"' | b'\\' => 2,
+            b'<' | 0xe2 if in_script => 6,
+            _ => 1,
+        };
+        text.bytes().map(len_of).sum()
+    };
+    let publication = &message.publication;
+    let data = match &publication.data {
+        Data::Json(json) if !in_script => json.len(),
+        Data::Json(text) | Data::Text(text) => escaped(text),
+        Data::Binary(bytes) => bytes.len().div_ceil(3) * 4,
+    };
+    let property = |text: &Option<Box<str>>| text.as_deref().map_or(0, escaped);
+    AROUND + escaped(&message.channel) + property(&publication.event) + property(&publication.key) + data
+}
+
 /// Appends `"data64":"…"`.
 pub fn write_data64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\"data64\":\"");

@@ -1,7 +1,7 @@
 //! Long polling and interval polling: whole answers.
 
 use super::Format;
-use super::envelope::write_envelope;
+use super::envelope::{envelope_len, write_envelope};
 use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use crate::wire::media;
@@ -27,11 +27,14 @@ pub fn shared_answer<'m>(message: &'m Rc<Message>, format: Format, envelope: &En
 /// is always told.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Cuts what was pulled to what one answer carries: `max` bytes, or one message.
-pub fn cut_batch(pulled: &mut Vec<&Rc<Message>>, max: usize) {
+/// Cuts what was pulled to what one answer carries: `max` bytes, or one message. In a script, more is escaped.
+pub fn cut_batch(pulled: &mut Vec<&Rc<Message>>, max: usize, in_script: bool) {
+    if pulled.len() < 2 {
+        return;
+    }
     let mut bytes = 0;
     let mut fits = |message: &&Rc<Message>| {
-        bytes += message.publication.data.bytes().len();
+        bytes += envelope_len(message, in_script);
         bytes <= max
     };
     let count = pulled.iter().take_while(|message| fits(message)).count();

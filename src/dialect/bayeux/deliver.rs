@@ -26,6 +26,10 @@ impl Bayeux {
             // There may be more: when this has been written, and if its client takes it.
             subscriber.into_iter().for_each(|subscriber| cx.hub.mark(subscriber));
         } else if let Some(held) = &session.held {
+            // Where a WebSocket has not taken what it was sent, events wait; see [`Bayeux::writable`].
+            if held.socket && cx.is_blocked(held.connection) {
+                return;
+            }
             let mut replies = Replies::new();
             // Nobody may be there any more: the connect is answered, and the events wait for the next one.
             if cx.is_half_closed(held.connection) || self.collect(cx, key, &mut replies) == Some(true) {
@@ -53,24 +57,26 @@ impl Bayeux {
             }
             session.gaps.extend(gaps.into_iter().map(|gap| gap.channel));
         }
+        // What waits for an acknowledgement would be told again by each further connect in the same answer.
+        if cx.room == 0 || session.acks && replies.has_events() {
+            return Some(!session.gaps.is_empty());
+        }
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
-        cx.hub.pull(cx.now.at, subscriber, settings.answer_messages, &mut pulled);
+        cx.hub.pull(cx.now.at, subscriber, replies.room_for(settings.answer_messages), &mut pulled);
         let (mut count, mut last) = (0, 0);
         let (mut frames, mut encoded) = (0, 0);
-        let limit = replies.len() + settings.answer_bytes;
         for message in pulled {
             let (event, new) = bayeux::event(message, session.replay);
             frames += usize::from(new > 0);
             encoded += new;
-            if count > 0 && replies.len() + event.len() > limit {
-                break;
-            }
-            last = message.id.seq;
             // What is on a channel that Bayeux keeps for itself is not for its clients.
             if !event.is_empty() {
-                replies.next().extend_from_slice(event);
+                if !replies.add_event(event, settings.answer_bytes.min(cx.room)) {
+                    break;
+                }
                 count += 1;
             }
+            last = message.id.seq;
         }
         match session.acks && count > 0 {
             true => session.sent = last,

@@ -42,7 +42,13 @@ pub fn denied(channel: &str, what: &str) -> String {
 
 /// The messages of one answer: a JSON array.
 #[derive(Debug)]
-pub struct Replies(Vec<u8>);
+pub struct Replies {
+    out: Vec<u8>,
+    /// How many of them are events.
+    events: usize,
+    /// There is no room for further events.
+    full: bool,
+}
 
 impl Replies {
     /// None yet.
@@ -50,36 +56,51 @@ impl Replies {
         // Room for a reply and a short event or two.
         let mut out = Vec::with_capacity(512);
         out.push(b'[');
-        Self(out)
+        Self { out, events: 0, full: false }
     }
 
     /// Where to write the next one.
     pub fn next(&mut self) -> &mut Vec<u8> {
         if !self.is_empty() {
-            self.0.push(b',');
+            self.out.push(b',');
         }
-        &mut self.0
+        &mut self.out
+    }
+
+    /// Adds an event, unless with it there would be more than so many bytes. One event is always told.
+    pub fn add_event(&mut self, event: &[u8], max_bytes: usize) -> bool {
+        self.full |= self.events > 0 && self.out.len() + event.len() > max_bytes;
+        if !self.full {
+            self.next().extend_from_slice(event);
+            self.events += 1;
+        }
+        !self.full
+    }
+
+    /// How many events it may have beside those it has, if it may have `max`.
+    pub const fn room_for(&self, max: usize) -> usize {
+        if self.full { 0 } else { max.saturating_sub(self.events) }
+    }
+
+    /// Whether there is any event.
+    pub const fn has_events(&self) -> bool {
+        self.events > 0
     }
 
     /// Closes the object that was begun.
     pub fn close(&mut self) {
-        self.0.push(b'}');
+        self.out.push(b'}');
     }
 
     /// Whether there is none yet.
     pub const fn is_empty(&self) -> bool {
-        self.0.len() == 1
-    }
-
-    /// Bytes so far.
-    pub const fn len(&self) -> usize {
-        self.0.len()
+        self.out.len() == 1
     }
 
     /// The array.
     pub fn finish(mut self) -> Vec<u8> {
-        self.0.push(b']');
-        self.0
+        self.out.push(b']');
+        self.out
     }
 }
 

@@ -28,6 +28,31 @@ enum What {
     Alert(u32),
 }
 
+/// What an answer will carry.
+struct Gathered {
+    parts: Vec<Part>,
+    /// The newest message looked at.
+    seen: Option<Seq>,
+    /// There are newer ones, for which there is no room.
+    more: bool,
+}
+
+/// Bytes that an answer has room for.
+struct Room {
+    left: usize,
+    /// Something has been taken: it is told whatever its size.
+    used: bool,
+}
+
+impl Room {
+    /// Whether there is room for so many more bytes.
+    fn take(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.left || !self.used;
+        (self.left, self.used) = (if fits { self.left.saturating_sub(bytes) } else { 0 }, true);
+        fits
+    }
+}
+
 /// The type of a message, and the ids that it names for it.
 fn kind(message: &Message) -> (u8, Types) {
     if let Some(group) = message.channel.strip_prefix("fdajax/groups/") {
@@ -50,9 +75,10 @@ impl Fdajax {
         if window.stream && context.is_blocked(connection) {
             return;
         }
+        let is_stream = window.stream;
         self.pass_gaps(context, self.windows[key as usize].subscriber);
-        let one_only = !context.config.fdajax.merge_messages && !window.stream;
-        let (mut parts, seen) = self.gather(context, key, fresh);
+        let one_only = !context.config.fdajax.merge_messages && !is_stream;
+        let Gathered { mut parts, seen, more } = self.gather(context, key, fresh);
         let all = !(one_only && parts.len() > 1);
         if !all {
             parts.truncate(1);
@@ -61,6 +87,9 @@ impl Fdajax {
         if let Some(seq) = seen.filter(|_| all) {
             let subscriber = self.windows[key as usize].subscriber;
             context.hub.advance(subscriber, seq);
+            if more && is_stream {
+                context.hub.mark(subscriber);
+            }
         }
         if !parts.is_empty() {
             context.hub.stats.messages_delivered += parts.len() as u64;
@@ -79,14 +108,16 @@ impl Fdajax {
     }
 
     /// What a window lacks, in the order in which it is told: messages of the user, those no window wanted,
-    /// alerts, groups. Also the newest message looked at.
-    fn gather(&self, context: &Context, key: WindowKey, fresh: bool) -> (Vec<Part>, Option<Seq>) {
+    /// alerts, groups; as much as there is room for in an answer.
+    fn gather(&self, context: &Context, key: WindowKey, fresh: bool) -> Gathered {
         let window = &self.windows[key as usize];
         let post = self.users.get(window.user).account.as_ref().map(|account| &account.post);
         let now = context.now.at;
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         context.hub.pull(now, window.subscriber, usize::MAX, &mut pulled);
         let (mut parts, mut groups) = (Vec::new(), Vec::new());
+        let mut room = Room { left: context.room, used: false };
+        let mut seen = None;
         for message in &pulled {
             let (kind, ids) = kind(message);
             let seq = message.id.seq;
@@ -98,10 +129,14 @@ impl Fdajax {
             let is_old = fresh && message.published + context.config.fdajax.mes_live_max < now;
             let is_withdrawn = post.is_some_and(|post| post.fate(seq) == Some(Fate::Withdrawn));
             if is_wanted && !is_old && !is_withdrawn && window.lacks(kind, seq, message.published) {
+                if !room.take(message.publication.data.bytes().len()) {
+                    break;
+                }
                 let text = message.publication.data.bytes().to_vec();
                 let list = if is_group { &mut groups } else { &mut parts };
                 list.push((kind, Part { what: What::Message(kind, seq), text }));
             }
+            seen = Some(seq);
         }
         groups.sort_by_key(|(kind, _)| *kind);
         let mut parts: Vec<Part> = parts.into_iter().map(|(_, part)| part).collect();
@@ -109,17 +144,21 @@ impl Fdajax {
             && window.types.has(UNW)
         {
             let unwanted = post.stored().filter(|stored| stored.fate == Fate::Kept);
+            let unwanted =
+                unwanted.take_while(|stored| room.take(stored.message.publication.data.bytes().len()));
             parts.extend(unwanted.map(|stored| Part {
                 what: What::Unwanted(stored.message.id.seq),
                 text: self.unwanted(context, &stored.message),
             }));
-            parts.extend(post.alerts_after(window.last_alert).map(|alert| {
+            let alerts = post.alerts_after(window.last_alert).take_while(|alert| room.take(alert.text.len()));
+            parts.extend(alerts.map(|alert| {
                 let call = format!("{}({});\n", context.config.fdajax.js_alert_id_func, alert.number);
                 Part { what: What::Alert(alert.number), text: [call.as_bytes(), &alert.text].concat() }
             }));
         }
         parts.extend(groups.into_iter().map(|(_, part)| part));
-        (parts, pulled.last().map(|message| message.id.seq))
+        let more = pulled.last().is_some_and(|newest| Some(newest.id.seq) != seen);
+        Gathered { parts, seen, more }
     }
 
     /// The text of a message that no window wanted.

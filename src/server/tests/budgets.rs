@@ -85,3 +85,128 @@ fn a_chain_through_many_connections_is_no_recursion() {
         );
     }
 }
+
+const KIB_10: usize = 10 << 10;
+
+/// A session whose channel keeps a megabyte, and the bytes that answer so many connects in one request.
+fn bytes_for_connects(config: Config, ext: &Value, connects: usize) -> (Bench, usize) {
+    let mut bench = Bench::new(config);
+    for _ in 0..100 {
+        bench.publish("big", &"x".repeat(KIB_10), None);
+    }
+    let (id, session) = bench.session(ext);
+    bench.bayeux(id, &json!([connect(&session, &json!({}))]));
+    let replay = json!([{"channel": "/meta/subscribe", "clientId": session, "subscription": "/big",
+        "ext": {"replay": {"/big": -2}}}]);
+    bench.bayeux(id, &replay);
+    let many: Vec<Value> = (0..connects).map(|_| connect(&session, &json!({}))).collect();
+    let answer = bench.bayeux(id, &json!(many));
+    let replies = answer.as_array().unwrap().iter().filter(|message| message["channel"] == "/meta/connect");
+    assert_eq!(replies.count(), connects, "each connect has its reply");
+    let bytes = answer.to_string().len();
+    // What did not fit is not lost.
+    let mut seen = answer.to_string().matches("\"/big\"").count();
+    while seen < 100 {
+        let at_once = connect(&session, &json!({"advice": {"timeout": 0}, "ext": {"ack": 1_000_000}}));
+        let more = bench.bayeux(id, &json!([at_once])).to_string().matches("\"/big\"").count();
+        assert!(more > 0, "{seen} of 100 came");
+        seen += more;
+    }
+    assert_eq!(seen, 100);
+    (bench, bytes)
+}
+
+#[test]
+fn one_answer_of_bayeux_has_one_budget() {
+    for ext in [json!({}), json!({"ack": true})] {
+        let mut config = Config::default();
+        config.bayeux.answer_bytes = 256 << 10;
+        let (_, bytes) = bytes_for_connects(config, &ext, 1000);
+        assert!((200 << 10..(256 << 10) + 200 * 1000).contains(&bytes), "{bytes} bytes with {ext}");
+    }
+}
+
+#[test]
+fn one_answer_of_bayeux_is_small_while_memory_is_scarce() {
+    let mut config = Config::default();
+    config.limits.memory = 64 << 20;
+    let mut bench = Bench::new(config);
+    for _ in 0..100 {
+        bench.publish("big", &"x".repeat(KIB_10), None);
+    }
+    let (id, session) = bench.session(&json!({}));
+    bench.bayeux(id, &json!([connect(&session, &json!({}))]));
+    let replay = json!([{"channel": "/meta/subscribe", "clientId": session, "subscription": "/big",
+        "ext": {"replay": {"/big": -2}}}]);
+    bench.bayeux(id, &replay);
+    bench.server.note_memory(bench.world.now, 100 << 20);
+    bench.publish("big", &"x".repeat(KIB_10), None);
+    let answer = bench.bayeux(id, &json!([connect(&session, &json!({}))])).to_string();
+    assert!(answer.contains("/big") && answer.len() < 100 << 10, "{} bytes", answer.len());
+}
+
+/// The same by WebSocket: the client sends a row of connects and reads nothing.
+#[test]
+fn a_websocket_that_reads_nothing_is_not_told_the_same_again_and_again() {
+    let mut bench = Bench::new(Config::default());
+    for _ in 0..100 {
+        bench.publish("big", &"x".repeat(KIB_10), None);
+    }
+    let (id, session) = bench.session(&json!({"ack": true}));
+    bench.bayeux(id, &json!([connect(&session, &json!({}))]));
+    let replay = json!([{"channel": "/meta/subscribe", "clientId": session, "subscription": "/big",
+        "ext": {"replay": {"/big": -2}}}]);
+    bench.bayeux(id, &replay);
+    let socket = bench.connect();
+    bench.send(socket, UPGRADE);
+    bench.turn();
+    bench.read(socket);
+    bench.world.socket(socket).capacity = 0;
+    let at_once = json!({"advice": {"timeout": 0}, "connectionType": "websocket"});
+    let row = frame(&json!([connect(&session, &at_once)]).to_string()).repeat(400);
+    bench.send_bytes(socket, &row);
+    let kept = bench.server.unsent_bytes();
+    assert!(kept < 2 << 20, "{kept} bytes are kept for {} bytes", row.len());
+}
+
+/// What is counted is what is written, not what was published.
+#[test]
+fn one_batch_has_one_budget_whatever_it_escapes() {
+    let mut bench = Bench::new(Config::default());
+    for _ in 0..100 {
+        bench.publish("big", &"\u{1}".repeat(9 << 10), None);
+    }
+    let get = "GET /sub/big?after=oldest&max=1000&as=interval HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n";
+    let (_, answer) = bench.client(get);
+    assert!((900 << 10..1200 << 10).contains(&answer.len()), "{} bytes", answer.len());
+    let script = "GET /sub/big?after=oldest&max=1000&as=jsonp&callback=f HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (_, answer) = bench.client(script);
+    assert!((900 << 10..1200 << 10).contains(&answer.len()), "{} bytes", answer.len());
+}
+
+/// A window of FDAjax that waits gets a burst of many megabytes in several answers.
+#[test]
+fn one_answer_of_fdajax_has_one_budget() {
+    let mut config = Config::default();
+    config.fdajax.enabled = true;
+    config.history.bytes = 64 << 20;
+    (config.fdajax.mes_live_max, config.fdajax.win_timeout) = (60_000, 60_000);
+    let mut bench = Bench::new(config);
+    let wait =
+        "GET /live.fdajax?cmd=wait&win_id=1&types=feed HTTP/1.1\r\nHost: x\r\nCookie: _session_id=s\r\n\r\n";
+    let id = bench.connect();
+    bench.send(id, wait);
+    bench.turn();
+    for _ in 0..90 {
+        bench.publish("fdajax/groups/feed", &"m".repeat(100 << 10), None);
+    }
+    let mut seen = 0;
+    for _ in 0..20 {
+        bench.turn();
+        let answer = bench.read(id);
+        assert!(answer.len() <= (1 << 20) + 4096, "{} bytes", answer.len());
+        seen += answer.matches(&"m".repeat(100 << 10)).count();
+        bench.send(id, wait);
+    }
+    assert_eq!(seen, 90);
+}
