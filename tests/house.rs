@@ -9,7 +9,7 @@ const FLOORS: [&[&str]; 9] = [
     &["time", "id", "config", "stats"],
     &["hub", "wire"],
     &["log"],
-    &["transport"],
+    &["transport", "broker"],
     &["conn"],
     &["dialect"],
     &["server"],

@@ -34,7 +34,7 @@ mod tombstones;
 pub use channel::{ChannelInfo, ChannelKey};
 pub use directory::place_of;
 pub use message::{Data, Message, Publication, one_line};
-pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name, is_simple};
+pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name, covers, is_simple, meets};
 pub use pull::{Gap, Lacking};
 pub use subscriber::{Owner, Start, SubscriberKey};
 
