@@ -12,6 +12,7 @@
 //! log                            what is accepted, in order, and how it lies on disk
 //! hub   |   wire                 channels, rings, cursors  |  HTTP bytes <-> values
 //! time, id, config, stats        plain values
+//! table                          tables whose places have types
 //! ```
 #![deny(unsafe_code)]
 
@@ -27,6 +28,7 @@ pub mod log;
 pub mod reactor;
 pub mod server;
 pub mod stats;
+pub mod table;
 pub mod time;
 pub mod transport;
 pub mod wire;

@@ -3,7 +3,7 @@
 //! Reading and writing are system calls without the C library between: its calls can be cancelled by other threads, and
 //! what it does for that shows in a delivery.
 
-use crate::conn::ConnId;
+use crate::conn::{ConnId, Slot};
 use crate::hub::ROOM;
 use crate::server::{Sink, WRITES, Write, Wrote};
 use arrayvec::ArrayVec;
@@ -53,12 +53,12 @@ pub enum Read {
 
 /// The token of a connection.
 fn token(id: ConnId) -> Token {
-    Token((id.generation as usize) << 32 | id.slot as usize)
+    Token((id.generation as usize) << 32 | id.slot.index())
 }
 
 /// The connection of a token.
 pub fn id(token: Token) -> ConnId {
-    ConnId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
+    ConnId { slot: Slot::new(token.0 as u32), generation: (token.0 >> 32) as u32 }
 }
 
 impl Sockets {
@@ -70,7 +70,7 @@ impl Sockets {
     /// Adds the socket of a new connection and registers it, for both edges, for as long as it lives.
     pub fn insert(&mut self, registry: &Registry, id: ConnId, mut stream: TcpStream) -> io::Result<()> {
         registry.register(&mut stream, token(id), Interest::READABLE | Interest::WRITABLE)?;
-        let slot = id.slot as usize;
+        let slot = id.slot.index();
         if slot >= self.sockets.len() {
             self.sockets.resize_with(slot + 1, || None);
         }
@@ -141,7 +141,7 @@ impl Sockets {
     /// Closes a socket.
     pub fn close(&mut self, id: ConnId) {
         if self.find(id).is_some() {
-            self.sockets[id.slot as usize] = None;
+            self.sockets[id.slot.index()] = None;
             self.shrink();
         }
     }
@@ -159,12 +159,12 @@ impl Sockets {
     }
 
     /// Notes what became of a write of so many bytes.
-    fn wrote(&mut self, slot: u32, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
+    fn wrote(&mut self, slot: Slot, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
         // Nearly always: the record need not be fetched again.
         if result == Ok(offered) {
             return Wrote::Bytes(offered);
         }
-        let Some(Some(socket)) = self.sockets.get_mut(slot as usize) else { return Wrote::Broken };
+        let Some(Some(socket)) = self.sockets.get_mut(slot.index()) else { return Wrote::Broken };
         match result {
             Ok(_) | Err(Errno::AGAIN) => socket.full = true,
             // The kernel has no memory at the moment: the connection is as good as before.
@@ -177,7 +177,7 @@ impl Sockets {
     }
 
     fn find(&mut self, id: ConnId) -> Option<&mut Socket> {
-        let socket = self.sockets.get_mut(id.slot as usize)?.as_mut()?;
+        let socket = self.sockets.get_mut(id.slot.index())?.as_mut()?;
         (socket.generation == id.generation).then_some(socket)
     }
 }
@@ -195,7 +195,7 @@ impl Sink for Sockets {
     fn write_each(&mut self, writes: &mut [Write<'_>]) {
         for writes in writes.chunks_mut(WRITES) {
             // With every write the kernel pushes our records out of the caches, so all are looked at before the first.
-            let streams = writes.iter().map(|write| self.sockets.get(write.slot as usize)?.as_ref());
+            let streams = writes.iter().map(|write| self.sockets.get(write.slot.index())?.as_ref());
             let streams: ArrayVec<Option<BorrowedFd>, WRITES> =
                 streams.map(|socket| socket.map(|socket| socket.stream.as_fd())).collect();
             let results: ArrayVec<rustix::io::Result<usize>, WRITES> = writes
