@@ -5,12 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors, from the ground up; files import only from floors below their own.
-const FLOORS: [&[&str]; 10] = [
-    &["table"],
+const FLOORS: [&[&str]; 9] = [
     &["time", "id", "config", "stats"],
     &["hub", "wire"],
     &["log"],
-    &["transport", "broker"],
+    &["transport"],
     &["conn"],
     &["dialect"],
     &["server"],

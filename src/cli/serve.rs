@@ -1,8 +1,7 @@
 //! `encke serve`: starts the reactor and says what runs.
 
 use super::logging::{self, Log};
-use super::settings;
-use crate::config::{Config, Loaded};
+use crate::config::Config;
 use crate::demo;
 use crate::hub::{Data, Publication};
 use crate::reactor::{self, Mail, Mailbox, Reactor};
@@ -15,12 +14,9 @@ use std::thread;
 const OWN_DESCRIPTORS: usize = 16;
 
 /// Starts the server and returns when it has left.
-pub fn run(loaded: Loaded) -> ExitCode {
+pub fn run(config: Config) -> ExitCode {
     let logging = logging::start();
-    for warning in settings::warnings(&loaded) {
-        log::warn!("{warning}");
-    }
-    let code = match serve(loaded.config, &logging) {
+    let code = match serve(config, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -32,9 +28,6 @@ pub fn run(loaded: Loaded) -> ExitCode {
 }
 
 fn serve(mut config: Config, logging: &Log) -> io::Result<()> {
-    if !config.channels.is_empty() || !config.token_keys.is_empty() {
-        return Err(io::Error::other("[[channels]] and [[tokens.keys]] are not served by this version"));
-    }
     make_room(&mut config);
     if config.limits.memory == 0 {
         config.limits.memory = reactor::available_memory() / 4 * 3;
@@ -44,7 +37,7 @@ fn serve(mut config: Config, logging: &Log) -> io::Result<()> {
     log::info!("encke {}", super::VERSION);
     log_facts(&config);
     let reactor = Reactor::new(config)?;
-    for (address, what) in reactor.addresses().zip(["listening on", "admin listening on"]) {
+    for (what, address) in reactor.addresses() {
         log::info!("{what} {address}");
     }
     if demo {
@@ -82,10 +75,9 @@ fn make_room(config: &mut Config) {
 
 /// One line for each fact that an operator may wonder about.
 fn log_facts(config: &Config) {
-    let publishers = match config.publish.token.len() {
-        0 => "loopback peers only",
-        1 => "whoever shows the token",
-        _ => "whoever shows one of the tokens",
+    let publishers = match config.publish.token {
+        Some(_) => "whoever shows the token",
+        None => "loopback peers only",
     };
     log::info!("publishing: {publishers}");
     let history = &config.history;

@@ -20,8 +20,7 @@ pub enum Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    /// The text, if it is one.
-    pub(super) fn text(self) -> Option<&'a str> {
+    fn text(self) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text.trim()),
             Self::Toml(value) => value.as_str(),
@@ -276,6 +275,8 @@ pub trait Word {
     const ALLOWED: &'static str;
     /// What stands for the value in the help text.
     const PLACEHOLDER: &'static str;
+    /// Whether a list of one may be written as that one.
+    const SINGLE: bool = false;
     /// The value, or nothing when it is not allowed.
     fn parse(text: &str) -> Option<Self::Value>;
     /// Text that [`Word::parse`] reads back.
@@ -478,38 +479,16 @@ pub struct TextFile;
 
 impl Word for TextFile {
     type Value = PathBuf;
-    const ALLOWED: &'static str = "the name of a file";
+    const ALLOWED: &'static str = "names of files, without control characters";
     const PLACEHOLDER: &'static str = "FILE";
+    const SINGLE: bool = true;
 
     fn parse(text: &str) -> Option<PathBuf> {
-        Some(text.into())
+        (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.into())
     }
 
     fn print(value: &PathBuf) -> String {
         value.to_string_lossy().into_owned()
-    }
-}
-
-/// A word that must be there.
-pub struct One<W>(pub W);
-
-impl<W: Word> Describe for One<W> {
-    fn allowed(&self) -> String {
-        W::ALLOWED.into()
-    }
-
-    fn placeholder(&self) -> &'static str {
-        W::PLACEHOLDER
-    }
-}
-
-impl<W: Word> Kind<W::Value> for One<W> {
-    fn read(&self, given: Given<'_>) -> Option<W::Value> {
-        W::parse(given.text()?)
-    }
-
-    fn show(&self, value: &W::Value) -> String {
-        quote(&W::print(value))
     }
 }
 
@@ -557,6 +536,9 @@ impl<W: Word> Kind<Vec<W::Value>> for List<W> {
         match given {
             Given::Text(text) if text.trim().is_empty() => Some(Vec::new()),
             Given::Text(text) => text.split(',').map(|item| W::parse(item.trim())).collect(),
+            Given::Toml(value) if W::SINGLE && value.as_str().is_some() => {
+                Some(vec![W::parse(value.as_str()?)?])
+            }
             Given::Toml(value) => {
                 value.as_array()?.iter().map(|item| W::parse(item.get_ref().as_str()?)).collect()
             }
@@ -603,43 +585,6 @@ impl Kind<Option<String>> for Secret {
     }
 }
 
-/// Several secrets: text or an array of texts in TOML, separated by blanks elsewhere.
-pub struct Secrets;
-
-impl Describe for Secrets {
-    fn allowed(&self) -> String {
-        format!("one or several tokens of {}", Secret.allowed())
-    }
-
-    fn placeholder(&self) -> &'static str {
-        "TOKEN…"
-    }
-
-    fn is_secret(&self) -> bool {
-        true
-    }
-}
-
-impl Kind<Vec<String>> for Secrets {
-    fn read(&self, given: Given<'_>) -> Option<Vec<String>> {
-        let secrets: Vec<String> = match given {
-            Given::Text(text) => {
-                let words = text.trim().split(' ').filter(|word| !word.is_empty());
-                words.map(Secret::parse).collect::<Option<_>>()?
-            }
-            Given::Toml(DeValue::Array(items)) => {
-                items.iter().map(|item| Secret::parse(item.get_ref().as_str()?)).collect::<Option<_>>()?
-            }
-            Given::Toml(value) => vec![Secret::parse(value.as_str()?)?],
-        };
-        (!secrets.is_empty()).then_some(secrets)
-    }
-
-    fn show(&self, value: &Vec<String>) -> String {
-        quote(if value.is_empty() { "" } else { "(redacted)" })
-    }
-}
-
 /// Text, or a number where text is due: `listen = 8080`.
 fn word(given: Given<'_>) -> Option<String> {
     match given.text() {
@@ -649,7 +594,7 @@ fn word(given: Given<'_>) -> Option<String> {
 }
 
 /// A TOML basic string.
-pub(super) fn quote(text: &str) -> String {
+fn quote(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {

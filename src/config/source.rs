@@ -4,12 +4,11 @@
 //! server that refuses to start five times in a row is no help. Variables that begin with `ENCKE_` and are no
 //! setting are no error, but [`unknown_variables`] tells of them.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::kind::{Describe, Secret};
-use super::{Config, Given, SETTINGS, Setting, access, file};
+use super::{Config, Given, SETTINGS, Setting, file};
 
 /// Where a value comes from; what is further down wins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,21 +98,12 @@ pub struct Loaded {
     /// The settings.
     pub config: Config,
     origins: Vec<Origin>,
-    /// Where the rows of each table begin.
-    rows: BTreeMap<&'static str, Vec<Origin>>,
-    /// Where the file of settings is.
-    folder: PathBuf,
 }
 
 impl Loaded {
     /// The defaults.
     pub fn new() -> Self {
-        Self {
-            config: Config::default(),
-            origins: vec![Origin::Default; SETTINGS.len()],
-            rows: BTreeMap::new(),
-            folder: PathBuf::new(),
-        }
+        Self { config: Config::default(), origins: vec![Origin::Default; SETTINGS.len()] }
     }
 
     /// Every setting with the origin of its value.
@@ -126,31 +116,6 @@ impl Loaded {
         self.settings()
             .find(|(setting, _)| setting.name == name)
             .map_or(&Origin::Default, |(_, origin)| origin)
-    }
-
-    /// Where each row of a table comes from.
-    pub(super) fn rows(&self, table: &str) -> &[Origin] {
-        self.rows.get(table).map_or(&[], Vec::as_slice)
-    }
-
-    /// Notes where a row that was added comes from.
-    pub(super) fn add_row(&mut self, table: &'static str, origin: Origin) {
-        self.rows.entry(table).or_default().push(origin);
-    }
-
-    /// Where the file `path` is, if the settings name it: beside their own file unless it says from the root.
-    pub fn beside(&self, path: &Path) -> PathBuf {
-        self.folder.join(path)
-    }
-
-    /// What works, and is probably not meant.
-    pub fn warnings(&self) -> Vec<String> {
-        access::warnings(self)
-    }
-
-    /// A problem with the key in row `row` of `[[tokens.keys]]`.
-    pub fn key_problem(&self, row: usize, text: &str) -> Problem {
-        Problem::new(&self.row("tokens.keys", row), format!("tokens.keys: {text}"))
     }
 
     pub(super) fn give(
@@ -169,12 +134,29 @@ impl Loaded {
         }
     }
 
+    /// What does not fit together, though each setting for itself is good.
+    pub fn contradictions(&self) -> Vec<Problem> {
+        let tls = &self.config.tls;
+        let mut problems = Vec::new();
+        if tls.certificate.len() != tls.key.len() {
+            let (certificates, keys) = (tls.certificate.len(), tls.key.len());
+            let text =
+                format!("tls.key: {keys} keys for {certificates} certificates; each certificate has its key");
+            let name = if certificates < keys { "tls.key" } else { "tls.certificate" };
+            problems.push(Problem::new(self.origin(name), text));
+        } else if tls.listen.is_some() && tls.certificate.is_empty() {
+            let text = "tls.listen: needs tls.certificate and tls.key";
+            problems.push(Problem::new(self.origin("tls.listen"), text.into()));
+        }
+        problems
+    }
+
     /// The file to read the token from, if `publish.token_file` is what counts. When both settings are
     /// given, the one from the stronger source does, and the other is forgotten.
     pub fn token_file(&mut self) -> Result<Option<PathBuf>, Problem> {
         let (token, file) = (self.origin("publish.token").clone(), self.origin("publish.token_file").clone());
         let publish = &mut self.config.publish;
-        if publish.token.is_empty() || publish.token_file.is_none() {
+        if publish.token.is_none() || publish.token_file.is_none() {
             return Ok(publish.token_file.clone());
         }
         if token.rank() == file.rank() {
@@ -188,15 +170,13 @@ impl Loaded {
         Ok(self.config.publish.token_file.clone())
     }
 
-    /// Takes the tokens from the text of that file, one a line.
+    /// Takes the token from the text of that file.
     pub fn take_token(&mut self, text: &str) -> Result<(), Problem> {
         let origin = self.origin("publish.token_file").clone();
-        let lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
-        let tokens: Option<Vec<String>> =
-            lines.map(|line| Secret::parse(line.strip_suffix('\r').unwrap_or(line))).collect();
-        match tokens {
-            Some(tokens) => {
-                self.config.publish.token = tokens;
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        match Secret::parse(line.strip_suffix('\r').unwrap_or(line)) {
+            Some(token) => {
+                self.config.publish.token = Some(token);
                 self.set_origin("publish.token", origin);
                 Ok(())
             }
@@ -229,8 +209,6 @@ impl Default for Loaded {
 /// problem even where a stronger source replaces it.
 pub fn load(sources: &Sources<'_>) -> Result<Loaded, Vec<Problem>> {
     let mut loaded = Loaded::new();
-    loaded.folder =
-        sources.file.and_then(|file| Path::new(file.name).parent()).map(Into::into).unwrap_or_default();
     let mut problems = sources.file.map(|file| file::apply(file, &mut loaded)).unwrap_or_default();
     for setting in SETTINGS {
         let variable = setting.variable();
@@ -241,9 +219,6 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Vec<Problem>> {
     for (setting, value) in sources.options {
         let origin = Origin::Option(format!("--{}", setting.option().unwrap_or_default()));
         problems.extend(loaded.give(setting, Given::Text(value), value, origin).err());
-    }
-    if problems.is_empty() {
-        problems = access::problems(&loaded);
     }
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
@@ -280,8 +255,6 @@ pub fn check(file: File<'_>) -> Vec<Problem> {
     let mut loaded = Loaded::new();
     let mut problems = file::apply(file, &mut loaded);
     problems.extend(loaded.token_file().err());
-    if problems.is_empty() {
-        problems = access::problems(&loaded);
-    }
+    problems.extend(loaded.contradictions());
     problems
 }

@@ -3,13 +3,10 @@
 use super::ring::Ring;
 use super::subscriber::SubscriberKey;
 use crate::id::{Epoch, MessageId};
-use crate::table::place;
 use std::rc::Rc;
 
-place! {
-    /// Place of a channel in the hub.
-    ChannelKey
-}
+/// Place of a channel in the hub's slab.
+pub type ChannelKey = u32;
 
 /// One subscriber in a channel's list.
 #[derive(Debug, Clone, Copy)]

@@ -19,8 +19,8 @@ mod mailbox;
 mod memory;
 mod signals;
 mod sockets;
-pub mod store;
 mod sys;
+mod tls;
 
 pub use mailbox::{Mail, Mailbox};
 pub use memory::available as available_memory;
@@ -28,6 +28,7 @@ pub use sys::raise_descriptors;
 
 use crate::config::Config;
 use crate::conn::ConnId;
+use crate::dialect::access::is_exempt;
 use crate::id::Epoch;
 use crate::id::Seed;
 use crate::server::{Effect, Server};
@@ -45,11 +46,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
+use tls::{Certificates, Tls};
 
 const WAKER: Token = Token(usize::MAX);
 const CLIENTS: Token = Token(usize::MAX - 1);
 const ADMIN: Token = Token(usize::MAX - 2);
 const SIGNALS: Token = Token(usize::MAX - 3);
+const TLS: Token = Token(usize::MAX - 4);
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 1024;
@@ -111,11 +114,18 @@ impl Reactor {
         if let Some(admin) = config.admin_listen {
             listeners.push(Listener::bind(poll.registry(), admin, ADMIN, unacknowledged)?);
         }
+        let seed = draw_seed()?;
+        let mut tls = None;
+        if let Some(address) = config.tls.listen {
+            let key = seed.key("TLS handshakes by address");
+            tls = Some(Tls::new(&config, Certificates::read(&config)?, key)?);
+            listeners.push(Listener::bind(poll.registry(), address, TLS, unacknowledged)?);
+        }
         let mut clock = Clock::start();
         let now = clock.now();
         Ok(Self {
-            server: Server::new(config, draw_seed()?, now),
-            sockets: Sockets::new(),
+            server: Server::new(config, seed, now),
+            sockets: Sockets::new(tls),
             listeners,
             mailbox,
             mail,
@@ -132,9 +142,16 @@ impl Reactor {
         })
     }
 
-    /// The address that serves clients, then that for operators, if there is one.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().map(Listener::address)
+    /// Where it listens, and what for.
+    pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        self.listeners.iter().map(|listener| {
+            let what = match listener.token() {
+                ADMIN => "admin listening on",
+                TLS => "TLS listening on",
+                _ => "listening on",
+            };
+            (what, listener.address())
+        })
     }
 
     /// How other threads speak to the reactor.
@@ -164,13 +181,13 @@ impl Reactor {
 
     /// How long to sleep: until the next deadline, not at all if work is left over.
     fn timeout(&self, now: Now) -> Option<Duration> {
-        if self.sockets.has_unread() {
+        if self.sockets.has_unread() || self.sockets.has_handshakes() {
             return Some(Duration::ZERO);
         }
         let retries = self.listeners.iter().map(Listener::retry_at);
         match retries
             .chain(self.leave_at)
-            .chain([self.feed_at])
+            .chain([self.feed_at, self.sockets.next_deadline()])
             .chain(self.server.is_lighter().then_some(self.weigh_at))
             .fold(self.server.next_deadline(now), Instant::min)
         {
@@ -188,7 +205,7 @@ impl Reactor {
             match event.token() {
                 WAKER => self.has_mail = true,
                 SIGNALS => self.heed(now),
-                token @ (CLIENTS | ADMIN) => {
+                token @ (CLIENTS | ADMIN | TLS) => {
                     self.listeners
                         .iter_mut()
                         .filter(|listener| listener.token() == token)
@@ -220,6 +237,12 @@ impl Reactor {
         if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
             self.feed_at = now.at + STARVED_MS;
         }
+        if let Some(tls) = self.sockets.tls() {
+            if tls.expiry.look_at <= now.at {
+                tls.expiry.look(now);
+            }
+            self.server.note_handshakes(tls.handshakes.take_counts());
+        }
         self.weigh(now);
     }
 
@@ -228,7 +251,9 @@ impl Reactor {
     fn feed(&mut self, now: Now) {
         self.feed_at = Instant::NEVER;
         for id in self.sockets.take_starved() {
-            self.server.writable(now, id, &mut self.sockets);
+            if self.sockets.flush(id) {
+                self.server.writable(now, id, &mut self.sockets);
+            }
         }
     }
 
@@ -265,10 +290,13 @@ impl Reactor {
     /// Reads sockets, at most as many as the turn's budget allows.
     fn read(&mut self, now: Now) {
         let mut left = self.server.config().turn.reads;
+        for id in self.sockets.begin_turn(now.at) {
+            self.server.reset(now, id);
+        }
         loop {
             let mut batch: ArrayVec<(ConnId, Read), READS> = ArrayVec::new();
             for place in self.scratch.chunks_exact_mut(PLACE_BYTES).take(left) {
-                let Some(read) = self.sockets.read_next(&mut place[..READ_BYTES]) else { break };
+                let Some(read) = self.sockets.read_next(now.at, &mut place[..READ_BYTES]) else { break };
                 batch.push(read);
             }
             if batch.is_empty() {
@@ -297,12 +325,16 @@ impl Reactor {
                 budget -= 1;
                 let admin = listener.token() == ADMIN;
                 let Some(id) = self.server.accept(now, peer.ip(), admin) else { continue };
-                match self.sockets.insert(self.poll.registry(), id, stream) {
-                    Ok(()) => {}
-                    Err(error) => {
-                        log::warn!("{peer}: cannot watch its socket: {error}");
-                        self.server.reset(now, id);
+                let inserted = match listener.token() {
+                    TLS => {
+                        let exempt = is_exempt(peer.ip(), self.server.config());
+                        self.sockets.insert_tls(self.poll.registry(), id, stream, (now.at, peer.ip(), exempt))
                     }
+                    _ => self.sockets.insert(self.poll.registry(), id, stream),
+                };
+                if let Err(error) = inserted {
+                    log::warn!("{peer}: cannot watch its socket: {error}");
+                    self.server.reset(now, id);
                 }
             }
         }
@@ -331,11 +363,24 @@ impl Reactor {
         for wish in self.signals.take() {
             match wish {
                 Wish::Leave => self.shut_down(now),
-                Wish::Reload => {
-                    log::info!("SIGHUP: settings are not read anew while the server runs; restart it");
-                }
+                Wish::Reload => self.reload(),
                 Wish::Nothing => log::info!("SIGUSR1 or SIGUSR2: has no meaning here"),
             }
+        }
+    }
+
+    /// Reads the certificates anew.
+    #[cold]
+    fn reload(&mut self) {
+        let Some(tls) = self.sockets.tls() else {
+            return log::info!("SIGHUP: nothing is read anew without TLS; restart for other settings");
+        };
+        match Certificates::read(self.server.config()) {
+            Ok(certificates) => {
+                tls.renew(certificates);
+                log::info!("SIGHUP: the certificates were read anew; restart for other settings");
+            }
+            Err(error) => log::error!("SIGHUP: the certificates stay as they are: {error}"),
         }
     }
 

@@ -1,11 +1,14 @@
-//! The clients' sockets: a descriptor, a generation and a few flags per connection, nothing else.
+//! The clients' sockets: a descriptor, a generation and a few flags per connection, nothing else. TLS sessions stand in a
+//! table beside them: as a variant of the socket they would make every plain one larger.
 //!
 //! Reading and writing are system calls without the C library between: its calls can be cancelled by other threads, and
 //! what it does for that shows in a delivery.
 
-use crate::conn::{ConnId, Slot};
+use super::tls::{End, Sent, Tls};
+use crate::conn::ConnId;
 use crate::hub::ROOM;
 use crate::server::{Sink, WRITES, Write, Wrote};
+use crate::time::Instant;
 use arrayvec::ArrayVec;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -13,13 +16,14 @@ use rustix::io::{Errno, retry_on_intr, writev};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// All client sockets, by the slot of their connection.
-#[derive(Debug)]
 pub struct Sockets {
     sockets: Vec<Option<Socket>>,
+    /// If there is a listener for it.
+    tls: Option<Box<Tls>>,
     /// Those with something to read, each once.
     unread: VecDeque<ConnId>,
     /// Those for whose bytes the kernel had no memory: no event tells when it has.
@@ -36,6 +40,17 @@ struct Socket {
     closed: bool,
     /// It did not take all of a write, and has not told since that it takes more.
     full: bool,
+    kind: Kind,
+}
+
+/// What is spoken on a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    /// TLS, whose handshake is not done.
+    Opening,
+    /// TLS.
+    Tls,
 }
 
 /// What reading a socket gave.
@@ -53,29 +68,59 @@ pub enum Read {
 
 /// The token of a connection.
 fn token(id: ConnId) -> Token {
-    Token((id.generation as usize) << 32 | id.slot.index())
+    Token((id.generation as usize) << 32 | id.slot as usize)
 }
 
 /// The connection of a token.
 pub fn id(token: Token) -> ConnId {
-    ConnId { slot: Slot::new(token.0 as u32), generation: (token.0 >> 32) as u32 }
+    ConnId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
 }
 
 impl Sockets {
     /// No sockets yet.
-    pub fn new() -> Self {
-        Self { sockets: Vec::with_capacity(ROOM), unread: VecDeque::new(), starved: Vec::new() }
+    pub fn new(tls: Option<Tls>) -> Self {
+        let tls = tls.map(Box::new);
+        Self { sockets: Vec::with_capacity(ROOM), tls, unread: VecDeque::new(), starved: Vec::new() }
     }
 
     /// Adds the socket of a new connection and registers it, for both edges, for as long as it lives.
-    pub fn insert(&mut self, registry: &Registry, id: ConnId, mut stream: TcpStream) -> io::Result<()> {
+    pub fn insert(&mut self, registry: &Registry, id: ConnId, stream: TcpStream) -> io::Result<()> {
+        self.register(registry, id, stream, Kind::Plain)
+    }
+
+    /// The same for a connection that speaks TLS; see [`Tls::insert`].
+    pub fn insert_tls(
+        &mut self,
+        registry: &Registry,
+        id: ConnId,
+        stream: TcpStream,
+        (now, peer, exempt): (Instant, IpAddr, bool),
+    ) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else { return Err(io::ErrorKind::Unsupported.into()) };
+        tls.insert(now, id, peer, exempt)?;
+        self.register(registry, id, stream, Kind::Opening)
+    }
+
+    /// TLS, if it is served.
+    pub fn tls(&mut self) -> Option<&mut Tls> {
+        self.tls.as_deref_mut()
+    }
+
+    fn register(
+        &mut self,
+        registry: &Registry,
+        id: ConnId,
+        mut stream: TcpStream,
+        kind: Kind,
+    ) -> io::Result<()> {
         registry.register(&mut stream, token(id), Interest::READABLE | Interest::WRITABLE)?;
-        let slot = id.slot.index();
+        let slot = id.slot as usize;
         if slot >= self.sockets.len() {
             self.sockets.resize_with(slot + 1, || None);
         }
+        let generation = id.generation;
         self.sockets[slot] =
-            Some(Socket { stream, generation: id.generation, unread: false, closed: false, full: false });
+            Some(Socket { stream, generation, unread: false, closed: false, full: false, kind });
         Ok(())
     }
 
@@ -84,14 +129,32 @@ impl Sockets {
         let Some(socket) = self.find(id) else { return };
         socket.closed |= closed;
         if !std::mem::replace(&mut socket.unread, true) {
-            self.unread.push_back(id);
+            match (socket.kind, &mut self.tls) {
+                (Kind::Opening, Some(tls)) => tls.handshakes.note_ready(id),
+                _ => self.unread.push_back(id),
+            }
         }
     }
 
     /// Notes that a socket takes bytes. Returns whether anybody waits for that: the kernel says it with every
     /// event, and a connection is not looked at for nothing.
     pub fn note_writable(&mut self, id: ConnId) -> bool {
-        self.find(id).is_some_and(|socket| std::mem::take(&mut socket.full))
+        let Some(socket) = self.find(id) else { return false };
+        let was_full = std::mem::take(&mut socket.full);
+        match was_full && socket.kind != Kind::Plain {
+            true => self.flush(id),
+            false => was_full,
+        }
+    }
+
+    /// Writes what a TLS session has encrypted and not sent. Returns whether there is room for more.
+    #[cold]
+    pub fn flush(&mut self, id: ConnId) -> bool {
+        let Some(Some(socket)) = self.sockets.get_mut(id.slot as usize) else { return false };
+        if let (Kind::Opening | Kind::Tls, Some(tls)) = (socket.kind, &mut self.tls) {
+            socket.full = !tls.flush(id.slot, &socket.stream);
+        }
+        !socket.full
     }
 
     /// Whether any socket has something to read.
@@ -99,11 +162,35 @@ impl Sockets {
         !self.unread.is_empty()
     }
 
+    /// Whether a handshake can go on.
+    pub fn has_handshakes(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.handshakes.has_ready())
+    }
+
+    /// When something is to be done for TLS, if nothing happens before.
+    pub fn next_deadline(&self) -> Instant {
+        self.tls.as_ref().map_or(Instant::NEVER, |tls| tls.handshakes.next_deadline().min(tls.expiry.look_at))
+    }
+
+    /// Begins the reading of a turn; those whose handshakes are late are returned.
+    pub fn begin_turn(&mut self, now: Instant) -> Vec<ConnId> {
+        let Some(tls) = &mut self.tls else { return Vec::new() };
+        tls.handshakes.begin_turn();
+        tls.handshakes.resume(now);
+        std::iter::from_fn(|| tls.handshakes.next_late(now)).collect()
+    }
+
     /// Reads the next socket that has something, once.
-    pub fn read_next(&mut self, scratch: &mut [u8]) -> Option<(ConnId, Read)> {
-        let id = self.unread.pop_front()?;
+    pub fn read_next(&mut self, now: Instant, scratch: &mut [u8]) -> Option<(ConnId, Read)> {
+        let id = match self.unread.pop_front() {
+            Some(id) => id,
+            None => self.tls.as_mut()?.handshakes.next(now)?,
+        };
         let Some(socket) = self.find(id) else { return Some((id, Read::Nothing)) };
         socket.unread = false;
+        if socket.kind != Kind::Plain {
+            return Some((id, self.read_tls(id, scratch)));
+        }
         let closed = socket.closed;
         let (read, again) = match recv(&socket.stream, &mut *scratch, RecvFlags::empty()) {
             Ok((0, _)) => (Read::End, false),
@@ -120,6 +207,28 @@ impl Sockets {
         Some((id, read))
     }
 
+    #[inline(never)]
+    fn read_tls(&mut self, id: ConnId, scratch: &mut [u8]) -> Read {
+        let (Some(Some(socket)), Some(tls)) = (self.sockets.get_mut(id.slot as usize), &mut self.tls) else {
+            return Read::Nothing;
+        };
+        let received = tls.read(id, &socket.stream, scratch);
+        if socket.kind == Kind::Opening && tls.is_open(id.slot) {
+            socket.kind = Kind::Tls;
+        }
+        socket.full |= tls.has_unsent(id.slot);
+        let again = received.again || (socket.closed && received.end.is_none() && received.bytes > 0);
+        if again {
+            self.note_unread(id, false);
+        }
+        match received.end {
+            _ if received.bytes > 0 => Read::Bytes(received.bytes),
+            Some(End::Closed) => Read::End,
+            Some(End::Broken) => Read::Broken,
+            None => Read::Nothing,
+        }
+    }
+
     /// Whether the kernel had no memory for what was written to somebody.
     pub fn has_starved(&self) -> bool {
         !self.starved.is_empty()
@@ -132,18 +241,30 @@ impl Sockets {
 
     /// Shuts down the writing side.
     pub fn half_close(&mut self, id: ConnId) {
-        if let Some(socket) = self.find(id) {
-            // It fails only if the peer was faster, and then there is nothing to say.
-            let _ = socket.stream.shutdown(Shutdown::Write);
+        let Some(socket) = self.find(id) else { return };
+        if socket.kind != Kind::Plain {
+            return self.finish_tls(id);
+        }
+        // It fails only if the peer was faster, and then there is nothing to say.
+        let _ = socket.stream.shutdown(Shutdown::Write);
+    }
+
+    #[cold]
+    fn finish_tls(&mut self, id: ConnId) {
+        if let (Some(Some(socket)), Some(tls)) = (self.sockets.get(id.slot as usize), &mut self.tls) {
+            tls.finish(id.slot, &socket.stream);
         }
     }
 
     /// Closes a socket.
     pub fn close(&mut self, id: ConnId) {
-        if self.find(id).is_some() {
-            self.sockets[id.slot.index()] = None;
-            self.shrink();
+        let Some(socket) = self.find(id) else { return };
+        if socket.kind != Kind::Plain {
+            self.finish_tls(id);
+            self.tls.as_mut().into_iter().for_each(|tls| tls.remove(id));
         }
+        self.sockets[id.slot as usize] = None;
+        self.shrink();
     }
 
     /// Gives back the places behind the last socket, once three quarters of the room are not used, but for what there
@@ -159,12 +280,12 @@ impl Sockets {
     }
 
     /// Notes what became of a write of so many bytes.
-    fn wrote(&mut self, slot: Slot, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
+    fn wrote(&mut self, slot: u32, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
         // Nearly always: the record need not be fetched again.
         if result == Ok(offered) {
             return Wrote::Bytes(offered);
         }
-        let Some(Some(socket)) = self.sockets.get_mut(slot.index()) else { return Wrote::Broken };
+        let Some(Some(socket)) = self.sockets.get_mut(slot as usize) else { return Wrote::Broken };
         match result {
             Ok(_) | Err(Errno::AGAIN) => socket.full = true,
             // The kernel has no memory at the moment: the connection is as good as before.
@@ -176,8 +297,28 @@ impl Sockets {
         Wrote::Bytes(result.unwrap_or(0))
     }
 
+    /// Encrypts and writes.
+    #[inline(never)]
+    fn write_tls(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> Wrote {
+        let (Some(Some(socket)), Some(tls)) = (self.sockets.get_mut(slot as usize), &mut self.tls) else {
+            return Wrote::Broken;
+        };
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        match tls.write(slot, &socket.stream, slices) {
+            Sent::Bytes(count) => {
+                socket.full |= count < offered;
+                Wrote::Bytes(count)
+            }
+            Sent::Starved => {
+                self.starved.push(ConnId { slot, generation: socket.generation });
+                Wrote::Bytes(0)
+            }
+            Sent::Broken => Wrote::Broken,
+        }
+    }
+
     fn find(&mut self, id: ConnId) -> Option<&mut Socket> {
-        let socket = self.sockets.get_mut(id.slot.index())?.as_mut()?;
+        let socket = self.sockets.get_mut(id.slot as usize)?.as_mut()?;
         (socket.generation == id.generation).then_some(socket)
     }
 }
@@ -185,6 +326,9 @@ impl Sockets {
 impl Sink for Sockets {
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
         let Some(socket) = self.find(id) else { return Wrote::Broken };
+        if socket.kind != Kind::Plain {
+            return self.write_tls(id.slot, slices);
+        }
         let result = match slices {
             [one] => send_some(&socket.stream, one),
             many => retry_on_intr(|| writev(&socket.stream, many)),
@@ -195,7 +339,9 @@ impl Sink for Sockets {
     fn write_each(&mut self, writes: &mut [Write<'_>]) {
         for writes in writes.chunks_mut(WRITES) {
             // With every write the kernel pushes our records out of the caches, so all are looked at before the first.
-            let streams = writes.iter().map(|write| self.sockets.get(write.slot.index())?.as_ref());
+            let plain = |socket: &&Socket| socket.kind == Kind::Plain;
+            let streams =
+                writes.iter().map(|write| self.sockets.get(write.slot as usize)?.as_ref().filter(plain));
             let streams: ArrayVec<Option<BorrowedFd>, WRITES> =
                 streams.map(|socket| socket.map(|socket| socket.stream.as_fd())).collect();
             let results: ArrayVec<rustix::io::Result<usize>, WRITES> = writes
@@ -204,7 +350,11 @@ impl Sink for Sockets {
                 .map(|(write, stream)| send_some(stream.ok_or(Errno::BADF)?, write.bytes))
                 .collect();
             for (write, result) in writes.iter_mut().zip(results) {
-                write.wrote = self.wrote(write.slot, write.bytes.len(), result);
+                write.wrote = match result {
+                    // It has no plain socket.
+                    Err(Errno::BADF) => self.write_tls(write.slot, &[IoSlice::new(write.bytes)]),
+                    result => self.wrote(write.slot, write.bytes.len(), result),
+                };
             }
         }
     }

@@ -7,8 +7,6 @@
 //! Timers fire up to one tick late, never early.
 
 use super::Instant;
-use crate::table::Place;
-use std::marker::PhantomData;
 
 const TICK_MS: u64 = 8;
 const BITS: u32 = 6;
@@ -32,7 +30,7 @@ struct Link {
 
 /// The timers of the keys of one slab.
 #[derive(Debug)]
-pub struct Wheel<P = usize> {
+pub struct Wheel {
     links: Vec<Link>,
     heads: [[u32; BUCKETS]; LEVELS],
     /// Which buckets of a level hold anything.
@@ -43,10 +41,9 @@ pub struct Wheel<P = usize> {
     /// many at times, where looking each time would cost one in every turn.
     next: u64,
     len: usize,
-    of: PhantomData<P>,
 }
 
-impl<P: Place> Wheel<P> {
+impl Wheel {
     /// An empty wheel that begins at `now`.
     pub fn new(now: Instant) -> Self {
         Self {
@@ -56,7 +53,6 @@ impl<P: Place> Wheel<P> {
             tick: now.as_millis() / TICK_MS,
             next: u64::MAX,
             len: 0,
-            of: PhantomData,
         }
     }
 
@@ -77,9 +73,9 @@ impl<P: Place> Wheel<P> {
 
     /// Whether the timer of `key` is set and fires at `deadline` at the latest, to the tick.
     #[cfg(any(test, feature = "check"))]
-    pub fn fires_by(&self, key: P, deadline: Instant) -> bool {
+    pub fn fires_by(&self, key: usize, deadline: Instant) -> bool {
         let due = deadline.as_millis().div_ceil(TICK_MS);
-        let link = self.links.get(key.index()).filter(|link| link.prev != UNSET);
+        let link = self.links.get(key).filter(|link| link.prev != UNSET);
         link.is_some_and(|link| {
             self.tick + u64::from(link.due.wrapping_sub(self.tick as u32)) <= due.max(self.tick)
         })
@@ -87,9 +83,9 @@ impl<P: Place> Wheel<P> {
 
     /// Sets (or moves) the timer of `key` to `deadline`. One in the past fires at the next [`Wheel::expire`].
     /// Deadlines further away than about 200 days are cut to that.
-    pub fn set(&mut self, key: P, deadline: Instant) {
+    pub fn set(&mut self, key: usize, deadline: Instant) {
         self.clear(key);
-        let key = key.index() as u32;
+        let key = key as u32;
         if key as usize >= self.links.len() {
             self.links.resize(key as usize + 1, Link { due: 0, prev: UNSET, next: NIL });
         }
@@ -101,9 +97,9 @@ impl<P: Place> Wheel<P> {
 
     /// Makes sure that the timer of `key` fires at `deadline` at the latest: one that fires earlier is left
     /// as it is, so that whoever moves a deadline on and on pays once.
-    pub fn set_by(&mut self, key: P, deadline: Instant) {
+    pub fn set_by(&mut self, key: usize, deadline: Instant) {
         let due = deadline.as_millis().div_ceil(TICK_MS);
-        let fires = self.links.get(key.index()).filter(|link| link.prev != UNSET);
+        let fires = self.links.get(key).filter(|link| link.prev != UNSET);
         let ahead = fires.map(|link| u64::from(link.due.wrapping_sub(self.tick as u32)));
         if ahead.is_none_or(|ahead| self.tick + ahead > due) {
             self.set(key, deadline);
@@ -111,13 +107,13 @@ impl<P: Place> Wheel<P> {
     }
 
     /// Removes the timer of `key`, if it has one.
-    pub fn clear(&mut self, key: P) {
-        let Some(&Link { prev, next, .. }) = self.links.get(key.index()) else { return };
+    pub fn clear(&mut self, key: usize) {
+        let Some(&Link { prev, next, .. }) = self.links.get(key) else { return };
         if prev == UNSET {
             return;
         }
         self.unlink(prev, next);
-        self.links[key.index()].prev = UNSET;
+        self.links[key].prev = UNSET;
         self.len -= 1;
         if self.len == 0 {
             self.next = u64::MAX;
@@ -132,7 +128,7 @@ impl<P: Place> Wheel<P> {
     }
 
     /// Takes out one timer that is due at `now`; the caller handles it and asks again until `None`.
-    pub fn expire(&mut self, now: Instant) -> Option<P> {
+    pub fn expire(&mut self, now: Instant) -> Option<usize> {
         let until = now.as_millis() / TICK_MS;
         if until < self.next {
             if self.len == 0 {
@@ -144,14 +140,13 @@ impl<P: Place> Wheel<P> {
         self.expire_until(until)
     }
 
-    fn expire_until(&mut self, until: u64) -> Option<P> {
+    fn expire_until(&mut self, until: u64) -> Option<usize> {
         while self.tick <= until {
             let slot = (self.tick % BUCKETS as u64) as usize;
             let key = self.heads[0][slot];
             if key != NIL {
-                let key = P::at(key as usize);
-                self.clear(key);
-                return Some(key);
+                self.clear(key as usize);
+                return Some(key as usize);
             }
             if self.tick == until {
                 break;
@@ -261,7 +256,7 @@ mod tests {
     fn against_a_map(seed: u64, start: u64) {
         let mut random = Random::new(seed);
         let mut now = start;
-        let mut wheel = Wheel::<usize>::new(Instant::from_millis(now));
+        let mut wheel = Wheel::new(Instant::from_millis(now));
         let mut twin: BTreeMap<usize, u64> = BTreeMap::new();
         for _ in 0..2000 {
             let key = random.below(50) as usize;
@@ -308,7 +303,7 @@ mod tests {
 
     #[test]
     fn sleeping_until_the_next_deadline_is_enough_and_not_busy() {
-        let mut wheel = Wheel::<usize>::new(Instant::from_millis(0));
+        let mut wheel = Wheel::new(Instant::from_millis(0));
         wheel.set(7, Instant::from_millis(30_000));
         let mut wakes = 0;
         let fired = loop {

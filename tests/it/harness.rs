@@ -124,7 +124,7 @@ impl Encke {
         let mut server = Self { child, addr: SocketAddr::from(([0; 4], 0)), admin: None, log };
         server.addr = server.address_after(|line| {
             let (before, addr) = line.split_once("listening on ")?;
-            (!before.ends_with("admin ")).then_some(addr)
+            (!before.ends_with("admin ") && !before.ends_with("TLS ")).then_some(addr)
         });
         if options.contains(&"--admin-listen") {
             let addr = server.address_after(|line| Some(line.split_once("admin listening on ")?.1));
@@ -136,6 +136,13 @@ impl Encke {
     fn address_after(&self, pick: impl Fn(&str) -> Option<&str>) -> SocketAddr {
         let found = |line: &str| pick(line)?.split_whitespace().next()?.parse().ok();
         self.log.wait(found).unwrap_or_else(|log| panic!("the server never said where it listens:\n{log}"))
+    }
+
+    /// The address that clients use who speak TLS.
+    pub fn tls(&self) -> Option<SocketAddr> {
+        let found =
+            |line: &str| line.split_once("TLS listening on ")?.1.split_whitespace().next()?.parse().ok();
+        self.log.wait(found).ok()
     }
 
     /// The address that clients use.

@@ -41,6 +41,8 @@ mod sse;
 mod stalled;
 mod stream;
 mod syscalls;
+mod tls;
+mod tunnel;
 mod vanished;
 mod websocket;
 mod websocket_frames;
