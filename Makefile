@@ -57,8 +57,9 @@ deny: ## Licences, sources and banned crates; known vulnerabilities where their 
 	  echo "advisories were not checked: their database cannot be reached from here"; fi
 
 .PHONY: sim
-sim: ## Simulate the whole server with 100,000 seeds (ENCKE_SIM_SEED=n replays one)
+sim: ## Simulate the whole server with 100,000 seeds, the store with 20,000 (ENCKE_SIM_SEED=n, ENCKE_STORE_SEED=n replay one)
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture
+	ENCKE_STORE_SEEDS=$${ENCKE_STORE_SEEDS:-20000} $(CARGO) test --release --lib reactor::store::tests::lives
 
 # What to fuzz, and its share of the time in percent: most for the whole server.
 FUZZ_TARGETS := stream:30 splits:20 bayeux:10 fdajax:10 head:8 websocket:8 settings:6 chunked:4 names:4

@@ -8,13 +8,15 @@
 //! server                         the sans-IO whole: connections + hub + timers
 //! dialect                        what clients speak: a request becomes a command
 //! conn                           one client's HTTP/1.1 state
-//! transport                      how a message looks on the wire
+//! transport  |  broker           how a message looks on the wire  |  who may do what
 //! log                            what is accepted, in order, and how it lies on disk
 //! hub   |   wire                 channels, rings, cursors  |  HTTP bytes <-> values
 //! time, id, config, stats        plain values
+//! table                          tables whose places have types
 //! ```
 #![deny(unsafe_code)]
 
+pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod conn;
@@ -26,6 +28,7 @@ pub mod log;
 pub mod reactor;
 pub mod server;
 pub mod stats;
+pub mod table;
 pub mod time;
 pub mod transport;
 pub mod wire;

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors, from the ground up; files import only from floors below their own.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 10] = [
+    &["table"],
     &["time", "id", "config", "stats"],
     &["hub", "wire"],
     &["log"],
-    &["transport"],
+    &["transport", "broker"],
     &["conn"],
     &["dialect"],
     &["server"],

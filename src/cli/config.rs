@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::settings::{self, Options};
-use crate::config::{self, File};
+use crate::config::{self, File, Problem, Sources};
 use crate::server::limits;
 
 /// Arguments of `encke config`.
@@ -39,16 +39,34 @@ pub fn run(args: &ConfigArgs) -> ExitCode {
 }
 
 fn check(path: &Path) -> ExitCode {
-    let problems = match settings::read(path) {
-        Ok(text) => config::check(File { name: &path.display().to_string(), text: &text }),
-        Err(problem) => vec![problem],
+    let (problems, warnings) = match settings::read(path) {
+        Ok(text) => check_text(&path.display().to_string(), &text),
+        Err(problem) => (vec![problem], Vec::new()),
     };
+    // Without the program's name in front, editors can jump to the lines.
+    for warning in &warnings {
+        eprintln!("warning: {warning}");
+    }
     if problems.is_empty() {
         return super::print("ok\n");
     }
-    // Without the program's name in front, editors can jump to the lines.
     for problem in &problems {
         eprintln!("{problem}");
     }
     ExitCode::FAILURE
+}
+
+/// What is wrong with a file and with the keys that it names, and what to warn of.
+fn check_text(name: &str, text: &str) -> (Vec<Problem>, Vec<String>) {
+    let file = File { name, text };
+    let problems = config::check(file);
+    if !problems.is_empty() {
+        return (problems, Vec::new());
+    }
+    let checked = config::load(&Sources { options: &[], environment: &|_| None, file: Some(file) })
+        .and_then(|mut loaded| settings::read_keys(&mut loaded).map(|()| loaded));
+    match checked {
+        Ok(loaded) => (Vec::new(), settings::warnings(&loaded)),
+        Err(problems) => (problems, Vec::new()),
+    }
 }

@@ -10,6 +10,7 @@ mod settings;
 mod subscribe;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ Examples:
   encke sub 'stocks/*'                 print messages as they come, resume by itself
   encke pub stocks/AAPL 189.30         publish one message
   tail -f app.log | encke pub logs     publish every line as it comes
+  encke token --key app.key --subscribe 'chat/*' --subject alice --expires 1h
   encke config > encke.toml            every setting with its meaning, as a file to edit
   encke config --check encke.toml      find mistakes before the server does
 
@@ -40,7 +42,7 @@ Every setting is an option (encke serve --help), an environment variable and a l
     version = VERSION,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|config [OPTIONS] …",
+    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|token|config [OPTIONS] …",
     after_help = EXAMPLES
 )]
 struct Cli {
@@ -58,6 +60,8 @@ enum Command {
     Pub(publish::PublishArgs),
     /// Print the messages of channels as they come
     Sub(subscribe::SubscribeArgs),
+    /// Make a token that says what its bearer may do, or say what one grants
+    Token(token::TokenArgs),
     /// Print every setting, its value and its meaning, or check a file
     Config(config::ConfigArgs),
 }
@@ -77,12 +81,13 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => {
             settings::warn_of_variables();
             match options.load() {
-                Ok(loaded) => serve::run(loaded.config),
+                Ok(loaded) => serve::run(loaded),
                 Err(problems) => settings::report(&problems),
             }
         }
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
+        Command::Token(args) => token::run(&args),
         Command::Config(args) => config::run(&args),
     }
 }

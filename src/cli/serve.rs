@@ -1,7 +1,8 @@
 //! `encke serve`: starts the reactor and says what runs.
 
 use super::logging::{self, Log};
-use crate::config::Config;
+use super::settings;
+use crate::config::{Config, Loaded};
 use crate::demo;
 use crate::hub::{Data, Publication};
 use crate::reactor::{self, Mail, Mailbox, Reactor};
@@ -14,9 +15,12 @@ use std::thread;
 const OWN_DESCRIPTORS: usize = 16;
 
 /// Starts the server and returns when it has left.
-pub fn run(config: Config) -> ExitCode {
+pub fn run(loaded: Loaded) -> ExitCode {
     let logging = logging::start();
-    let code = match serve(config, &logging) {
+    for warning in settings::warnings(&loaded) {
+        log::warn!("{warning}");
+    }
+    let code = match serve(loaded.config, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -28,6 +32,9 @@ pub fn run(config: Config) -> ExitCode {
 }
 
 fn serve(mut config: Config, logging: &Log) -> io::Result<()> {
+    if !config.channels.is_empty() || !config.token_keys.is_empty() {
+        return Err(io::Error::other("[[channels]] and [[tokens.keys]] are not served by this version"));
+    }
     make_room(&mut config);
     if config.limits.memory == 0 {
         config.limits.memory = reactor::available_memory() / 4 * 3;
@@ -75,9 +82,10 @@ fn make_room(config: &mut Config) {
 
 /// One line for each fact that an operator may wonder about.
 fn log_facts(config: &Config) {
-    let publishers = match config.publish.token {
-        Some(_) => "whoever shows the token",
-        None => "loopback peers only",
+    let publishers = match config.publish.token.len() {
+        0 => "loopback peers only",
+        1 => "whoever shows the token",
+        _ => "whoever shows one of the tokens",
     };
     log::info!("publishing: {publishers}");
     let history = &config.history;

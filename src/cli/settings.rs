@@ -1,5 +1,6 @@
 //! The settings as options, made from the table in `config`, and the loading of all sources.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -7,7 +8,10 @@ use std::sync::LazyLock;
 use clap::error::Error;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use crate::config::{self, Config, File, Loaded, Problem, SETTINGS, Setting, Sources};
+use crate::broker::access::{Rules, Tokens};
+use crate::config::{
+    self, Algorithm, Config, File, KeyText, Loaded, Origin, Problem, SETTINGS, Setting, Sources,
+};
 
 /// The options that are settings, as far as they were given.
 #[derive(Debug, Clone, Default)]
@@ -33,11 +37,70 @@ impl Options {
         let mut loaded = config::load(&Sources { options: &self.given, environment, file })?;
         // A file that is missing or empty is a failure even when an option named it.
         read_token(&mut loaded).map_err(|problem| vec![Problem { usage: false, ..problem }])?;
+        read_keys(&mut loaded)?;
         match loaded.contradictions() {
             problems if problems.is_empty() => Ok(loaded),
             problems => Err(problems),
         }
     }
+
+    /// The settings of that file, or of the one that the environment names, and of the environment.
+    pub fn of_file(file: Option<PathBuf>) -> Self {
+        Self { file, given: Vec::new() }
+    }
+}
+
+/// Reads the keys of tokens, and everything that is wrong with them.
+pub fn read_keys(loaded: &mut Loaded) -> Result<(), Vec<Problem>> {
+    let mut problems = Vec::new();
+    for row in 0..loaded.config.token_keys.len() {
+        let Some(file) = &loaded.config.token_keys[row].file else { continue };
+        match std::fs::read(loaded.beside(file)) {
+            Ok(bytes) => loaded.config.token_keys[row].text = KeyText(bytes),
+            Err(error) => {
+                problems
+                    .push(loaded.key_problem(row, &format!("{} cannot be read: {error}", file.display())));
+            }
+        }
+    }
+    if problems.is_empty() {
+        let wrong = Tokens::new(&loaded.config).err().unwrap_or_default();
+        problems = wrong.iter().map(|(row, text)| loaded.key_problem(*row, text)).collect();
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// What works, and is probably not meant.
+pub fn warnings(loaded: &Loaded) -> Vec<String> {
+    let config = &loaded.config;
+    let mut warnings = loaded.warnings();
+    let rules = Rules::new(config);
+    warnings.extend(rules.unreachable().map(|(row, pattern, earlier)| {
+        format!(
+            "{}: channels: no channel reaches the rule for {pattern:?}: the one for {earlier:?} stands before it",
+            loaded.row("channels", row)
+        )
+    }));
+    let secrets = config.token_keys.iter().filter(|key| key.algorithm.is_some_and(Algorithm::has_secret));
+    let secrets = secrets.filter_map(|key| key.file.as_ref()).map(|file| loaded.beside(file));
+    let token_file = config.publish.token_file.clone();
+    let own = match loaded.origin("publish.token") {
+        Origin::File { name, .. } => Some(PathBuf::from(name)).filter(|_| token_file.is_none()),
+        _ => None,
+    };
+    warnings.extend(
+        secrets
+            .chain(token_file)
+            .chain(own)
+            .filter(|path| others_may_read(path))
+            .map(|path| format!("{} holds a secret and may be read by others: chmod 600 it", path.display())),
+    );
+    warnings
+}
+
+/// Whether somebody beside the owner and the group may read a file.
+fn others_may_read(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o004 != 0)
 }
 
 /// The text of a configuration file.

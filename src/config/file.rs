@@ -3,7 +3,8 @@
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::{File, Given, Loaded, Origin, Problem, SETTINGS, Section, Setting};
+use super::setting::shorten;
+use super::{Column, File, Given, Loaded, Origin, Problem, SETTINGS, Section, Setting, TABLES, Table};
 
 /// Puts the values of `file` into `loaded` and reports everything that is wrong, ordered by line.
 pub fn apply(file: File<'_>, loaded: &mut Loaded) -> Vec<Problem> {
@@ -32,13 +33,17 @@ impl Walk<'_> {
     fn top(&mut self, table: &DeTable<'_>) {
         for (key, value) in table {
             let name = key.get_ref();
+            if let Some(table) = Table::find(name) {
+                self.table(table, key, value);
+                continue;
+            }
             match (section(name), value.get_ref().as_table()) {
                 (Some(section), Some(table)) => self.section(section, key, table),
                 (Some(_), None) => {
                     let text = format!("{name}: is a section; write [{name}] and its settings below");
                     self.report(key.span().start, text);
                 }
-                (None, Some(_)) if Setting::find(name).is_none() => {
+                (None, _) if Setting::find(name).is_none() && holds_tables(value) => {
                     self.report(key.span().start, unknown_section(name));
                 }
                 (None, _) => self.entry(name, key, value),
@@ -55,7 +60,49 @@ impl Walk<'_> {
             self.problems.extend(given.err().map(|problem| (line, problem)));
         }
         for (key, value) in table {
-            self.entry(&format!("{}.{}", section.name, key.get_ref()), key, value);
+            let name = format!("{}.{}", section.name, key.get_ref());
+            match Table::find(&name) {
+                Some(table) => self.table(table, key, value),
+                None => self.entry(&name, key, value),
+            }
+        }
+    }
+
+    /// The rows of an array of tables.
+    fn table(&mut self, table: &'static Table, key: &Key<'_>, value: &Value<'_>) {
+        let name = table.name;
+        let rows = value.get_ref().as_array().map(|array| {
+            array
+                .iter()
+                .map(|row| Some((row.span().start, row.get_ref().as_table()?)))
+                .collect::<Option<Vec<_>>>()
+        });
+        let Some(Some(rows)) = rows else {
+            let text =
+                format!("{name}: comes as rows; write [[{name}]] and its settings below, once for each");
+            return self.report(key.span().start, text);
+        };
+        for (start, row) in rows {
+            let line = line(self.file.text, start);
+            (table.add)(&mut self.loaded.config);
+            self.loaded.add_row(name, Origin::File { name: self.file.name.into(), line });
+            for (key, value) in row {
+                self.cell(table, key, value);
+            }
+        }
+    }
+
+    /// One setting of a row.
+    fn cell(&mut self, table: &Table, key: &Key<'_>, value: &Value<'_>) {
+        let (name, key_name) = (table.name, &**key.get_ref());
+        let Some(column) = table.columns.iter().find(|column| column.key == key_name) else {
+            return self.report(key.span().start, unknown_column(table, key_name));
+        };
+        if !(column.set)(&mut self.loaded.config, Given::Toml(value.get_ref())) {
+            let written = self.file.text.get(value.span()).unwrap_or_default();
+            let text =
+                format!("{name}.{key_name}: must be {}, not {}", column.kind.allowed(), shorten(written));
+            self.report(value.span().start, text);
         }
     }
 
@@ -76,6 +123,12 @@ impl Walk<'_> {
         let origin = Origin::File { name: self.file.name.into(), line };
         self.problems.push((line, Problem::new(&origin, text)));
     }
+}
+
+/// Whether a value is a table, or an array of such.
+fn holds_tables(value: &Value<'_>) -> bool {
+    let is_table = |value: &Value<'_>| value.get_ref().as_table().is_some();
+    is_table(value) || value.get_ref().as_array().is_some_and(|array| array.iter().any(is_table))
 }
 
 fn syntax(file: File<'_>, error: &toml::de::Error) -> Problem {
@@ -99,13 +152,27 @@ fn section(name: &str) -> Option<Section> {
 }
 
 fn unknown_section(name: &str) -> String {
-    let sections = SETTINGS.iter().filter_map(|setting| setting.section);
-    let nearest = sections.map(|section| (distance(name, section.name), section.name)).min();
-    match nearest {
-        Some((changes, nearest)) if changes <= tolerance(name) => {
-            format!("{name}: unknown section, did you mean [{nearest}]?")
-        }
+    let sections = SETTINGS.iter().filter_map(|setting| setting.section).map(|section| section.name);
+    let nearest =
+        sections.chain(TABLES.iter().map(|table| table.name)).map(|near| (distance(name, near), near));
+    match nearest.min() {
+        Some((changes, nearest)) if changes <= tolerance(name) => match Table::find(nearest) {
+            Some(_) => format!("{name}: unknown section, did you mean [[{nearest}]]?"),
+            None => format!("{name}: unknown section, did you mean [{nearest}]?"),
+        },
         _ => format!("{name}: unknown section; `encke config` shows all of them"),
+    }
+}
+
+fn unknown_column(table: &Table, key: &str) -> String {
+    let name = table.name;
+    let misspelled = |column: &&Column| distance(key, column.key);
+    match table.columns.iter().min_by_key(misspelled).filter(|near| misspelled(near) <= tolerance(key)) {
+        Some(near) => format!("{name}.{key}: unknown setting, did you mean {}?", near.key),
+        None => {
+            let keys: Vec<&str> = table.columns.iter().map(|column| column.key).collect();
+            format!("{name}.{key}: unknown setting; a row of [[{name}]] has {}", keys.join(", "))
+        }
     }
 }
 

@@ -20,7 +20,8 @@ pub enum Given<'a> {
 }
 
 impl<'a> Given<'a> {
-    fn text(self) -> Option<&'a str> {
+    /// The text, if it is one.
+    pub(super) fn text(self) -> Option<&'a str> {
         match self {
             Self::Text(text) => Some(text.trim()),
             Self::Toml(value) => value.as_str(),
@@ -492,6 +493,29 @@ impl Word for TextFile {
     }
 }
 
+/// A word that must be there.
+pub struct One<W>(pub W);
+
+impl<W: Word> Describe for One<W> {
+    fn allowed(&self) -> String {
+        W::ALLOWED.into()
+    }
+
+    fn placeholder(&self) -> &'static str {
+        W::PLACEHOLDER
+    }
+}
+
+impl<W: Word> Kind<W::Value> for One<W> {
+    fn read(&self, given: Given<'_>) -> Option<W::Value> {
+        W::parse(given.text()?)
+    }
+
+    fn show(&self, value: &W::Value) -> String {
+        quote(&W::print(value))
+    }
+}
+
 /// A value that may be absent, written as the empty text.
 pub struct Optional<W>(pub W);
 
@@ -585,6 +609,43 @@ impl Kind<Option<String>> for Secret {
     }
 }
 
+/// Several secrets: text or an array of texts in TOML, separated by blanks elsewhere.
+pub struct Secrets;
+
+impl Describe for Secrets {
+    fn allowed(&self) -> String {
+        format!("one or several tokens of {}", Secret.allowed())
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "TOKEN…"
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+impl Kind<Vec<String>> for Secrets {
+    fn read(&self, given: Given<'_>) -> Option<Vec<String>> {
+        let secrets: Vec<String> = match given {
+            Given::Text(text) => {
+                let words = text.trim().split(' ').filter(|word| !word.is_empty());
+                words.map(Secret::parse).collect::<Option<_>>()?
+            }
+            Given::Toml(DeValue::Array(items)) => {
+                items.iter().map(|item| Secret::parse(item.get_ref().as_str()?)).collect::<Option<_>>()?
+            }
+            Given::Toml(value) => vec![Secret::parse(value.as_str()?)?],
+        };
+        (!secrets.is_empty()).then_some(secrets)
+    }
+
+    fn show(&self, value: &Vec<String>) -> String {
+        quote(if value.is_empty() { "" } else { "(redacted)" })
+    }
+}
+
 /// Text, or a number where text is due: `listen = 8080`.
 fn word(given: Given<'_>) -> Option<String> {
     match given.text() {
@@ -594,7 +655,7 @@ fn word(given: Given<'_>) -> Option<String> {
 }
 
 /// A TOML basic string.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::from('"');
     for c in text.chars() {
         match c {

@@ -8,6 +8,7 @@
 //! Plain values: nothing here opens a file or asks the environment (`cli` does and hands in the texts), so
 //! that any part of the server can be built in a test from `Config::default()`.
 
+mod access;
 mod file;
 mod kind;
 mod print;
@@ -19,15 +20,17 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+pub use access::{Algorithm, KeyText, Who};
 pub use kind::{Describe, Given, Kind, milliseconds};
 pub use print::toml;
-pub use setting::{Section, Setting};
+pub use setting::{Column, Section, Setting, Table};
 pub use source::{File, Loaded, Origin, Problem, Sources, check, load, unknown_variables};
 
+use access::{Choice, ClaimText, CookieName};
 use kind::Time::{Millis, Seconds};
 use kind::{
-    Address, Bytes, ChannelPattern, Event, Flag, Ip, List, Mount, Number, OneOf, Optional, Secret,
-    TechniqueName, Text, TextFile, WebOrigin,
+    Address, Bytes, ChannelPattern, Event, Flag, Ip, List, Mount, Number, One, OneOf, Optional, Secret,
+    Secrets, TechniqueName, Text, TextFile, WebOrigin,
 };
 
 const HOUR: u64 = 3600;
@@ -62,10 +65,11 @@ setting::settings! {
 
     /// Who may publish; without a token, only peers on a loopback address.
     publish: Publish {
-        /// Bearer token that allows publishing from anywhere; none = loopback peers only. Not an option,
-        /// because `ps` shows options to everybody.
-        token: Option<String> = None, Secret;
-        /// File that holds the token, read at start; the line's end is cut off.
+        /// Bearer tokens that allow publishing from anywhere, one or several: `"…"` or `["…", "…"]`, separated by
+        /// blanks in the environment; none = loopback peers only. Not an option, because `ps` shows options to
+        /// everybody.
+        token: Vec<String> = Vec::new(), Secrets;
+        /// File that holds the tokens, one a line, read at start.
         token_file: Option<PathBuf> = None, Optional(TextFile);
     }
 
@@ -77,6 +81,24 @@ setting::settings! {
         certificate: Vec<PathBuf> = Vec::new(), List(TextFile);
         /// PEM files with the private keys, in the same order.
         key: Vec<PathBuf> = Vec::new(), List(TextFile);
+    }
+
+    /// Tokens that say what their bearer may do: JSON Web Tokens (RFC 7519), signed by the application.
+    tokens: Tokens {
+        /// The claim `iss` that tokens must have; none = not looked at.
+        issuer: Option<String> = None, Optional(ClaimText);
+        /// What must be among the claim `aud`; none = not looked at.
+        audience: Option<String> = None, Optional(ClaimText);
+        /// The claim that holds what is granted.
+        claim: String = "encke".into(), One(ClaimText);
+        /// Seconds by which clocks may differ: a token counts until so long after its expiry.
+        leeway_seconds: u64 = 30, Seconds(0..=HOUR);
+        /// Refuse tokens without the claim `exp`.
+        require_expiry: bool = true, Flag;
+        /// Seconds that a token may be valid for; one that is valid longer is refused.
+        max_seconds: u64 = 30 * DAY, Seconds(60..=YEAR);
+        /// Cookie that may carry the token, for pages of this server and of `cors.origins`; none = no cookie does.
+        cookie: Option<String> = None, Optional(CookieName);
     }
 
     /// Which web pages of other origins may use the server (WHATWG Fetch).
@@ -257,6 +279,10 @@ setting::settings! {
         handshakes_per_second: u32 = 200, Number(1..=1_000_000);
         /// Messages that one address may publish in a second; above, 429.
         publishes_per_second: u32 = 10_000, Number(1..=100_000_000);
+        /// Tokens of one address that are found bad in a second; above, 429.
+        tokens_refused_per_second: u32 = 50, Number(1..=1_000_000);
+        /// Verified tokens remembered, so that one that comes again is not verified again.
+        tokens_remembered: usize = 10_000, Number(2..=10_000_000);
         /// Channels that exist at once, at most half of them without ever a message; above, 503.
         channels: usize = 1_000_000, Number(1..=100_000_000);
         /// Subscribers of one channel; above, 503.
@@ -298,5 +324,28 @@ setting::settings! {
         handshakes: usize = 8, Number(1..=1_000_000);
         /// Subscribers written to.
         deliveries: usize = 256, Number(1..=1_000_000);
+    }
+
+    tables {
+        /// Who may do what on which channels. The first rule whose pattern matches a channel's name holds for it.
+        "channels" channels: ChannelRule {
+            /// The channels it is for, such as `chat/**`.
+            "match" pattern: String = String::new(), One(ChannelPattern);
+            /// Who may subscribe.
+            "subscribe" subscribe: Who = Who::Anyone, Choice(&Who::NAMES);
+            /// Who may publish; if it says nothing, whoever may without rules.
+            "publish" publish: Option<Who> = None, Choice(&Who::NAMES);
+        }
+        /// The keys that tokens are verified by. Several at once are for rotation.
+        "tokens.keys" token_keys: TokenKey {
+            /// The `kid` of the tokens that this key verifies. The members of a JWK set have ids of their own.
+            "id" id: Option<String> = None, Optional(ClaimText);
+            /// The algorithm that tokens of this key must be signed with; a JWK set may leave it to its members.
+            "algorithm" algorithm: Option<Algorithm> = None, Choice(&Algorithm::NAMES);
+            /// The secret, the public key as PEM, or a JWK set; beside the file of settings if the path is relative.
+            "file" file: Option<PathBuf> = None, Optional(TextFile);
+            hidden /// What is in the file.
+            text: KeyText;
+        }
     }
 }

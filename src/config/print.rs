@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Config, Loaded, Origin, Section, Setting};
+use super::{Config, Loaded, Origin, Section, Setting, TABLES, Table};
 
 /// Comments behind values begin at this column unless a value is longer.
 const COMMENT_COLUMN: usize = 36;
@@ -26,7 +26,31 @@ pub fn toml(loaded: &Loaded) -> String {
         }
         entry(&mut out, setting, origin, &loaded.config, &default);
     }
+    for table in TABLES {
+        rows(&mut out, table, loaded);
+    }
     out
+}
+
+/// The rows of a table; where there are none, what could stand there.
+fn rows(out: &mut String, table: &Table, loaded: &Loaded) {
+    let _ = writeln!(out, "\n\n{}", comment(table.meaning()));
+    if table.rows(&loaded.config) == 0 {
+        let _ = writeln!(out, "# [[{}]]", table.name);
+        for column in table.columns {
+            let _ = writeln!(out, "{}", comment(&format!("{} = …: {}", column.key, column.meaning())));
+        }
+    }
+    for row in 0..table.rows(&loaded.config) {
+        let name = format!("[[{}]]", table.name);
+        let origin = one_line(&loaded.row(table.name, row));
+        let _ = writeln!(out, "{}{name:COMMENT_COLUMN$} # {origin}", if row > 0 { "\n" } else { "" });
+        for column in table.columns {
+            if let Some(value) = (column.show)(&loaded.config, row) {
+                let _ = writeln!(out, "{} = {value}", column.key);
+            }
+        }
+    }
 }
 
 fn heading(out: &mut String, section: Option<Section>) {

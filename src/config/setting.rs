@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Config, Describe, Given, SETTINGS};
+use super::{Config, Describe, Given, SETTINGS, TABLES};
 
 /// How the name of a setting ends that switches its section on.
 const SWITCH: &str = ".enabled";
@@ -21,6 +21,55 @@ pub struct Setting {
     pub(super) doc: &'static str,
     pub(super) set: fn(&mut Config, Given<'_>) -> bool,
     pub(super) show: fn(&Config) -> String,
+}
+
+/// A `[[name]]` of the TOML file: settings that come several times, as a row each.
+pub struct Table {
+    /// Its name, as in `tokens.keys`.
+    pub name: &'static str,
+    /// What may stand in a row.
+    pub columns: &'static [Column],
+    pub(super) doc: &'static str,
+    /// Adds a row of defaults; what is set next belongs to it.
+    pub(super) add: fn(&mut Config),
+    pub(super) len: fn(&Config) -> usize,
+}
+
+/// One setting of a row.
+pub struct Column {
+    /// Its key.
+    pub key: &'static str,
+    /// What is allowed.
+    pub kind: &'static (dyn Describe + Sync),
+    pub(super) doc: &'static str,
+    /// Sets it in the last row.
+    pub(super) set: fn(&mut Config, Given<'_>) -> bool,
+    /// Its value in that row as TOML, unless it is the default.
+    pub(super) show: fn(&Config, usize) -> Option<String>,
+}
+
+impl Table {
+    /// The table of that name.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        TABLES.iter().find(|table| table.name == name)
+    }
+
+    /// What it is for, in a sentence.
+    pub fn meaning(&self) -> &'static str {
+        self.doc.trim()
+    }
+
+    /// How many rows there are.
+    pub fn rows(&self, config: &Config) -> usize {
+        (self.len)(config)
+    }
+}
+
+impl Column {
+    /// What it means, in a sentence.
+    pub fn meaning(&self) -> &'static str {
+        self.doc.trim()
+    }
 }
 
 /// A `[section]` of the TOML file, which is a struct within [`Config`].
@@ -100,7 +149,7 @@ impl fmt::Debug for Setting {
 }
 
 /// Keeps an error on one readable line, whatever was given.
-fn shorten(written: &str) -> String {
+pub(super) fn shorten(written: &str) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
     match written.char_indices().nth(60) {
         Some((end, _)) => written[..end].chars().map(clean).chain(['…']).collect(),
@@ -124,19 +173,73 @@ macro_rules! settings {
                 $field:ident: $type:ty = $default:expr, $kind:expr;
             )+ }
         )+
+        tables { $(
+            $(#[doc = $table_doc:literal])+
+            $path:literal $table:ident: $Row:ident { $(
+                $(#[doc = $column_doc:literal])+
+                $key:literal $column:ident: $column_type:ty = $column_default:expr, $column_kind:expr;
+            )+ $(hidden $(#[doc = $hidden_doc:literal])+ $hidden:ident: $hidden_type:ty;)* }
+        )* }
     ) => {
         $(#[doc = $config_doc])+
         #[derive(Debug, Clone, PartialEq)]
         pub struct $Config {
             $( $(#[doc = $top_doc])+ pub $top: $top_type, )+
             $( $(#[doc = $section_doc])+ pub $section: $Section, )+
+            $( $(#[doc = $table_doc])+ pub $table: Vec<$Row>, )*
         }
 
         impl Default for $Config {
             fn default() -> Self {
-                Self { $( $top: $top_default, )+ $( $section: $Section::default(), )+ }
+                Self {
+                    $( $top: $top_default, )+
+                    $( $section: $Section::default(), )+
+                    $( $table: Vec::new(), )*
+                }
             }
         }
+
+        $(
+            $(#[doc = $table_doc])+
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $Row {
+                $( $(#[doc = $column_doc])+ pub $column: $column_type, )+
+                $( $(#[doc = $hidden_doc])+ pub $hidden: $hidden_type, )*
+            }
+
+            impl Default for $Row {
+                fn default() -> Self {
+                    Self { $( $column: $column_default, )+ $( $hidden: Default::default(), )* }
+                }
+            }
+        )*
+
+        /// Every array of tables, in the order in which they are shown.
+        pub static TABLES: &[Table] = &[
+            $( Table {
+                name: $path,
+                doc: concat!($($table_doc),+),
+                columns: &[ $( Column {
+                    key: $key,
+                    kind: &$column_kind,
+                    doc: concat!($($column_doc),+),
+                    set: |config, given| match (config.$table.last_mut(), $column_kind.read(given)) {
+                        (Some(row), Some(value)) => {
+                            row.$column = value;
+                            true
+                        }
+                        _ => false,
+                    },
+                    show: |config, row| {
+                        let default: $column_type = $column_default;
+                        let value = &config.$table.get(row)?.$column;
+                        (*value != default).then(|| $column_kind.show(value))
+                    },
+                }, )+ ],
+                add: |config| config.$table.push($Row::default()),
+                len: |config| config.$table.len(),
+            }, )*
+        ];
 
         $(
             $(#[doc = $section_doc])+

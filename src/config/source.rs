@@ -4,11 +4,12 @@
 //! server that refuses to start five times in a row is no help. Variables that begin with `ENCKE_` and are no
 //! setting are no error, but [`unknown_variables`] tells of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::kind::{Describe, Secret};
-use super::{Config, Given, SETTINGS, Setting, file};
+use super::{Config, Given, SETTINGS, Setting, access, file};
 
 /// Where a value comes from; what is further down wins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -98,12 +99,21 @@ pub struct Loaded {
     /// The settings.
     pub config: Config,
     origins: Vec<Origin>,
+    /// Where the rows of each table begin.
+    rows: BTreeMap<&'static str, Vec<Origin>>,
+    /// Where the file of settings is.
+    folder: PathBuf,
 }
 
 impl Loaded {
     /// The defaults.
     pub fn new() -> Self {
-        Self { config: Config::default(), origins: vec![Origin::Default; SETTINGS.len()] }
+        Self {
+            config: Config::default(),
+            origins: vec![Origin::Default; SETTINGS.len()],
+            rows: BTreeMap::new(),
+            folder: PathBuf::new(),
+        }
     }
 
     /// Every setting with the origin of its value.
@@ -116,6 +126,31 @@ impl Loaded {
         self.settings()
             .find(|(setting, _)| setting.name == name)
             .map_or(&Origin::Default, |(_, origin)| origin)
+    }
+
+    /// Where each row of a table comes from.
+    pub(super) fn rows(&self, table: &str) -> &[Origin] {
+        self.rows.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// Notes where a row that was added comes from.
+    pub(super) fn add_row(&mut self, table: &'static str, origin: Origin) {
+        self.rows.entry(table).or_default().push(origin);
+    }
+
+    /// Where the file `path` is, if the settings name it: beside their own file unless it says from the root.
+    pub fn beside(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// What works, and is probably not meant.
+    pub fn warnings(&self) -> Vec<String> {
+        access::warnings(self)
+    }
+
+    /// A problem with the key in row `row` of `[[tokens.keys]]`.
+    pub fn key_problem(&self, row: usize, text: &str) -> Problem {
+        Problem::new(&self.row("tokens.keys", row), format!("tokens.keys: {text}"))
     }
 
     pub(super) fn give(
@@ -156,7 +191,7 @@ impl Loaded {
     pub fn token_file(&mut self) -> Result<Option<PathBuf>, Problem> {
         let (token, file) = (self.origin("publish.token").clone(), self.origin("publish.token_file").clone());
         let publish = &mut self.config.publish;
-        if publish.token.is_none() || publish.token_file.is_none() {
+        if publish.token.is_empty() || publish.token_file.is_none() {
             return Ok(publish.token_file.clone());
         }
         if token.rank() == file.rank() {
@@ -170,13 +205,15 @@ impl Loaded {
         Ok(self.config.publish.token_file.clone())
     }
 
-    /// Takes the token from the text of that file.
+    /// Takes the tokens from the text of that file, one a line.
     pub fn take_token(&mut self, text: &str) -> Result<(), Problem> {
         let origin = self.origin("publish.token_file").clone();
-        let line = text.strip_suffix('\n').unwrap_or(text);
-        match Secret::parse(line.strip_suffix('\r').unwrap_or(line)) {
-            Some(token) => {
-                self.config.publish.token = Some(token);
+        let lines = text.strip_suffix('\n').unwrap_or(text).split('\n');
+        let tokens: Option<Vec<String>> =
+            lines.map(|line| Secret::parse(line.strip_suffix('\r').unwrap_or(line))).collect();
+        match tokens {
+            Some(tokens) => {
+                self.config.publish.token = tokens;
                 self.set_origin("publish.token", origin);
                 Ok(())
             }
@@ -209,6 +246,8 @@ impl Default for Loaded {
 /// problem even where a stronger source replaces it.
 pub fn load(sources: &Sources<'_>) -> Result<Loaded, Vec<Problem>> {
     let mut loaded = Loaded::new();
+    loaded.folder =
+        sources.file.and_then(|file| Path::new(file.name).parent()).map(Into::into).unwrap_or_default();
     let mut problems = sources.file.map(|file| file::apply(file, &mut loaded)).unwrap_or_default();
     for setting in SETTINGS {
         let variable = setting.variable();
@@ -219,6 +258,9 @@ pub fn load(sources: &Sources<'_>) -> Result<Loaded, Vec<Problem>> {
     for (setting, value) in sources.options {
         let origin = Origin::Option(format!("--{}", setting.option().unwrap_or_default()));
         problems.extend(loaded.give(setting, Given::Text(value), value, origin).err());
+    }
+    if problems.is_empty() {
+        problems = access::problems(&loaded);
     }
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
@@ -256,5 +298,8 @@ pub fn check(file: File<'_>) -> Vec<Problem> {
     let mut problems = file::apply(file, &mut loaded);
     problems.extend(loaded.token_file().err());
     problems.extend(loaded.contradictions());
+    if problems.is_empty() {
+        problems = access::problems(&loaded);
+    }
     problems
 }

@@ -252,7 +252,7 @@ fn lists_and_origins() {
 fn the_token_is_shown_nowhere() {
     let file = "[publish]\ntoken = \"hunter2\"";
     let loaded = load_all(file, &[], &[]).unwrap();
-    assert_eq!(loaded.config.publish.token.as_deref(), Some("hunter2"));
+    assert_eq!(loaded.config.publish.token, ["hunter2"]);
     assert!(toml(&loaded).contains("# token = \"(redacted)\""));
     assert!(!toml(&loaded).contains("hunter2"));
     assert!(!format!("{loaded:?}").contains("hunter2"));
@@ -273,13 +273,15 @@ fn of_token_and_token_file_the_stronger_source_counts() {
     let file = "[publish]\ntoken_file = \"f\"";
     let mut loaded = load_all(file, &[("ENCKE_PUBLISH_TOKEN", "a")], &[]).unwrap();
     assert_eq!(loaded.token_file(), Ok(None));
-    assert_eq!(loaded.config.publish.token.as_deref(), Some("a"));
+    assert_eq!(loaded.config.publish.token, ["a"]);
 
     let option = ("publish.token_file", "f");
     let mut loaded = load_all("", &[("ENCKE_PUBLISH_TOKEN", "a")], &[option]).unwrap();
     assert_eq!(loaded.token_file(), Ok(Some("f".into())));
     loaded.take_token("b\n").unwrap();
-    assert_eq!(loaded.config.publish.token.as_deref(), Some("b"));
+    assert_eq!(loaded.config.publish.token, ["b"]);
+    loaded.take_token("b\r\nc").unwrap();
+    assert_eq!(loaded.config.publish.token, ["b", "c"]);
     for bad in ["", "\n", "two words", "a\n\n"] {
         let problem = loaded.take_token(bad).unwrap_err();
         assert!(
@@ -319,4 +321,85 @@ fn a_section_with_a_switch_is_on_when_it_is_there() {
     assert!(!enabled("[fdajax]", &[("ENCKE_FDAJAX", "false")], &[]));
     assert_eq!(Setting::find("fdajax.enabled").unwrap().option().unwrap(), "fdajax");
     assert_eq!(load_all("[fdajax]", &[], &[]).unwrap().origin("fdajax.enabled").to_string(), "encke.toml:1");
+}
+
+#[test]
+fn several_publish_tokens() {
+    let tokens = |file, environment: &[_]| load_all(file, environment, &[]).unwrap().config.publish.token;
+    assert_eq!(tokens("[publish]\ntoken = [\"new\", \"old\"]", &[]), ["new", "old"]);
+    assert_eq!(tokens("", &[("ENCKE_PUBLISH_TOKEN", " new  old\n")]), ["new", "old"]);
+    check_problems("[publish]\ntoken = []", &["f:2: publish.token: must be one or several tokens"]);
+    check_problems("[publish]\ntoken = [\"a b\"]", &["f:2: publish.token: must be one or several tokens"]);
+}
+
+#[test]
+fn rows_of_tables_are_read_in_order_and_printed_back() {
+    let file = "[tokens]\nissuer = \"https://app.example\"\n\
+                [[tokens.keys]]\nid = \"2026-11\"\nalgorithm = \"ES256\"\nfile = \"app.pub.pem\"\n\
+                [[tokens.keys]]\nid = \"2026-10\"\nalgorithm = \"HS256\"\nfile = \"old.key\"\n\
+                [[channels]]\nmatch = \"chat/**\"\nsubscribe = \"token\"\npublish = \"publishers\"\n\
+                [[channels]]\nmatch = \"**\"\n";
+    let loaded = load_all(file, &[], &[]).unwrap();
+    let config = &loaded.config;
+    let rules: Vec<_> = config.channels.iter().map(|it| (&*it.pattern, it.subscribe, it.publish)).collect();
+    assert_eq!(rules, [("chat/**", Who::Token, Some(Who::Publishers)), ("**", Who::Anyone, None)]);
+    let keys: Vec<_> = config.token_keys.iter().map(|key| (key.id.as_deref(), key.algorithm)).collect();
+    assert_eq!(keys, [(Some("2026-11"), Some(Algorithm::ES256)), (Some("2026-10"), Some(Algorithm::HS256))]);
+    let printed = toml(&loaded);
+    assert_eq!(load_all(&printed, &[], &[]).unwrap().config, loaded.config, "{printed}");
+    assert!(
+        printed.lines().any(|line| line.starts_with("[[tokens.keys]]") && line.ends_with("# encke.toml:3"))
+    );
+}
+
+#[test]
+fn what_is_wrong_in_rows_is_told_with_its_line() {
+    check_problems("channels = 3", &["f:1: channels: comes as rows; write [[channels]]"]);
+    check_problems("[channels]\nmatch = \"a\"", &["f:1: channels: comes as rows; write [[channels]]"]);
+    check_problems(
+        "[[chanels]]\nmatch = \"a\"",
+        &["f:1: chanels: unknown section, did you mean [[channels]]?"],
+    );
+    check_problems(
+        "[[channels]]\nmach = \"a\"\nsubscribe = \"nobody\"\n[[channels]]\nmatch = \"a//b\"\nzzzzzzzz = 1",
+        &[
+            "f:2: channels.mach: unknown setting, did you mean match?",
+            "f:3: channels.subscribe: must be one of anyone, token, publishers, not \"nobody\"",
+            "f:5: channels.match: must be channels such as",
+            "f:6: channels.zzzzzzzz: unknown setting; a row of [[channels]] has match, subscribe, publish",
+        ],
+    );
+    check_problems("[tokens]\nkeys = 1", &["f:2: tokens.keys: comes as rows; write [[tokens.keys]]"]);
+}
+
+#[test]
+fn settings_that_cannot_work_or_leave_open_what_they_seem_to_close_are_refused() {
+    let rule = |pattern: &str, subscribe: &str| {
+        format!("[[channels]]\nmatch = \"{pattern}\"\nsubscribe = \"{subscribe}\"\n")
+    };
+    let key = |id: &str| format!("[[tokens.keys]]\nid = \"{id}\"\nalgorithm = \"ES256\"\nfile = \"k\"\n");
+    check_problems("[[channels]]\nsubscribe = \"anyone\"", &["f:1: channels: a rule needs match"]);
+    check_problems(&rule("a", "anyone"), &[]);
+    check_problems(&rule("a", "publishers"), &["f:1: channels: a rule restricts subscribing"]);
+    check_problems(
+        &(rule("a", "publishers") + &rule("b/**", "anyone")),
+        &["f:4: channels: a rule restricts subscribing"],
+    );
+    check_problems(&(rule("a", "publishers") + &rule("**", "anyone")), &[]);
+    check_problems(&rule("**", "token"), &["f:1: channels.subscribe: \"token\" needs a key"]);
+    check_problems(
+        "[[channels]]\nmatch = \"a\"\npublish = \"token\"",
+        &["f:1: channels.publish: \"token\" needs a key"],
+    );
+    check_problems(&(key("1") + &rule("**", "token")), &[]);
+    check_problems(&(key("1") + &key("2")), &[]);
+    check_problems(&(key("1") + &key("1")), &["f:5: tokens.keys: two keys have the id \"1\""]);
+    check_problems("[[tokens.keys]]\nalgorithm = \"ES256\"", &["f:1: tokens.keys: a key needs file"]);
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let warnings = |file: &str| load_all(file, &[], &[]).unwrap().warnings();
+    assert!(warnings("[publish]\ntoken = \"short\"")[0].contains("fewer than 16 characters"));
+    assert_eq!(warnings("[publish]\ntoken = \"0123456789abcdef\""), [""; 0]);
 }

@@ -13,16 +13,22 @@ pub use output::Output;
 pub use socket::{Incoming, User};
 
 use crate::hub::SubscriberKey;
+use crate::table::place;
 use crate::time::Instant;
 use crate::transport::{Look, Polling};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
+place! {
+    /// Place of a connection in the server.
+    Slot
+}
+
 /// Names a connection. The generation tells it from others that had its slot before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId {
-    /// Place in the server's slab.
-    pub slot: u32,
+    /// Its place in the server.
+    pub slot: Slot,
     /// Which of the connections that had this place.
     pub generation: u32,
 }

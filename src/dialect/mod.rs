@@ -6,6 +6,7 @@ pub mod access;
 mod bayeux;
 pub mod cors;
 pub mod fdajax;
+pub mod holder;
 pub mod native;
 pub mod rate;
 pub mod searches;
@@ -13,8 +14,9 @@ mod session;
 pub mod upgrade;
 
 pub use bayeux::DEPTH_MAX as BAYEUX_DEPTH_MAX;
+pub use holder::Holder;
 use native::Asked;
-pub use session::{Act, Context, Dialects, SESSION_OWNER};
+pub use session::{Act, Context, Dialects};
 
 use crate::config::Config;
 use crate::hub::{Publication, Start};

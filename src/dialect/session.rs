@@ -14,18 +14,15 @@
 
 use super::bayeux::{self, Bayeux};
 use super::fdajax::Fdajax;
+use super::holder::Holder;
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Protocol, Request};
-use crate::hub::{Hub, Owner};
+use crate::conn::{ConnId, Connection, Protocol, Request, Slot};
+use crate::hub::Hub;
 use crate::id::Seed;
+use crate::table::Table;
 use crate::time::{Instant, Now};
 use crate::wire::response::Response;
-use slab::Slab;
 use std::net::IpAddr;
-
-/// Marks the [`Owner`] of a session's subscriber; without it, an owner is the slot of a connection. The
-/// protocols share out the numbers below it.
-pub const SESSION_OWNER: u32 = 1 << 31;
 
 /// What a protocol asks of the server for a connection that it holds.
 #[derive(Debug)]
@@ -56,7 +53,7 @@ pub struct Context<'a> {
     /// Acts for the server, carried out in this order when the call returns.
     pub outbox: &'a mut Vec<(ConnId, Act)>,
     /// All connections, to look at.
-    pub connections: &'a Slab<Connection>,
+    pub connections: &'a Table<Slot, Connection>,
     /// Bytes of messages that there is room for in one answer; less while memory is scarce, or while the WebSocket at
     /// hand has answers to be taken. The rest waits for the next answer.
     pub room: usize,
@@ -71,24 +68,24 @@ impl Context<'_> {
     /// Whether the client has not taken what was written to it before. Nothing more should be written then;
     /// [`Dialects::writable`] tells when it has.
     pub fn is_blocked(&self, id: ConnId) -> bool {
-        self.connections.get(id.slot as usize).is_some_and(|connection| connection.output.is_some())
+        self.connections.get(id.slot).is_some_and(|connection| connection.output.is_some())
     }
 
     /// Whether a connection that was held still is.
     pub fn is_held(&self, id: ConnId) -> bool {
         self.connections
-            .get(id.slot as usize)
+            .get(id.slot)
             .is_some_and(|connection| connection.generation == id.generation && connection.holder().is_some())
     }
 
     /// Whether the client will send nothing more. It may have gone altogether: both look the same.
     pub fn is_half_closed(&self, id: ConnId) -> bool {
-        self.connections.get(id.slot as usize).is_some_and(|connection| connection.half_closed)
+        self.connections.get(id.slot).is_some_and(|connection| connection.half_closed)
     }
 
     /// Who is at the other end of a connection.
     pub fn peer(&self, id: ConnId) -> Option<IpAddr> {
-        self.connections.get(id.slot as usize).map(|connection| connection.peer)
+        self.connections.get(id.slot).map(|connection| connection.peer)
     }
 }
 
@@ -156,10 +153,12 @@ impl Dialects {
     }
 
     /// Takes note that a subscriber of a session is ready.
-    pub fn ready(&mut self, context: &mut Context, owner: Owner) {
-        match &mut self.fdajax {
-            Some(fdajax) if Fdajax::owns(owner) => fdajax.ready(context, owner),
-            _ => self.bayeux.ready(context, owner),
+    pub fn ready(&mut self, context: &mut Context, holder: Holder) {
+        match (holder, &mut self.fdajax) {
+            (Holder::Bayeux(session), _) => self.bayeux.ready(context, session),
+            (Holder::Window(window), Some(fdajax)) => fdajax.window_ready(context, window),
+            (Holder::User(user), Some(fdajax)) => fdajax.user_ready(context, user),
+            (Holder::Window(_) | Holder::User(_), None) | (Holder::Connection(_), _) => {}
         }
     }
 

@@ -13,7 +13,7 @@ impl Hub {
     /// The channel `name` for one more subscriber, or why it may not come.
     pub(super) fn admit_listener(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
         if let Some(key) = self.names.find(&self.channels, name)
-            && self.channels[key as usize].subscribers.len() < self.bounds.subscribers
+            && self.channels[key].subscribers.len() < self.bounds.subscribers
         {
             return Ok(key);
         }
@@ -36,8 +36,7 @@ impl Hub {
         }
         let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
         let matching = self.matching(names, patterns, room);
-        let full =
-            |key: &ChannelKey| self.channels[*key as usize].subscribers.len() >= self.bounds.subscribers;
+        let full = |key: &ChannelKey| self.channels[*key].subscribers.len() >= self.bounds.subscribers;
         let is_full = known.iter().chain(matching.iter().flatten()).any(full);
         match matching {
             Some(matching) if !is_full => Ok(matching),
@@ -75,7 +74,7 @@ impl Hub {
             if looked_at > most {
                 break;
             }
-            if pattern.matches(name) && self.channels[key as usize].spoken {
+            if pattern.matches(name) && self.channels[key].spoken {
                 found.push((name, key));
             }
         }

@@ -3,10 +3,13 @@
 use super::ring::Ring;
 use super::subscriber::SubscriberKey;
 use crate::id::{Epoch, MessageId};
+use crate::table::place;
 use std::rc::Rc;
 
-/// Place of a channel in the hub's slab.
-pub type ChannelKey = u32;
+place! {
+    /// Place of a channel in the hub.
+    ChannelKey
+}
 
 /// One subscriber in a channel's list.
 #[derive(Debug, Clone, Copy)]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 impl Hub {
     /// What the owner of a subscriber has noted.
     pub fn noted(&self, key: SubscriberKey) -> u8 {
-        self.subscribers[key as usize].note
+        self.subscribers[key].note
     }
 
     /// Whose the subscribers are.
@@ -38,16 +38,16 @@ impl Hub {
         let silent = self.channels.iter().filter(|(_, channel)| !channel.spoken).count();
         assert_eq!(silent, self.silent);
         for (name, key) in self.names.under("") {
-            let channel = &self.channels[key as usize];
+            let channel = &self.channels[key];
             let is_needed = channel.spoken || channel.ring.is_empty() && !channel.subscribers.is_empty();
             assert!(is_needed, "{name}: without messages, and nobody listens");
             assert_eq!(channel.name(), name);
             assert!(channel.ring.newest() <= self.seq && channel.ring.evicted() <= self.seq);
             if let Some(expiry) = channel.ring.next_expiry() {
-                assert!(self.timers.fires_by(key as usize, expiry), "{name}: what expires is overlooked");
+                assert!(self.timers.fires_by(key, expiry), "{name}: what expires is overlooked");
             }
             for (place, entry) in channel.subscribers.iter().enumerate() {
-                let (of, index) = match &self.subscribers[entry.subscriber as usize].memberships {
+                let (of, index) = match &self.subscribers[entry.subscriber].memberships {
                     Memberships::One { channel, index } => (*channel, *index),
                     Memberships::Many(many) => many.all[entry.membership as usize].place(),
                 };
@@ -59,9 +59,8 @@ impl Hub {
     fn check_subscribers(&self) {
         let queued: BTreeSet<_> = self.ready.iter().collect();
         let mut listed = 0;
-        for (key, subscriber) in &self.subscribers {
-            let key = key as u32;
-            assert!(!subscriber.queued || queued.contains(&key), "{key} is ready but not queued");
+        for (key, subscriber) in self.subscribers.iter() {
+            assert!(!subscriber.queued || queued.contains(&key), "{key:?} is ready but not queued");
             assert_eq!(subscriber.stranger, self.strangers.contains_key(&key));
             assert!(subscriber.after <= self.seq);
             listed += match &subscriber.memberships {
@@ -69,10 +68,10 @@ impl Hub {
                 Memberships::Many(many) => {
                     many.check();
                     for membership in &many.all {
-                        let ring = &self.channels[membership.place().0 as usize].ring;
+                        let ring = &self.channels[membership.place().0].ring;
                         let had = subscriber.after.max(membership.floor);
                         let behind = ring.newest() > had || ring.evicted() > had;
-                        assert!(!behind || membership.is_dirty(), "{key} overlooks news");
+                        assert!(!behind || membership.is_dirty(), "{key:?} overlooks news");
                     }
                     many.all.len()
                 }
@@ -80,7 +79,7 @@ impl Hub {
         }
         let places: usize = self.channels.iter().map(|(_, channel)| channel.subscribers.len()).sum();
         assert_eq!(listed, places);
-        assert!(self.patterns.keys().all(|&key| self.subscribers.contains(key as usize)));
-        assert!(self.strangers.keys().all(|&key| self.subscribers.contains(key as usize)));
+        assert!(self.patterns.keys().all(|&key| self.subscribers.contains(key)));
+        assert!(self.strangers.keys().all(|&key| self.subscribers.contains(key)));
     }
 }

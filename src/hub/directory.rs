@@ -5,7 +5,7 @@
 //! that share a place has them looked up in order, which is what would be done without hints.
 
 use super::channel::{Channel, ChannelKey};
-use slab::Slab;
+use crate::table::Table;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ const HINTS_PER_CHANNEL: usize = 4;
 /// Most places for hints.
 const HINTS_MAX: usize = 1 << 16;
 /// A place without a hint.
-const NO_HINT: ChannelKey = ChannelKey::MAX;
+const NO_HINT: ChannelKey = ChannelKey::NONE;
 
 /// The names of all channels.
 #[derive(Debug, Default)]
@@ -39,11 +39,11 @@ impl Directory {
     }
 
     /// The same for whoever is likely to ask again.
-    pub fn find(&mut self, channels: &Slab<Channel>, name: &str) -> Option<ChannelKey> {
+    pub fn find(&mut self, channels: &Table<ChannelKey, Channel>, name: &str) -> Option<ChannelKey> {
         // Without a place for hints there is no channel.
         let place = place_of(name.as_bytes(), self.hints.len());
         let hint = self.hints.get_mut(place)?;
-        if channels.get(*hint as usize).is_none_or(|channel| **channel.name() != *name) {
+        if channels.get(*hint).is_none_or(|channel| **channel.name() != *name) {
             *hint = *self.in_order.get(name)?;
         }
         Some(*hint)
@@ -118,11 +118,11 @@ mod tests {
 
     #[test]
     fn a_hint_is_believed_only_if_it_is_right() {
-        let mut channels = Slab::new();
+        let mut channels = Table::default();
         let mut names = Directory::default();
         assert_eq!(names.find(&channels, "a"), None, "nothing is known yet");
-        let open = |channels: &mut Slab<Channel>, names: &mut Directory, name: &str| {
-            let key = channels.insert(Channel::new(name.into(), 0)) as ChannelKey;
+        let open = |channels: &mut Table<ChannelKey, Channel>, names: &mut Directory, name: &str| {
+            let key = channels.insert(Channel::new(name.into(), 0));
             names.insert(name.into(), key);
             key
         };
@@ -136,7 +136,7 @@ mod tests {
         // Every other goes, and another takes its place.
         for (name, key) in keys.iter().step_by(2) {
             names.remove(name);
-            channels.remove(*key as usize);
+            channels.remove(*key);
             assert_eq!(names.find(&channels, name), None);
             assert_eq!(open(&mut channels, &mut names, &format!("new/{name}")), *key);
             assert_eq!(names.find(&channels, name), None);

@@ -9,8 +9,8 @@ use super::message::Message;
 use super::order::Order;
 use super::ring::Gone;
 use crate::id::Seq;
+use crate::table::Table;
 use crate::time::Instant;
-use slab::Slab;
 use std::rc::Rc;
 
 /// Bounds of one channel's ring. The newest message is kept whatever they say.
@@ -82,12 +82,17 @@ impl History {
 
     /// Puts `message` into the ring of channel `key` and enforces the bounds in bytes. Returns how many
     /// messages were thrown away.
-    pub fn push(&mut self, channels: &mut Slab<Channel>, key: ChannelKey, message: Rc<Message>) -> usize {
+    pub fn push(
+        &mut self,
+        channels: &mut Table<ChannelKey, Channel>,
+        key: ChannelKey,
+        message: Rc<Message>,
+    ) -> usize {
         let now = message.published;
         self.order.push(message.id.seq, key);
         self.messages += 1;
         self.bytes += message.cost();
-        let ring = &mut channels[key as usize].ring;
+        let ring = &mut channels[key].ring;
         ring.push(message, self.limits.age_ms);
         let mut evicted = 0;
         while ring.bytes() > self.limits.bytes && ring.len() > 1 {
@@ -100,13 +105,13 @@ impl History {
     }
 
     /// Throws the globally oldest messages away until the total is kept.
-    fn enforce_total(&mut self, channels: &mut Slab<Channel>, now: Instant) -> usize {
+    fn enforce_total(&mut self, channels: &mut Table<ChannelKey, Channel>, now: Instant) -> usize {
         let mut evicted = 0;
         while self.bytes > self.total_bytes && self.messages > 1 {
             let Some((seq, key)) = self.order.pop() else { break };
             // The oldest of all, if its ring still keeps it, is the oldest of its ring.
             if is_kept(channels, seq, key) {
-                evicted += self.settle(channels[key as usize].ring.evict(now)).evicted;
+                evicted += self.settle(channels[key].ring.evict(now)).evicted;
             }
         }
         self.order.sweep(self.messages, |seq, key| is_kept(channels, seq, key));
@@ -115,15 +120,15 @@ impl History {
 
     /// Throws away frames that have been delivered to all they were for. Enforces the count of every ring that grew
     /// beyond it, and the total, which encoding frames may have exceeded. Returns how many messages were thrown away.
-    pub fn trim(&mut self, channels: &mut Slab<Channel>, now: Instant) -> usize {
+    pub fn trim(&mut self, channels: &mut Table<ChannelKey, Channel>, now: Instant) -> usize {
         for (key, seq) in self.passing.drain(..) {
-            if let Some(channel) = channels.get_mut(key as usize) {
+            if let Some(channel) = channels.get_mut(key) {
                 self.bytes -= channel.ring.forget_frames(seq);
             }
         }
         let mut evicted = 0;
         for key in std::mem::take(&mut self.overfull) {
-            let Some(channel) = channels.get_mut(key as usize) else { continue };
+            let Some(channel) = channels.get_mut(key) else { continue };
             while channel.ring.len() > self.limits.messages {
                 evicted += self.settle(channel.ring.evict(now)).evicted;
             }
@@ -135,7 +140,7 @@ impl History {
     /// channel, too. Returns how many messages that were, how many bytes, and which channels are empty now.
     pub fn shed(
         &mut self,
-        channels: &mut Slab<Channel>,
+        channels: &mut Table<ChannelKey, Channel>,
         now: Instant,
         bytes: usize,
         may_go: impl Fn(&Channel, Seq) -> bool,
@@ -147,7 +152,7 @@ impl History {
             if self.bytes.saturating_add(bytes) <= before {
                 return true;
             }
-            let Some(channel) = channels.get_mut(key as usize) else { return false };
+            let Some(channel) = channels.get_mut(key) else { return false };
             let is_kept = channel.ring.contains(seq);
             if !is_kept || !may_go(channel, seq) {
                 return is_kept;
@@ -185,6 +190,6 @@ impl History {
 }
 
 /// Whether channel `key` still keeps message `seq`.
-fn is_kept(channels: &Slab<Channel>, seq: Seq, key: ChannelKey) -> bool {
-    channels.get(key as usize).is_some_and(|channel| channel.ring.contains(seq))
+fn is_kept(channels: &Table<ChannelKey, Channel>, seq: Seq, key: ChannelKey) -> bool {
+    channels.get(key).is_some_and(|channel| channel.ring.contains(seq))
 }

@@ -13,7 +13,7 @@ const CROWD: usize = 64;
 impl Hub {
     /// Whether subscriber `key` is on the list of `channel`.
     pub(super) fn listens(&self, key: SubscriberKey, channel: ChannelKey) -> bool {
-        match &self.subscribers[key as usize].memberships {
+        match &self.subscribers[key].memberships {
             Memberships::One { channel: only, .. } => *only == channel,
             Memberships::Many(many) => many.all.iter().any(|membership| membership.channel == channel),
         }
@@ -21,13 +21,12 @@ impl Hub {
 
     /// Ends the memberships in the channels `left` of a subscriber of several.
     pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, left: &BTreeSet<ChannelKey>) {
-        let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
+        let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return };
         let all = std::mem::take(&mut many.all);
         let (gone, kept): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|membership| left.contains(&membership.channel));
         for (place, membership) in (0..).zip(&kept) {
-            let entry =
-                &mut self.channels[membership.channel as usize].subscribers[membership.index as usize];
+            let entry = &mut self.channels[membership.channel].subscribers[membership.index as usize];
             entry.membership = place;
         }
         many.dirty = (0..).zip(&kept).filter(|(_, membership)| membership.dirty).map(|(at, _)| at).collect();
@@ -38,9 +37,9 @@ impl Hub {
 
     /// Puts subscriber `key` on the list of `channel`.
     pub(super) fn join(&mut self, key: SubscriberKey, channel: ChannelKey, floor: Seq) {
-        let list = &mut self.channels[channel as usize].subscribers;
+        let list = &mut self.channels[channel].subscribers;
         let index = list.len() as u32;
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         let membership = match &mut subscriber.memberships {
             Memberships::One { channel: only, index: place } => {
                 (*only, *place) = (channel, index);
@@ -60,7 +59,7 @@ impl Hub {
 
     /// Removes a subscriber. Its key is invalid afterwards.
     pub fn detach(&mut self, now: Instant, key: SubscriberKey) {
-        let subscriber = self.subscribers.remove(key as usize);
+        let subscriber = self.subscribers.remove(key);
         if subscriber.stranger {
             self.strangers.remove(&key);
         }
@@ -81,10 +80,10 @@ impl Hub {
 
     /// Takes place `index` off the list of `channel` and tells whoever is moved there.
     fn leave(&mut self, now: Instant, channel: ChannelKey, index: u32) {
-        let list = &mut self.channels[channel as usize].subscribers;
+        let list = &mut self.channels[channel].subscribers;
         list.swap_remove(index as usize);
         if let Some(moved) = list.get(index as usize) {
-            match &mut self.subscribers[moved.subscriber as usize].memberships {
+            match &mut self.subscribers[moved.subscriber].memberships {
                 Memberships::One { index: place, .. } => *place = index,
                 Memberships::Many(many) => many.all[moved.membership as usize].index = index,
             }
@@ -94,7 +93,7 @@ impl Hub {
             list.shrink_to(room / 2);
         }
         if list.is_empty() {
-            match self.channels[channel as usize].spoken {
+            match self.channels[channel].spoken {
                 true => self.schedule(now, channel),
                 false => self.forget(channel),
             }

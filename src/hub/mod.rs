@@ -34,19 +34,19 @@ mod tombstones;
 pub use channel::{ChannelInfo, ChannelKey};
 pub use directory::place_of;
 pub use message::{Data, Message, Publication, one_line};
-pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name, is_simple};
+pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name, covers, is_simple, meets};
 pub use pull::{Gap, Lacking};
 pub use subscriber::{Owner, Start, SubscriberKey};
 
 use crate::config::Config;
 use crate::id::{Epoch, MessageId, Seq};
 use crate::stats::Stats;
+use crate::table::Table;
 use crate::time::{Instant, Wheel};
 use channel::Channel;
 use directory::Directory;
 use history::{History, Limits};
 use ring::Gone;
-use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use subscriber::{Memberships, Subscriber};
@@ -64,16 +64,16 @@ pub const ROOM: usize = 16 << 10;
 pub struct Hub {
     epoch: Epoch,
     seq: Seq,
-    channels: Slab<Channel>,
+    channels: Table<ChannelKey, Channel>,
     names: Directory,
-    subscribers: Slab<Subscriber>,
+    subscribers: Table<SubscriberKey, Subscriber>,
     /// Subscribers by wildcard, which join channels as they appear.
     patterns: BTreeMap<SubscriberKey, Vec<Pattern>>,
     /// The ids that [`Subscriber::stranger`]s came with.
     strangers: BTreeMap<SubscriberKey, MessageId>,
     ready: VecDeque<SubscriberKey>,
     /// One timer a channel: its next expiry, or its end when it is empty.
-    timers: Wheel,
+    timers: Wheel<ChannelKey>,
     history: History,
     tombstones: Tombstones,
     idle_seconds: u64,
@@ -157,9 +157,9 @@ impl Hub {
         Self {
             epoch,
             seq: 0,
-            channels: Slab::new(),
+            channels: Table::default(),
             names: Directory::default(),
-            subscribers: Slab::with_capacity(ROOM),
+            subscribers: Table::with_capacity(ROOM),
             patterns: BTreeMap::new(),
             strangers: BTreeMap::new(),
             ready: VecDeque::new(),
@@ -219,12 +219,12 @@ impl Hub {
                 self.open_channel(now, name)
             }
         };
-        if !self.channels[key as usize].spoken {
+        if !self.channels[key].spoken {
             self.begin_speaking(key);
         }
         self.seq += 1;
         self.stats.messages_published += 1;
-        let channel = &mut self.channels[key as usize];
+        let channel = &mut self.channels[key];
         let id = MessageId { epoch: self.epoch, seq: self.seq };
         #[cfg(test)]
         self.journal.push(Message::new(id, Rc::clone(channel.name()), publication.clone(), now));
@@ -232,14 +232,14 @@ impl Hub {
         self.stats.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
         self.mark_ready(key);
         self.schedule(now, key);
-        let channel = &self.channels[key as usize];
+        let channel = &self.channels[key];
         Ok(Published { id, subscribers: channel.subscribers.len(), messages: channel.ring.len() })
     }
 
     /// Marks every subscriber of the channel ready to pull.
     fn mark_ready(&mut self, key: ChannelKey) {
-        for entry in &self.channels[key as usize].subscribers {
-            let subscriber = &mut self.subscribers[entry.subscriber as usize];
+        for entry in &self.channels[key].subscribers {
+            let subscriber = &mut self.subscribers[entry.subscriber];
             subscriber.memberships.touch(entry.membership);
             if !subscriber.queued {
                 subscriber.queued = true;
@@ -252,7 +252,7 @@ impl Hub {
     pub fn next_ready(&mut self) -> Option<SubscriberKey> {
         while let Some(key) = self.ready.pop_front() {
             // A key may be stale: its subscriber left, or left and the place was taken again.
-            if let Some(subscriber) = self.subscribers.get_mut(key as usize)
+            if let Some(subscriber) = self.subscribers.get_mut(key)
                 && std::mem::take(&mut subscriber.queued)
             {
                 return Some(key);
@@ -268,12 +268,12 @@ impl Hub {
 
     /// Whether the subscriber waits to be named by [`Hub::next_ready`]. Who does not has nothing to pull.
     pub fn is_ready(&self, key: SubscriberKey) -> bool {
-        self.subscribers[key as usize].queued
+        self.subscribers[key].queued
     }
 
     /// Marks one subscriber ready, because its last pull stopped early.
     pub fn mark(&mut self, key: SubscriberKey) {
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         if !subscriber.queued {
             subscriber.queued = true;
             self.ready.push_back(key);
@@ -283,7 +283,7 @@ impl Hub {
     /// Notes for the owner of a subscriber what it wants to be told with it, rather than look it up; opaque to the hub,
     /// 0 at first.
     pub fn note(&mut self, key: SubscriberKey, note: u8) {
-        self.subscribers[key as usize].note = note;
+        self.subscribers[key].note = note;
     }
 
     /// Makes the new channel `name`.
@@ -291,7 +291,7 @@ impl Hub {
     fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
         let name: Rc<str> = name.into();
         let evicted = self.tombstones.lost(&name);
-        let key = self.channels.insert(Channel::new(Rc::clone(&name), evicted)) as ChannelKey;
+        let key = self.channels.insert(Channel::new(Rc::clone(&name), evicted));
         self.names.insert(name, key);
         self.silent += 1;
         self.schedule(now, key);
@@ -302,7 +302,7 @@ impl Hub {
     /// lost in a former life counts for them, too.
     #[cold]
     fn begin_speaking(&mut self, key: ChannelKey) {
-        let channel = &mut self.channels[key as usize];
+        let channel = &mut self.channels[key];
         channel.spoken = true;
         self.silent -= 1;
         // Until now it told those who listen by patterns what the channel had lost.
@@ -310,7 +310,7 @@ impl Hub {
         if self.patterns.is_empty() {
             return;
         }
-        let channel = &self.channels[key as usize];
+        let channel = &self.channels[key];
         let name = Rc::clone(channel.name());
         let by_name = channel.subscribers.iter().map(|entry| entry.subscriber);
         let by_name: BTreeSet<SubscriberKey> =
@@ -323,7 +323,7 @@ impl Hub {
             .filter(|subscriber| !by_name.contains(subscriber))
             .collect();
         for subscriber in joining {
-            match &self.subscribers[subscriber as usize].memberships {
+            match &self.subscribers[subscriber].memberships {
                 Memberships::Many(many) if many.all.len() >= self.bounds.matches => {
                     self.overfull.push((subscriber, key));
                 }
@@ -338,7 +338,7 @@ impl Hub {
         let mut ended = Vec::new();
         for (key, channel) in std::mem::take(&mut self.overfull) {
             // It may be listed several times.
-            let Some(subscriber) = self.subscribers.get(key as usize) else { continue };
+            let Some(subscriber) = self.subscribers.get(key) else { continue };
             let owner = subscriber.owner;
             if ends(owner) {
                 ended.push(owner);
@@ -365,14 +365,14 @@ impl Hub {
 
     /// Sees to it that the channel's timer fires when the next thing happens to it, or before.
     fn schedule(&mut self, now: Instant, key: ChannelKey) {
-        let channel = &self.channels[key as usize];
+        let channel = &self.channels[key];
         match channel.ring.next_expiry() {
             // With every message of a full ring it moves on: a timer that fires too early finds out.
-            Some(expiry) => self.timers.set_by(key as usize, expiry),
+            Some(expiry) => self.timers.set_by(key, expiry),
             None if channel.subscribers.is_empty() => {
-                self.timers.set(key as usize, now.plus_seconds(self.idle_seconds));
+                self.timers.set(key, now.plus_seconds(self.idle_seconds));
             }
-            None => self.timers.clear(key as usize),
+            None => self.timers.clear(key),
         }
     }
 
@@ -384,14 +384,14 @@ impl Hub {
     pub fn tick(&mut self, now: Instant) {
         self.stats.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
         while let Some(key) = self.timers.expire(now) {
-            self.lapse(now, key as ChannelKey);
+            self.lapse(now, key);
         }
     }
 
     /// Takes out what is too old on a channel whose timer has fired, or the channel, if it has been idle.
     #[inline(never)]
     fn lapse(&mut self, now: Instant, key: ChannelKey) {
-        let channel = &mut self.channels[key as usize];
+        let channel = &mut self.channels[key];
         let gone = self.history.expire(channel, now);
         self.stats.messages_expired += gone.expired as u64;
         self.stats.messages_evicted += gone.evicted as u64;
@@ -412,7 +412,7 @@ impl Hub {
     /// `None` if there is no such channel.
     pub fn delete(&mut self, now: Instant, name: &str, ends: impl Fn(Owner) -> bool) -> Option<Vec<Owner>> {
         let key = self.names.get(name)?;
-        let list = &self.channels[key as usize].subscribers;
+        let list = &self.channels[key].subscribers;
         let members: Vec<SubscriberKey> = list.iter().map(|entry| entry.subscriber).collect();
         let mut ended = Vec::new();
         for member in members {
@@ -423,7 +423,7 @@ impl Hub {
             }
         }
         // One that never had a message has gone with its last subscriber.
-        let Some(channel) = self.channels.get_mut(key as usize) else { return Some(ended) };
+        let Some(channel) = self.channels.get_mut(key) else { return Some(ended) };
         self.stats.messages_evicted += self.history.clear(channel, now) as u64;
         match channel.subscribers.is_empty() {
             true => self.forget(key),
@@ -434,9 +434,9 @@ impl Hub {
 
     /// Removes an empty channel, leaving a tombstone.
     fn forget(&mut self, key: ChannelKey) {
-        self.timers.clear(key as usize);
+        self.timers.clear(key);
         self.overfull.retain(|(_, channel)| *channel != key);
-        let channel = self.channels.remove(key as usize);
+        let channel = self.channels.remove(key);
         debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
         self.names.remove(channel.name());
         match channel.spoken {
@@ -448,12 +448,12 @@ impl Hub {
     /// What is known of channel `name`.
     pub fn info(&self, name: &str) -> Option<ChannelInfo> {
         let key = self.names.get(name)?;
-        Some(self.channels[key as usize].info(self.epoch))
+        Some(self.channels[key].info(self.epoch))
     }
 
     /// The channels whose name begins with `prefix`, in the order of their names.
     pub fn list<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = ChannelInfo> + 'a {
-        self.names.under(prefix).map(|(_, key)| self.channels[key as usize].info(self.epoch))
+        self.names.under(prefix).map(|(_, key)| self.channels[key].info(self.epoch))
     }
 
     /// Gives back the room of subscribers who have left.

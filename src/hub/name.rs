@@ -107,9 +107,7 @@ impl Pattern {
 
     /// Whether every name that `other` matches matches this, too.
     pub fn covers(&self, other: &Self) -> bool {
-        let (endless, other_endless) = (self.0.ends_with("**"), other.0.ends_with("**"));
-        // A wildcard of the other is a segment like any other for a wildcard of ours, and none for a name.
-        (endless || !other_endless) && self.matches(&other.0)
+        covers(&self.0, &other.0)
     }
 
     /// Whether `name` matches.
@@ -124,6 +122,35 @@ impl Pattern {
             }
         }
         segments.next().is_none()
+    }
+}
+
+/// Whether everything that `inner` stands for is among what `outer` stands for. Either is a name or a pattern, as it is
+/// written; no name has a wildcard for a segment.
+pub fn covers(outer: &str, inner: &str) -> bool {
+    let mut segments = inner.split('/');
+    for wanted in outer.split('/') {
+        match (wanted, segments.next()) {
+            ("**", found) => return found.is_some(),
+            (_, Some("**")) => return false,
+            ("*", Some(_)) => {}
+            (wanted, Some(found)) if wanted == found => {}
+            _ => return false,
+        }
+    }
+    segments.next().is_none()
+}
+
+/// Whether there can be a channel that both stand for. Each is a name or a pattern, as it is written.
+pub fn meets(one: &str, other: &str) -> bool {
+    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (Some("**"), Some(_)) | (Some(_), Some("**")) => return true,
+            (Some(a), Some(b)) if a == b || a == "*" || b == "*" => {}
+            _ => return false,
+        }
     }
 }
 
@@ -190,6 +217,48 @@ mod tests {
         check("*/**", "**", false);
         check("a/b/**", "a/*/c", false);
         check("*", "*", true);
+    }
+
+    #[test]
+    fn covering_and_meeting_are_what_the_names_say() {
+        let segments = ["a", "b", "*", "**"];
+        let (mut patterns, mut names) = (Vec::new(), Vec::new());
+        for depth in 1..=3_u32 {
+            for number in 0..4_usize.pow(depth) {
+                let parts: Vec<&str> =
+                    (0..depth).map(|place| segments[number / 4_usize.pow(place) % 4]).collect();
+                let text = parts.join("/");
+                match Pattern::parse(text.as_bytes()) {
+                    Ok(None) => names.push(text),
+                    Ok(Some(_)) => patterns.push(text),
+                    Err(_) => {}
+                }
+            }
+        }
+        // Names with a segment that no pattern has, and longer than all of them.
+        let letters = |depth: u32| {
+            (0..3_usize.pow(depth)).map(move |number| {
+                let parts = (0..depth).map(|place| ["a", "b", "c"][number / 3_usize.pow(place) % 3]);
+                parts.collect::<Vec<_>>().join("/")
+            })
+        };
+        let all: Vec<String> = (1..=4).flat_map(letters).collect();
+        let stands_for = |text: &str| -> Vec<bool> {
+            let pattern = Pattern::parse(text.as_bytes()).unwrap();
+            all.iter().map(|name| pattern.as_ref().map_or(name == text, |it| it.matches(name))).collect()
+        };
+        let items: Vec<(String, Vec<bool>)> =
+            names.into_iter().chain(patterns).map(|text| (text.clone(), stands_for(&text))).collect();
+        for (one, ones) in &items {
+            for (other, others) in &items {
+                let both = ones.iter().zip(others).any(|(a, b)| *a && *b);
+                let within = ones.iter().zip(others).all(|(a, b)| *a || !*b);
+                assert_eq!(meets(one, other), both, "{one} meets {other}");
+                assert_eq!(covers(one, other), within, "{one} covers {other}");
+            }
+        }
+        assert!(meets("docs/*/public", "docs/a/*") && !meets("docs/*/public", "docs/*/draft"));
+        assert!(!covers("chat/*", "chat/**") && covers("chat/**", "chat/*") && !covers("chat/**", "chat"));
     }
 
     #[test]

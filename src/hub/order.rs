@@ -82,7 +82,7 @@ mod tests {
             let (mut order, mut kept) = (Order::default(), BTreeSet::new());
             let mut longest = 0;
             for seq in 1..20_000 {
-                order.push(seq, 7);
+                order.push(seq, ChannelKey::new(7));
                 kept.insert(seq);
                 if kept.len() > 500 {
                     // Young ones leave, too: entries are left behind everywhere.
@@ -91,7 +91,7 @@ mod tests {
                 }
                 if random.one_in(100) {
                     let oldest = std::iter::from_fn(|| order.pop()).find(|(seq, _)| kept.contains(seq));
-                    assert_eq!(oldest, kept.pop_first().map(|seq| (seq, 7)));
+                    assert_eq!(oldest, kept.pop_first().map(|seq| (seq, ChannelKey::new(7))));
                 }
                 if random.one_in(5_000) {
                     order.retain(|seq, _| kept.contains(&seq) && (seq % 2 == 0 || !kept.remove(&seq)));

@@ -43,7 +43,7 @@ impl Hub {
     /// What the subscriber lacks that [`Hub::next_ready`] names next, if it has one channel, nothing has to be told
     /// of a gap, and something is there. `before` is what was said of another since rings have last changed.
     pub fn first_lacking(&self, now: Instant, before: Option<Lacking>) -> Option<Lacking> {
-        let subscriber = self.subscribers.get(*self.ready.front()? as usize)?;
+        let subscriber = self.subscribers.get(*self.ready.front()?)?;
         let Memberships::One { channel, .. } = subscriber.memberships else { return None };
         if !subscriber.queued || subscriber.stranger {
             return None;
@@ -59,7 +59,7 @@ impl Hub {
         if self.lost(channel, after) {
             return None;
         }
-        let mut lacking = self.channels[channel as usize].ring.after(after);
+        let mut lacking = self.channels[channel].ring.after(after);
         let message = lacking.next().filter(|message| subscriber.is_for(message, now))?;
         let more = lacking.next().is_some();
         Some(Lacking { owner, note, channel, after, seq: message.id.seq, more })
@@ -69,7 +69,7 @@ impl Hub {
     /// to `seq`.
     pub fn take_first(&mut self, seq: Seq) -> Option<SubscriberKey> {
         let key = self.ready.pop_front()?;
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         debug_assert!(subscriber.queued && matches!(subscriber.memberships, Memberships::One { .. }));
         debug_assert!(seq >= subscriber.after);
         subscriber.queued = false;
@@ -79,7 +79,7 @@ impl Hub {
 
     /// Message `seq`, if `channel` keeps it.
     pub fn message(&self, channel: ChannelKey, seq: Seq) -> Option<&Rc<Message>> {
-        self.channels[channel as usize].ring.after(seq - 1).next().filter(|message| message.id.seq == seq)
+        self.channels[channel].ring.after(seq - 1).next().filter(|message| message.id.seq == seq)
     }
 
     /// Adds at most `max` messages newer than the subscriber's cursor to `pulled`, oldest first. Tell
@@ -91,18 +91,18 @@ impl Hub {
         max: usize,
         pulled: &mut impl Extend<&'a Rc<Message>>,
     ) {
-        let subscriber = &self.subscribers[key as usize];
+        let subscriber = &self.subscribers[key];
         let is_due = |message: &&Rc<Message>| subscriber.is_for(message, now);
         match &subscriber.memberships {
             Memberships::One { channel, .. } => {
-                let ring = &self.channels[*channel as usize].ring;
+                let ring = &self.channels[*channel].ring;
                 pulled.extend(ring.after(subscriber.after).filter(is_due).take(max));
             }
             Memberships::Many(many) => {
                 let dirty = many.dirty.iter().map(|&index| &many.all[index as usize]);
                 let mut rings: Vec<_> = dirty
                     .map(|membership| {
-                        let ring = &self.channels[membership.channel as usize].ring;
+                        let ring = &self.channels[membership.channel].ring;
                         ring.after(subscriber.after.max(membership.floor)).filter(is_due).peekable()
                     })
                     .collect();
@@ -113,27 +113,25 @@ impl Hub {
 
     /// Notes that the subscriber has everything up to `seq`.
     pub fn advance(&mut self, key: SubscriberKey, seq: Seq) {
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         debug_assert!(seq >= subscriber.after);
         subscriber.after = seq;
         if let Memberships::Many(many) = &mut subscriber.memberships {
             let channels = &self.channels;
-            many.clean(|membership| {
-                channels[membership.channel as usize].ring.newest() > seq.max(membership.floor)
-            });
+            many.clean(|membership| channels[membership.channel].ring.newest() > seq.max(membership.floor));
         }
     }
 
     /// Notes that the subscriber, which has one channel, did not get what is newer than `after` after all.
     pub fn take_back(&mut self, key: SubscriberKey, after: Seq) {
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         debug_assert!(after <= subscriber.after && matches!(subscriber.memberships, Memberships::One { .. }));
         subscriber.after = after;
     }
 
     /// The gaps the subscriber must be told of before its next message. Asking counts as telling.
     pub fn take_gaps(&mut self, key: SubscriberKey) -> Vec<Gap> {
-        let subscriber = &self.subscribers[key as usize];
+        let subscriber = &self.subscribers[key];
         let after = subscriber.after;
         let stranger = subscriber.stranger;
         let has_gap = match &subscriber.memberships {
@@ -153,7 +151,7 @@ impl Hub {
     }
 
     fn lost(&self, channel: ChannelKey, after: Seq) -> bool {
-        self.channels[channel as usize].ring.evicted() > after
+        self.channels[channel].ring.evicted() > after
     }
 
     /// Lists the gaps of a subscriber that has some, and moves it past them.
@@ -163,14 +161,14 @@ impl Hub {
         let epoch = self.epoch;
         let after = self.strangers.remove(&key);
         let foreign = after.is_some_and(|id| !self.is_ours(id));
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         let patterns = match std::mem::take(&mut subscriber.stranger) {
             true => self.patterns.get(&key),
             false => None,
         };
         let channels = &self.channels;
         let gap = |channel: ChannelKey, cursor: Seq| {
-            let channel = &channels[channel as usize];
+            let channel = &channels[channel];
             Gap {
                 channel: Rc::clone(channel.name()),
                 after: after.unwrap_or(MessageId { epoch, seq: cursor }),
@@ -181,12 +179,12 @@ impl Hub {
         match &mut subscriber.memberships {
             Memberships::One { channel, .. } => {
                 gaps.push(gap(*channel, subscriber.after));
-                subscriber.after = subscriber.after.max(channels[*channel as usize].ring.evicted());
+                subscriber.after = subscriber.after.max(channels[*channel].ring.evicted());
             }
             Memberships::Many(many) => {
                 for &index in &many.dirty {
                     let membership = &mut many.all[index as usize];
-                    let evicted = channels[membership.channel as usize].ring.evicted();
+                    let evicted = channels[membership.channel].ring.evicted();
                     let cursor = subscriber.after.max(membership.floor);
                     if std::mem::take(&mut membership.stranger) || evicted > cursor {
                         gaps.push(gap(membership.channel, cursor));
@@ -210,7 +208,7 @@ impl Hub {
 
     /// From where the subscriber would resume if it lost its connection now.
     pub fn position(&self, key: SubscriberKey) -> MessageId {
-        self.id(self.subscribers[key as usize].after)
+        self.id(self.subscribers[key].after)
     }
 }
 

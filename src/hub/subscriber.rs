@@ -3,10 +3,13 @@
 use super::channel::ChannelKey;
 use super::message::Message;
 use crate::id::{MessageId, Seq};
+use crate::table::place;
 use crate::time::Instant;
 
-/// Place of a subscriber in the hub's slab. Valid from [`Hub::attach`] until [`Hub::detach`].
-pub type SubscriberKey = u32;
+place! {
+    /// Place of a subscriber in the hub. Valid from [`Hub::attach`] until [`Hub::detach`].
+    SubscriberKey
+}
 
 /// Whom the hub's user thinks of when a subscriber is ready; opaque to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -21,7 +21,7 @@ impl Hub {
     ) -> Result<SubscriberKey, HubError> {
         if let ([name], true) = (names, patterns.is_empty()) {
             let channel = self.admit_listener(now, name)?;
-            let only = Memberships::One { channel: u32::MAX, index: 0 };
+            let only = Memberships::One { channel: ChannelKey::NONE, index: 0 };
             let key = self.insert(owner, only, &[], start);
             self.join_at_start(now, key, channel, start);
             return Ok(key);
@@ -44,7 +44,7 @@ impl Hub {
         if matches!(start, Start::Oldest | Start::Last(_)) {
             self.begin_at_floors(key);
         }
-        if self.subscribers[key as usize].stranger {
+        if self.subscribers[key].stranger {
             self.mark(key);
         }
         Ok(key)
@@ -70,7 +70,7 @@ impl Hub {
         let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
         let joined = self.seq;
         let subscriber = Subscriber { after, joined, memberships, owner, note: 0, queued: false, stranger };
-        let key = self.subscribers.insert(subscriber) as SubscriberKey;
+        let key = self.subscribers.insert(subscriber);
         if let Start::After(id) = start
             && stranger
         {
@@ -83,7 +83,7 @@ impl Hub {
     /// older was not asked for, and an id from before it would be taken for a gap when it comes back.
     fn begin_at_floors(&mut self, key: SubscriberKey) {
         let newest = self.seq;
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         if let Memberships::Many(many) = &subscriber.memberships {
             let first = many.all.iter().map(|membership| membership.floor).min();
             subscriber.after = first.unwrap_or(newest);
@@ -105,7 +105,7 @@ impl Hub {
 
     /// Joins a channel with the floor that `start` means there.
     fn join_at_start(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
-        let ring = &self.channels[channel as usize].ring;
+        let ring = &self.channels[channel].ring;
         let floor = match start {
             Start::Now | Start::After(_) => 0,
             Start::Oldest => ring.evicted(),
@@ -114,8 +114,8 @@ impl Hub {
         };
         self.join(key, channel, floor);
         let foreign = matches!(start, Start::After(id) if !self.is_ours(id));
-        let ring = &self.channels[channel as usize].ring;
-        let subscriber = &mut self.subscribers[key as usize];
+        let ring = &self.channels[channel].ring;
+        let subscriber = &mut self.subscribers[key];
         if let Memberships::Many(many) = &mut subscriber.memberships
             && let Some(membership) = many.all.last_mut()
         {
@@ -162,7 +162,7 @@ impl Hub {
 
     /// How many channels a subscriber is on the lists of.
     fn channels_of(&self, key: SubscriberKey) -> usize {
-        match &self.subscribers[key as usize].memberships {
+        match &self.subscribers[key].memberships {
             Memberships::One { .. } => 1,
             Memberships::Many(many) => many.all.len(),
         }
@@ -170,7 +170,7 @@ impl Hub {
 
     /// Makes a subscriber of one channel one of several.
     fn grow(&mut self, key: SubscriberKey) {
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         let Memberships::One { channel, index } = subscriber.memberships else { return };
         let (floor, stranger) = (subscriber.after, subscriber.stranger);
         let only = Membership { channel, index, floor, dirty: true, named: true, stranger };
@@ -193,7 +193,7 @@ impl Hub {
 
     /// The channels that a subscriber of several is on the lists of.
     fn joined(&self, key: SubscriberKey) -> BTreeSet<ChannelKey> {
-        match &self.subscribers[key as usize].memberships {
+        match &self.subscribers[key].memberships {
             Memberships::One { channel, .. } => BTreeSet::from([*channel]),
             Memberships::Many(many) => many.all.iter().map(|membership| membership.channel).collect(),
         }
@@ -206,10 +206,10 @@ impl Hub {
             Start::Now => return,
             Start::After(id) if self.is_ours(id) => id.seq,
             Start::After(_) | Start::Oldest | Start::Last(_) | Start::Since(_) => {
-                self.channels[channel as usize].ring.evicted()
+                self.channels[channel].ring.evicted()
             }
         };
-        let subscriber = &mut self.subscribers[key as usize];
+        let subscriber = &mut self.subscribers[key];
         if let Memberships::Many(many) = &mut subscriber.memberships
             && begin < subscriber.after
         {
@@ -227,7 +227,7 @@ impl Hub {
             Start::After(id) if self.is_ours(id) => id.seq,
             _ => return,
         };
-        if let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships
+        if let Memberships::Many(many) = &mut self.subscribers[key].memberships
             && let Some(membership) = many.all.last_mut()
         {
             membership.floor = membership.floor.max(floor);
@@ -243,12 +243,12 @@ impl Hub {
             return;
         }
         self.grow(key);
-        let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships else { return };
+        let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return };
         self.looked_at += (many.all.len() * (1 + removed.len())) as u64;
         let known = self.patterns.get(&key).map(Vec::as_slice).unwrap_or_default();
         let mut left = BTreeSet::new();
         for membership in &mut many.all {
-            let channel = &self.channels[membership.channel as usize];
+            let channel = &self.channels[membership.channel];
             let matches =
                 |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel.name()));
             let is_unnamed = unnamed.contains(&membership.channel);
@@ -275,7 +275,7 @@ impl Hub {
 
     /// Notes whether the subscriber asks for a channel by its name.
     fn set_named(&mut self, key: SubscriberKey, channel: ChannelKey, named: bool) {
-        if let Memberships::Many(many) = &mut self.subscribers[key as usize].memberships
+        if let Memberships::Many(many) = &mut self.subscribers[key].memberships
             && let Some(membership) = many.all.iter_mut().find(|membership| membership.channel == channel)
         {
             membership.named = named;
@@ -284,7 +284,7 @@ impl Hub {
 
     /// How many channels a subscriber asks for by name, and by how many patterns.
     pub fn subscriptions(&self, key: SubscriberKey) -> usize {
-        match &self.subscribers[key as usize].memberships {
+        match &self.subscribers[key].memberships {
             Memberships::One { .. } => 1,
             Memberships::Many(many) => {
                 let named = many.all.iter().filter(|membership| membership.named).count();
@@ -295,7 +295,7 @@ impl Hub {
 
     /// Who owns a subscriber.
     pub fn owner(&self, key: SubscriberKey) -> Owner {
-        self.subscribers[key as usize].owner
+        self.subscribers[key].owner
     }
 }
 
@@ -398,7 +398,7 @@ mod tests {
         let c = publish(&mut hub, "c");
         assert_eq!(hub.take_overfull(NOW, |owner| owner == Owner(2)), [Owner(2)]);
         hub.check();
-        assert!(!hub.subscribers.contains(goes as usize) && !hub.has_overfull());
+        assert!(!hub.subscribers.contains(goes) && !hub.has_overfull());
         assert!(hub.take_gaps(stays).is_empty());
         assert_eq!(pull(&mut hub, stays), [a, b, c]);
         let more = publish(&mut hub, "c");

@@ -150,7 +150,7 @@ impl Pair {
     /// The numbers in a channel's ring that have not expired.
     fn kept(&self, name: &str) -> Vec<Seq> {
         let Some(key) = self.hub.names.get(name) else { return Vec::new() };
-        let ring = self.hub.channels[key as usize].ring.after(0);
+        let ring = self.hub.channels[key].ring.after(0);
         ring.filter(|message| !message.expired(self.now)).map(|message| message.id.seq).collect()
     }
 
@@ -177,8 +177,7 @@ impl Pair {
     /// Has the first message that somebody pulled encoded, for all or for the moment; now and then, somebody holds it
     /// for longer.
     fn encode(&mut self, key: SubscriberKey, first: Option<Seq>) {
-        let (Some(seq), Memberships::One { channel, .. }) =
-            (first, &self.hub.subscribers[key as usize].memberships)
+        let (Some(seq), Memberships::One { channel, .. }) = (first, &self.hub.subscribers[key].memberships)
         else {
             return;
         };
@@ -205,7 +204,7 @@ impl Pair {
         let upto = if pulled.len() == max { pulled[max - 1].0 } else { self.known.len() as Seq };
         for gap in gaps {
             let key = self.hub.names.get(&gap.channel);
-            let lost = key.map_or(gap.oldest.seq, |key| self.hub.channels[key as usize].ring.evicted());
+            let lost = key.map_or(gap.oldest.seq, |key| self.hub.channels[key].ring.evicted());
             twin.told.push((Rc::clone(&gap.channel), lost));
         }
         let mut expected = pulled.iter().map(|(seq, _)| *seq).peekable();
@@ -245,7 +244,7 @@ impl Pair {
     fn delete(&mut self) {
         let name = self.name();
         // Patterns match what has messages.
-        let spoken = self.hub.names.get(name).is_some_and(|key| self.hub.channels[key as usize].spoken);
+        let spoken = self.hub.names.get(name).is_some_and(|key| self.hub.channels[key].spoken);
         let is_on = |twin: &Twin| if spoken { twin.wants(name) } else { twin.names.contains(&name) };
         let Some(ended) = self.hub.delete(self.now, name, |_| true) else {
             assert!(self.hub.info(name).is_none());

@@ -94,7 +94,8 @@ impl Record {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes that it keeps.
+    pub fn bytes(&self) -> usize {
         let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
         let own = match self {
             Self::Message { publication, .. } => {
@@ -111,7 +112,7 @@ impl Record {
 
 /// What comes back from an engine, in order: history. The records of a proposal come back as they went, so that no
 /// payload is copied.
-#[derive(Debug)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The last proposal of ours whose records these are; none = an earlier life (or another server) wrote them.
     pub own: Option<Ticket>,
@@ -119,6 +120,8 @@ pub struct Batch {
     pub entries: Vec<Entry>,
     /// What channels had lost before these records.
     pub lost: Vec<Lost>,
+    /// What is to be answered to repeats.
+    pub answered: Vec<Answered>,
 }
 
 /// Up to which number a channel has lost messages; see [`crate::hub`].
@@ -159,6 +162,8 @@ pub struct Opening {
     pub next: Seq,
     /// Cursors below this have a gap on every channel: what they had may not be all that there was.
     pub lost: Seq,
+    /// What channels of which nothing is known may have lost.
+    pub watermark: Seq,
     /// What its time line says now.
     pub time: LogTime,
 }

@@ -19,6 +19,7 @@ mod mailbox;
 mod memory;
 mod signals;
 mod sockets;
+pub mod store;
 mod sys;
 mod tls;
 

@@ -5,7 +5,7 @@
 //! what it does for that shows in a delivery.
 
 use super::tls::{End, Sent, Tls};
-use crate::conn::ConnId;
+use crate::conn::{ConnId, Slot};
 use crate::hub::ROOM;
 use crate::server::{Sink, WRITES, Write, Wrote};
 use crate::time::Instant;
@@ -68,12 +68,12 @@ pub enum Read {
 
 /// The token of a connection.
 fn token(id: ConnId) -> Token {
-    Token((id.generation as usize) << 32 | id.slot as usize)
+    Token((id.generation as usize) << 32 | id.slot.index())
 }
 
 /// The connection of a token.
 pub fn id(token: Token) -> ConnId {
-    ConnId { slot: token.0 as u32, generation: (token.0 >> 32) as u32 }
+    ConnId { slot: Slot::new(token.0 as u32), generation: (token.0 >> 32) as u32 }
 }
 
 impl Sockets {
@@ -114,7 +114,7 @@ impl Sockets {
         kind: Kind,
     ) -> io::Result<()> {
         registry.register(&mut stream, token(id), Interest::READABLE | Interest::WRITABLE)?;
-        let slot = id.slot as usize;
+        let slot = id.slot.index();
         if slot >= self.sockets.len() {
             self.sockets.resize_with(slot + 1, || None);
         }
@@ -150,7 +150,7 @@ impl Sockets {
     /// Writes what a TLS session has encrypted and not sent. Returns whether there is room for more.
     #[cold]
     pub fn flush(&mut self, id: ConnId) -> bool {
-        let Some(Some(socket)) = self.sockets.get_mut(id.slot as usize) else { return false };
+        let Some(Some(socket)) = self.sockets.get_mut(id.slot.index()) else { return false };
         if let (Kind::Opening | Kind::Tls, Some(tls)) = (socket.kind, &mut self.tls) {
             socket.full = !tls.flush(id.slot, &socket.stream);
         }
@@ -209,7 +209,7 @@ impl Sockets {
 
     #[inline(never)]
     fn read_tls(&mut self, id: ConnId, scratch: &mut [u8]) -> Read {
-        let (Some(Some(socket)), Some(tls)) = (self.sockets.get_mut(id.slot as usize), &mut self.tls) else {
+        let (Some(Some(socket)), Some(tls)) = (self.sockets.get_mut(id.slot.index()), &mut self.tls) else {
             return Read::Nothing;
         };
         let received = tls.read(id, &socket.stream, scratch);
@@ -251,7 +251,7 @@ impl Sockets {
 
     #[cold]
     fn finish_tls(&mut self, id: ConnId) {
-        if let (Some(Some(socket)), Some(tls)) = (self.sockets.get(id.slot as usize), &mut self.tls) {
+        if let (Some(Some(socket)), Some(tls)) = (self.sockets.get(id.slot.index()), &mut self.tls) {
             tls.finish(id.slot, &socket.stream);
         }
     }
@@ -263,7 +263,7 @@ impl Sockets {
             self.finish_tls(id);
             self.tls.as_mut().into_iter().for_each(|tls| tls.remove(id));
         }
-        self.sockets[id.slot as usize] = None;
+        self.sockets[id.slot.index()] = None;
         self.shrink();
     }
 
@@ -280,12 +280,12 @@ impl Sockets {
     }
 
     /// Notes what became of a write of so many bytes.
-    fn wrote(&mut self, slot: u32, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
+    fn wrote(&mut self, slot: Slot, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
         // Nearly always: the record need not be fetched again.
         if result == Ok(offered) {
             return Wrote::Bytes(offered);
         }
-        let Some(Some(socket)) = self.sockets.get_mut(slot as usize) else { return Wrote::Broken };
+        let Some(Some(socket)) = self.sockets.get_mut(slot.index()) else { return Wrote::Broken };
         match result {
             Ok(_) | Err(Errno::AGAIN) => socket.full = true,
             // The kernel has no memory at the moment: the connection is as good as before.
@@ -299,8 +299,8 @@ impl Sockets {
 
     /// Encrypts and writes.
     #[inline(never)]
-    fn write_tls(&mut self, slot: u32, slices: &[IoSlice<'_>]) -> Wrote {
-        let (Some(Some(socket)), Some(tls)) = (self.sockets.get_mut(slot as usize), &mut self.tls) else {
+    fn write_tls(&mut self, slot: Slot, slices: &[IoSlice<'_>]) -> Wrote {
+        let (Some(Some(socket)), Some(tls)) = (self.sockets.get_mut(slot.index()), &mut self.tls) else {
             return Wrote::Broken;
         };
         let offered = slices.iter().map(|slice| slice.len()).sum();
@@ -318,7 +318,7 @@ impl Sockets {
     }
 
     fn find(&mut self, id: ConnId) -> Option<&mut Socket> {
-        let socket = self.sockets.get_mut(id.slot as usize)?.as_mut()?;
+        let socket = self.sockets.get_mut(id.slot.index())?.as_mut()?;
         (socket.generation == id.generation).then_some(socket)
     }
 }
@@ -341,7 +341,7 @@ impl Sink for Sockets {
             // With every write the kernel pushes our records out of the caches, so all are looked at before the first.
             let plain = |socket: &&Socket| socket.kind == Kind::Plain;
             let streams =
-                writes.iter().map(|write| self.sockets.get(write.slot as usize)?.as_ref().filter(plain));
+                writes.iter().map(|write| self.sockets.get(write.slot.index())?.as_ref().filter(plain));
             let streams: ArrayVec<Option<BorrowedFd>, WRITES> =
                 streams.map(|socket| socket.map(|socket| socket.stream.as_fd())).collect();
             let results: ArrayVec<rustix::io::Result<usize>, WRITES> = writes

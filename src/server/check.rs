@@ -1,9 +1,8 @@
 //! What always holds in a server between two turns: for tests, the simulation and the fuzzer.
 
 use super::{Effect, PIPELINE_BYTES_MAX, Server, note_of};
-use crate::conn::Phase;
-use crate::dialect::SESSION_OWNER;
-use crate::hub::Owner;
+use crate::conn::{Phase, Slot};
+use crate::dialect::Holder;
 use crate::time::{Instant, Now};
 
 impl Server {
@@ -12,33 +11,41 @@ impl Server {
     pub fn check(&self, now: Now) {
         self.hub.check();
         let mut listening = 0;
-        for (slot, connection) in &self.connections {
+        for (slot, connection) in self.connections.iter() {
             if matches!(connection.phase, Phase::Closed) {
                 let end = Effect::Close(self.id(slot));
-                assert!(self.effects.contains(&end), "{slot} is closed and nobody is told");
+                assert!(self.effects.contains(&end), "{slot:?} is closed and nobody is told");
                 continue;
             }
             if let Some(subscriber) = connection.subscriber() {
-                assert_eq!(self.hub.owner(subscriber), Owner(slot as u32), "whose subscriber is that?");
-                assert_eq!(self.hub.noted(subscriber), note_of(connection), "{slot}: how is it written to?");
+                assert_eq!(
+                    self.hub.owner(subscriber),
+                    Holder::Connection(slot).into(),
+                    "whose subscriber is that?"
+                );
+                assert_eq!(
+                    self.hub.noted(subscriber),
+                    note_of(connection),
+                    "{slot:?}: how is it written to?"
+                );
                 listening += 1;
             }
             if matches!(connection.phase, Phase::Due) {
-                assert!(self.due.contains(&self.id(slot)), "{slot} is due and nobody will serve it");
+                assert!(self.due.contains(&self.id(slot)), "{slot:?} is due and nobody will serve it");
             }
             let due = self.deadline(slot, now.at);
             let is_dismissed = self.deleted.contains(&self.id(slot));
             let is_timed = due == Instant::NEVER || self.wheel.fires_by(slot, due) || is_dismissed;
-            assert!(is_timed, "{slot}: nothing will end {connection:?} in time");
+            assert!(is_timed, "{slot:?}: nothing will end {connection:?} in time");
             self.check_input(slot);
         }
-        assert_eq!(self.hub.owners().filter(|Owner(owner)| owner & SESSION_OWNER == 0).count(), listening);
-        let is_socket = |slot: &usize| {
+        assert_eq!(self.hub.owners().filter(|&owner| Holder::connection(owner).is_some()).count(), listening);
+        let is_socket = |slot: &Slot| {
             self.connections.get(*slot).is_some_and(|found| matches!(found.phase, Phase::Socket(_)))
         };
         assert!(self.incoming.keys().all(is_socket), "part of a message is kept for nobody");
         assert!(self.callbacks.len() <= listening, "a callback is kept for nobody");
-        let is_open = |slot: &usize| self.connections.contains(*slot);
+        let is_open = |slot: &Slot| self.connections.contains(*slot);
         assert!(self.origins.keys().all(is_open), "an origin is kept for nobody");
     }
 
@@ -49,7 +56,7 @@ impl Server {
     }
 
     /// What has arrived is bounded, and kept only where somebody will come back to it.
-    fn check_input(&self, slot: usize) {
+    fn check_input(&self, slot: Slot) {
         let connection = &self.connections[slot];
         let Some(input) = &connection.input else { return };
         let waits = connection.output.is_some();
@@ -58,9 +65,9 @@ impl Server {
             Phase::Due | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => true,
             Phase::Streaming(_) | Phase::Socket(_) | Phase::Lingering | Phase::Closed => waits,
         };
-        assert!(phase_may, "{slot}: bytes wait that nobody will look at: {connection:?}");
+        assert!(phase_may, "{slot:?}: bytes wait that nobody will look at: {connection:?}");
         let bound = PIPELINE_BYTES_MAX.max(self.config.limits.head_bytes) + PIPELINE_BYTES_MAX;
-        assert!(input.waiting_len() <= bound, "{slot}: {} bytes wait", input.waiting_len());
+        assert!(input.waiting_len() <= bound, "{slot:?}: {} bytes wait", input.waiting_len());
     }
 
     /// Panics unless everything has been given back: nobody is connected, and all that could expire has.

@@ -2,8 +2,8 @@
 //! write.
 
 use super::{Body, Server, Sink, Wrote, write_slices};
-use crate::conn::{ConnId, Output, Phase, Poll};
-use crate::dialect::SESSION_OWNER;
+use crate::conn::{ConnId, Output, Phase, Poll, Slot};
+use crate::dialect::Holder;
 use crate::hub::{Gap, HubError, Message, Owner, SubscriberKey};
 use crate::id::{MessageId, Seq};
 use crate::time::{Instant, Now};
@@ -56,11 +56,10 @@ impl Server {
     /// Delivers what is not plain.
     #[inline(never)]
     fn deliver_one(&mut self, now: Now, key: SubscriberKey, sink: &mut impl Sink) {
-        let owner @ Owner(slot) = self.hub.owner(key);
-        if slot & SESSION_OWNER != 0 {
-            return self.session_ready(now, owner, sink);
-        }
-        let slot = slot as usize;
+        let slot = match Holder::from(self.hub.owner(key)) {
+            Holder::Connection(slot) => slot,
+            holder => return self.session_ready(now, holder, sink),
+        };
         let connection = &self.connections[slot];
         match &connection.phase {
             // It pulls when its socket takes bytes again.
@@ -72,7 +71,7 @@ impl Server {
     }
 
     /// Writes what a stream lacks.
-    fn deliver_stream(&mut self, now: Now, slot: usize, key: SubscriberKey, sink: &mut impl Sink) {
+    fn deliver_stream(&mut self, now: Now, slot: Slot, key: SubscriberKey, sink: &mut impl Sink) {
         let gaps = self.hub.take_gaps(key);
         let id = self.id(slot);
         let Some(look) = self.connections[slot].look() else { return };
@@ -103,7 +102,7 @@ impl Server {
     }
 
     /// Ends a stream whose technique cannot tell the gap it has.
-    fn cut_off(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+    fn cut_off(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
         log::info!("{}: a raw stream with a gap is cut off", self.connections[slot].peer);
         match self.connections[slot].phase {
             Phase::Socket(_) => {
@@ -165,7 +164,7 @@ impl Server {
     /// Answers a parked poll with what it lacks. Without news it gets the status `no_news`, or goes on
     /// waiting if there is none. Whatever ends a poll comes here, so that no message is skipped which was
     /// published a moment before.
-    pub(super) fn answer_poll(&mut self, now: Now, slot: usize, no_news: Option<u16>, sink: &mut impl Sink) {
+    pub(super) fn answer_poll(&mut self, now: Now, slot: Slot, no_news: Option<u16>, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
         let Phase::Parked(poll) = connection.phase else { return };
         let close = poll.close || connection.is_done() || self.draining;
@@ -215,7 +214,7 @@ impl Server {
     }
 
     /// Turns an answered poll into an idle connection again.
-    fn end_poll(&mut self, now: Now, slot: usize, close: bool, sink: &mut impl Sink) {
+    fn end_poll(&mut self, now: Now, slot: Slot, close: bool, sink: &mut impl Sink) {
         self.leave(now.at, slot);
         self.connections[slot].closing |= close;
         self.send(now.at, slot, sink);
@@ -229,7 +228,7 @@ impl Server {
     }
 
     /// Ends a stream, or a WebSocket, at a message boundary.
-    pub(super) fn end_stream(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+    pub(super) fn end_stream(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
         if matches!(connection.phase, Phase::Socket(_)) {
             self.close_socket(now, slot, Some(close::GOING_AWAY), "come back");
@@ -247,7 +246,7 @@ impl Server {
     /// get those channels all the same.
     #[cold]
     fn end_overfull(&mut self, now: Now) {
-        let is_connection = |Owner(owner): Owner| owner & SESSION_OWNER == 0;
+        let is_connection = |owner| Holder::connection(owner).is_some();
         for owner in self.hub.take_overfull(now.at, is_connection) {
             self.end_listener(now, owner, (400, HubError::TooManyMatches.detail()));
         }
@@ -261,12 +260,12 @@ impl Server {
     /// Ends a subscriber that the hub has already detached. Its connection is told when the turn's answers are
     /// written.
     fn end_listener(&mut self, now: Now, owner: Owner, (status, detail): (u16, &str)) {
-        let Owner(slot) = owner;
-        self.deleted.push(self.id(slot as usize));
-        if let Some(key) = self.connections[slot as usize].subscriber() {
+        let Some(slot) = Holder::connection(owner) else { return };
+        self.deleted.push(self.id(slot));
+        if let Some(key) = self.connections[slot].subscriber() {
             self.forget_callback(key);
         }
-        let connection = &mut self.connections[slot as usize];
+        let connection = &mut self.connections[slot];
         let mut goodbye = Vec::new();
         let (close, next) = match &connection.phase {
             Phase::Streaming(stream) => {
@@ -274,7 +273,7 @@ impl Server {
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {
-                self.incoming.remove(&(slot as usize));
+                self.incoming.remove(&(slot));
                 websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), detail);
                 (true, Phase::Lingering)
             }

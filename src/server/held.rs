@@ -1,9 +1,8 @@
 //! Connections that a protocol with sessions holds: calling it, and doing what it asks.
 
 use super::{Server, Sink};
-use crate::conn::{ConnId, Hold, Phase, Protocol, Request, User};
-use crate::dialect::{Act, Context, Dialects, cors};
-use crate::hub::Owner;
+use crate::conn::{ConnId, Hold, Phase, Protocol, Request, Slot, User};
+use crate::dialect::{Act, Context, Dialects, Holder, cors};
 use crate::time::Now;
 use crate::transport;
 use crate::wire::chunked::write_chunk;
@@ -15,7 +14,7 @@ impl Server {
     /// Hands a request to the protocol that serves its path. What it asks for the connection at hand goes to
     /// `out`, behind the answers before it.
     #[inline(never)]
-    pub(super) fn hold(&mut self, now: Now, slot: usize, protocol: Protocol, request: &Request) {
+    pub(super) fn hold(&mut self, now: Now, slot: Slot, protocol: Protocol, request: &Request) {
         let head = &request.head;
         let names = self.dialects.names_origins(protocol, &self.config);
         let named = self.cors.unlisted(head).filter(|_| names);
@@ -42,7 +41,7 @@ impl Server {
     pub(super) fn consult_for(
         &mut self,
         now: Now,
-        slot: usize,
+        slot: Slot,
         call: impl FnOnce(&mut Dialects, &mut Context),
     ) {
         let id = self.id(slot);
@@ -83,13 +82,13 @@ impl Server {
     }
 
     /// Takes note that a session's subscriber is ready.
-    pub(super) fn session_ready(&mut self, now: Now, owner: Owner, sink: &mut impl Sink) {
-        self.consult(now, |dialects, context| dialects.ready(context, owner));
+    pub(super) fn session_ready(&mut self, now: Now, holder: Holder, sink: &mut impl Sink) {
+        self.consult(now, |dialects, context| dialects.ready(context, holder));
         self.act(now, sink);
     }
 
     /// Takes note that a held connection takes bytes again.
-    pub(super) fn held_writable(&mut self, now: Now, slot: usize, protocol: Protocol, sink: &mut impl Sink) {
+    pub(super) fn held_writable(&mut self, now: Now, slot: Slot, protocol: Protocol, sink: &mut impl Sink) {
         let id = self.id(slot);
         self.consult(now, |dialects, context| dialects.writable(protocol, context, id));
         self.act(now, sink);
@@ -133,7 +132,7 @@ impl Server {
     }
 
     /// Appends to `out` what an act sends, and moves its connection on.
-    fn write_act(&mut self, now: Now, slot: usize, act: Act) {
+    fn write_act(&mut self, now: Now, slot: Slot, act: Act) {
         if let Phase::Socket(_) = &self.connections[slot].phase {
             return self.write_socket_act(now, slot, act);
         }
@@ -177,7 +176,7 @@ impl Server {
     }
 
     /// The same for a connection that is a WebSocket.
-    fn write_socket_act(&mut self, now: Now, slot: usize, act: Act) {
+    fn write_socket_act(&mut self, now: Now, slot: Slot, act: Act) {
         match act {
             Act::Write(bytes) => websocket::write_text(&mut self.out, &bytes),
             Act::End => self.close_socket(now.at, slot, Some(websocket::close::NORMAL), ""),
@@ -189,7 +188,7 @@ impl Server {
     }
 
     /// Frees a connection whose answer is complete.
-    fn release(&mut self, now: Now, slot: usize, close: bool) {
+    fn release(&mut self, now: Now, slot: Slot, close: bool) {
         let connection = &mut self.connections[slot];
         connection.enter(Phase::Idle, now.at);
         connection.closing |= close;

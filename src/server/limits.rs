@@ -6,6 +6,7 @@
 
 use super::timing::{BODY_GRACE_MS, LINGER_MS};
 use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, recent, surplus};
+use crate::broker::access::tokens::TOKEN_BYTES_MAX;
 use crate::config::{Config, Setting};
 use crate::dialect::native::POLL_SECONDS_MAX;
 use crate::hub::{LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
@@ -128,6 +129,13 @@ pub static LIMITS: &[Limit] = &[
         "429 with `Retry-After`; an error to the WebSocket's command, or to the Bayeux message",
         &["publications_refused"],
     ),
+    setting(
+        "limits.tokens_refused_per_second",
+        "429 with `Retry-After`; WebSocket 1008",
+        &["tokens_refused"],
+    ),
+    setting("limits.tokens_remembered", "those not used lately are verified again", &["tokens_verified"]),
+    fixed("bytes of a token", TOKEN_BYTES_MAX, "401", &["tokens_refused"]),
     setting("limits.channels", "503 with `Retry-After`; an error to the command", &["channels_refused"]),
     fixed("bytes of a channel's name", NAME_BYTES_MAX, "400", FAILED),
     setting(

@@ -24,7 +24,7 @@ mod tests;
 mod timing;
 
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol};
+use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol, Slot};
 use crate::dialect::native::Targets;
 use crate::dialect::rate::Rate;
 use crate::dialect::searches::Searches;
@@ -32,6 +32,7 @@ use crate::dialect::{Dialects, cors};
 use crate::hub::{Hub, HubError, Message, Publication, ROOM, SubscriberKey};
 use crate::id::Seed;
 use crate::stats::Stats;
+use crate::table::Table;
 use crate::time::{Dates, Instant, Now, Wheel};
 use crate::transport::Format;
 use crate::wire::head::{Head, Method, Refusal};
@@ -39,7 +40,6 @@ use crate::wire::response::{self, Envelope, Response};
 use addresses::Addresses;
 use memory::Memory;
 use recent::Recent;
-use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::rc::Rc;
@@ -71,7 +71,7 @@ pub trait Sink {
 #[derive(Debug)]
 pub struct Write<'a> {
     /// To whom.
-    pub slot: u32,
+    pub slot: Slot,
     /// What.
     pub bytes: &'a [u8],
     /// What became of it.
@@ -143,7 +143,7 @@ impl Body {
 #[derive(Debug)]
 pub struct Server {
     config: Config,
-    connections: Slab<Connection>,
+    connections: Table<Slot, Connection>,
     /// How many connections there have been.
     generations: u32,
     addresses: Addresses,
@@ -155,7 +155,7 @@ pub struct Server {
     ebb: Option<usize>,
     hub: Hub,
     /// One timer a connection.
-    wheel: Wheel,
+    wheel: Wheel<Slot>,
     recent: Recent,
     /// What requests to listen asked for lately.
     targets: Targets,
@@ -176,9 +176,9 @@ pub struct Server {
     /// The functions that parked polls by script want called; there are few such polls.
     callbacks: BTreeMap<SubscriberKey, Box<str>>,
     /// Messages that have arrived in part, by the slot of their WebSocket.
-    incoming: BTreeMap<usize, Incoming>,
+    incoming: BTreeMap<Slot, Incoming>,
     /// Origins that are not listed, but that answers to held requests name all the same, by the slot of the connection.
-    origins: BTreeMap<usize, Box<str>>,
+    origins: BTreeMap<Slot, Box<str>>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// What follows `out`, being too large to be copied there.
@@ -207,7 +207,7 @@ impl Server {
             dialects: Dialects::new(&config, seed, now),
             cors: cors::Rules::new(&config.cors),
             dates: Dates::default(),
-            connections: Slab::with_capacity(ROOM),
+            connections: Table::with_capacity(ROOM),
             generations: 0,
             addresses: Addresses::default(),
             memory,
@@ -278,7 +278,7 @@ impl Server {
     }
 
     /// Keeps bytes for when the answer at hand has been given.
-    fn wait_behind(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+    fn wait_behind(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         let connection = &mut self.connections[slot];
         let input = connection.input.get_or_insert_default();
         let room = if self.memory.is_scarce() { PIPELINE_BYTES_SCARCE } else { PIPELINE_BYTES_MAX };
@@ -347,7 +347,7 @@ impl Server {
     }
 
     /// Goes on with a connection whose client has taken everything.
-    fn unblocked(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
+    fn unblocked(&mut self, now: Now, slot: Slot, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
         if connection.closing {
             return self.finish(now.at, slot);
@@ -380,7 +380,7 @@ impl Server {
     /// Takes out a connection that is closed.
     #[inline(never)]
     fn forget(&mut self, id: ConnId) {
-        let connection = self.connections.remove(id.slot as usize);
+        let connection = self.connections.remove(id.slot);
         self.addresses.leave(connection.peer, &self.config);
         self.shrink();
     }
@@ -399,18 +399,18 @@ impl Server {
     }
 
     /// The slot of a connection that still exists.
-    fn find(&self, id: ConnId) -> Option<usize> {
-        let connection = self.connections.get(id.slot as usize)?;
+    fn find(&self, id: ConnId) -> Option<Slot> {
+        let connection = self.connections.get(id.slot)?;
         let is_it = connection.generation == id.generation && !matches!(connection.phase, Phase::Closed);
-        is_it.then_some(id.slot as usize)
+        is_it.then_some(id.slot)
     }
 
-    fn id(&self, slot: usize) -> ConnId {
-        ConnId { slot: slot as u32, generation: self.connections[slot].generation }
+    fn id(&self, slot: Slot) -> ConnId {
+        ConnId { slot, generation: self.connections[slot].generation }
     }
 
     /// Writes the answers in `out`, and the payload that follows, to the connection.
-    fn send(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+    fn send(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
         let mut out = std::mem::take(&mut self.out);
         match self.body.is_some() {
             false => self.send_bytes(now, slot, &out, sink),
@@ -423,7 +423,7 @@ impl Server {
     }
 
     /// Writes `bytes` to the connection, or keeps what its socket does not take.
-    fn send_bytes(&mut self, now: Instant, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+    fn send_bytes(&mut self, now: Instant, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(output) = &mut connection.output {
@@ -449,7 +449,7 @@ impl Server {
 
     /// Writes `bytes` and the payload that follows, of which the connection shares what its socket does not take.
     #[cold]
-    fn send_with_body(&mut self, now: Instant, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+    fn send_with_body(&mut self, now: Instant, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         let Some(shared) = self.body.take() else { return };
         self.hub.charge(usize::from(shared.encoded > 0), shared.encoded);
         let id = self.id(slot);
@@ -475,14 +475,14 @@ impl Server {
 
     /// Keeps for the connection what its socket does not take.
     #[cold]
-    fn block(&mut self, slot: usize, output: Output) {
+    fn block(&mut self, slot: Slot, output: Output) {
         self.connections[slot].output = Some(Box::new(output));
         self.note_format(slot);
     }
 
     /// Notes in the hub the format of what a stream gets, while its socket takes bytes: so that a delivery need not look
     /// at the connection, which would have to be fetched from far away.
-    fn note_format(&mut self, slot: usize) {
+    fn note_format(&mut self, slot: Slot) {
         let connection = &self.connections[slot];
         if let Some(subscriber) = connection.subscriber() {
             self.hub.note(subscriber, note_of(connection));
@@ -491,7 +491,7 @@ impl Server {
 
     /// Ends a connection whose last byte has been written.
     #[inline(never)]
-    fn finish(&mut self, now: Instant, slot: usize) {
+    fn finish(&mut self, now: Instant, slot: Slot) {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         connection.closing = false;
@@ -503,13 +503,13 @@ impl Server {
 
     /// Answers what cannot be served, and nothing after it.
     #[cold]
-    fn refuse(&mut self, now: Now, slot: usize, response: &Response) {
+    fn refuse(&mut self, now: Now, slot: Slot, response: &Response) {
         self.refuse_to(now, slot, None, response);
     }
 
     /// The same, if the head of the request is known.
     #[cold]
-    fn refuse_to(&mut self, now: Now, slot: usize, head: Option<&Head>, response: &Response) {
+    fn refuse_to(&mut self, now: Now, slot: Slot, head: Option<&Head>, response: &Response) {
         self.hub.stats.requests_refused += 1;
         self.leave(now.at, slot);
         let fields = self.cors.fields(head.and_then(|head| self.cors.find(head)));
@@ -525,13 +525,13 @@ impl Server {
     }
 
     #[cold]
-    fn refuse_head(&mut self, now: Now, slot: usize, refusal: Refusal) {
+    fn refuse_head(&mut self, now: Now, slot: Slot, refusal: Refusal) {
         self.refuse(now, slot, &Response::problem(refusal.status, refusal.detail, false));
     }
 
     /// Closes a connection at the end of the turn.
     #[inline(never)]
-    fn close(&mut self, now: Instant, slot: usize) {
+    fn close(&mut self, now: Instant, slot: Slot) {
         self.leave(now, slot);
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
@@ -548,7 +548,7 @@ impl Server {
 
     /// Takes the connection's subscriber out of the hub, if it has one, or tells the protocol that holds the
     /// connection.
-    fn leave(&mut self, now: Instant, slot: usize) {
+    fn leave(&mut self, now: Instant, slot: Slot) {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(protocol) = connection.holder() {
@@ -575,7 +575,7 @@ impl Server {
     }
 
     /// Keeps the rest of an incomplete request, or what waits behind the answer at hand.
-    fn keep(&mut self, slot: usize, input: Option<Box<Input>>) {
+    fn keep(&mut self, slot: Slot, input: Option<Box<Input>>) {
         self.connections[slot].input = input.filter(|input| !input.is_empty());
     }
 }

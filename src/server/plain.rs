@@ -6,9 +6,9 @@
 //! caches what the round before left there. Whatever is not plain goes the long way of [`super::deliver`].
 
 use super::{Server, Sink, WRITES, Write, Wrote};
-use crate::conn::{Output, Phase};
-use crate::dialect::SESSION_OWNER;
-use crate::hub::{ChannelKey, Lacking, Owner, SubscriberKey};
+use crate::conn::{Output, Phase, Slot};
+use crate::dialect::Holder;
+use crate::hub::{ChannelKey, Lacking, SubscriberKey};
 use crate::id::Seq;
 use crate::time::{Instant, Now};
 use crate::transport::{self, Format, Polling, poll};
@@ -21,7 +21,7 @@ struct Plain {
     subscriber: SubscriberKey,
     /// What its cursor was.
     after: Seq,
-    slot: u32,
+    slot: Slot,
     frame: Frame,
 }
 
@@ -58,7 +58,8 @@ impl Server {
     /// planned before, for what was `lacking`.
     fn plan(&mut self, now: Now, before: Option<&Plain>, lacking: &mut Option<Lacking>) -> Option<Plain> {
         *lacking = self.hub.first_lacking(now.at, *lacking);
-        let Lacking { owner: Owner(slot), note, channel, after, seq, more } = (*lacking)?;
+        let Lacking { owner, note, channel, after, seq, more } = (*lacking)?;
+        let slot = Holder::connection(owner)?;
         let noted = Format::look(note).map(Format::Stream);
         let format =
             noted.map_or_else(|| self.plain_answer(slot, more), |format| (!more).then_some(format))?;
@@ -72,12 +73,9 @@ impl Server {
     }
 
     /// The format of the answer to a poll that waits, if that is plain; `more`: it lacks several messages. Whoever else
-    /// has nothing noted for it is not plain: sessions, and streams that are blocked.
-    fn plain_answer(&self, slot: u32, more: bool) -> Option<Format> {
-        if slot & SESSION_OWNER != 0 {
-            return None;
-        }
-        let connection = &self.connections[slot as usize];
+    /// has nothing noted for it is not plain: streams that are blocked.
+    fn plain_answer(&self, slot: Slot, more: bool) -> Option<Format> {
+        let connection = &self.connections[slot];
         let Phase::Parked(parked) = &connection.phase else { return None };
         let ends = parked.close || connection.is_done();
         let is_shared = parked.origin.is_none() && parked.polling != Polling::Script;
@@ -131,7 +129,6 @@ impl Server {
     /// delivered, be it that the connection has still to take some of it.
     fn settle_plain(&mut self, now: Instant, plain: &Plain, outcome: Outcome) -> bool {
         let Plain { subscriber, after, slot, frame } = *plain;
-        let slot = slot as usize;
         let is_poll = frame.format.is_poll();
         let mut is_delivered = true;
         match outcome {

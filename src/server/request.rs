@@ -3,10 +3,10 @@
 use super::deliver::EnvelopeOf;
 use super::surplus::{TOO_MANY_MESSAGES, softened};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Stream, User, whole_request};
+use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request};
 use crate::dialect::native::{self, Answer, Asked, answer};
-use crate::dialect::{Caller, Command, Open, Operation, Publish, SESSION_OWNER, Subscribe, cors};
-use crate::hub::{Hub, HubError, Owner, Start, SubscriberKey};
+use crate::dialect::{Caller, Command, Holder, Open, Operation, Publish, Subscribe, cors};
+use crate::hub::{Hub, HubError, Start, SubscriberKey};
 use crate::time::{HttpDate, Instant, Now};
 use crate::transport::{self, Look, NOT_KEPT, Polling, Transport, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
@@ -35,7 +35,7 @@ enum Early {
 
 impl Server {
     /// Serves the requests in `bytes` and writes the answers.
-    pub(super) fn serve(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+    pub(super) fn serve(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         self.begin_serving();
         let mut more = self.serve_until_backlog(now, slot, bytes);
         self.send(now.at, slot, sink);
@@ -68,7 +68,7 @@ impl Server {
 
     /// Serves the requests in `bytes`, and keeps what is left. Returns whether it stopped because there is
     /// much to be written first.
-    fn serve_until_backlog(&mut self, now: Now, slot: usize, bytes: &[u8]) -> bool {
+    fn serve_until_backlog(&mut self, now: Now, slot: Slot, bytes: &[u8]) -> bool {
         let mut input = self.connections[slot].input.take();
         let mut rest = bytes;
         let mut served = 0;
@@ -103,7 +103,7 @@ impl Server {
     }
 
     /// Whether the connection can take another request now.
-    fn may_serve(&self, slot: usize) -> bool {
+    fn may_serve(&self, slot: Slot) -> bool {
         let connection = &self.connections[slot];
         let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
         is_free && !connection.closing && connection.output.is_none() && !self.is_full()
@@ -111,7 +111,7 @@ impl Server {
 
     /// Ends a connection that asks too much at once.
     #[cold]
-    fn refuse_pipeline(&mut self, now: Now, slot: usize) {
+    fn refuse_pipeline(&mut self, now: Now, slot: Slot) {
         self.hub.stats.pipelines_refused += 1;
         let detail = "more requests arrive together than limits.pipelined_requests";
         let retry = self.retry_after(slot, 1, 10);
@@ -119,7 +119,7 @@ impl Server {
     }
 
     /// Serves the request at the front of `rest`, if all of it is there. Returns whether it was.
-    fn serve_whole(&mut self, now: Now, slot: usize, rest: &mut &[u8]) -> bool {
+    fn serve_whole(&mut self, now: Now, slot: Slot, rest: &mut &[u8]) -> bool {
         let mut slots = head::slots();
         let Some((request, used)) = whole_request(rest, &self.config.limits, &mut slots) else {
             return false;
@@ -134,7 +134,7 @@ impl Server {
     fn gather(
         &mut self,
         now: Now,
-        slot: usize,
+        slot: Slot,
         input: &mut Option<Box<Input>>,
         rest: &mut &[u8],
     ) -> Result<(), Refusal> {
@@ -173,7 +173,7 @@ impl Server {
 
     /// Ends a connection whose body there is no memory for.
     #[cold]
-    fn refuse_body(&mut self, now: Now, slot: usize) {
+    fn refuse_body(&mut self, now: Now, slot: Slot) {
         let detail = "memory is short (limits.memory); try again later, with a body that arrives at once";
         let retry = self.retry_after(slot, 1, 10);
         self.refuse(now, slot, &Response::problem(503, detail, false).with("Retry-After", retry));
@@ -181,7 +181,7 @@ impl Server {
 
     /// Whether a request is refused whatever its body, which then need not be kept, nor asked for.
     #[cold]
-    fn judge_before_body(&self, slot: usize, head: &Head) -> Option<Early> {
+    fn judge_before_body(&self, slot: Slot, head: &Head) -> Option<Early> {
         let connection = &self.connections[slot];
         match connection.door.surplus() {
             Some(_) => Some(Early::Surplus),
@@ -191,7 +191,7 @@ impl Server {
     }
 
     /// Who asks by a connection.
-    fn caller(&self, slot: usize) -> Caller<'_> {
+    fn caller(&self, slot: Slot) -> Caller<'_> {
         let connection = &self.connections[slot];
         let admin = connection.door == Door::Admin || self.config.admin_listen.is_none();
         Caller { peer: connection.peer, admin, config: &self.config }
@@ -199,7 +199,7 @@ impl Server {
 
     /// Starts or stops the clock for an incomplete request. Empty lines are none, and wind up no clock: else they
     /// would keep a connection open for ever. Who is one too many has its time from the beginning.
-    fn note_reading(&mut self, now: Now, slot: usize) {
+    fn note_reading(&mut self, now: Now, slot: Slot) {
         let connection = &mut self.connections[slot];
         match (&connection.phase, &connection.input) {
             (Phase::Idle, Some(input)) if connection.door.surplus().is_none() && !input.is_blank() => {
@@ -217,14 +217,14 @@ impl Server {
     /// Ends the connection of a client that sends nothing more, unless there is something to be answered yet.
     /// What is incomplete remains so.
     #[cold]
-    fn end_half_closed(&mut self, slot: usize) {
+    fn end_half_closed(&mut self, slot: Slot) {
         let is_full = self.is_full();
         let connection = &mut self.connections[slot];
         connection.closing |= !is_full && matches!(connection.phase, Phase::Idle | Phase::Reading);
     }
 
     /// Has what waited behind an answer that has now been given served when the connection's turn comes.
-    pub(super) fn serve_later(&mut self, now: Instant, slot: usize) {
+    pub(super) fn serve_later(&mut self, now: Instant, slot: Slot) {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
@@ -251,7 +251,7 @@ impl Server {
     }
 
     /// Takes the bytes that waited; a body that is being gathered stays.
-    fn take_waiting(&mut self, slot: usize) -> Vec<u8> {
+    fn take_waiting(&mut self, slot: Slot) -> Vec<u8> {
         let place = &mut self.connections[slot].input;
         let Some(input) = place else { return Vec::new() };
         let waiting = input.take_waiting();
@@ -260,7 +260,7 @@ impl Server {
     }
 
     /// Understands a request and carries it out.
-    fn handle(&mut self, now: Now, slot: usize, request: &Request) {
+    fn handle(&mut self, now: Now, slot: Slot, request: &Request) {
         self.hub.stats.requests += 1;
         let head = &request.head;
         let connection = &mut self.connections[slot];
@@ -290,7 +290,7 @@ impl Server {
     }
 
     /// Carries out a command. Returns what to log: the answer's status, or what became of a subscriber.
-    fn execute(&mut self, now: Now, slot: usize, command: Command, reply: &Reply) -> u16 {
+    fn execute(&mut self, now: Now, slot: Slot, command: Command, reply: &Reply) -> u16 {
         let response = match command {
             Command::Respond(response) => response,
             Command::Publish(publish) => self.carry_out_publish(now, slot, publish, reply),
@@ -321,7 +321,7 @@ impl Server {
             },
             Operation::List(prefix) => answer::list(self.hub.list(&prefix), as_text),
             Operation::Delete(name) => {
-                match self.hub.delete(now.at, &name, |Owner(owner)| owner & SESSION_OWNER == 0) {
+                match self.hub.delete(now.at, &name, |owner| Holder::connection(owner).is_some()) {
                     Some(owners) => {
                         owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
                         Response::empty(204)
@@ -336,11 +336,11 @@ impl Server {
     }
 
     /// Notes that a request has been answered.
-    fn answered(&mut self, slot: usize, close: bool) {
+    fn answered(&mut self, slot: Slot, close: bool) {
         self.connections[slot].closing |= close;
     }
 
-    fn carry_out_publish(&mut self, now: Now, slot: usize, publish: Publish, reply: &Reply) -> Response {
+    fn carry_out_publish(&mut self, now: Now, slot: Slot, publish: Publish, reply: &Reply) -> Response {
         let mut answer = Answer::new(publish.list, publish.as_text);
         if let Some(earlier) = publish.idempotency.as_deref().and_then(|key| self.recent.get(now.at, key)) {
             self.hub.stats.messages_repeated += 1;
@@ -377,13 +377,13 @@ impl Server {
 
     /// The answer to who publishes too much.
     #[cold]
-    fn too_many_messages(&self, slot: usize, as_text: bool) -> Response {
+    fn too_many_messages(&self, slot: Slot, as_text: bool) -> Response {
         Response::problem(429, TOO_MANY_MESSAGES, as_text).with("Retry-After", self.retry_after(slot, 1, 5))
     }
 
     /// The answer if the hub has no room for a message or a subscriber.
     #[cold]
-    fn no_room(&self, slot: usize, error: HubError, as_text: bool) -> Response {
+    fn no_room(&self, slot: Slot, error: HubError, as_text: bool) -> Response {
         match error {
             HubError::TooManyMatches => Response::problem(400, error.detail(), as_text),
             HubError::TooManyChannels | HubError::TooManySubscribers => {
@@ -400,7 +400,7 @@ impl Server {
     fn carry_out_subscribe(
         &mut self,
         now: Now,
-        slot: usize,
+        slot: Slot,
         subscribe: Subscribe,
         reply: &Reply,
     ) -> Result<u16, Response> {
@@ -436,11 +436,11 @@ impl Server {
     fn attach(
         &mut self,
         now: Now,
-        slot: usize,
+        slot: Slot,
         asked: &Asked,
         start: Start,
     ) -> Result<SubscriberKey, HubError> {
-        let owner = Owner(slot as u32);
+        let owner = Holder::Connection(slot).into();
         let patterns = asked.patterns.clone();
         match &asked.names[..] {
             [only] if patterns.is_empty() => self.hub.attach(now.at, owner, &[&**only], patterns, start),
@@ -456,7 +456,7 @@ impl Server {
     pub(super) fn searching<R>(
         &mut self,
         now: Now,
-        slot: usize,
+        slot: Slot,
         search: impl FnOnce(&mut Hub) -> Result<R, HubError>,
     ) -> Result<R, HubError> {
         let peer = self.connections[slot].peer;
@@ -468,7 +468,7 @@ impl Server {
 
     /// Attaches a subscriber and makes its connection a WebSocket.
     #[inline(never)]
-    fn carry_out_open(&mut self, now: Now, slot: usize, open: Open, reply: &Reply) -> Result<u16, Response> {
+    fn carry_out_open(&mut self, now: Now, slot: Slot, open: Open, reply: &Reply) -> Result<u16, Response> {
         let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
         let look = Look::of_socket(stream);
         let attached = self.attach(now, slot, asked, start);
@@ -499,7 +499,7 @@ impl Server {
     }
 
     /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.
-    fn begin_stream(&mut self, now: Now, slot: usize, stream: Stream, reply: &Reply, callback: &str) {
+    fn begin_stream(&mut self, now: Now, slot: Slot, stream: Stream, reply: &Reply, callback: &str) {
         let Stream { subscriber, look, .. } = stream;
         let chunked = look.chunked;
         let start = self.hub.position(subscriber);
@@ -542,7 +542,7 @@ impl Server {
     }
 
     /// Answers a poll if there is anything to answer, else parks it.
-    fn begin_poll(&mut self, now: Now, slot: usize, poll: Poll, reply: &Reply, callback: Option<&str>) {
+    fn begin_poll(&mut self, now: Now, slot: Slot, poll: Poll, reply: &Reply, callback: Option<&str>) {
         let waits = poll.polling.waits() && !reply.head_only && !self.draining;
         if waits && !self.hub.is_ready(poll.subscriber) {
             return self.park(now, slot, poll, callback);
@@ -561,7 +561,7 @@ impl Server {
     }
 
     /// Lets a poll wait for news.
-    fn park(&mut self, now: Now, slot: usize, asked: Poll, callback: Option<&str>) {
+    fn park(&mut self, now: Now, slot: Slot, asked: Poll, callback: Option<&str>) {
         self.hub.stats.polls_parked += 1;
         if let Some(callback) = callback {
             self.callbacks.insert(asked.subscriber, callback.into());

@@ -2,7 +2,7 @@
 
 use super::surplus::TOO_MANY_MESSAGES;
 use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, Server, Sink};
-use crate::conn::{Incoming, Phase, Protocol, User};
+use crate::conn::{Incoming, Phase, Protocol, Slot, User};
 use crate::dialect::fdajax::is_private;
 use crate::dialect::native::{answer, websocket as native};
 use crate::hub::{HubError, Pattern, Start, SubscriberKey};
@@ -26,7 +26,7 @@ struct Rights {
 
 impl Server {
     /// Takes bytes that arrived on a WebSocket.
-    pub(super) fn receive_frames(&mut self, now: Now, slot: usize, bytes: &[u8], sink: &mut impl Sink) {
+    pub(super) fn receive_frames(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         let max = Bounds { bytes: self.config.limits.message_bytes, frames: self.config.limits.fragments };
         let mut rest = bytes;
         let (mut reader, mut since) = match self.incoming.remove(&slot) {
@@ -73,25 +73,25 @@ impl Server {
     }
 
     /// Whether the client has not taken more of the answers to what it sends than it may leave.
-    fn is_flooded(&self, slot: usize) -> bool {
+    fn is_flooded(&self, slot: Slot) -> bool {
         let output = self.connections[slot].output.as_ref();
         output.is_some_and(|output| output.own_len() > PIPELINE_BYTES_MAX)
     }
 
     #[cold]
-    fn close_flooded(&mut self, now: Instant, slot: usize) {
+    fn close_flooded(&mut self, now: Instant, slot: Slot) {
         log::info!("{}: closed: it sends, and does not read the answers", self.connections[slot].peer);
         self.hub.stats.connections_stalled += 1;
         self.close(now, slot);
     }
 
     /// Whether there is an open WebSocket in `slot`.
-    fn is_socket(&self, slot: usize) -> bool {
+    fn is_socket(&self, slot: Slot) -> bool {
         matches!(self.connections[slot].phase, Phase::Socket(_))
     }
 
     /// Does what a message asks; answers go to `out`.
-    fn take_message(&mut self, now: Now, slot: usize, message: Message) {
+    fn take_message(&mut self, now: Now, slot: Slot, message: Message) {
         let Phase::Socket(user) = self.connections[slot].phase else { return };
         match (message, user) {
             (Message::Ping(payload), _) => websocket::write_pong(&mut self.out, payload),
@@ -110,13 +110,13 @@ impl Server {
     }
 
     /// Hands a message to the protocol that uses the WebSocket.
-    fn pass_on(&mut self, now: Now, slot: usize, protocol: Protocol, text: &str) {
+    fn pass_on(&mut self, now: Now, slot: Slot, protocol: Protocol, text: &str) {
         let id = self.id(slot);
         self.consult_for(now, slot, |dialects, context| dialects.message(protocol, context, id, text));
     }
 
     /// Carries out a command of the native API.
-    fn obey(&mut self, now: Now, slot: usize, subscriber: SubscriberKey, rights: Rights, text: &str) {
+    fn obey(&mut self, now: Now, slot: Slot, subscriber: SubscriberKey, rights: Rights, text: &str) {
         let native::Request { reference, order } = native::read(text, &self.config);
         let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, rights, order));
         self.hub.stats.requests_failed += u64::from(outcome.is_err());
@@ -128,7 +128,7 @@ impl Server {
     fn carry_out_order(
         &mut self,
         now: Now,
-        slot: usize,
+        slot: Slot,
         subscriber: SubscriberKey,
         rights: Rights,
         order: native::Order,
@@ -173,7 +173,7 @@ impl Server {
 
     /// Says goodbye in `out`, behind what is there, and reads nothing more. Our side is shut down when that is
     /// written; the client's close frame and what else may come is thrown away until it closes, too.
-    pub(super) fn close_socket(&mut self, now: Instant, slot: usize, code: Option<u16>, reason: &str) {
+    pub(super) fn close_socket(&mut self, now: Instant, slot: Slot, code: Option<u16>, reason: &str) {
         websocket::write_close(&mut self.out, code, reason);
         self.leave(now, slot);
         self.incoming.remove(&slot);

@@ -5,7 +5,7 @@
 //! heard, and a health check is answered as ever.
 
 use super::{CROWD, Server};
-use crate::conn::{ConnId, Connection, Door, Surplus};
+use crate::conn::{ConnId, Connection, Door, Slot, Surplus};
 use crate::dialect::access::{self, is_exempt};
 use crate::dialect::native;
 use crate::time::Now;
@@ -64,7 +64,7 @@ impl Server {
             self.ebb = self.ebb.max(Some(self.connections.len() / 4));
         }
         self.arm(slot, now.at);
-        Some(ConnId { slot: slot as u32, generation })
+        Some(ConnId { slot, generation })
     }
 
     /// Whether the request of a connection that is too many is answered all the same.
@@ -74,7 +74,7 @@ impl Server {
 
     /// Tells a connection that it is too many, and so its request, if one has come.
     #[cold]
-    pub(super) fn turn_away(&mut self, now: Now, slot: usize, head: Option<&Head>) {
+    pub(super) fn turn_away(&mut self, now: Now, slot: Slot, head: Option<&Head>) {
         let Some(surplus) = self.connections[slot].door.surplus() else { return };
         let (status, detail) = match surplus {
             Surplus::Full => (503, "limits.connections is reached; try again later"),
@@ -95,14 +95,14 @@ impl Server {
 
     /// The answer to who wants to listen while the server leaves.
     #[cold]
-    pub(super) fn leaving(&self, slot: usize, as_text: bool) -> Response {
+    pub(super) fn leaving(&self, slot: Slot, as_text: bool) -> Response {
         let seconds = self.return_ms(slot).div_ceil(1000);
         Response::problem(503, "the server leaves; come back", as_text).with("Retry-After", seconds)
     }
 
     /// Milliseconds after which the client of a stream comes back that ends because the server leaves: late enough for
     /// another one to have started, as Firefox gives up an EventSource that finds none; not all at once.
-    pub(super) fn return_ms(&self, slot: usize) -> u64 {
+    pub(super) fn return_ms(&self, slot: Slot) -> u64 {
         // Multiplied by the golden ratio, neighbouring connections lie far apart.
         let share = u64::from(self.connections[slot].generation.wrapping_mul(0x9E37_79B9));
         RETURN_MS_MIN + ((RETURN_MS_SPREAD * share) >> 32)
@@ -110,13 +110,13 @@ impl Server {
 
     /// Seconds after which a client may try again: at least `least`, spread over so many more, different for
     /// each connection, so that they do not come back together.
-    pub(super) fn retry_after(&self, slot: usize, least: u64, spread: u64) -> u64 {
+    pub(super) fn retry_after(&self, slot: Slot, least: u64, spread: u64) -> u64 {
         least + u64::from(self.connections[slot].generation) % spread
     }
 
     /// Counts `count` messages to be published by a request. False, and they are not counted, if their address has
     /// published too many in this second.
-    pub(super) fn may_publish(&mut self, now: Now, slot: usize, head: &Head, count: usize) -> bool {
+    pub(super) fn may_publish(&mut self, now: Now, slot: Slot, head: &Head, count: usize) -> bool {
         let peer = self.connections[slot].peer;
         let is_own = self.config.trusted_proxies.is_empty() && self.config.limits.exempt.contains(&peer);
         is_own || self.counted(head, peer).is_none_or(|address| self.count_published(now, address, count))

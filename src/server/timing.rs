@@ -2,7 +2,7 @@
 
 use super::surplus::SURPLUS_MS;
 use super::{Server, Sink};
-use crate::conn::{Phase, User};
+use crate::conn::{Phase, Slot, User};
 use crate::time::{Instant, Now};
 use crate::transport::{self, Look};
 use crate::wire::response::Response;
@@ -20,7 +20,7 @@ pub(super) const LINGER_MS: u64 = 2000;
 
 impl Server {
     /// Sees to it that the connection's timer fires in time; [`Server::timeout`] looks what for.
-    pub(super) fn arm(&mut self, slot: usize, now: Instant) {
+    pub(super) fn arm(&mut self, slot: Slot, now: Instant) {
         let deadline = self.deadline(slot, now);
         match deadline {
             Instant::NEVER => self.wheel.clear(slot),
@@ -29,7 +29,7 @@ impl Server {
     }
 
     /// When something must happen to the connection.
-    pub(super) fn deadline(&self, slot: usize, now: Instant) -> Instant {
+    pub(super) fn deadline(&self, slot: Slot, now: Instant) -> Instant {
         let connection = &self.connections[slot];
         let limits = &self.config.limits;
         let since = connection.since;
@@ -54,17 +54,17 @@ impl Server {
 
     /// When the next heartbeat is due. The first comes up to a quarter earlier, everybody's at another moment: a crowd
     /// that came at once is not written to all at once, every few seconds, for as long as it stays.
-    fn heartbeat_at(&self, slot: usize, now: Instant) -> Instant {
+    fn heartbeat_at(&self, slot: Slot, now: Instant) -> Instant {
         let interval = self.config.heartbeat * 1000;
         let is_first = now <= self.connections[slot].since;
         // Multiplied by the golden ratio, neighbouring slots lie far apart.
-        let share = u64::from((slot as u32).wrapping_mul(0x9E37_79B9));
+        let share = u64::from(slot.number().wrapping_mul(0x9E37_79B9));
         let early = if is_first { (interval / 4 * share) >> 32 } else { 0 };
         now + (interval - early)
     }
 
     /// Until when the request that is arriving must be complete, or go on arriving.
-    fn reading_end(&self, slot: usize) -> Instant {
+    fn reading_end(&self, slot: Slot) -> Instant {
         let connection = &self.connections[slot];
         match connection.input.as_ref().filter(|input| input.in_body()) {
             Some(input) => self.body_end(connection.since, input.body_len()),
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// The same for the message that a WebSocket's client is sending.
-    pub(super) fn message_end(&self, slot: usize) -> Instant {
+    pub(super) fn message_end(&self, slot: Slot) -> Instant {
         let incoming = self.incoming.get(&slot);
         incoming
             .map_or(Instant::NEVER, |incoming| self.body_end(incoming.since, incoming.reader.payload_len()))
@@ -98,7 +98,7 @@ impl Server {
     }
 
     /// When the client has taken nothing for too long.
-    fn stalled_at(&self, slot: usize) -> Instant {
+    fn stalled_at(&self, slot: Slot) -> Instant {
         let output = self.connections[slot].output.as_ref();
         let limit = self.config.limits.stalled_seconds;
         output.map_or(Instant::NEVER, |output| output.progress.plus_seconds(limit))
@@ -134,7 +134,7 @@ impl Server {
 
     /// Does what the connection's timer was set for.
     #[inline(never)]
-    fn timeout(&mut self, now: Now, slot: usize, sink: &mut impl Sink) {
+    fn timeout(&mut self, now: Now, slot: Slot, sink: &mut impl Sink) {
         if self.stalled_at(slot) <= now.at {
             return self.close_stalled(now.at, slot);
         }
@@ -174,7 +174,7 @@ impl Server {
         }
     }
 
-    fn close_stalled(&mut self, now: Instant, slot: usize) {
+    fn close_stalled(&mut self, now: Instant, slot: Slot) {
         let connection = &self.connections[slot];
         let unread = connection.output.as_ref().map_or(0, |output| output.len());
         let seconds = self.config.limits.stalled_seconds;
@@ -187,13 +187,13 @@ impl Server {
     }
 
     /// Shows a stream's client that we are there, and finds out whether the client is.
-    fn heartbeat(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) {
+    fn heartbeat(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
         self.hub.stats.heartbeats += u64::from(self.probe(now, slot, sink));
     }
 
     /// Writes what a heartbeat is, to find out whether a client is still there. Returns whether it was written: a client
     /// that has not taken what came before is not probed.
-    pub(super) fn probe(&mut self, now: Instant, slot: usize, sink: &mut impl Sink) -> bool {
+    pub(super) fn probe(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) -> bool {
         let connection = &self.connections[slot];
         if connection.output.is_some() {
             return false;
@@ -217,7 +217,7 @@ impl Server {
     pub fn drain(&mut self, now: Now, sink: &mut impl Sink) {
         self.draining = true;
         self.drain_sessions(now, sink);
-        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let connection = &mut self.connections[slot];
             match connection.phase {

@@ -7,6 +7,8 @@
 //! Timers fire up to one tick late, never early.
 
 use super::Instant;
+use crate::table::Place;
+use std::marker::PhantomData;
 
 const TICK_MS: u64 = 8;
 const BITS: u32 = 6;
@@ -30,7 +32,7 @@ struct Link {
 
 /// The timers of the keys of one slab.
 #[derive(Debug)]
-pub struct Wheel {
+pub struct Wheel<P = usize> {
     links: Vec<Link>,
     heads: [[u32; BUCKETS]; LEVELS],
     /// Which buckets of a level hold anything.
@@ -41,9 +43,10 @@ pub struct Wheel {
     /// many at times, where looking each time would cost one in every turn.
     next: u64,
     len: usize,
+    of: PhantomData<P>,
 }
 
-impl Wheel {
+impl<P: Place> Wheel<P> {
     /// An empty wheel that begins at `now`.
     pub fn new(now: Instant) -> Self {
         Self {
@@ -53,6 +56,7 @@ impl Wheel {
             tick: now.as_millis() / TICK_MS,
             next: u64::MAX,
             len: 0,
+            of: PhantomData,
         }
     }
 
@@ -73,9 +77,9 @@ impl Wheel {
 
     /// Whether the timer of `key` is set and fires at `deadline` at the latest, to the tick.
     #[cfg(any(test, feature = "check"))]
-    pub fn fires_by(&self, key: usize, deadline: Instant) -> bool {
+    pub fn fires_by(&self, key: P, deadline: Instant) -> bool {
         let due = deadline.as_millis().div_ceil(TICK_MS);
-        let link = self.links.get(key).filter(|link| link.prev != UNSET);
+        let link = self.links.get(key.index()).filter(|link| link.prev != UNSET);
         link.is_some_and(|link| {
             self.tick + u64::from(link.due.wrapping_sub(self.tick as u32)) <= due.max(self.tick)
         })
@@ -83,9 +87,9 @@ impl Wheel {
 
     /// Sets (or moves) the timer of `key` to `deadline`. One in the past fires at the next [`Wheel::expire`].
     /// Deadlines further away than about 200 days are cut to that.
-    pub fn set(&mut self, key: usize, deadline: Instant) {
+    pub fn set(&mut self, key: P, deadline: Instant) {
         self.clear(key);
-        let key = key as u32;
+        let key = key.index() as u32;
         if key as usize >= self.links.len() {
             self.links.resize(key as usize + 1, Link { due: 0, prev: UNSET, next: NIL });
         }
@@ -97,9 +101,9 @@ impl Wheel {
 
     /// Makes sure that the timer of `key` fires at `deadline` at the latest: one that fires earlier is left
     /// as it is, so that whoever moves a deadline on and on pays once.
-    pub fn set_by(&mut self, key: usize, deadline: Instant) {
+    pub fn set_by(&mut self, key: P, deadline: Instant) {
         let due = deadline.as_millis().div_ceil(TICK_MS);
-        let fires = self.links.get(key).filter(|link| link.prev != UNSET);
+        let fires = self.links.get(key.index()).filter(|link| link.prev != UNSET);
         let ahead = fires.map(|link| u64::from(link.due.wrapping_sub(self.tick as u32)));
         if ahead.is_none_or(|ahead| self.tick + ahead > due) {
             self.set(key, deadline);
@@ -107,13 +111,13 @@ impl Wheel {
     }
 
     /// Removes the timer of `key`, if it has one.
-    pub fn clear(&mut self, key: usize) {
-        let Some(&Link { prev, next, .. }) = self.links.get(key) else { return };
+    pub fn clear(&mut self, key: P) {
+        let Some(&Link { prev, next, .. }) = self.links.get(key.index()) else { return };
         if prev == UNSET {
             return;
         }
         self.unlink(prev, next);
-        self.links[key].prev = UNSET;
+        self.links[key.index()].prev = UNSET;
         self.len -= 1;
         if self.len == 0 {
             self.next = u64::MAX;
@@ -128,7 +132,7 @@ impl Wheel {
     }
 
     /// Takes out one timer that is due at `now`; the caller handles it and asks again until `None`.
-    pub fn expire(&mut self, now: Instant) -> Option<usize> {
+    pub fn expire(&mut self, now: Instant) -> Option<P> {
         let until = now.as_millis() / TICK_MS;
         if until < self.next {
             if self.len == 0 {
@@ -140,13 +144,14 @@ impl Wheel {
         self.expire_until(until)
     }
 
-    fn expire_until(&mut self, until: u64) -> Option<usize> {
+    fn expire_until(&mut self, until: u64) -> Option<P> {
         while self.tick <= until {
             let slot = (self.tick % BUCKETS as u64) as usize;
             let key = self.heads[0][slot];
             if key != NIL {
-                self.clear(key as usize);
-                return Some(key as usize);
+                let key = P::at(key as usize);
+                self.clear(key);
+                return Some(key);
             }
             if self.tick == until {
                 break;
@@ -256,7 +261,7 @@ mod tests {
     fn against_a_map(seed: u64, start: u64) {
         let mut random = Random::new(seed);
         let mut now = start;
-        let mut wheel = Wheel::new(Instant::from_millis(now));
+        let mut wheel = Wheel::<usize>::new(Instant::from_millis(now));
         let mut twin: BTreeMap<usize, u64> = BTreeMap::new();
         for _ in 0..2000 {
             let key = random.below(50) as usize;
@@ -303,7 +308,7 @@ mod tests {
 
     #[test]
     fn sleeping_until_the_next_deadline_is_enough_and_not_busy() {
-        let mut wheel = Wheel::new(Instant::from_millis(0));
+        let mut wheel = Wheel::<usize>::new(Instant::from_millis(0));
         wheel.set(7, Instant::from_millis(30_000));
         let mut wakes = 0;
         let fired = loop {

@@ -2,9 +2,9 @@
 //! connection that they are pushed on.
 
 use super::reply::{Advice, Replies};
-use super::session::SessionKey;
 use super::{Bayeux, stream};
 use crate::dialect::Context;
+use crate::dialect::holder::SessionKey;
 use crate::hub::Message;
 use crate::transport::bayeux;
 use std::rc::Rc;

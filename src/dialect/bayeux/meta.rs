@@ -2,9 +2,10 @@
 
 use super::message::Incoming;
 use super::reply::{self, Advice, Replies};
-use super::session::{Held, Pipe, SessionKey};
+use super::session::{Held, Pipe};
 use super::timesync::{self, Timesync};
 use super::{Bayeux, Exchange, respond, stream};
+use crate::dialect::holder::SessionKey;
 use crate::dialect::{Act, Context};
 use crate::wire::response::Response;
 use std::io::Write;

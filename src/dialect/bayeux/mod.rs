@@ -27,12 +27,12 @@ mod stream;
 mod subscription;
 mod timesync;
 
+use super::holder::SessionKey;
 use super::rate::Rate;
 use super::searches::Searches;
 use super::{Act, Context};
 use crate::config::Config;
 use crate::conn::ConnId;
-use crate::hub::Owner;
 use crate::id::{Key, Secrets, Seed};
 use crate::time::{Instant, Now};
 use channel::Allow;
@@ -40,12 +40,12 @@ pub use message::DEPTH_MAX;
 use message::Incoming;
 use repeats::Repeats;
 use reply::{Advice, Replies};
-use session::{Held, SessionKey, Sessions, owner};
+use session::{Held, Sessions};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// No session.
-const NOBODY: SessionKey = SessionKey::MAX;
+const NOBODY: SessionKey = SessionKey::NONE;
 
 /// All sessions, and what holds for them.
 #[derive(Debug)]
@@ -212,7 +212,7 @@ impl Bayeux {
 
     /// Notes what a connection is for.
     fn hold(&mut self, connection: ConnId, key: SessionKey) {
-        let slot = connection.slot as usize;
+        let slot = connection.slot.index();
         if slot >= self.holders.len() {
             self.holders.resize(slot + 1, NOBODY);
         }
@@ -220,8 +220,7 @@ impl Bayeux {
     }
 
     /// Takes note that a session's subscriber is ready.
-    pub fn ready(&mut self, cx: &mut Context, Owner(number): Owner) {
-        let key = number & !super::SESSION_OWNER;
+    pub fn ready(&mut self, cx: &mut Context, key: SessionKey) {
         if self.sessions.look(key).is_some_and(|session| session.subscriber.is_some()) {
             self.deliver(cx, key);
         }
@@ -230,7 +229,7 @@ impl Bayeux {
     /// Takes note that a connection has gone.
     pub fn gone(&mut self, cx: &mut Context, connection: ConnId) {
         self.visitors.remove(&connection);
-        let Some(holder) = self.holders.get_mut(connection.slot as usize) else { return };
+        let Some(holder) = self.holders.get_mut(connection.slot.index()) else { return };
         let key = *holder;
         if self.sessions.look(key).is_none() {
             return;
@@ -242,14 +241,14 @@ impl Bayeux {
             session.since = cx.now.at;
         }
         if held_it || piped {
-            self.holders[connection.slot as usize] = NOBODY;
+            self.holders[connection.slot.index()] = NOBODY;
             self.arm(cx, key);
         }
     }
 
     /// Takes note that a connection takes bytes again.
     pub fn writable(&mut self, cx: &mut Context, connection: ConnId) {
-        let key = self.holders.get(connection.slot as usize).copied().unwrap_or(NOBODY);
+        let key = self.holders.get(connection.slot.index()).copied().unwrap_or(NOBODY);
         let carries = |pipe: session::Pipe| pipe.connection == connection;
         if self.sessions.look(key).is_some_and(|session| session.pipe.is_some_and(carries)) {
             self.deliver(cx, key);

@@ -5,11 +5,11 @@
 
 use super::timesync::Timesync;
 use crate::conn::ConnId;
-use crate::dialect::SESSION_OWNER;
-use crate::hub::{Owner, SubscriberKey};
+use crate::dialect::holder::SessionKey;
+use crate::hub::SubscriberKey;
 use crate::id::Seq;
+use crate::table::Table;
 use crate::time::{Instant, Wheel};
-use slab::Slab;
 use std::rc::Rc;
 
 /// Digits of a client id that are random: 128 bits in base 36.
@@ -17,9 +17,6 @@ const SECRET_DIGITS: usize = 25;
 /// Digits of a client id that are the place of the session, in base 36.
 const PLACE_DIGITS_MAX: usize = 7;
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-
-/// Place of a session in the slab.
-pub type SessionKey = u32;
 
 /// One client.
 #[derive(Debug)]
@@ -88,15 +85,15 @@ pub struct Pipe {
 /// All sessions.
 #[derive(Debug)]
 pub struct Sessions {
-    all: Slab<Session>,
+    all: Table<SessionKey, Session>,
     /// One timer a session: the end of its held connect, or its own.
-    wheel: Wheel,
+    wheel: Wheel<SessionKey>,
 }
 
 impl Sessions {
     /// None.
     pub fn new(now: Instant) -> Self {
-        Self { all: Slab::new(), wheel: Wheel::new(now) }
+        Self { all: Table::default(), wheel: Wheel::new(now) }
     }
 
     /// How many there are.
@@ -121,19 +118,19 @@ impl Sessions {
             paced: false,
             gaps: Vec::new(),
         };
-        self.all.insert(session) as SessionKey
+        self.all.insert(session)
     }
 
     /// The client id of a session: its random part, then its place.
     pub fn client_id(&self, key: SessionKey) -> String {
-        let mut rest = self.all[key as usize].secret;
+        let mut rest = self.all[key].secret;
         let mut digits = [0; SECRET_DIGITS];
         for digit in digits.iter_mut().rev() {
             *digit = DIGITS[(rest % 36) as usize];
             rest /= 36;
         }
         let mut id: String = digits.iter().map(|&digit| char::from(digit)).collect();
-        let mut place = key;
+        let mut place = key.number();
         loop {
             id.push(char::from(DIGITS[(place % 36) as usize]));
             place /= 36;
@@ -150,40 +147,40 @@ impl Sessions {
             return None;
         }
         let key = place.iter().rev().try_fold(0_u64, |key, &byte| Some(key * 36 + digit(byte)?))?;
-        let key = SessionKey::try_from(key).ok()?;
+        let key = SessionKey::new(u32::try_from(key).ok()?);
         let secret = number(secret)?;
-        self.all.get(key as usize).is_some_and(|session| session.secret == secret).then_some(key)
+        self.all.get(key).is_some_and(|session| session.secret == secret).then_some(key)
     }
 
     /// A session that exists.
     pub fn get(&mut self, key: SessionKey) -> &mut Session {
-        &mut self.all[key as usize]
+        &mut self.all[key]
     }
 
     /// A session, if it exists.
     pub fn look(&self, key: SessionKey) -> Option<&Session> {
-        self.all.get(key as usize)
+        self.all.get(key)
     }
 
     /// All of them.
     pub fn keys(&self) -> Vec<SessionKey> {
-        self.all.iter().map(|(key, _)| key as SessionKey).collect()
+        self.all.iter().map(|(key, _)| key).collect()
     }
 
     /// Ends a session.
     pub fn remove(&mut self, key: SessionKey) -> Session {
-        self.wheel.clear(key as usize);
-        self.all.remove(key as usize)
+        self.wheel.clear(key);
+        self.all.remove(key)
     }
 
     /// Sets a session's timer.
     pub fn arm(&mut self, key: SessionKey, deadline: Instant) {
-        self.wheel.set(key as usize, deadline);
+        self.wheel.set(key, deadline);
     }
 
     /// A session whose timer has run out.
     pub fn expire(&mut self, now: Instant) -> Option<SessionKey> {
-        self.wheel.expire(now).map(|key| key as SessionKey)
+        self.wheel.expire(now)
     }
 
     /// When [`Sessions::expire`] has something to tell.
@@ -209,11 +206,6 @@ fn number(digits: &[u8]) -> Option<u128> {
     })
 }
 
-/// The owner of a session's subscriber.
-pub const fn owner(key: SessionKey) -> Owner {
-    Owner(SESSION_OWNER | key)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,7 +217,7 @@ mod tests {
             let key = sessions.begin(secret, 0, Instant::default());
             let id = sessions.client_id(key);
             assert!(id.len() >= 22 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-            assert_eq!((key as usize, sessions.find(&id)), (place, Some(key)));
+            assert_eq!((key, sessions.find(&id)), (SessionKey::new(place as u32), Some(key)));
             for wrong in
                 [format!("{id}0"), format!("{id}1"), id.to_uppercase(), id.replacen(['0', 'f'], "1", 1)]
             {
@@ -238,8 +230,8 @@ mod tests {
         for wrong in ["", "nope", &"z".repeat(26), &"0".repeat(33), "é".repeat(13).as_str()] {
             assert_eq!(sessions.find(wrong), None, "{wrong}");
         }
-        let id = sessions.client_id(2);
-        sessions.remove(2);
+        let id = sessions.client_id(SessionKey::new(2));
+        sessions.remove(SessionKey::new(2));
         assert_eq!(sessions.find(&id), None);
     }
 

@@ -4,9 +4,10 @@
 use super::channel::Channel;
 use super::message::{self, Incoming};
 use super::reply::{self, Replies};
-use super::{Bayeux, Exchange, SessionKey, owner, timesync};
+use super::{Bayeux, Exchange, timesync};
 use crate::dialect::Context;
 use crate::dialect::access;
+use crate::dialect::holder::{Holder, SessionKey};
 use crate::hub::{HubError, Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::bayeux::replayed_seq;
@@ -149,7 +150,8 @@ impl Bayeux {
             return cx.hub.subscribe(cx.now.at, subscriber, name.as_slice(), pattern.as_slice(), start);
         }
         let patterns = pattern.into_iter().collect();
-        let subscriber = cx.hub.attach(cx.now.at, owner(key), name.as_slice(), patterns, start)?;
+        let subscriber =
+            cx.hub.attach(cx.now.at, Holder::Bayeux(key).into(), name.as_slice(), patterns, start)?;
         session.subscriber = Some(subscriber);
         Ok(())
     }

@@ -3,10 +3,11 @@
 use super::post::Post;
 use super::query::{Query, Verb};
 use super::types;
-use super::users::{Account, PEERS_MAX, UserKey, WindowKey};
+use super::users::{Account, PEERS_MAX};
 use super::windows::{State, group_channel, too_many_channels, user_channel};
-use super::{Fdajax, OWNER, Rank, USER_OWNER, answers, info};
+use super::{Fdajax, Rank, answers, info};
 use crate::dialect::Context;
+use crate::dialect::holder::{Holder, UserKey, WindowKey};
 use crate::hub::{Data, Owner, Publication, Start};
 use crate::wire::response::Response;
 use std::net::IpAddr;
@@ -102,7 +103,7 @@ impl Fdajax {
     /// Whether a window is open or expected to come back.
     fn is_active(&mut self, context: &mut Context, user: UserKey) -> bool {
         self.expire_windows(context);
-        self.users.get(user).windows().any(|key| match self.windows[key as usize].state {
+        self.users.get(user).windows().any(|key| match self.windows[key].state {
             State::Open(connection) => context.is_held(connection),
             State::Idle => true,
             State::Gone => false,
@@ -210,7 +211,7 @@ impl Fdajax {
 /// What a user has who will be at place `key`.
 fn account(context: &mut Context, id: u32, key: UserKey) -> Result<Box<Account>, Response> {
     let channel = user_channel(id);
-    let owner = Owner(OWNER | USER_OWNER | key);
+    let owner = Owner::from(Holder::User(key));
     let attached = context.hub.attach(context.now.at, owner, &[&channel], Vec::new(), Start::Now);
     let subscriber = attached.map_err(too_many_channels)?;
     let since = context.now.unix;

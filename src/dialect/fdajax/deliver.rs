@@ -2,9 +2,9 @@
 
 use super::post::Fate;
 use super::types::{self, MES, Types, UNW};
-use super::users::{UserKey, WindowKey};
 use super::windows::State;
 use super::{Fdajax, answers, script};
+use crate::dialect::holder::{UserKey, WindowKey};
 use crate::dialect::{Act, Context};
 use crate::hub::{Message, SubscriberKey};
 use crate::id::Seq;
@@ -67,16 +67,16 @@ impl Fdajax {
     /// Sends a window that waits what it lacks. When it has only just come (`fresh`), what is too old is left
     /// out; what was published while it waited always reaches it.
     pub(super) fn deliver(&mut self, context: &mut Context, key: WindowKey, fresh: bool) {
-        let user = self.windows[key as usize].user;
+        let user = self.windows[key].user;
         self.judge_new(context, user, None);
         // A judgement may have had something to tell this window already.
-        let window = &self.windows[key as usize];
+        let window = &self.windows[key];
         let State::Open(connection) = window.state else { return };
         if window.stream && context.is_blocked(connection) {
             return;
         }
         let is_stream = window.stream;
-        self.pass_gaps(context, self.windows[key as usize].subscriber);
+        self.pass_gaps(context, self.windows[key].subscriber);
         let one_only = !context.config.fdajax.merge_messages && !is_stream;
         let Gathered { mut parts, seen, more } = self.gather(context, key, fresh);
         let all = !(one_only && parts.len() > 1);
@@ -85,7 +85,7 @@ impl Fdajax {
         }
         parts.iter().for_each(|part| self.note_delivered(key, user, part.what));
         if let Some(seq) = seen.filter(|_| all) {
-            let subscriber = self.windows[key as usize].subscriber;
+            let subscriber = self.windows[key].subscriber;
             context.hub.advance(subscriber, seq);
             if more && is_stream {
                 context.hub.mark(subscriber);
@@ -94,7 +94,7 @@ impl Fdajax {
         if !parts.is_empty() {
             context.hub.stats.messages_delivered += parts.len() as u64;
             context.hub.stats.deliveries += 1;
-            self.windows[key as usize].deliveries += 1;
+            self.windows[key].deliveries += 1;
             let text = script::join(parts.iter().map(|part| &part.text[..]));
             self.write(context, key, &text);
         }
@@ -110,7 +110,7 @@ impl Fdajax {
     /// What a window lacks, in the order in which it is told: messages of the user, those no window wanted,
     /// alerts, groups; as much as there is room for in an answer.
     fn gather(&self, context: &Context, key: WindowKey, fresh: bool) -> Gathered {
-        let window = &self.windows[key as usize];
+        let window = &self.windows[key];
         let post = self.users.get(window.user).account.as_ref().map(|account| &account.post);
         let now = context.now.at;
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
@@ -167,7 +167,7 @@ impl Fdajax {
     }
 
     fn note_delivered(&mut self, key: WindowKey, user: UserKey, what: What) {
-        let window = &mut self.windows[key as usize];
+        let window = &mut self.windows[key];
         let post = self.users.get_mut(user).account.as_mut().map(|account| &mut account.post);
         match (what, post) {
             (What::Message(kind, seq), post) => {
@@ -184,7 +184,7 @@ impl Fdajax {
 
     /// Writes to an open window: the answer to a wait, a piece of a stream.
     pub(super) fn write(&mut self, context: &mut Context, key: WindowKey, text: &[u8]) {
-        let window = &self.windows[key as usize];
+        let window = &self.windows[key];
         let State::Open(connection) = window.state else { return };
         if !window.stream {
             context.act(connection, Act::Answer(answers::to_page(text, window.win_st)));
@@ -228,7 +228,7 @@ impl Fdajax {
         let Some(account) = self.users.get(user).account.as_ref() else { return };
         let is_wanted = |message: &Message| {
             let (kind, ids) = kind(message);
-            self.users.get(user).windows().any(|key| self.windows[key as usize].types.take(kind, &ids))
+            self.users.get(user).windows().any(|key| self.windows[key].types.take(kind, &ids))
         };
         let unwanted: Vec<(Seq, u32, Vec<u8>)> = account
             .post
@@ -253,7 +253,7 @@ impl Fdajax {
     pub(super) fn tell_unwanted(&mut self, context: &mut Context, user: UserKey) {
         let windows: Vec<WindowKey> = self.users.get(user).windows().collect();
         for key in windows {
-            if self.windows[key as usize].types.has(UNW) {
+            if self.windows[key].types.has(UNW) {
                 self.deliver(context, key, false);
             }
         }

@@ -60,7 +60,7 @@ fn write_user(html: &mut String, fdajax: &Fdajax, user: &User, account: &Account
          <th>last alert</th></tr>\n",
     );
     for key in user.windows() {
-        let window = &fdajax.windows[key as usize];
+        let window = &fdajax.windows[key];
         let mode = if window.stream { "stream" } else { "chunked" };
         let state = match window.state {
             State::Open(_) => "open",

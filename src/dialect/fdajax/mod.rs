@@ -28,12 +28,12 @@ mod windows;
 
 pub use windows::is_private;
 
-use super::session::SESSION_OWNER;
+use super::holder::{UserKey, WindowKey};
 use super::{Act, Context, cors};
 use crate::config::Config;
 use crate::conn::{ConnId, Request};
-use crate::hub::Owner;
 use crate::id::Seed;
+use crate::table::Table;
 use crate::time::{Instant, Now, Wheel};
 use crate::wire::head::Method;
 use crate::wire::media;
@@ -41,15 +41,9 @@ use crate::wire::query::decode_path;
 use crate::wire::response::Response;
 use crate::wire::shown::Shown;
 use query::{Query, Verb};
-use slab::Slab;
 use std::borrow::Cow;
-use users::{UserKey, Users, WindowKey};
+use users::Users;
 use windows::{State, Window};
-
-/// Marks the owners that are ours.
-const OWNER: u32 = SESSION_OWNER | 1 << 30;
-/// Among these, marks the users; the others are windows.
-const USER_OWNER: u32 = 1 << 29;
 
 /// Users, guests and their windows.
 #[derive(Debug)]
@@ -57,11 +51,11 @@ pub struct Fdajax {
     /// What the paths end in that are ours.
     ending: String,
     users: Users,
-    windows: Slab<Window>,
+    windows: Table<WindowKey, Window>,
     /// The window that a connection's slot holds open.
     by_connection: Vec<WindowKey>,
     /// One timer a window: the end of its being remembered, or its next ping.
-    timers: Wheel,
+    timers: Wheel<WindowKey>,
 }
 
 /// From which `log_level` on something is logged.
@@ -86,15 +80,10 @@ impl Fdajax {
         config.fdajax.enabled.then(|| Self {
             ending: format!(".{}", config.fdajax.ext),
             users: Users::new(config.limits.fdajax_guest_seconds, seed.key("FDAjax sessions")),
-            windows: Slab::new(),
+            windows: Table::default(),
             by_connection: Vec::new(),
             timers: Wheel::new(now.at),
         })
-    }
-
-    /// Whether a subscriber is one of ours.
-    pub const fn owns(Owner(owner): Owner) -> bool {
-        owner & OWNER == OWNER
     }
 
     /// Whether it serves that path. A channel whose name has our ending stays a channel.
@@ -153,14 +142,17 @@ impl Fdajax {
         (self.users.logged_in_count(), self.users.guests())
     }
 
-    /// Takes note that a subscriber is ready: that of a window, or that of a user.
-    pub fn ready(&mut self, context: &mut Context, Owner(owner): Owner) {
-        let key = owner & !(OWNER | USER_OWNER);
-        match owner & USER_OWNER {
-            0 if self.windows.contains(key as usize) => self.deliver(context, key, false),
-            0 => {}
-            _ if self.users.exists(key) => self.judge_new(context, key, None),
-            _ => {}
+    /// Takes note that a window's subscriber is ready.
+    pub fn window_ready(&mut self, context: &mut Context, key: WindowKey) {
+        if self.windows.contains(key) {
+            self.deliver(context, key, false);
+        }
+    }
+
+    /// Takes note that a user's subscriber is ready.
+    pub fn user_ready(&mut self, context: &mut Context, key: UserKey) {
+        if self.users.exists(key) {
+            self.judge_new(context, key, None);
         }
     }
 
@@ -191,7 +183,7 @@ impl Fdajax {
 
     /// Lets every window ask anew, because the server leaves.
     pub fn drain(&mut self, context: &mut Context) {
-        let open = |(_, window): (usize, &Window)| match window.state {
+        let open = |(_, window): (WindowKey, &Window)| match window.state {
             State::Open(connection) => Some((connection, window.stream)),
             State::Idle | State::Gone => None,
         };

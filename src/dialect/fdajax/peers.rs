@@ -1,9 +1,9 @@
 //! What pages may do besides waiting: send to each other, and cancel.
 
 use super::query::Query;
-use super::users::UserKey;
 use super::{Fdajax, answers, script, types};
 use crate::dialect::Context;
+use crate::dialect::holder::UserKey;
 use crate::wire::response::Response;
 
 impl Fdajax {

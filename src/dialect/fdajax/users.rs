@@ -4,20 +4,16 @@
 //! after a while: a guest that comes back is a new guest and cannot tell the difference.
 
 use super::post::Post;
+use crate::dialect::holder::{UserKey, WindowKey};
 use crate::hub::SubscriberKey;
 use crate::id::Key;
+use crate::table::Table;
 use crate::time::Instant;
-use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-/// Place of a user or guest in the slab.
-pub type UserKey = u32;
-/// Place of a window in its slab.
-pub type WindowKey = u32;
-
 /// A place without a window.
-pub const NO_WINDOW: WindowKey = WindowKey::MAX;
+pub const NO_WINDOW: WindowKey = WindowKey::NONE;
 /// Windows of one user, at most.
 pub const WINDOWS_MAX: usize = 5;
 /// Chat peers of one user, at most.
@@ -82,7 +78,7 @@ impl User {
 pub struct Users {
     /// How long a guest without windows is remembered.
     guest_seconds: u64,
-    all: Slab<User>,
+    all: Table<UserKey, User>,
     /// For hashes of session ids.
     key: Key,
     /// By a hash of the session id, so that a guest's is kept once.
@@ -95,10 +91,10 @@ pub struct Users {
 
 impl Users {
     /// Nobody. Guests without windows will be remembered for so long.
-    pub const fn new(guest_seconds: u64, key: Key) -> Self {
+    pub fn new(guest_seconds: u64, key: Key) -> Self {
         Self {
             guest_seconds,
-            all: Slab::new(),
+            all: Table::default(),
             key,
             by_session: BTreeMap::new(),
             by_id: BTreeMap::new(),
@@ -110,7 +106,7 @@ impl Users {
     /// The owner of a session.
     pub fn of_session(&self, session: &str) -> Option<UserKey> {
         let key = *self.by_session.get(&self.key.hash(session))?;
-        (*self.all[key as usize].session == *session).then_some(key)
+        (*self.all[key].session == *session).then_some(key)
     }
 
     /// The user of that number.
@@ -135,17 +131,17 @@ impl Users {
 
     /// A user or guest.
     pub fn get(&self, key: UserKey) -> &User {
-        &self.all[key as usize]
+        &self.all[key]
     }
 
     /// The same, to change it.
     pub fn get_mut(&mut self, key: UserKey) -> &mut User {
-        &mut self.all[key as usize]
+        &mut self.all[key]
     }
 
     /// Whether there is (still) a user at that place.
     pub fn exists(&self, key: UserKey) -> bool {
-        self.all.contains(key as usize)
+        self.all.contains(key)
     }
 
     /// Makes a guest, of whom [`Users::note_idle`] must be told if no window follows. `None` if there are as
@@ -172,7 +168,7 @@ impl Users {
             idle_since: Instant::NEVER,
             account,
         };
-        let key = self.all.insert(user) as UserKey;
+        let key = self.all.insert(user);
         self.by_session.insert(self.key.hash(session), key);
         self.by_id.extend(id.map(|id| (id, key)));
         key
@@ -180,20 +176,20 @@ impl Users {
 
     /// The place where [`Users::add`] will put the next one.
     pub fn next_key(&self) -> UserKey {
-        self.all.vacant_key() as UserKey
+        self.all.vacant()
     }
 
     /// Makes a guest a user.
     pub fn promote(&mut self, key: UserKey, address: IpAddr, account: Box<Account>) {
         self.guests -= 1;
         self.by_id.insert(account.id, key);
-        let user = &mut self.all[key as usize];
+        let user = &mut self.all[key];
         (user.address, user.account) = (address, Some(account));
     }
 
     /// Gives a user another session, which nobody has.
     pub fn change_session(&mut self, key: UserKey, session: &str, address: IpAddr) {
-        let user = &mut self.all[key as usize];
+        let user = &mut self.all[key];
         user.address = address;
         let old = std::mem::replace(&mut user.session, session.into());
         self.by_session.remove(&self.key.hash(&*old));
@@ -202,7 +198,7 @@ impl Users {
 
     /// Forgets a user or guest.
     pub fn remove(&mut self, key: UserKey) -> User {
-        let user = self.all.remove(key as usize);
+        let user = self.all.remove(key);
         self.by_session.remove(&self.key.hash(&*user.session));
         match &user.account {
             Some(account) => {
@@ -215,7 +211,7 @@ impl Users {
 
     /// Notes that a guest has no window (any more).
     pub fn note_idle(&mut self, now: Instant, key: UserKey) {
-        let user = &mut self.all[key as usize];
+        let user = &mut self.all[key];
         if user.account.is_none() && user.windows().next().is_none() && user.idle_since != now {
             user.idle_since = now;
             self.idle_guests.push_back((key, now));
@@ -224,7 +220,7 @@ impl Users {
 
     /// Whether the guest has been without window since then.
     fn is_idle(&self, key: UserKey, since: Instant) -> bool {
-        let user = self.all.get(key as usize);
+        let user = self.all.get(key);
         user.is_some_and(|user| {
             user.account.is_none() && user.idle_since == since && user.windows().next().is_none()
         })
@@ -280,10 +276,10 @@ mod tests {
         let first = users.add_guest("a", address, 2).unwrap();
         let second = users.add_guest("b", address, 2).unwrap();
         [first, second].into_iter().for_each(|key| users.note_idle(at(0), key));
-        users.get_mut(first).windows[0] = 1;
+        users.get_mut(first).windows[0] = WindowKey::new(1);
         assert!(users.add_guest("c", address, 2) == Some(second), "the idle one goes");
         assert_eq!((users.of_session("a"), users.of_session("b")), (Some(first), None));
-        users.get_mut(second).windows[0] = 2;
+        users.get_mut(second).windows[0] = WindowKey::new(2);
         assert_eq!(users.add_guest("d", address, 2), None);
         users.expire(at(1_000_000));
         assert_eq!(users.guests(), 2);

@@ -6,9 +6,9 @@
 
 use super::query::{self, Query, WORD_BYTES_MAX};
 use super::slots::site;
-use super::users::UserKey;
 use super::{Fdajax, answers};
 use crate::conn::{ConnId, Door};
+use crate::dialect::holder::UserKey;
 use crate::dialect::{Context, access};
 use crate::wire::head::Head;
 use crate::wire::response::Response;
@@ -61,7 +61,7 @@ impl Fdajax {
 /// Whether the application asks.
 pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> Result<(), &'static str> {
     let config = context.config;
-    let connection = context.connections.get(from.slot as usize).ok_or("nobody asks")?;
+    let connection = context.connections.get(from.slot).ok_or("nobody asks")?;
     if config.admin_listen.is_some() && connection.door != Door::Admin {
         return Err("admin commands are served on admin_listen");
     }

@@ -13,11 +13,12 @@ use super::answers;
 use super::query::Query;
 use super::slots::{self, Place, SLOTS};
 use super::types::{NAMES, Types, UNW};
-use super::users::{NO_WINDOW, UserKey, WindowKey};
-use super::{Fdajax, OWNER, Rank, script};
+use super::users::NO_WINDOW;
+use super::{Fdajax, Rank, script};
 use crate::conn::ConnId;
+use crate::dialect::holder::{Holder, UserKey, WindowKey};
 use crate::dialect::{Act, Context};
-use crate::hub::{HubError, Owner, Start, SubscriberKey};
+use crate::hub::{HubError, Start, SubscriberKey};
 use crate::id::Seq;
 use crate::time::{Instant, Now};
 use crate::wire::response::Response;
@@ -107,7 +108,7 @@ impl Fdajax {
         let place = slots::place(host);
         let force = place.force || query.force != 0;
         let known = self.find_window(user, query.win_id);
-        let state = known.map(|key| self.windows[key as usize].state);
+        let state = known.map(|key| self.windows[key].state);
         if let Some(State::Open(_)) = state {
             return Err(answers::refusal(409, "this window has a connection that waits"));
         }
@@ -128,14 +129,14 @@ impl Fdajax {
     }
 
     fn find_window(&self, user: UserKey, id: u32) -> Option<WindowKey> {
-        self.users.get(user).windows().find(|&key| self.windows[key as usize].id == id)
+        self.users.get(user).windows().find(|&key| self.windows[key].id == id)
     }
 
     /// Makes a slot free for a new window, or names the slot to use instead.
     fn take_slot(&mut self, context: &mut Context, user: UserKey, place: Place) -> Result<(), u8> {
         let holder = |slot: u8| {
             let has_slot = |&key: &WindowKey| {
-                let window = &self.windows[key as usize];
+                let window = &self.windows[key];
                 window.slot == slot && window.state != State::Gone
             };
             self.users.get(user).windows().find(has_slot)
@@ -146,8 +147,8 @@ impl Fdajax {
             Some(free) => return Err(free),
             None => {
                 let windows = self.users.get(user).windows();
-                let oldest = windows.min_by_key(|&key| self.windows[key as usize].created).unwrap_or(old);
-                let slot = self.windows[oldest as usize].slot;
+                let oldest = windows.min_by_key(|&key| self.windows[key].created).unwrap_or(old);
+                let slot = self.windows[oldest].slot;
                 (oldest, if slot == place.slot { Ok(()) } else { Err(slot) })
             }
         };
@@ -166,13 +167,13 @@ impl Fdajax {
         let places = &self.users.get(user).windows;
         let place = places.iter().position(|&key| key == NO_WINDOW).unwrap_or_else(|| {
             // Those with a slot are fewer than the places: somebody has gone.
-            let gone = |&key: &WindowKey| self.windows[key as usize].state == State::Gone;
+            let gone = |&key: &WindowKey| self.windows[key].state == State::Gone;
             places.iter().position(gone).unwrap_or_default()
         });
         if places[place] != NO_WINDOW {
             self.forget(context, places[place]);
         }
-        let key = self.windows.vacant_key() as WindowKey;
+        let key = self.windows.vacant();
         let start = start(query, context.now);
         let subscriber = self.subscribe(context, key, user, &query.types, start)?;
         self.windows.insert(Window {
@@ -202,10 +203,10 @@ impl Fdajax {
         query: &Query,
         slot: u8,
     ) -> Result<WindowKey, Response> {
-        if self.windows[key as usize].types != query.types {
+        if self.windows[key].types != query.types {
             self.resubscribe(context, key, &query.types)?;
         }
-        let window = &mut self.windows[key as usize];
+        let window = &mut self.windows[key];
         if window.state == State::Gone {
             window.slot = slot;
         }
@@ -214,10 +215,10 @@ impl Fdajax {
 
     /// Lets a window hear other types from where it began; what it got of each type stays known.
     fn resubscribe(&mut self, context: &mut Context, key: WindowKey, types: &Types) -> Result<(), Response> {
-        let Window { user, subscriber, start, .. } = self.windows[key as usize];
+        let Window { user, subscriber, start, .. } = self.windows[key];
         let new = self.subscribe(context, key, user, types, start)?;
         context.hub.detach(context.now.at, subscriber);
-        let window = &mut self.windows[key as usize];
+        let window = &mut self.windows[key];
         (window.subscriber, window.types) = (new, types.clone());
         Ok(())
     }
@@ -234,25 +235,30 @@ impl Fdajax {
         let mut names: Vec<String> = types.groups().map(group_channel).collect();
         names.extend(self.users.get(user).account.as_ref().map(|account| user_channel(account.id)));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let attached =
-            context.hub.attach(context.now.at, Owner(OWNER | key), &names, Vec::new(), Start::Since(start));
+        let attached = context.hub.attach(
+            context.now.at,
+            Holder::Window(key).into(),
+            &names,
+            Vec::new(),
+            Start::Since(start),
+        );
         attached.map_err(too_many_channels)
     }
 
     /// Gives a window its new connection and what waits for it.
     fn begin(&mut self, context: &mut Context, key: WindowKey, from: ConnId, query: &Query) {
         let stream = query.verb == super::query::Verb::Stream;
-        let window = &mut self.windows[key as usize];
+        let window = &mut self.windows[key];
         (window.state, window.stream, window.win_st) = (State::Open(from), stream, query.win_st);
         let user = window.user;
-        let slot = from.slot as usize;
+        let slot = from.slot.index();
         if slot >= self.by_connection.len() {
             self.by_connection.resize(slot + 1, NO_WINDOW);
         }
         self.by_connection[slot] = key;
         match context.config.fdajax.send_pings {
-            0 => self.timers.clear(key as usize),
-            seconds => self.timers.set(key as usize, context.now.at.plus_seconds(seconds)),
+            0 => self.timers.clear(key),
+            seconds => self.timers.set(key, context.now.at.plus_seconds(seconds)),
         }
         if stream {
             let mut begin = context.config.fdajax.html_begin.clone().into_bytes();
@@ -268,7 +274,7 @@ impl Fdajax {
 
     /// Sends a window its last words, if it has a connection, and forgets it.
     pub(super) fn end(&mut self, context: &mut Context, key: WindowKey, code: &str) {
-        let window = &self.windows[key as usize];
+        let window = &self.windows[key];
         if let Some(connection) = window.connection() {
             if window.stream {
                 let text = match window.win_st {
@@ -287,9 +293,9 @@ impl Fdajax {
     /// Ends the connection of a window without a word. Returns whether it had one.
     pub(super) fn cancel_window(&mut self, context: &mut Context, user: UserKey, id: u32) -> bool {
         let Some(key) = self.find_window(user, id) else { return false };
-        let connection = self.windows[key as usize].connection();
+        let connection = self.windows[key].connection();
         if let Some(connection) = connection {
-            let is_stream = self.windows[key as usize].stream;
+            let is_stream = self.windows[key].stream;
             let act = if is_stream { Act::End } else { Act::Answer(answers::to_page(b"", 0)) };
             context.act(connection, act);
         }
@@ -299,22 +305,22 @@ impl Fdajax {
 
     /// Notes that a window has been answered.
     pub(super) fn rest(&mut self, context: &Context, key: WindowKey, state: State) {
-        let window = &mut self.windows[key as usize];
+        let window = &mut self.windows[key];
         if let Some(connection) = window.connection() {
-            self.by_connection[connection.slot as usize] = NO_WINDOW;
+            self.by_connection[connection.slot.index()] = NO_WINDOW;
         }
         window.state = state;
-        self.timers.set(key as usize, context.now.at + context.config.fdajax.win_timeout);
+        self.timers.set(key, context.now.at + context.config.fdajax.win_timeout);
     }
 
     /// Removes a window. What it left undelivered is not judged at once: a page that is loaded anew cancels its
     /// window, and asks for the same messages a moment later.
     fn forget(&mut self, context: &mut Context, key: WindowKey) {
-        let window = self.windows.remove(key as usize);
+        let window = self.windows.remove(key);
         if let Some(connection) = window.connection() {
-            self.by_connection[connection.slot as usize] = NO_WINDOW;
+            self.by_connection[connection.slot.index()] = NO_WINDOW;
         }
-        self.timers.clear(key as usize);
+        self.timers.clear(key);
         context.hub.detach(context.now.at, window.subscriber);
         let user = self.users.get_mut(window.user);
         for place in user.windows.iter_mut().filter(|place| **place == key) {
@@ -327,7 +333,7 @@ impl Fdajax {
     pub(super) fn expire_windows(&mut self, context: &mut Context) {
         while let Some(key) = self.timers.expire(context.now.at) {
             let window = &self.windows[key];
-            let (key, user) = (key as WindowKey, window.user);
+            let (key, user) = (key, window.user);
             match window.connection() {
                 Some(connection) => self.ping(context, key, connection),
                 None => {
@@ -339,7 +345,7 @@ impl Fdajax {
     }
 
     fn ping(&mut self, context: &mut Context, key: WindowKey, connection: ConnId) {
-        let window = &mut self.windows[key as usize];
+        let window = &mut self.windows[key];
         window.deliveries += 1;
         let is_stream = window.stream;
         self.write(context, key, context.config.fdajax.js_ping_code.as_bytes());
@@ -353,7 +359,7 @@ impl Fdajax {
     pub(super) fn note_gone(&mut self, context: &Context, user: UserKey) {
         let windows: Vec<WindowKey> = self.users.get(user).windows().collect();
         for key in windows {
-            if let State::Open(connection) = self.windows[key as usize].state
+            if let State::Open(connection) = self.windows[key].state
                 && !context.is_held(connection)
             {
                 self.rest(context, key, State::Gone);
@@ -363,8 +369,8 @@ impl Fdajax {
 
     /// The window that a connection holds open.
     pub(super) fn window_of(&self, connection: ConnId) -> Option<WindowKey> {
-        let key = *self.by_connection.get(connection.slot as usize)?;
-        let window = self.windows.get(key as usize)?;
+        let key = *self.by_connection.get(connection.slot.index())?;
+        let window = self.windows.get(key)?;
         (window.state == State::Open(connection)).then_some(key)
     }
 
@@ -372,7 +378,7 @@ impl Fdajax {
     pub(super) fn adopt(&mut self, context: &mut Context, user: UserKey) -> Result<(), Response> {
         let windows: Vec<WindowKey> = self.users.get(user).windows().collect();
         for key in windows {
-            let types = self.windows[key as usize].types.clone();
+            let types = self.windows[key].types.clone();
             self.resubscribe(context, key, &types)?;
         }
         Ok(())
@@ -383,13 +389,13 @@ impl Fdajax {
     pub(super) fn merge(&mut self, context: &mut Context, guest: UserKey, user: UserKey) {
         let windows: Vec<WindowKey> = self.users.get(guest).windows().collect();
         for key in windows {
-            let slot = self.windows[key as usize].slot;
-            let is_taken = |other: WindowKey| self.windows[other as usize].slot == slot;
+            let slot = self.windows[key].slot;
+            let is_taken = |other: WindowKey| self.windows[other].slot == slot;
             let free = self.users.get(user).windows.iter().position(|&key| key == NO_WINDOW);
             match free.filter(|_| !self.users.get(user).windows().any(is_taken)) {
                 Some(place) => {
                     self.users.get_mut(user).windows[place] = key;
-                    self.windows[key as usize].user = user;
+                    self.windows[key].user = user;
                 }
                 None => self.end(context, key, &context.config.fdajax.js_maxwin_code),
             }

@@ -6,7 +6,7 @@
 //! that reconnects.
 
 use crate::config::Config;
-use crate::conn::ConnId;
+use crate::conn::{ConnId, Slot};
 use crate::dialect::rate::Rate;
 use crate::id::Key;
 use crate::server::Handshakes as Counts;
@@ -26,7 +26,7 @@ struct Opening {
 /// All of them.
 pub struct Handshakes {
     /// By the slot of their connection.
-    openings: HashMap<u32, Opening>,
+    openings: HashMap<Slot, Opening>,
     /// Those that have something to read, each once.
     ready: VecDeque<ConnId>,
     /// Those that are over the rate of their address, and when they go on.

@@ -20,7 +20,7 @@ pub use certificates::{Certificates, Expiry};
 pub use session::Sent;
 
 use crate::config::Config;
-use crate::conn::ConnId;
+use crate::conn::{ConnId, Slot};
 use crate::hub::ROOM;
 use crate::id::Key;
 use crate::time::Instant;
@@ -89,7 +89,7 @@ impl Tls {
     /// of them in a second.
     pub fn insert(&mut self, now: Instant, id: ConnId, peer: IpAddr, exempt: bool) -> io::Result<()> {
         let session = Session::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
-        let slot = id.slot as usize;
+        let slot = id.slot.index();
         if slot >= self.sessions.len() {
             self.sessions.resize_with(slot + 1, || None);
         }
@@ -107,14 +107,14 @@ impl Tls {
     }
 
     /// Whether the handshake of a session is done.
-    pub fn is_open(&self, slot: u32) -> bool {
+    pub fn is_open(&self, slot: Slot) -> bool {
         self.session(slot).is_some_and(Session::is_open)
     }
 
     /// Reads the socket once, into `plain`.
     pub fn read(&mut self, id: ConnId, stream: &TcpStream, plain: &mut [u8]) -> Received {
         let broken = Received { bytes: 0, end: Some(End::Broken), again: false };
-        let Some(Some(session)) = self.sessions.get_mut(id.slot as usize) else { return broken };
+        let Some(Some(session)) = self.sessions.get_mut(id.slot.index()) else { return broken };
         if session.is_ended() {
             return Received { end: Some(End::Closed), ..broken };
         }
@@ -152,36 +152,36 @@ impl Tls {
     }
 
     /// Whether there is something that the socket has not taken.
-    pub fn has_unsent(&self, slot: u32) -> bool {
+    pub fn has_unsent(&self, slot: Slot) -> bool {
         self.session(slot).is_some_and(Session::has_unsent)
     }
 
     /// Encrypts and writes what the socket takes of `slices`.
-    pub fn write(&mut self, slot: u32, stream: &TcpStream, slices: &[IoSlice<'_>]) -> Sent {
-        match self.sessions.get_mut(slot as usize) {
+    pub fn write(&mut self, slot: Slot, stream: &TcpStream, slices: &[IoSlice<'_>]) -> Sent {
+        match self.sessions.get_mut(slot.index()) {
             Some(Some(session)) => session.write(stream, slices, &mut self.outgoing),
             _ => Sent::Broken,
         }
     }
 
     /// Writes what the socket did not take before. Returns whether it has all of it.
-    pub fn flush(&mut self, slot: u32, stream: &TcpStream) -> bool {
-        let Some(Some(session)) = self.sessions.get_mut(slot as usize) else { return true };
+    pub fn flush(&mut self, slot: Slot, stream: &TcpStream) -> bool {
+        let Some(Some(session)) = self.sessions.get_mut(slot.index()) else { return true };
         // If the connection is broken, the next write tells.
         session.flush(stream);
         !session.has_unsent()
     }
 
     /// Tells the client that nothing more comes.
-    pub fn finish(&mut self, slot: u32, stream: &TcpStream) {
-        if let Some(Some(session)) = self.sessions.get_mut(slot as usize) {
+    pub fn finish(&mut self, slot: Slot, stream: &TcpStream) {
+        if let Some(Some(session)) = self.sessions.get_mut(slot.index()) {
             session.finish(stream, &mut self.outgoing);
         }
     }
 
     /// Forgets a session.
     pub fn remove(&mut self, id: ConnId) {
-        if let Some(place) = self.sessions.get_mut(id.slot as usize) {
+        if let Some(place) = self.sessions.get_mut(id.slot.index()) {
             *place = None;
             self.handshakes.forget(id);
         }
@@ -193,8 +193,8 @@ impl Tls {
         }
     }
 
-    fn session(&self, slot: u32) -> Option<&Session> {
-        self.sessions.get(slot as usize)?.as_deref()
+    fn session(&self, slot: Slot) -> Option<&Session> {
+        self.sessions.get(slot.index())?.as_deref()
     }
 }
 

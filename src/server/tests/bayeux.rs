@@ -172,7 +172,7 @@ impl Talk {
             let text = String::from_utf8_lossy(&bytes);
             let given = text.split("\"clientId\":\"").skip(1).filter_map(|rest| rest.split('"').next());
             self.sessions.extend(given.map(str::to_owned));
-            self.transcript.extend(line.id.slot.to_be_bytes());
+            self.transcript.extend(line.id.slot.number().to_be_bytes());
             self.transcript.extend(bytes);
             if !self.bench.world.at_end(line.id) {
                 self.lines.push(line);

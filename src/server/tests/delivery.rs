@@ -214,7 +214,7 @@ fn who_waits_holds_no_buffer() {
     bench.publish("a", "x", None);
     bench.turn();
     for id in ids {
-        let Connection { input, output, .. } = &bench.server.connections[id.slot as usize];
+        let Connection { input, output, .. } = &bench.server.connections[id.slot];
         assert!(input.is_none() && output.is_none());
     }
 }
@@ -417,8 +417,7 @@ fn a_large_message_that_waits_is_shared_by_those_who_read_slowly() {
         let ask = "GET /sub/a?after=oldest HTTP/1.1\r\nHost: x\r\n\r\n";
         bench.send(id, &format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n{ask}{ask}"));
         bench.turn();
-        let own =
-            bench.server.connections[id.slot as usize].output.as_ref().map_or(0, |output| output.own_len());
+        let own = bench.server.connections[id.slot].output.as_ref().map_or(0, |output| output.own_len());
         assert!(own < 1000, "{own} bytes are kept for a client that took {capacity}");
         bench.world.socket(id).capacity = 30_000;
         let mut text = String::new();

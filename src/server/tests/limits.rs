@@ -418,7 +418,7 @@ fn channels_that_one_address_has_looked_at_in_a_second() {
 fn behind_a_trusted_proxy_the_clients_address_counts() {
     let mut config = Config::default();
     config.limits.publishes_per_second = 1;
-    config.publish.token = Some("t".into());
+    config.publish.token = vec!["t".into()];
     config.trusted_proxies = vec![[127, 0, 0, 1].into()];
     let mut bench = Bench::new(config);
     let publish = |client: &str| {
@@ -467,7 +467,7 @@ fn a_body_is_not_asked_for_that_nobody_will_look_at() {
     assert_eq!(status(&bench.ask(&request("POST /nowhere"))), 404);
     assert_eq!(status(&bench.ask(&request("POST /pub/a"))), 100, "who may publish is asked for it");
     let mut config = Config::default();
-    config.publish.token = Some("secret".into());
+    config.publish.token = vec!["secret".into()];
     let mut bench = Bench::new(config);
     let answer = bench.ask(&request("POST /pub/a"));
     assert_eq!((status(&answer), field(&answer, "WWW-Authenticate")), (401, Some("Bearer")));

@@ -1,6 +1,6 @@
 //! Simulated sockets and the clock.
 
-use crate::conn::ConnId;
+use crate::conn::{ConnId, Slot};
 use crate::id::Random;
 use crate::server::{Sink, Write, Wrote};
 use crate::time::{Instant, Now};
@@ -37,7 +37,7 @@ pub struct World {
     pub now: Now,
     sockets: HashMap<ConnId, Socket>,
     /// Who had a slot last.
-    slots: HashMap<u32, ConnId>,
+    slots: HashMap<Slot, ConnId>,
     /// Connections whose sockets have to be reported as writable.
     pub edges: Vec<ConnId>,
     /// Decides which writes are cut short, and which find no memory in the kernel.
@@ -67,7 +67,7 @@ impl World {
     }
 
     /// Who has the slot.
-    pub fn at(&self, slot: u32) -> ConnId {
+    pub fn at(&self, slot: Slot) -> ConnId {
         self.slots[&slot]
     }
 

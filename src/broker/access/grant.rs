@@ -1,0 +1,42 @@
+//! What somebody may do, and until when.
+
+use crate::hub::covers;
+
+/// What was granted to somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// Who it is (`sub`).
+    pub subject: Option<Box<str>>,
+    /// The number of the token (`jti`).
+    pub id: Option<Box<str>>,
+    /// The second since 1970 in which it was issued, by the issuer's clock.
+    pub issued: Option<u64>,
+    /// The second since 1970 before which it does not count; leeway is in it.
+    pub begins: u64,
+    /// The second since 1970 from which it does not count any more; leeway is in it.
+    pub ends: u64,
+    /// Names and patterns of channels to subscribe to.
+    pub subscribe: Vec<Box<str>>,
+    /// Names and patterns of channels to publish to.
+    pub publish: Vec<Box<str>>,
+    /// What others are told about the subject, as JSON.
+    pub info: Option<Box<str>>,
+}
+
+impl Grant {
+    /// Whether one of the granted patterns includes all of `item`, a name or a pattern. Never several together: that
+    /// errs on refusing, and is clear to who writes the patterns.
+    pub fn may_subscribe(&self, item: &str) -> bool {
+        self.subscribe.iter().any(|granted| covers(granted, item))
+    }
+
+    /// Whether it grants publishing to that channel.
+    pub fn may_publish(&self, name: &str) -> bool {
+        self.publish.iter().any(|granted| covers(granted, name))
+    }
+
+    /// Whether it counts in that second.
+    pub const fn is_valid(&self, unix: u64) -> bool {
+        self.begins <= unix && unix < self.ends
+    }
+}

@@ -1,0 +1,13 @@
+//! Who may do what: rules of channels, tokens and what they grant, and the one judge of both.
+//!
+//! Whatever gives a right ends up as the same thing, a [`Grant`]: patterns of channels to subscribe and to publish to,
+//! and when it ends. The [`Rules`] say for which channels one is needed. All of it is computed from values: files were
+//! read by `cli`, and the time comes as an argument.
+
+mod grant;
+mod rules;
+pub mod tokens;
+
+pub use grant::Grant;
+pub use rules::{Bearer, Rules, Verdict};
+pub use tokens::{Bad, Tokens};

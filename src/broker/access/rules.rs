@@ -1,0 +1,250 @@
+//! The rules of channels, and the judge.
+//!
+//! The first rule whose pattern matches a channel's name holds for it. A pattern to subscribe to is judged as a whole:
+//! in order, every rule that *meets* it (that some channel of it could fall under) must allow it, until the first that
+//! covers it. That is linear and errs on refusing.
+
+use super::Grant;
+use crate::config::{Config, Who};
+use crate::hub::{covers, meets};
+
+/// The channels of FDAjax's users: what is for one of them is nobody else's to read.
+const PRIVATE: &str = "fdajax/users/*";
+
+/// The rules of a server.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Built-in ones first, so that none of the file opens what they close.
+    rules: Vec<Rule>,
+    /// Whether there is a publish token that somebody could show.
+    has_publish_token: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    pattern: Box<str>,
+    subscribe: Who,
+    publish: Option<Who>,
+    /// Made by us: what is ours to close is open to the loopback rule as it always was.
+    built_in: bool,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bearer<'a> {
+    /// Somebody who shows a publish token, and may do everything everywhere.
+    pub publisher: bool,
+    /// A loopback peer, where there is no publish token. That counts for the built-in rules only.
+    pub local: bool,
+    /// What was granted to them.
+    pub grant: Option<&'a Grant>,
+}
+
+/// What the judge says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is allowed.
+    Allowed,
+    /// It is not, and a token could help.
+    Unidentified,
+    /// It is not.
+    Forbidden,
+    /// The rules leave it to what holds without rules.
+    Unsaid,
+}
+
+impl Rules {
+    /// The rules of the settings.
+    pub fn new(config: &Config) -> Self {
+        let private = config.fdajax.enabled.then(|| Rule {
+            pattern: PRIVATE.into(),
+            subscribe: Who::Publishers,
+            publish: None,
+            built_in: true,
+        });
+        let written = config.channels.iter().map(|rule| Rule {
+            pattern: rule.pattern.as_str().into(),
+            subscribe: rule.subscribe,
+            publish: rule.publish,
+            built_in: false,
+        });
+        let rules = private.into_iter().chain(written).collect();
+        Self { rules, has_publish_token: !config.publish.token.is_empty() }
+    }
+
+    /// Whether there is nothing to judge: whoever asks may subscribe to everything.
+    pub fn is_open(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Whether `who` may subscribe to `item`, a name or a pattern.
+    pub fn subscribe(&self, who: Bearer<'_>, item: &str) -> Verdict {
+        if who.publisher {
+            return Verdict::Allowed;
+        }
+        for rule in self.rules.iter().filter(|rule| meets(&rule.pattern, item)) {
+            let allowed = match rule.subscribe {
+                Who::Anyone => true,
+                Who::Token => who.grant.is_some_and(|grant| grant.may_subscribe(item)),
+                Who::Publishers => rule.built_in && who.local,
+            };
+            if !allowed {
+                return self.refusal(who, rule.subscribe);
+            }
+            if covers(&rule.pattern, item) {
+                break;
+            }
+        }
+        Verdict::Allowed
+    }
+
+    /// Whether `who` may publish to the channel `name`. [`Verdict::Unsaid`] if no rule says who may.
+    pub fn publish(&self, who: Bearer<'_>, name: &str) -> Verdict {
+        if who.publisher {
+            return Verdict::Allowed;
+        }
+        match self.publishers(name) {
+            None => Verdict::Unsaid,
+            Some(Who::Anyone) => Verdict::Allowed,
+            Some(Who::Token) if who.grant.is_some_and(|grant| grant.may_publish(name)) => Verdict::Allowed,
+            Some(asked) => self.refusal(who, asked),
+        }
+    }
+
+    /// Who may publish to a channel, if a rule says so.
+    pub fn publishers(&self, name: &str) -> Option<Who> {
+        self.rules.iter().find(|rule| covers(&rule.pattern, name))?.publish
+    }
+
+    /// The patterns of rules that no channel reaches, as an earlier one covers them, which is told, too.
+    pub fn unreachable(&self) -> impl Iterator<Item = (usize, &str, &str)> {
+        let written = || self.rules.iter().filter(|rule| !rule.built_in);
+        written().enumerate().filter_map(move |(row, rule)| {
+            let earlier = written().take(row).find(|earlier| covers(&earlier.pattern, &rule.pattern))?;
+            Some((row, &*rule.pattern, &*earlier.pattern))
+        })
+    }
+
+    /// How `who` is refused where `asked` is what a rule asks for.
+    fn refusal(&self, who: Bearer<'_>, asked: Who) -> Verdict {
+        let helps = asked == Who::Token || self.has_publish_token;
+        match helps && who.grant.is_none() {
+            true => Verdict::Unidentified,
+            false => Verdict::Forbidden,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ChannelRule, Fdajax};
+
+    fn rules(rows: &[(&str, Who, Option<Who>)]) -> Rules {
+        let row = |&(pattern, subscribe, publish): &(&str, Who, Option<Who>)| ChannelRule {
+            pattern: pattern.into(),
+            subscribe,
+            publish,
+        };
+        Rules::new(&Config { channels: rows.iter().map(row).collect(), ..Config::default() })
+    }
+
+    fn grant(subscribe: &[&str], publish: &[&str]) -> Grant {
+        let boxed = |items: &[&str]| items.iter().map(|item| (*item).into()).collect();
+        Grant { subscribe: boxed(subscribe), publish: boxed(publish), ends: u64::MAX, ..Grant::default() }
+    }
+
+    const PUBLISHER: Bearer<'_> = Bearer { publisher: true, local: false, grant: None };
+    const NOBODY: Bearer<'_> = Bearer { publisher: false, local: true, grant: None };
+
+    #[test]
+    fn the_first_rule_that_matches_holds() {
+        let rules = rules(&[
+            ("news/internal", Who::Token, Some(Who::Token)),
+            ("news/*", Who::Anyone, None),
+            ("ops/**", Who::Publishers, Some(Who::Publishers)),
+            ("open/**", Who::Anyone, Some(Who::Anyone)),
+            ("**", Who::Token, None),
+        ]);
+        let grant = grant(&["news/internal", "chat/*", "ops/**"], &["news/internal", "chat/a"]);
+        let bearer = Bearer { grant: Some(&grant), ..NOBODY };
+        let subscribe = |who, item, verdict| assert_eq!(rules.subscribe(who, item), verdict, "{item}");
+        subscribe(NOBODY, "news/a", Verdict::Allowed);
+        subscribe(NOBODY, "news/internal", Verdict::Unidentified);
+        subscribe(bearer, "news/internal", Verdict::Allowed);
+        subscribe(bearer, "chat/a", Verdict::Allowed);
+        subscribe(bearer, "chat/a/b", Verdict::Forbidden);
+        // A rule for publishers is not opened by a token, nor by the loopback rule.
+        subscribe(bearer, "ops/a", Verdict::Forbidden);
+        subscribe(NOBODY, "ops/a", Verdict::Forbidden);
+        subscribe(PUBLISHER, "ops/a", Verdict::Allowed);
+        subscribe(PUBLISHER, "**", Verdict::Allowed);
+
+        let publish = |who, name, verdict| assert_eq!(rules.publish(who, name), verdict, "{name}");
+        publish(NOBODY, "news/internal", Verdict::Unidentified);
+        publish(bearer, "news/internal", Verdict::Allowed);
+        publish(bearer, "news/a", Verdict::Unsaid);
+        publish(NOBODY, "open/a", Verdict::Allowed);
+        publish(NOBODY, "ops/a", Verdict::Forbidden);
+        publish(PUBLISHER, "ops/a", Verdict::Allowed);
+        publish(bearer, "elsewhere", Verdict::Unsaid);
+    }
+
+    #[test]
+    fn a_pattern_needs_every_rule_that_it_meets_until_one_covers_it() {
+        let rules = rules(&[
+            ("docs/*/draft", Who::Token, None),
+            ("docs/**", Who::Anyone, None),
+            ("**", Who::Publishers, None),
+        ]);
+        let subscribe = |who, item, verdict| assert_eq!(rules.subscribe(who, item), verdict, "{item}");
+        subscribe(NOBODY, "docs/*/public", Verdict::Allowed);
+        subscribe(NOBODY, "docs/a/*", Verdict::Unidentified);
+        subscribe(NOBODY, "docs/**", Verdict::Unidentified);
+        subscribe(NOBODY, "docs/*", Verdict::Allowed);
+        subscribe(NOBODY, "*/x", Verdict::Forbidden);
+        let everything = grant(&["**"], &[]);
+        let bearer = Bearer { grant: Some(&everything), ..NOBODY };
+        subscribe(bearer, "docs/a/*", Verdict::Allowed);
+        subscribe(bearer, "**", Verdict::Forbidden);
+        // Two that together include the asked one are not enough: one must.
+        let halves = grant(&["docs/a/draft", "docs/b/draft"], &[]);
+        subscribe(Bearer { grant: Some(&halves), ..NOBODY }, "docs/*/draft", Verdict::Forbidden);
+        subscribe(Bearer { grant: Some(&halves), ..NOBODY }, "docs/a/draft", Verdict::Allowed);
+    }
+
+    #[test]
+    fn built_in_rules_come_first_and_are_opened_by_nothing_written() {
+        let row = ChannelRule { pattern: "**".into(), subscribe: Who::Token, publish: Some(Who::Anyone) };
+        let fdajax = Fdajax { enabled: true, ..Fdajax::default() };
+        let rules = Rules::new(&Config { channels: vec![row], fdajax, ..Config::default() });
+        let everything = grant(&["**"], &["**"]);
+        let bearer = Bearer { grant: Some(&everything), ..Bearer::default() };
+        for item in ["fdajax/users/1", "fdajax/users/*", "**", "*/*/*"] {
+            assert_eq!(rules.subscribe(bearer, item), Verdict::Forbidden, "{item}");
+            assert_eq!(rules.subscribe(PUBLISHER, item), Verdict::Allowed, "{item}");
+        }
+        assert_eq!(rules.subscribe(bearer, "fdajax/groups/a"), Verdict::Allowed);
+        assert_eq!(rules.publish(bearer, "fdajax/users/1"), Verdict::Unsaid);
+    }
+
+    #[test]
+    fn a_token_helps_where_a_publish_token_can_be_shown() {
+        let row = ChannelRule { pattern: "**".into(), subscribe: Who::Publishers, publish: None };
+        let mut config = Config { channels: vec![row], ..Config::default() };
+        assert_eq!(Rules::new(&config).subscribe(NOBODY, "a"), Verdict::Forbidden);
+        config.publish.token = vec!["s3cret".into()];
+        assert_eq!(Rules::new(&config).subscribe(NOBODY, "a"), Verdict::Unidentified);
+    }
+
+    #[test]
+    fn rules_that_no_channel_reaches() {
+        let found = rules(&[
+            ("a/**", Who::Anyone, None),
+            ("a/*", Who::Anyone, None),
+            ("a", Who::Anyone, None),
+            ("**", Who::Anyone, None),
+        ]);
+        assert_eq!(found.unreachable().collect::<Vec<_>>(), [(1, "a/*", "a/**")]);
+    }
+}

@@ -1,0 +1,165 @@
+//! Tokens: JSON Web Tokens (RFC 7519, and RFC 8725 for what goes wrong with them), verified and read.
+//!
+//! `ring` verifies signatures; everything else is decided here, in the order in which it costs least: size, header,
+//! key, signature, claims. A token that was good is remembered, so that a poll that comes every second is not verified
+//! every second. What is remembered is what it grants and from when to when, never that it is good.
+
+mod claims;
+mod json;
+mod jws;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+use super::Grant;
+use crate::config::{Algorithm, Config, Tokens as Settings};
+use jws::Parts;
+use keys::Key;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+/// A longer token is refused unread.
+pub const TOKEN_BYTES_MAX: usize = 4096;
+/// So many keys are tried for a token that names none.
+const KEYS_TRIED_MAX: usize = 4;
+
+/// What is wrong with a token: a sentence of ours, in ASCII, that repeats nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bad(pub &'static str);
+
+impl Bad {
+    /// The token has ended.
+    pub const EXPIRED: Self = Self("the token has expired");
+    /// The token was taken back.
+    pub const REVOKED: Self = Self("the token was revoked");
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// What is wrong with a row of `[[tokens.keys]]`: its place, and a sentence.
+pub type KeyProblem = (usize, String);
+
+/// The keys, and the tokens that were verified by them lately.
+#[derive(Debug, Default)]
+pub struct Tokens {
+    keys: Vec<Key>,
+    settings: Settings,
+    verified: Memory,
+}
+
+impl Tokens {
+    /// The keys of the settings; or everything that is wrong with them.
+    pub fn new(config: &Config) -> Result<Self, Vec<KeyProblem>> {
+        let (mut keys, mut problems) = (Vec::<Key>::new(), Vec::new());
+        for (place, row) in config.token_keys.iter().enumerate() {
+            let read = match keys::read(row) {
+                Ok(read) => read,
+                Err(text) => {
+                    let file = row.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
+                    problems.push((place, format!("{file} {text}")));
+                    continue;
+                }
+            };
+            for key in read {
+                if key.id.is_some() && keys.iter().any(|other| other.id == key.id) {
+                    let id = key.id.as_deref().unwrap_or_default();
+                    problems.push((place, format!("two keys have the id {id:?}; ids must differ")));
+                }
+                keys.push(key);
+            }
+        }
+        let verified = Memory::new(config.limits.tokens_remembered);
+        match problems.is_empty() {
+            true => Ok(Self { keys, settings: config.tokens.clone(), verified }),
+            false => Err(problems),
+        }
+    }
+
+    /// What `token` grants in the second `unix`.
+    pub fn check(&mut self, token: &str, unix: u64) -> Result<Rc<Grant>, Bad> {
+        if let Some(grant) = self.verified.find(token) {
+            return in_time(&grant, unix).map(|()| grant);
+        }
+        let grant = Rc::new(self.verify(token, unix)?);
+        self.verified.insert(token, Rc::clone(&grant));
+        Ok(grant)
+    }
+
+    /// The same, without remembering anything.
+    pub fn verify(&self, token: &str, unix: u64) -> Result<Grant, Bad> {
+        let parts = Parts::read(token)?;
+        self.verify_signature(&parts)?;
+        let grant = claims::read(&parts.payload, &self.settings, unix)?;
+        in_time(&grant, unix).map(|()| grant)
+    }
+
+    /// The id, if it has one, of the key of `algorithm` whose signature of `message` that is.
+    pub fn key_of(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Option<Option<&str>> {
+        let key =
+            self.keys.iter().find(|key| key.algorithm == algorithm && key.verifies(message, signature))?;
+        Some(key.id.as_deref())
+    }
+
+    fn verify_signature(&self, parts: &Parts<'_>) -> Result<(), Bad> {
+        let fits =
+            |key: &&Key| key.algorithm == parts.algorithm && key.verifies(parts.signed, &parts.signature);
+        const FORGED: Bad = Bad("the token's signature is not good");
+        let Some(id) = &parts.key else {
+            let mut tried =
+                self.keys.iter().filter(|key| key.algorithm == parts.algorithm).take(KEYS_TRIED_MAX);
+            return tried.any(|key| fits(&key)).then_some(()).ok_or(FORGED);
+        };
+        let named = self.keys.iter().find(|key| key.id.as_deref() == Some(id));
+        let key = named.ok_or(Bad("the token's key is not known here"))?;
+        if key.algorithm != parts.algorithm {
+            return Err(Bad("the token's algorithm is not that of its key"));
+        }
+        Some(key).filter(fits).map(|_| ()).ok_or(FORGED)
+    }
+}
+
+/// Whether what was granted counts in that second.
+fn in_time(grant: &Grant, unix: u64) -> Result<(), Bad> {
+    match () {
+        () if unix < grant.begins => Err(Bad("the token is not valid yet")),
+        () if unix >= grant.ends => Err(Bad::EXPIRED),
+        () => Ok(()),
+    }
+}
+
+/// Tokens that were verified, by the whole token: nothing that two of them could share. They are in two halves; when
+/// the younger is full, the older is forgotten and their places are exchanged.
+#[derive(Debug, Default)]
+struct Memory {
+    /// Most tokens in a half.
+    max: usize,
+    younger: BTreeMap<Box<str>, Rc<Grant>>,
+    older: BTreeMap<Box<str>, Rc<Grant>>,
+}
+
+impl Memory {
+    fn new(max: usize) -> Self {
+        Self { max: max.div_ceil(2), ..Self::default() }
+    }
+
+    fn find(&mut self, token: &str) -> Option<Rc<Grant>> {
+        if let Some(grant) = self.younger.get(token) {
+            return Some(Rc::clone(grant));
+        }
+        let grant = self.older.remove(token)?;
+        self.insert(token, Rc::clone(&grant));
+        Some(grant)
+    }
+
+    fn insert(&mut self, token: &str, grant: Rc<Grant>) {
+        if self.younger.len() >= self.max {
+            self.older = std::mem::take(&mut self.younger);
+        }
+        self.younger.insert(token.into(), grant);
+    }
+}

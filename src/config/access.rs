@@ -1,0 +1,221 @@
+//! Settings of who may do what: kinds of values for the rows of `[[channels]]` and `[[tokens.keys]]`, and what must
+//! hold among them.
+//!
+//! A mistake here opens what was meant to be closed, so settings that cannot work keep the server from starting.
+
+use std::fmt;
+
+use super::kind::{Describe, Given, Kind, Word, quote};
+use super::{Loaded, Origin, Problem};
+
+/// Who a rule lets in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    /// Everybody.
+    Anyone,
+    /// Who shows a token that grants it.
+    Token,
+    /// Who may publish without any rule: who shows a publish token and, for publishing only, loopback peers while
+    /// there is none.
+    Publishers,
+}
+
+impl Who {
+    /// How it is written.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("anyone", Self::Anyone), ("token", Self::Token), ("publishers", Self::Publishers)];
+}
+
+/// How a token is signed (RFC 7518, section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "they are the names of the RFC")]
+pub enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+impl Algorithm {
+    /// How it is written.
+    pub const NAMES: [(&'static str, Self); 10] = [
+        ("HS256", Self::HS256),
+        ("HS384", Self::HS384),
+        ("HS512", Self::HS512),
+        ("RS256", Self::RS256),
+        ("RS384", Self::RS384),
+        ("RS512", Self::RS512),
+        ("PS256", Self::PS256),
+        ("ES256", Self::ES256),
+        ("ES384", Self::ES384),
+        ("EdDSA", Self::EdDSA),
+    ];
+
+    /// The algorithm of that name.
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
+    }
+
+    /// Whether one secret both signs and verifies.
+    pub const fn has_secret(self) -> bool {
+        matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, known)| *known == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// One of a few words, or none.
+pub struct Choice<T: 'static>(pub &'static [(&'static str, T)]);
+
+impl<T> Describe for Choice<T> {
+    fn allowed(&self) -> String {
+        let names: Vec<&str> = self.0.iter().map(|(name, _)| *name).collect();
+        format!("one of {}", names.join(", "))
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "WORD"
+    }
+}
+
+impl<T: Copy + PartialEq> Kind<T> for Choice<T> {
+    fn read(&self, given: Given<'_>) -> Option<T> {
+        let text = given.text()?;
+        self.0.iter().find(|(name, _)| *name == text).map(|(_, value)| *value)
+    }
+
+    fn show(&self, value: &T) -> String {
+        quote(self.0.iter().find(|(_, known)| known == value).map_or("", |(name, _)| name))
+    }
+}
+
+impl<T: Copy + PartialEq> Kind<Option<T>> for Choice<T> {
+    fn read(&self, given: Given<'_>) -> Option<Option<T>> {
+        Kind::<T>::read(self, given).map(Some)
+    }
+
+    fn show(&self, value: &Option<T>) -> String {
+        value.as_ref().map_or_else(String::new, |value| Kind::<T>::show(self, value))
+    }
+}
+
+/// Text that stands in a claim or in a token's header: an issuer, an audience, the id of a key.
+pub struct ClaimText;
+
+impl Word for ClaimText {
+    type Value = String;
+    const ALLOWED: &'static str = "text of at most 255 bytes without control characters";
+    const PLACEHOLDER: &'static str = "TEXT";
+
+    fn parse(text: &str) -> Option<String> {
+        let sound = !text.is_empty() && text.len() <= 255 && !text.chars().any(char::is_control);
+        sound.then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// The name of a cookie (RFC 6265, a token).
+pub struct CookieName;
+
+impl Word for CookieName {
+    type Value = String;
+    const ALLOWED: &'static str = "the name of a cookie: letters, digits, - and _";
+    const PLACEHOLDER: &'static str = "NAME";
+
+    fn parse(text: &str) -> Option<String> {
+        let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (!text.is_empty() && text.len() <= 64 && text.bytes().all(sound)).then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// What a key's file holds. It is read with the settings, and shown nowhere.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct KeyText(pub Vec<u8>);
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(redacted)")
+    }
+}
+
+/// What is wrong among the rows: settings that cannot work, or that leave open what they seem to close.
+pub fn problems(loaded: &Loaded) -> Vec<Problem> {
+    let config = &loaded.config;
+    let mut problems = Vec::new();
+    let mut report = |table, row, text: String| problems.push(Problem::new(&loaded.row(table, row), text));
+    for (row, rule) in config.channels.iter().enumerate() {
+        if rule.pattern.is_empty() {
+            let text = "channels: a rule needs match = \"…\", the channels it is for";
+            report("channels", row, text.into());
+        }
+        let named = if rule.subscribe == Who::Token { "subscribe" } else { "publish" };
+        if config.token_keys.is_empty() && (rule.subscribe == Who::Token || rule.publish == Some(Who::Token))
+        {
+            let text = format!(
+                "channels.{named}: \"token\" needs a key that tokens are verified by: add [[tokens.keys]] with \
+                 algorithm and file"
+            );
+            report("channels", row, text);
+        }
+    }
+    if let Some(last) = config.channels.last()
+        && last.pattern != "**"
+        && config.channels.iter().any(|rule| rule.subscribe != Who::Anyone)
+    {
+        let text = "channels: a rule restricts subscribing, so the last one must say what holds for all other \
+                    channels: match = \"**\", and subscribe = \"anyone\" if they are to stay open";
+        report("channels", config.channels.len() - 1, text.into());
+    }
+    for (row, key) in config.token_keys.iter().enumerate() {
+        if key.file.is_none() {
+            report("tokens.keys", row, "tokens.keys: a key needs file = \"…\"".into());
+        }
+        let earlier = &config.token_keys[..row];
+        if let Some(id) = &key.id
+            && earlier.iter().any(|other| other.id.as_ref() == Some(id))
+        {
+            report("tokens.keys", row, format!("tokens.keys: two keys have the id {id:?}; ids must differ"));
+        }
+    }
+    problems
+}
+
+/// What works, and is probably not meant.
+pub fn warnings(loaded: &Loaded) -> Vec<String> {
+    let config = &loaded.config;
+    let mut warnings = Vec::new();
+    if config.publish.token.iter().any(|token| token.len() < TOKEN_CHARS_MIN) {
+        warnings.push(format!(
+            "{}: publish.token: a token has fewer than {TOKEN_CHARS_MIN} characters and can be guessed; \
+             `openssl rand -base64 24` makes a good one",
+            loaded.origin("publish.token")
+        ));
+    }
+    warnings
+}
+
+/// A publish token of fewer characters is warned of.
+const TOKEN_CHARS_MIN: usize = 16;
+
+impl Loaded {
+    /// Where a row of a table comes from.
+    pub fn row(&self, table: &str, row: usize) -> Origin {
+        self.rows(table).get(row).cloned().unwrap_or(Origin::Default)
+    }
+}

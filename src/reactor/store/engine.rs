@@ -1,0 +1,415 @@
+//! What is written when, and what becomes of it: the store without its thread, so that a test can drive it.
+//!
+//! A transaction that fails has an unknown outcome. The file is dropped then, as a failed `fdatasync` must not be
+//! repeated on the same handle (the kernel believes the pages to be written), and opened anew: what is in it decides.
+//! While it cannot be opened, or was full a moment ago, everything is refused; what was refused and turns out to have
+//! been written is taken out again.
+
+use super::StoreError;
+use super::clocks::Clocks;
+use super::directory::Disk;
+use super::figures::Figures;
+use super::tables::{Sweep, Tables};
+use crate::id::{Epoch, Seq};
+use crate::log::{Batch, Condition, Entry, LogTime, Lost, Opening, Proposal, Refusal, Ticket};
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// Rows that are looked at for a message that is written, and at most with one commit.
+const LOOKS_PER_MESSAGE: usize = 4;
+const LOOKS: std::ops::RangeInclusive<usize> = 64..=4096;
+/// Milliseconds until it is tried again after a failure, at first and at most.
+const WAIT_MS: std::ops::RangeInclusive<u64> = 1000..=30_000;
+/// Bytes of records that are handed over at once.
+const LOAD_BYTES: usize = 128 << 10;
+
+/// What a publisher who has an answer may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Promise {
+    /// The message is on the disk; nobody has seen it before.
+    Synced,
+    /// It will be there soon.
+    Behind,
+}
+
+/// How a store works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// What an answer promises.
+    pub promise: Promise,
+    /// Milliseconds from a commit to the next.
+    pub pause_ms: u64,
+    /// Idempotency keys that are remembered.
+    pub keys_max: usize,
+    /// Dead rows that are not worth sweeping.
+    pub dead_max: u64,
+    /// Channels of which is remembered what they have lost.
+    pub channels_max: usize,
+}
+
+/// What the reactor asks of a store.
+#[derive(Debug)]
+pub enum Order {
+    /// To keep this.
+    Append {
+        /// What.
+        proposal: Proposal,
+        /// Messages that the hub keeps at this moment.
+        live: u64,
+    },
+    /// To take rows away: the answer to [`Told::Look`].
+    Kept {
+        /// Those that the hub does not keep, in order.
+        dead: Vec<Seq>,
+        /// What their channels have lost.
+        lost: Vec<Lost>,
+    },
+}
+
+/// What a store tells the reactor, in order.
+#[derive(Debug)]
+pub enum Told {
+    /// This is history now.
+    Tail(Batch),
+    /// Nothing of what was proposed up to this ticket, and is not history, will be.
+    Refused {
+        /// The last of them.
+        upto: Ticket,
+        /// Why.
+        why: Refusal,
+    },
+    /// Which of these rows does the hub still keep?
+    Look(Vec<(Seq, Box<str>)>),
+    /// The store is in another state.
+    Condition(Condition),
+}
+
+/// A sweep through the rows.
+#[derive(Debug, Default)]
+struct Sweeping {
+    /// It is under way.
+    runs: bool,
+    /// The number of the next record when it began.
+    began: Seq,
+    /// Rows up to this number have been looked at.
+    at: Seq,
+    /// The reactor has been asked and has not answered.
+    asked: bool,
+    /// What goes with the next commit.
+    next: Sweep,
+}
+
+/// Nothing can be stored at the moment.
+#[derive(Debug)]
+struct Sick {
+    why: String,
+    /// There was no room: rows that are dead go first.
+    is_full: bool,
+    wait_ms: u64,
+    /// When to try again, by [`Clocks::up_ms`].
+    retry_at: u64,
+}
+
+/// The store.
+#[derive(Debug)]
+pub struct Engine<D: Disk> {
+    disk: D,
+    settings: Settings,
+    tables: Option<Tables>,
+    /// Where the time line was when the life began, and what clocks said.
+    began: (LogTime, Clocks),
+    /// The number after the last that was told to be stored.
+    stored: Seq,
+    /// What was written with an unknown outcome.
+    doubtful: Vec<Proposal>,
+    /// What has been answered and is still to be written, in [`Promise::Behind`].
+    owed: Vec<Proposal>,
+    live: u64,
+    sweeping: Sweeping,
+    sick: Option<Sick>,
+    has_failed: bool,
+    /// What is counted.
+    pub figures: Figures,
+    out: VecDeque<Told>,
+}
+
+impl<D: Disk> Engine<D> {
+    /// Opens the history on `disk`, or begins an empty one named `fresh`. Returns whether it is new.
+    pub fn open(
+        mut disk: D,
+        settings: Settings,
+        fresh: Epoch,
+        clocks: Clocks,
+    ) -> Result<(Self, Opening, bool), StoreError> {
+        let is_there = disk.is_there()?;
+        let mut tables = match is_there {
+            true => Tables::open(disk.open()?)?,
+            false => {
+                let tables = Tables::create(disk.begin()?, fresh, clocks)?;
+                disk.adopt()?;
+                tables
+            }
+        };
+        let opening = tables.begin(fresh, clocks, settings.promise == Promise::Behind)?;
+        let rows = tables.rows();
+        let engine = Self {
+            figures: Figures { rows, file_bytes: disk.bytes(), ..Figures::default() },
+            disk,
+            settings,
+            tables: Some(tables),
+            began: (opening.time, clocks),
+            stored: opening.next,
+            doubtful: Vec::new(),
+            owed: Vec::new(),
+            live: rows,
+            sweeping: Sweeping::default(),
+            sick: None,
+            has_failed: false,
+            out: VecDeque::new(),
+        };
+        Ok((engine, opening, !is_there))
+    }
+
+    /// Hands over the whole history, until `take` says that nobody wants it.
+    pub fn load(&self, take: impl FnMut(Batch) -> bool) -> Result<(), StoreError> {
+        self.tables.as_ref().map_or(Ok(()), |tables| tables.load(LOAD_BYTES, take))
+    }
+
+    /// The next thing to tell.
+    pub fn poll(&mut self) -> Option<Told> {
+        self.out.pop_front()
+    }
+
+    /// When to call [`Engine::take`] even if there are no orders, by [`Clocks::up_ms`].
+    pub fn retry_at(&self) -> Option<u64> {
+        self.sick.as_ref().filter(|_| !self.has_failed).map(|sick| sick.retry_at)
+    }
+
+    /// Does what the reactor asks; all that is to be kept in one transaction.
+    pub fn take(&mut self, orders: Vec<Order>, clocks: Clocks) {
+        let mut proposals = std::mem::take(&mut self.owed);
+        for order in orders {
+            match order {
+                Order::Append { proposal, live } => {
+                    self.live = live;
+                    proposals.push(proposal);
+                }
+                Order::Kept { dead, lost } => {
+                    self.sweeping.asked = false;
+                    self.sweeping.next.dead.extend(dead);
+                    self.sweeping.next.lost.extend(lost);
+                }
+            }
+        }
+        if self.has_failed {
+            return;
+        }
+        match &self.sick {
+            None if proposals.is_empty() => {}
+            None => self.commit(proposals, clocks),
+            Some(sick) => {
+                let (is_due, is_full) = (sick.retry_at <= clocks.up_ms, sick.is_full);
+                self.recover(proposals, is_due, is_full, clocks);
+            }
+        }
+    }
+
+    /// Ends in good order, if all that was told is stored.
+    pub fn end(mut self, clocks: Clocks) -> Result<(), StoreError> {
+        let stamp = self.stamp(clocks);
+        match &mut self.tables {
+            Some(tables) if self.owed.is_empty() && self.doubtful.is_empty() => tables.end(stamp),
+            _ => Ok(()),
+        }
+    }
+
+    fn stamp(&self, clocks: Clocks) -> (LogTime, Clocks) {
+        let (time, began) = self.began;
+        (clocks.time_since(began, time), clocks)
+    }
+
+    /// Tries again when it is time to. On a full disk what is dead goes first, and with nothing to write it is well
+    /// when there is room for the reserve.
+    fn recover(&mut self, proposals: Vec<Proposal>, is_due: bool, is_full: bool, clocks: Clocks) {
+        let must_sweep = is_full && self.sweeping.runs;
+        if must_sweep && !self.sweeping.next.dead.is_empty() && self.tables.is_some() {
+            self.refuse(proposals);
+            return self.commit(Vec::new(), clocks);
+        }
+        if !is_due || must_sweep && self.sweeping.asked {
+            return self.refuse(proposals);
+        }
+        if proposals.is_empty() && is_full {
+            self.disk.keep_reserve(true);
+            if !self.disk.has_reserve() {
+                self.wait(clocks);
+                return self.sweep(0);
+            }
+        }
+        self.commit(proposals, clocks);
+    }
+
+    fn commit(&mut self, proposals: Vec<Proposal>, clocks: Clocks) {
+        let stamp = self.stamp(clocks);
+        let begun = Instant::now();
+        match self.write(&proposals, stamp) {
+            Ok(()) => {
+                self.figures.count(begun.elapsed().as_micros() as u64);
+                let is_sweep = proposals.is_empty() && !self.sweeping.next.dead.is_empty();
+                self.stored(proposals);
+                if !is_sweep && self.sick.take().is_some() {
+                    self.out.push_back(Told::Condition(Condition::Well));
+                }
+                if self.sick.is_none() && !self.disk.has_reserve() {
+                    self.disk.keep_reserve(true);
+                }
+            }
+            Err(error) => {
+                self.figures.failures += 1;
+                self.fail(proposals, &error, clocks);
+            }
+        }
+        self.figures.rows = self.tables.as_ref().map_or(self.figures.rows, Tables::rows);
+        self.figures.file_bytes = self.disk.bytes();
+    }
+
+    fn write(&mut self, proposals: &[Proposal], stamp: (LogTime, Clocks)) -> Result<(), StoreError> {
+        if self.tables.is_none() {
+            self.reopen()?;
+        }
+        match &mut self.tables {
+            Some(tables) if !self.has_failed => {
+                tables.commit(proposals, &self.sweeping.next, self.settings.keys_max, stamp)
+            }
+            _ => Err(StoreError::Damaged("what was stored is not there any more".into())),
+        }
+    }
+
+    /// Opens the file after a failure, and finds out what became of what is doubtful.
+    fn reopen(&mut self) -> Result<(), StoreError> {
+        let tables = Tables::open(self.disk.open()?)?;
+        let next = tables.meta().next;
+        if next < self.stored {
+            let why = format!("message {} was stored and is not there any more", self.stored - 1);
+            self.has_failed = true;
+            self.out.push_back(Told::Condition(Condition::Failed(why)));
+        }
+        self.tables = Some(tables);
+        let doubtful = std::mem::take(&mut self.doubtful);
+        if doubtful.last().is_some_and(|last| last.last() < next) {
+            self.stored(doubtful);
+        } else if self.settings.promise == Promise::Behind {
+            self.owed.splice(..0, doubtful);
+        }
+        Ok(())
+    }
+
+    /// Tells that `proposals` are history, and goes on sweeping.
+    fn stored(&mut self, proposals: Vec<Proposal>) {
+        let Some(tables) = &self.tables else { return };
+        self.stored = tables.meta().next;
+        let swept = std::mem::take(&mut self.sweeping.next);
+        self.figures.swept += swept.dead.len() as u64;
+        let written: usize = proposals.iter().map(|proposal| proposal.records.len()).sum();
+        let own = proposals.last().map(|proposal| proposal.ticket);
+        let mut batch = Batch { own, ..Batch::default() };
+        for proposal in proposals {
+            let numbered = (proposal.first..).zip(proposal.records);
+            batch.entries.extend(numbered.map(|(seq, record)| Entry { seq, record }));
+            batch.answered.extend(proposal.answered);
+        }
+        if own.is_some() {
+            self.out.push_back(Told::Tail(batch));
+        }
+        self.sweep(written);
+    }
+
+    /// Asks which of the next rows the hub still keeps, if there are dead ones enough, or no room.
+    fn sweep(&mut self, written: usize) {
+        let Some(tables) = &mut self.tables else { return };
+        let dead = tables.rows().saturating_sub(self.live);
+        let is_full = self.sick.as_ref().is_some_and(|sick| sick.is_full);
+        if !self.sweeping.runs {
+            // The next time that the disk is full, there is nothing to give back.
+            let many = match self.disk.has_reserve() {
+                true => self.live.max(self.settings.dead_max),
+                false => self.live / 8 + *LOOKS.start() as u64,
+            };
+            self.sweeping.runs = dead >= many || is_full && dead > 0;
+            (self.sweeping.at, self.sweeping.began) = (0, tables.meta().next);
+        }
+        if !self.sweeping.runs || self.sweeping.asked {
+            return;
+        }
+        let count = if is_full { *LOOKS.end() } else { written * LOOKS_PER_MESSAGE };
+        let range = self.sweeping.at + 1..self.sweeping.began;
+        match tables.rows_in(range, count.clamp(*LOOKS.start(), *LOOKS.end())) {
+            Ok(rows) if rows.is_empty() => {
+                self.sweeping.runs = false;
+                if let Err(error) = tables.forget_channels(self.settings.channels_max, self.sweeping.began) {
+                    log::error!("store: cannot forget what channels had lost: {error}");
+                }
+            }
+            Ok(rows) => {
+                self.sweeping.at = rows.last().map_or(0, |&(seq, _)| seq);
+                self.sweeping.asked = true;
+                self.out.push_back(Told::Look(rows));
+            }
+            Err(error) => log::error!("store: cannot look for what can be deleted: {error}"),
+        }
+    }
+
+    /// After a failure: finds out what became of `proposals`.
+    fn fail(&mut self, proposals: Vec<Proposal>, error: &StoreError, clocks: Clocks) {
+        self.tables = None;
+        if self.has_failed {
+            return;
+        }
+        let (why, is_full) = (error.to_string(), error.is_full());
+        if is_full {
+            self.disk.keep_reserve(false);
+        }
+        match &mut self.sick {
+            Some(sick) => sick.why = why,
+            None => {
+                let (wait_ms, retry_at) = (WAIT_MS.start() / 2, clocks.up_ms);
+                self.out.push_back(Told::Condition(Condition::CannotStore(why.clone())));
+                self.sick = Some(Sick { why, is_full, wait_ms, retry_at });
+            }
+        }
+        self.wait(clocks);
+        // Sweeping begins again; a row that is not there can be deleted twice.
+        self.sweeping = Sweeping::default();
+        let upto = proposals.last().map(|proposal| proposal.ticket);
+        self.doubtful.extend(proposals);
+        _ = self.reopen();
+        let is_told = |told: &Told| matches!(told, Told::Tail(batch) if batch.own == upto);
+        if self.settings.promise == Promise::Synced
+            && let Some(upto) = upto
+            && !self.out.iter().any(is_told)
+        {
+            self.out.push_back(Told::Refused { upto, why: self.why() });
+        }
+    }
+
+    /// Waits twice as long as before.
+    fn wait(&mut self, clocks: Clocks) {
+        if let Some(sick) = &mut self.sick {
+            sick.wait_ms = (2 * sick.wait_ms).min(*WAIT_MS.end());
+            sick.retry_at = clocks.up_ms + sick.wait_ms;
+        }
+    }
+
+    /// Refuses `proposals`, or owes them, if they have been answered.
+    fn refuse(&mut self, proposals: Vec<Proposal>) {
+        let Some(upto) = proposals.last().map(|proposal| proposal.ticket) else { return };
+        match self.settings.promise {
+            Promise::Behind => self.owed = proposals,
+            Promise::Synced => self.out.push_back(Told::Refused { upto, why: self.why() }),
+        }
+    }
+
+    fn why(&self) -> Refusal {
+        Refusal(self.sick.as_ref().map(|sick| sick.why.clone()).unwrap_or_default())
+    }
+}

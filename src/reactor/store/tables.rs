@@ -1,0 +1,446 @@
+//! The tables of a history, and what one transaction does to them.
+//!
+//! | table | row |
+//! |---|---|
+//! | `messages` | number → message |
+//! | `channels` | name → up to which number it has lost messages to limits, and was deleted |
+//! | `keys` | idempotency key → until when, answer |
+//! | `meta` | name → number |
+//!
+//! A channel without a row in `channels` has lost nothing that is newer than the watermark in `meta`.
+
+use super::StoreError;
+use super::clocks::Clocks;
+use crate::id::{Epoch, Seq};
+use crate::log::{Answered, Batch, Entry, LogTime, Lost, Opening, Proposal, Record};
+use redb::{
+    Builder, CursorError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+};
+use redb::{TableDefinition, WriteTransaction};
+use std::collections::{HashMap, VecDeque};
+use std::ops::{Bound, Range};
+
+/// The format of the tables and records; another one is refused.
+pub const FORMAT: u64 = 1;
+
+/// Numbers that are given out ahead of what is stored, in [`Promise::Behind`](super::Promise).
+pub const LEASE: u64 = 1 << 20;
+
+/// Bytes that `redb` may keep of the file in memory.
+const CACHE_BYTES: usize = 8 << 20;
+/// Files above this are written such that they need no repair after a crash, which reads all of it.
+const QUICK_REPAIR_BYTES: u64 = 4 << 30;
+
+const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("messages");
+const CHANNELS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("channels");
+const KEYS: TableDefinition<&str, (u64, &[u8])> = TableDefinition::new("keys");
+const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+
+/// Facts about the history as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Meta {
+    pub epoch: u64,
+    /// The number of the next record.
+    pub next: Seq,
+    /// Numbers below this may have been given out; 0 = none that are not stored.
+    pub lease: Seq,
+    /// Cursors below this have a gap everywhere.
+    pub lost: Seq,
+    /// What channels without a row may have lost.
+    pub watermark: Seq,
+    /// Not 0: it is a copy, and needs an epoch of its own.
+    pub copy: u64,
+    /// What the time line and the clocks said at the last commit.
+    pub time: LogTime,
+    pub clocks: Clocks,
+}
+
+impl Meta {
+    const fn fields(&mut self) -> [(&'static str, &mut u64); 10] {
+        [
+            ("epoch", &mut self.epoch),
+            ("next", &mut self.next),
+            ("lease", &mut self.lease),
+            ("lost", &mut self.lost),
+            ("watermark", &mut self.watermark),
+            ("copy", &mut self.copy),
+            ("time", &mut self.time.0),
+            ("wall", &mut self.clocks.wall_ms),
+            ("up", &mut self.clocks.up_ms),
+            ("boot", &mut self.clocks.boot),
+        ]
+    }
+}
+
+/// Rows to take away.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Numbers of messages, in order.
+    pub dead: Vec<Seq>,
+    /// What their channels have lost.
+    pub lost: Vec<Lost>,
+}
+
+/// An open history.
+#[derive(Debug)]
+pub struct Tables {
+    database: Database,
+    meta: Meta,
+    /// Rows of messages.
+    rows: u64,
+    /// Keys by the time at which they may be forgotten.
+    keys: VecDeque<(LogTime, Box<str>)>,
+    /// A record's bytes, while it is written.
+    scratch: Vec<u8>,
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+    builder
+}
+
+impl Tables {
+    /// Makes an empty history in an empty file.
+    pub fn create(backend: impl StorageBackend, epoch: Epoch, clocks: Clocks) -> Result<Self, StoreError> {
+        let database = builder().create_with_backend(backend).map_err(redb::Error::from)?;
+        let meta =
+            Meta { epoch: epoch.bits(), next: 1, time: LogTime(clocks.wall_ms), clocks, ..Meta::default() };
+        let mut tables = Self { database, meta, rows: 0, keys: VecDeque::new(), scratch: Vec::new() };
+        tables.transaction(|transaction| {
+            transaction.open_table(MESSAGES)?;
+            transaction.open_table(CHANNELS)?;
+            transaction.open_table(KEYS)?;
+            transaction.open_table(META)?.insert("format", FORMAT)?;
+            write_meta(transaction, meta)
+        })?;
+        tables.meta = meta;
+        Ok(tables)
+    }
+
+    /// Opens a history; every page is read and compared with its checksum.
+    pub fn open(backend: impl StorageBackend) -> Result<Self, StoreError> {
+        let database = builder().create_with_backend(backend).map_err(redb::Error::from)?;
+        let (meta, rows, keys) = read_facts(&database)?;
+        Ok(Self { database, meta, rows, keys, scratch: Vec::new() })
+    }
+
+    /// What is known of the whole.
+    pub const fn meta(&self) -> Meta {
+        self.meta
+    }
+
+    /// Rows of messages.
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Begins a life: gives a copy the epoch `fresh`, jumps over numbers that may have been seen and were not stored,
+    /// and takes a lease if numbers are to be given out `ahead`.
+    pub fn begin(&mut self, fresh: Epoch, clocks: Clocks, ahead: bool) -> Result<Opening, StoreError> {
+        let mut meta = self.meta;
+        meta.time = clocks.time_since(meta.clocks, meta.time);
+        meta.clocks = clocks;
+        if meta.copy != 0 {
+            (meta.copy, meta.epoch) = (0, fresh.bits());
+        }
+        if meta.lease > 0 {
+            (meta.next, meta.lost) = (meta.lease, meta.lease);
+        }
+        meta.lease = if ahead { meta.next + LEASE } else { 0 };
+        let is_new =
+            (meta.epoch, meta.next, meta.lease) != (self.meta.epoch, self.meta.next, self.meta.lease);
+        if is_new {
+            self.transaction(|transaction| write_meta(transaction, meta))?;
+            self.meta = meta;
+        }
+        let (epoch, watermark) = (Epoch::from_random(meta.epoch), meta.watermark);
+        Ok(Opening { epoch, next: meta.next, lost: meta.lost, watermark, time: meta.time })
+    }
+
+    /// Writes proposals, and takes rows away, in one transaction. The time line says `time`.
+    pub fn commit(
+        &mut self,
+        proposals: &[Proposal],
+        sweep: &Sweep,
+        keys_max: usize,
+        (time, clocks): (LogTime, Clocks),
+    ) -> Result<(), StoreError> {
+        let mut meta = Meta { time, clocks, ..self.meta };
+        meta.next = proposals.last().map_or(meta.next, |proposal| proposal.last() + 1);
+        if meta.lease > 0 && meta.lease.saturating_sub(meta.next) < LEASE / 2 {
+            meta.lease = meta.next + LEASE;
+        }
+        let answered = proposals.iter().filter_map(|proposal| proposal.answered.as_ref());
+        let count = self.keys.len() + answered.clone().count();
+        let beyond = count.saturating_sub(keys_max);
+        let old = |&(index, (until, _)): &(usize, &(LogTime, Box<str>))| index < beyond || *until <= time;
+        let forgotten: Vec<(LogTime, Box<str>)> =
+            self.keys.iter().enumerate().take_while(old).map(|(_, key)| key.clone()).collect();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let quick = self.rows > QUICK_REPAIR_BYTES / 256;
+        let rows = self.transaction(|transaction| {
+            transaction.set_quick_repair(quick);
+            let rows = write_messages(transaction, proposals, sweep, &mut scratch)?;
+            write_channels(transaction, proposals, &sweep.lost)?;
+            write_keys(transaction, answered.clone(), &forgotten)?;
+            write_meta(transaction, meta)?;
+            Ok(rows)
+        })?;
+        self.scratch = scratch;
+        self.meta = meta;
+        self.rows = rows;
+        self.keys.drain(..forgotten.len());
+        self.keys.extend(answered.map(|kept| (kept.until, kept.key.clone())));
+        Ok(())
+    }
+
+    /// Forgets what channels had lost, the oldest first, until `max` of them are remembered: then every channel that is
+    /// not known is suspected. Of channels that were deleted at `swept` or later, rows may be left.
+    pub fn forget_channels(&mut self, max: usize, swept: Seq) -> Result<(), StoreError> {
+        // Not for each channel too many.
+        if self.channels()? as usize <= max + max / 4 {
+            return Ok(());
+        }
+        let mut meta = self.meta;
+        let forgotten = self.transaction(|transaction| {
+            let mut channels = transaction.open_table(CHANNELS)?;
+            let beyond = (channels.len()? as usize).saturating_sub(max);
+            let mut marks = Vec::new();
+            for row in channels.iter()? {
+                let (lost, deleted) = row?.1.value();
+                marks.extend((deleted < swept).then_some(lost));
+            }
+            let Some(last) = beyond.checked_sub(1).filter(|&last| last < marks.len()) else { return Ok(()) };
+            let (_, &mut bound, _) = marks.select_nth_unstable(last);
+            channels.retain(|_, (lost, deleted)| lost > bound || deleted >= swept)?;
+            meta.watermark = meta.watermark.max(bound);
+            drop(channels);
+            write_meta(transaction, meta)
+        });
+        self.meta = if forgotten.is_ok() { meta } else { self.meta };
+        forgotten
+    }
+
+    fn channels(&self) -> Result<u64, StoreError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let channels = transaction.open_table(CHANNELS).map_err(redb::Error::from)?;
+        Ok(channels.len().map_err(redb::Error::from)?)
+    }
+
+    /// Ends a life in good order: every number that was given out is stored.
+    pub fn end(&mut self, (time, clocks): (LogTime, Clocks)) -> Result<(), StoreError> {
+        let meta = Meta { lease: 0, time, clocks, ..self.meta };
+        self.transaction(|transaction| write_meta(transaction, meta))?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// Hands over the whole history, in batches of about `bytes`, until `take` says that nobody wants it.
+    pub fn load(&self, bytes: usize, mut take: impl FnMut(Batch) -> bool) -> Result<(), StoreError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let mut channels = HashMap::new();
+        for row in
+            transaction.open_table(CHANNELS).map_err(redb::Error::from)?.iter().map_err(redb::Error::from)?
+        {
+            let (name, marks) = row.map_err(redb::Error::from)?;
+            channels.insert(Box::<str>::from(name.value()), (marks.value(), false));
+        }
+        let mut batch = Batch { answered: self.answered()?, ..Batch::default() };
+        let mut filled = 0;
+        let messages = transaction.open_table(MESSAGES).map_err(redb::Error::from)?;
+        for row in messages.iter().map_err(redb::Error::from)? {
+            let (seq, record) = row.map_err(redb::Error::from)?;
+            let seq = seq.value();
+            let record = read(seq, record.value())?;
+            if let Some(((lost, deleted), told)) = channels.get_mut(record.channel()) {
+                if seq <= *deleted {
+                    *lost = seq.max(*lost);
+                    continue;
+                }
+                if !std::mem::replace(told, true) && *lost > 0 {
+                    batch.lost.push(Lost { channel: record.channel().into(), upto: *lost });
+                }
+            }
+            filled += record.bytes();
+            batch.entries.push(Entry { seq, record });
+            if filled >= bytes {
+                filled = 0;
+                if !take(std::mem::take(&mut batch)) {
+                    return Ok(());
+                }
+            }
+        }
+        let mut rest: Vec<Lost> = channels
+            .into_iter()
+            .filter(|(_, ((lost, _), told))| !told && *lost > 0)
+            .map(|(channel, ((upto, _), _))| Lost { channel, upto })
+            .collect();
+        rest.sort_unstable_by_key(|lost| lost.upto);
+        _ = take(batch) && take(Batch { lost: rest, ..Batch::default() });
+        Ok(())
+    }
+
+    /// The keys that are remembered, oldest first.
+    fn answered(&self) -> Result<Vec<Answered>, StoreError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let keys = transaction.open_table(KEYS).map_err(redb::Error::from)?;
+        let mut answered = Vec::new();
+        for (_, key) in &self.keys {
+            if let Some(row) = keys.get(&**key).map_err(redb::Error::from)? {
+                let (until, answer) = row.value();
+                answered.push(Answered { key: key.clone(), until: LogTime(until), answer: answer.into() });
+            }
+        }
+        Ok(answered)
+    }
+
+    /// The numbers and channels of at most `max` rows whose numbers are in `range`.
+    pub fn rows_in(&self, range: Range<Seq>, max: usize) -> Result<Vec<(Seq, Box<str>)>, StoreError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let messages = transaction.open_table(MESSAGES).map_err(redb::Error::from)?;
+        // A range must not end before it begins.
+        let rows = messages.range(range.start.min(range.end)..range.end).map_err(redb::Error::from)?;
+        rows.take(max)
+            .map(|row| {
+                let (seq, record) = row.map_err(redb::Error::from)?;
+                let channel = Record::channel_of(record.value()).map_err(|_| damaged(seq.value()))?;
+                Ok((seq.value(), channel.into()))
+            })
+            .collect()
+    }
+
+    /// Does something in one transaction, which is on the disk when this returns.
+    fn transaction<T>(
+        &self,
+        change: impl FnOnce(&mut WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let mut transaction = self.database.begin_write().map_err(redb::Error::from)?;
+        let changed = change(&mut transaction)?;
+        transaction.commit().map_err(redb::Error::from)?;
+        Ok(changed)
+    }
+}
+
+type Facts = (Meta, u64, VecDeque<(LogTime, Box<str>)>);
+
+fn read_facts(database: &Database) -> Result<Facts, StoreError> {
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    let table = transaction.open_table(META).map_err(redb::Error::from)?;
+    let number = |name| -> Result<u64, StoreError> {
+        let row = table.get(name).map_err(redb::Error::from)?;
+        Ok(row.ok_or_else(|| StoreError::Damaged(format!("{name} is missing")))?.value())
+    };
+    match number("format")? {
+        FORMAT => {}
+        other => return Err(StoreError::Version(other)),
+    }
+    let mut meta = Meta::default();
+    for (name, field) in meta.fields() {
+        *field = number(name)?;
+    }
+    let messages = transaction.open_table(MESSAGES).map_err(redb::Error::from)?;
+    transaction.open_table(CHANNELS).map_err(redb::Error::from)?;
+    let rows = messages.len().map_err(redb::Error::from)?;
+    let newest = messages.last().map_err(redb::Error::from)?.map_or(0, |(seq, _)| seq.value());
+    if newest >= meta.next {
+        return Err(StoreError::Damaged(format!("message {newest} is newer than the newest number")));
+    }
+    let mut keys = Vec::new();
+    for row in transaction.open_table(KEYS).map_err(redb::Error::from)?.iter().map_err(redb::Error::from)? {
+        let (key, value) = row.map_err(redb::Error::from)?;
+        keys.push((LogTime(value.value().0), Box::from(key.value())));
+    }
+    keys.sort_unstable();
+    Ok((meta, rows, keys.into()))
+}
+
+/// Returns how many rows there are then.
+fn write_messages(
+    transaction: &WriteTransaction,
+    proposals: &[Proposal],
+    sweep: &Sweep,
+    scratch: &mut Vec<u8>,
+) -> Result<u64, redb::Error> {
+    let mut messages = transaction.open_table(MESSAGES)?;
+    if let (Some(&first), Some(&last)) = (sweep.dead.first(), sweep.dead.last()) {
+        messages.retain_in(first..=last, |seq, _| sweep.dead.binary_search(&seq).is_err())?;
+    }
+    let mut end = messages.upper_bound_mut(Bound::<u64>::Unbounded)?;
+    for proposal in proposals {
+        for (seq, record) in (proposal.first..).zip(&proposal.records) {
+            // One that is only for those who are connected is not history.
+            let Record::Message { channel, publication, at } = record else { continue };
+            if publication.ttl_ms == Some(0) {
+                continue;
+            }
+            scratch.clear();
+            Record::write_message(scratch, channel, publication, *at);
+            end.insert_before(seq, scratch.as_slice())
+                .map_err(|error: CursorError| redb::Error::from(error))?;
+        }
+    }
+    end.close()?;
+    Ok(messages.len()?)
+}
+
+fn write_channels(
+    transaction: &WriteTransaction,
+    proposals: &[Proposal],
+    lost: &[Lost],
+) -> Result<(), redb::Error> {
+    let records = proposals.iter().flat_map(|proposal| (proposal.first..).zip(&proposal.records));
+    let deleted = records.filter_map(|(seq, record)| match record {
+        Record::Deleted { channel } => Some((&**channel, 0, seq)),
+        Record::Message { .. } => None,
+    });
+    let swept = lost.iter().map(|lost| (&*lost.channel, lost.upto, 0));
+    let mut marks = deleted.chain(swept).peekable();
+    if marks.peek().is_none() {
+        return Ok(());
+    }
+    let mut channels = transaction.open_table(CHANNELS)?;
+    for (channel, lost, deleted) in marks {
+        let (old_lost, old_deleted) = channels.get(channel)?.map_or((0, 0), |row| row.value());
+        channels.insert(channel, (lost.max(old_lost), deleted.max(old_deleted)))?;
+    }
+    Ok(())
+}
+
+fn write_keys<'a>(
+    transaction: &WriteTransaction,
+    answered: impl Iterator<Item = &'a Answered>,
+    forgotten: &[(LogTime, Box<str>)],
+) -> Result<(), redb::Error> {
+    let mut answered = answered.peekable();
+    if answered.peek().is_none() && forgotten.is_empty() {
+        return Ok(());
+    }
+    let mut keys = transaction.open_table(KEYS)?;
+    for (until, key) in forgotten {
+        // It may have been used again since.
+        if keys.get(&**key)?.is_some_and(|row| row.value().0 == until.0) {
+            keys.remove(&**key)?;
+        }
+    }
+    for Answered { key, until, answer } in answered {
+        keys.insert(&**key, (until.0, &**answer))?;
+    }
+    Ok(())
+}
+
+fn write_meta(transaction: &WriteTransaction, mut meta: Meta) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(META)?;
+    for (name, value) in meta.fields() {
+        table.insert(name, *value)?;
+    }
+    Ok(())
+}
+
+fn read(seq: Seq, bytes: &[u8]) -> Result<Record, StoreError> {
+    Record::read_message(bytes).map_err(|_| damaged(seq))
+}
+
+fn damaged(seq: Seq) -> StoreError {
+    StoreError::Damaged(format!("message {seq} cannot be read"))
+}

@@ -1,0 +1,105 @@
+//! A disk that is full.
+
+use super::disk::SimDisk;
+use super::*;
+use crate::id::Epoch;
+use crate::log::{Condition, Lost};
+
+const TEXT: usize = 2000;
+
+struct Run {
+    engine: Engine<SimDisk>,
+    up_ms: u64,
+    next: Seq,
+    /// The hub keeps so many of the last messages.
+    keeps: u64,
+    told: u64,
+    refused: u64,
+    conditions: Vec<Condition>,
+}
+
+impl Run {
+    fn new(disk: &SimDisk, keeps: u64) -> Self {
+        let (engine, ..) = Engine::open(disk.clone(), SETTINGS, Epoch::from_random(1), clocks(0)).unwrap();
+        Self { engine, up_ms: 0, next: 1, keeps, told: 0, refused: 0, conditions: Vec::new() }
+    }
+
+    fn publish(&mut self) {
+        let order = append(self.next, &"x".repeat(TEXT), self.keeps.min(self.told));
+        self.next += 1;
+        self.take(vec![order]);
+    }
+
+    fn take(&mut self, orders: Vec<Order>) {
+        self.up_ms += 100;
+        self.engine.take(orders, clocks(self.up_ms));
+        let mut answers = Vec::new();
+        for told in drain(&mut self.engine) {
+            match told {
+                Told::Tail(_) => self.told += 1,
+                Told::Refused { why, .. } => {
+                    assert!(
+                        why.0.contains("no storage space") || why.0.contains("an earlier write failed"),
+                        "{why:?}"
+                    );
+                    self.refused += 1;
+                }
+                Told::Condition(condition) => self.conditions.push(condition),
+                Told::Look(rows) => {
+                    let from = self.next.saturating_sub(self.keeps);
+                    let dead: Vec<Seq> =
+                        rows.into_iter().map(|(seq, _)| seq).filter(|seq| *seq < from).collect();
+                    let lost = vec![Lost { channel: "c".into(), upto: from.saturating_sub(1) }];
+                    answers.push(Order::Kept { dead, lost });
+                }
+            }
+        }
+        if !answers.is_empty() {
+            self.take(answers);
+        }
+    }
+
+    fn is_sick(&self) -> bool {
+        matches!(self.conditions.last(), Some(Condition::CannotStore(_)))
+    }
+}
+
+#[test]
+fn what_is_dead_makes_room() {
+    let disk = SimDisk::new(1);
+    disk.room(2 << 20);
+    let mut run = Run::new(&disk, 100);
+    run.take(Vec::new());
+    for _ in 0..3000 {
+        run.publish();
+    }
+    assert!(run.refused > 0, "it was full");
+    assert!(run.told > 1500, "and went on: {} told, {} refused", run.told, run.refused);
+    assert!(run.refused < 100, "{} told, {} refused", run.told, run.refused);
+    assert!(run.engine.figures.swept > 1000);
+}
+
+#[test]
+fn with_room_again_it_is_well_without_being_asked() {
+    let disk = SimDisk::new(1);
+    disk.room(1 << 20);
+    let mut run = Run::new(&disk, u64::MAX);
+    for _ in 0..1000 {
+        run.publish();
+    }
+    assert!(run.is_sick() && run.refused > 100, "{} told, {} refused", run.told, run.refused);
+    for _ in 0..1000 {
+        run.take(Vec::new());
+    }
+    assert!(run.is_sick(), "there is no room");
+    disk.room(16 << 20);
+    for _ in 0..400 {
+        run.take(Vec::new());
+    }
+    assert_eq!(run.conditions.last(), Some(&Condition::Well));
+    let told = run.told;
+    run.publish();
+    assert_eq!(run.told, told + 1);
+    assert!(run.conditions.len() <= 40, "it is told when something changes: {}", run.conditions.len());
+    assert_eq!(load(&run.engine).len() as u64, run.told, "what was told is there, and nothing else");
+}

@@ -1,0 +1,148 @@
+//! The store's thread: takes what has come, lets it be one transaction, tells the reactor, and pauses.
+
+use super::clocks::Clocks;
+use super::engine::{Engine, Order, Settings, Told};
+use super::figures::Figures;
+use super::{Directory, StoreError};
+use crate::id::Epoch;
+use crate::log::{Condition, Opening};
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Bytes of one transaction, unless a single publication has more.
+const COMMIT_BYTES: usize = 4 << 20;
+
+/// A store that runs.
+#[derive(Debug)]
+pub struct Store {
+    orders: Option<Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A store that has been opened; its thread has not begun.
+pub struct Opened {
+    engine: Engine<Directory>,
+    settings: Settings,
+    /// What its history is.
+    pub opening: Opening,
+    /// It begins with this life.
+    pub is_new: bool,
+}
+
+/// Opens the history in the directory at `path`, or begins one there that is named `fresh`.
+pub fn open(path: &Path, settings: Settings, fresh: Epoch) -> Result<Opened, StoreError> {
+    let (engine, opening, is_new) = Engine::open(Directory::take(path)?, settings, fresh, Clocks::read())?;
+    Ok(Opened { engine, settings, opening, is_new })
+}
+
+impl Opened {
+    /// Begins to work: hands over the history, then keeps what it is sent. `tell` returns whether anybody listens.
+    pub fn start(self, tell: impl FnMut(Vec<Told>, Figures) -> bool + Send + 'static) -> io::Result<Store> {
+        let (orders, received) = mpsc::channel();
+        let Self { engine, settings, .. } = self;
+        let work = move || work(engine, settings, &received, tell);
+        let thread = thread::Builder::new().name("store".into()).spawn(work)?;
+        Ok(Store { orders: Some(orders), thread: Some(thread) })
+    }
+}
+
+impl Store {
+    /// Asks something of the store.
+    pub fn send(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            // A thread that is no more has said why.
+            _ = orders.send(order);
+        }
+    }
+
+    /// Ends when all that was sent is stored.
+    pub fn end(mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            _ = thread.join();
+        }
+    }
+}
+
+fn work(
+    mut engine: Engine<Directory>,
+    settings: Settings,
+    orders: &Receiver<Order>,
+    mut tell: impl FnMut(Vec<Told>, Figures) -> bool,
+) {
+    let figures = engine.figures;
+    let loaded = engine.load(|batch| tell(vec![Told::Tail(batch)], figures));
+    let condition = match loaded {
+        Ok(()) => Condition::Ready,
+        Err(error) => Condition::Failed(error.to_string()),
+    };
+    let mut told = vec![Told::Condition(condition)];
+    let mut inbox = Inbox { orders, left: None, ended: false };
+    let mut quiet_at = Instant::now();
+    while tell(std::mem::take(&mut told), engine.figures) && !inbox.ended {
+        let clocks = Clocks::read();
+        let wait = engine.retry_at().map(|at| Duration::from_millis(at.saturating_sub(clocks.up_ms)));
+        let orders = inbox.take(wait, quiet_at);
+        engine.take(orders, Clocks::read());
+        quiet_at = Instant::now() + Duration::from_millis(settings.pause_ms);
+        told.extend(std::iter::from_fn(|| engine.poll()));
+    }
+    _ = tell(told, engine.figures);
+    if let Err(error) = engine.end(Clocks::read()) {
+        log::error!("store: cannot end in good order: {error}");
+    }
+}
+
+/// Orders that have come.
+struct Inbox<'a> {
+    orders: &'a Receiver<Order>,
+    /// One that had no room in the last transaction.
+    left: Option<Order>,
+    /// The reactor is no more.
+    ended: bool,
+}
+
+impl Inbox<'_> {
+    /// Waits for an order, for `wait` at most, and until `quiet_at`; takes what has come by then.
+    fn take(&mut self, wait: Option<Duration>, quiet_at: Instant) -> Vec<Order> {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        if self.left.is_none() {
+            let first = match wait {
+                Some(wait) => self.orders.recv_timeout(wait),
+                None => self.orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match first {
+                Ok(order) => self.left = Some(order),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => self.ended = true,
+            }
+        }
+        while let Some(order) = self.left.take() {
+            let size = size(&order);
+            if bytes > 0 && bytes + size > COMMIT_BYTES {
+                self.left = Some(order);
+                break;
+            }
+            bytes += size;
+            taken.push(order);
+            let pause = quiet_at.saturating_duration_since(Instant::now());
+            self.left = match self.orders.try_recv() {
+                Ok(order) => Some(order),
+                Err(_) if pause.is_zero() => None,
+                Err(_) => self.orders.recv_timeout(pause).ok(),
+            };
+        }
+        taken
+    }
+}
+
+fn size(order: &Order) -> usize {
+    match order {
+        Order::Append { proposal, .. } => proposal.bytes(),
+        Order::Kept { .. } => 0,
+    }
+}
