@@ -29,6 +29,9 @@ impl Epoch {
         Self(bits & ((1 << 41) - 1))
     }
 
+    /// The epoch of ids that no server of ours has given: it never is that of a history.
+    pub const NOBODYS: Self = Self(u64::MAX);
+
     /// The random bits.
     pub const fn bits(self) -> u64 {
         self.0
@@ -92,6 +95,9 @@ pub struct MessageId {
 }
 
 impl MessageId {
+    /// What stands for an id of another kind than ours.
+    pub const FOREIGN: Self = Self { epoch: Epoch::NOBODYS, seq: 0 };
+
     /// As it is written: two ids an answer, so that the formatter's detours would show.
     pub fn text(self) -> ArrayString<ID_BYTES_MAX> {
         let mut text = ArrayString::new();

@@ -204,6 +204,23 @@ pub fn nearest(word: &str, names: impl Iterator<Item = String>) -> Option<String
     (changes <= tolerance(word)).then_some(nearest)
 }
 
+/// Whether `word` is the known `name` with a slip in it: other capitals, one letter too many, too few or another, or
+/// two that have changed places. Words of one or two letters are too short to tell.
+pub fn is_misspelled(word: &str, name: &str) -> bool {
+    let sorted = |text: &str| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes.sort_unstable();
+        bytes
+    };
+    let is_slip = || match distance(word, name) {
+        0 | 1 => true,
+        2 => sorted(word) == sorted(name),
+        _ => false,
+    };
+    let is_near = word.len().abs_diff(name.len()) <= 1 && word.len() > 2 && name.len() > 2;
+    word.eq_ignore_ascii_case(name) || is_near && is_slip()
+}
+
 /// How many changes make a word another one rather than a misspelled one.
 fn tolerance(word: &str) -> usize {
     1 + word.len() / 4

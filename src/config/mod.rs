@@ -21,6 +21,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use access::{Algorithm, KeyText, Who};
+pub use file::is_misspelled;
 pub use kind::{Describe, Given, Kind, milliseconds};
 pub use print::toml;
 pub use setting::{Column, Section, Setting, Table};

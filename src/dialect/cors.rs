@@ -11,8 +11,10 @@ const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Ga
 /// The header fields that answers carry, made once from the settings.
 #[derive(Debug)]
 pub struct Rules {
-    /// For everybody if all origins are allowed; else for those who are not listed.
+    /// For everybody if all origins are allowed; else for those who are not listed, whose answer is another one.
     default: String,
+    /// All origins are allowed.
+    all: bool,
     /// Origins listed by name and what answers to them carry.
     listed: Vec<(String, String)>,
 }
@@ -21,12 +23,14 @@ impl Rules {
     /// The rules of the settings.
     pub fn new(cors: &Cors) -> Self {
         let all = cors.origins.iter().any(|origin| origin == "*");
+        let some = cors.origins.iter().any(|origin| origin != "*");
+        let vary = if some || !all { "Vary: Origin\r\n" } else { "" };
         let default =
-            if all { format!("Access-Control-Allow-Origin: *\r\n{EXPOSED}") } else { String::new() };
+            if all { format!("Access-Control-Allow-Origin: *\r\n{vary}{EXPOSED}") } else { vary.into() };
         let names =
             cors.origins.iter().filter(|origin| *origin != "*").map(|origin| origin.to_ascii_lowercase());
         let listed = names.map(|origin| (origin.clone(), listed_fields(&origin))).collect();
-        Self { default, listed }
+        Self { default, all, listed }
     }
 
     /// Which listed origin the request comes from.
@@ -38,7 +42,7 @@ impl Rules {
 
     /// The origin the request comes from, if it is allowed only because all are.
     pub fn unlisted<'b>(&self, head: &Head<'b>) -> Option<&'b str> {
-        head.field("origin").filter(|_| !self.default.is_empty() && self.find(head).is_none())
+        head.field("origin").filter(|_| self.all && self.find(head).is_none())
     }
 
     /// The fields of answers to that origin, complete lines.
@@ -51,9 +55,8 @@ impl Rules {
 /// Whether the page that sends this may connect by a technique where no browser keeps it from reading: pages of
 /// this host and of allowed origins may, and what is no page.
 pub fn admits(head: &Head, cors: &Cors) -> bool {
-    let Some(origin) = head.field("origin") else { return head.fields("origin").next().is_none() };
-    let host = head.field("host").unwrap_or_default();
-    let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
+    let Some(origin) = head.field("origin") else { return head.bytes("origin").is_none() };
+    let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(head.authority));
     is_own || cors.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin))
 }
 
@@ -66,9 +69,8 @@ pub fn admits_script(head: &Head, cors: &Cors) -> bool {
         || head.field("referer").is_some_and(|referer| {
             let origin = origin_of(referer);
             let authority = origin.split_once("://").map_or(origin, |(_, authority)| authority);
-            let host = head.field("host").unwrap_or_default();
             let listed = cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin));
-            listed || authority.eq_ignore_ascii_case(host)
+            listed || authority.eq_ignore_ascii_case(head.authority)
         })
 }
 
@@ -86,8 +88,27 @@ pub fn listed_fields(origin: &str) -> String {
     )
 }
 
-/// The fields that answer a preflight request.
-pub const PREFLIGHT: &str = "Access-Control-Allow-Methods: GET, HEAD, POST, PUT, DELETE, OPTIONS\r\n\
-    Access-Control-Allow-Headers: Accept, Authorization, Cache-Control, Content-Type, Encke-Event, Encke-Key, \
-    Encke-TTL, Idempotency-Key, If-None-Match, Last-Event-ID, X-Requested-With\r\n\
-    Access-Control-Max-Age: 86400\r\n";
+/// Fields that scripts may send in any case.
+const ALLOWED: &str = "Accept, Authorization, Cache-Control, Content-Type, Encke-Event, Encke-Key, Encke-TTL, \
+    Idempotency-Key, If-None-Match, Last-Event-ID, Pragma, X-Requested-With";
+/// Bytes of further fields that are allowed to who asks: pages whose requests are measured or traced send some.
+const ASKED_BYTES_MAX: usize = 1024;
+
+/// The fields that answer a preflight request for one of `methods`, complete lines. Whatever fields it asks for are
+/// allowed: what they may do is decided when they come.
+pub fn preflight(head: &Head, methods: &str) -> String {
+    let asked = head.field("access-control-request-headers").filter(|asked| asked.len() <= ASKED_BYTES_MAX);
+    let names = asked.unwrap_or_default().split(',').map(str::trim).filter(|name| is_field_name(name));
+    let is_new = |name: &&str| !ALLOWED.split(", ").any(|allowed| allowed.eq_ignore_ascii_case(name));
+    let further: String = names.filter(is_new).map(|name| format!(", {name}")).collect();
+    format!(
+        "Access-Control-Allow-Methods: {methods}\r\nAccess-Control-Allow-Headers: {ALLOWED}{further}\r\n\
+         Access-Control-Max-Age: 86400\r\n"
+    )
+}
+
+/// Whether it is a token (RFC 9110, section 5.6.2).
+fn is_field_name(name: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token)
+}

@@ -334,14 +334,14 @@ impl Hub {
 
     /// The owners of subscribers whose patterns have come to match more channels than they may. Those that
     /// `ends` are detached; the others get the channel all the same, as nobody could tell them of what they lack.
-    pub fn take_overfull(&mut self, now: Instant, ends: impl Fn(Owner) -> bool) -> Vec<Owner> {
+    pub fn take_overfull(&mut self, now: Instant, ends: impl Fn(Owner) -> bool) -> Vec<(Owner, MessageId)> {
         let mut ended = Vec::new();
         for (key, channel) in std::mem::take(&mut self.overfull) {
             // It may be listed several times.
             let Some(subscriber) = self.subscribers.get(key) else { continue };
             let owner = subscriber.owner;
             if ends(owner) {
-                ended.push(owner);
+                ended.push((owner, self.position(key)));
                 self.detach(now, key);
             } else if !self.listens(key, channel) {
                 self.join(key, channel, 0);
@@ -408,9 +408,14 @@ impl Hub {
     }
 
     /// Forgets the history of channel `name`. Of its subscribers, those whose owner `ends` with it are
-    /// detached from all their channels and returned; while others listen, the channel goes on, empty.
-    /// `None` if there is no such channel.
-    pub fn delete(&mut self, now: Instant, name: &str, ends: impl Fn(Owner) -> bool) -> Option<Vec<Owner>> {
+    /// detached from all their channels and returned, with where they were; while others listen, the channel goes on,
+    /// empty. `None` if there is no such channel.
+    pub fn delete(
+        &mut self,
+        now: Instant,
+        name: &str,
+        ends: impl Fn(Owner) -> bool,
+    ) -> Option<Vec<(Owner, MessageId)>> {
         let key = self.names.get(name)?;
         let list = &self.channels[key].subscribers;
         let members: Vec<SubscriberKey> = list.iter().map(|entry| entry.subscriber).collect();
@@ -418,7 +423,7 @@ impl Hub {
         for member in members {
             let owner = self.owner(member);
             if ends(owner) {
-                ended.push(owner);
+                ended.push((owner, self.position(member)));
                 self.detach(now, member);
             }
         }

@@ -396,7 +396,8 @@ mod tests {
         let [a, b] = ["a", "b"].map(|name| publish(&mut hub, name));
         assert!(!hub.has_overfull());
         let c = publish(&mut hub, "c");
-        assert_eq!(hub.take_overfull(NOW, |owner| owner == Owner(2)), [Owner(2)]);
+        let ended = hub.take_overfull(NOW, |owner| owner == Owner(2));
+        assert_eq!(ended.iter().map(|(owner, _)| *owner).collect::<Vec<_>>(), [Owner(2)]);
         hub.check();
         assert!(!hub.subscribers.contains(goes) && !hub.has_overfull());
         assert!(hub.take_gaps(stays).is_empty());
@@ -432,7 +433,8 @@ mod tests {
         let stays = hub.attach(NOW, Owner(1), &["a"], Vec::new(), Start::Now).unwrap();
         hub.attach(NOW, Owner(2), &["a"], Vec::new(), Start::Now).unwrap();
         publish(&mut hub, "a");
-        assert_eq!(hub.delete(NOW, "a", |owner| owner == Owner(2)), Some(vec![Owner(2)]));
+        let ended = hub.delete(NOW, "a", |owner| owner == Owner(2)).unwrap();
+        assert!(ended.iter().map(|(owner, at)| (*owner, at.seq)).eq([(Owner(2), 0)]), "and where it was");
         let seq = publish(&mut hub, "a");
         assert_eq!(hub.take_gaps(stays).len(), 1, "what was deleted is missing");
         assert_eq!(pull(&mut hub, stays), [seq]);

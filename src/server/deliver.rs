@@ -194,7 +194,7 @@ impl Server {
         self.hub.pull(now.at, key, poll.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes(), callback.is_some());
         let fields = self.cors.fields(poll.origin);
-        let envelope = Envelope { date: self.dates.at(now.unix), head_only, close, fields };
+        let envelope = Envelope { date: self.dates.at(now.unix), head_only, close, fields, keep_alive: "" };
         let last = pulled.last().map(|message| message.id);
         let next = last.unwrap_or_else(|| self.hub.newest());
         let has_news = !pulled.is_empty() || !gaps.is_empty();
@@ -247,19 +247,20 @@ impl Server {
     #[cold]
     fn end_overfull(&mut self, now: Now) {
         let is_connection = |owner| Holder::connection(owner).is_some();
-        for owner in self.hub.take_overfull(now.at, is_connection) {
-            self.end_listener(now, owner, (400, HubError::TooManyMatches.detail()));
+        for ended in self.hub.take_overfull(now.at, is_connection) {
+            self.end_listener(now, ended, (400, HubError::TooManyMatches.detail()));
         }
     }
 
     /// Ends the subscriber of a deleted channel, which the hub has already detached.
-    pub(super) fn end_deleted(&mut self, now: Now, owner: Owner) {
-        self.end_listener(now, owner, (410, "the channel has been deleted"));
+    pub(super) fn end_deleted(&mut self, now: Now, ended: (Owner, MessageId)) {
+        self.end_listener(now, ended, (410, "the channel has been deleted"));
     }
 
     /// Ends a subscriber that the hub has already detached. Its connection is told when the turn's answers are
     /// written.
-    fn end_listener(&mut self, now: Now, owner: Owner, (status, detail): (u16, &str)) {
+    fn end_listener(&mut self, now: Now, ended: (Owner, MessageId), (status, detail): (u16, &str)) {
+        let (owner, position) = ended;
         let Some(slot) = Holder::connection(owner) else { return };
         self.deleted.push(self.id(slot));
         if let Some(key) = self.connections[slot].subscriber() {
@@ -280,8 +281,11 @@ impl Server {
             Phase::Parked(parked) => {
                 let close = parked.close || connection.is_done();
                 let fields = self.cors.fields(parked.origin);
-                let envelope = Envelope { date: self.dates.at(now.unix), head_only: false, close, fields };
-                let gone = Response::problem(status, detail, false);
+                let keep_alive = &*self.keep_alive;
+                let envelope =
+                    Envelope { date: self.dates.at(now.unix), head_only: false, close, fields, keep_alive };
+                // Its other channels may live: it can go on from where it was.
+                let gone = Response::problem(status, detail, false).at(position);
                 response::write_response(&mut goodbye, &gone, &envelope);
                 (close, Phase::Idle)
             }

@@ -140,7 +140,13 @@ impl Server {
         let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
         let named = self.origins.get(&slot).map(|origin| cors::listed_fields(origin));
         let fields = named.as_deref().unwrap_or_else(|| self.cors.fields(hold.origin));
-        let envelope = Envelope { date: self.dates.at(now.unix), head_only: hold.head_only, close, fields };
+        let envelope = Envelope {
+            date: self.dates.at(now.unix),
+            head_only: hold.head_only,
+            close,
+            fields,
+            keep_alive: &self.keep_alive,
+        };
         match act {
             Act::Answer(response) => {
                 self.hub.stats.requests_failed += u64::from(response.status >= 400);

@@ -111,6 +111,12 @@ pub struct Handshakes {
     pub delayed: u64,
 }
 
+/// Tells clients that keep connections open for later when we close them, so that they are the ones who do.
+fn keep_alive(config: &Config) -> Box<str> {
+    let seconds = config.limits.idle_seconds;
+    format!("Connection: keep-alive\r\nKeep-Alive: timeout={seconds}\r\n").into()
+}
+
 /// What the server asks of the outside at the end of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
@@ -185,6 +191,8 @@ pub struct Server {
     body: Option<Body>,
     /// The header fields that answers to pages of other origins carry.
     cors: cors::Rules,
+    /// The header fields of answers after which the connection stays open: for how long.
+    keep_alive: Box<str>,
     dates: Dates,
     started: Now,
     draining: bool,
@@ -206,6 +214,7 @@ impl Server {
             targets: Targets::default(),
             dialects: Dialects::new(&config, seed, now),
             cors: cors::Rules::new(&config.cors),
+            keep_alive: keep_alive(&config),
             dates: Dates::default(),
             connections: Table::with_capacity(ROOM),
             generations: 0,
@@ -514,7 +523,8 @@ impl Server {
         self.leave(now.at, slot);
         let fields = self.cors.fields(head.and_then(|head| self.cors.find(head)));
         let head_only = head.is_some_and(|head| head.method == Method::Head);
-        let envelope = Envelope { date: self.dates.at(now.unix), head_only, close: true, fields };
+        let envelope =
+            Envelope { date: self.dates.at(now.unix), head_only, close: true, fields, keep_alive: "" };
         response::write_response(&mut self.out, response, &envelope);
         let connection = &mut self.connections[slot];
         log::debug!(target: "encke::access", "{} refused: {}", connection.peer, response.status);

@@ -104,7 +104,13 @@ impl Server {
             return Some(transport::frame(message, look));
         }
         let fields = self.cors.fields(None);
-        let envelope = Envelope { date: self.dates.at(now.unix), head_only: false, close: false, fields };
+        let envelope = Envelope {
+            date: self.dates.at(now.unix),
+            head_only: false,
+            close: false,
+            fields,
+            keep_alive: "",
+        };
         Some(poll::shared_answer(message, frame.format, &envelope))
     }
 

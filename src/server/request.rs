@@ -305,7 +305,8 @@ impl Server {
             Command::Operate(operation) => self.operate(now, operation, native::wants_text(reply.head)),
         };
         self.hub.stats.requests_failed += u64::from(response.status >= 400);
-        let envelope = envelope(self.dates.at(now.unix), reply, &self.cors);
+        let envelope =
+            Envelope { keep_alive: &self.keep_alive, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
         response::write_response(&mut self.out, &response, &envelope);
         self.answered(slot, reply.close);
         response.status
@@ -323,7 +324,7 @@ impl Server {
             Operation::Delete(name) => {
                 match self.hub.delete(now.at, &name, |owner| Holder::connection(owner).is_some()) {
                     Some(owners) => {
-                        owners.into_iter().for_each(|owner| self.end_deleted(now, owner));
+                        owners.into_iter().for_each(|ended| self.end_deleted(now, ended));
                         Response::empty(204)
                     }
                     None => no_channel(as_text),
@@ -572,7 +573,7 @@ impl Server {
 
 fn envelope<'a>(date: HttpDate, reply: &Reply, cors: &'a cors::Rules) -> Envelope<'a> {
     let fields = cors.fields(reply.origin);
-    Envelope { date, head_only: reply.head_only, close: reply.close, fields }
+    Envelope { date, head_only: reply.head_only, close: reply.close, fields, keep_alive: "" }
 }
 
 fn no_channel(as_text: bool) -> Response {

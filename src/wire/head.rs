@@ -49,6 +49,9 @@ const fn bad(detail: &'static str) -> Refusal {
     Refusal { status: 400, detail }
 }
 
+const NO_LENGTH: Refusal =
+    Refusal { status: 411, detail: "in HTTP/1.0, a request with a body must have Content-Length" };
+
 /// A request's head.
 #[derive(Debug)]
 pub struct Head<'b> {
@@ -60,6 +63,12 @@ pub struct Head<'b> {
     pub path: &'b str,
     /// Its query, without the question mark.
     pub query: &'b str,
+    /// A `#` stands in the target, which is not for the wire: path and query end before it. FDAjax has always taken it
+    /// for a part of the message; everybody else refuses it, as it may belong to a name.
+    pub has_fragment: bool,
+    /// Host and port that the request is for: those of the target, if it names them (RFC 9112, section 3.2.2), else
+    /// those of `Host`; empty if neither is there.
+    pub authority: &'b str,
     /// HTTP/1.1; else HTTP/1.0.
     pub http11: bool,
     /// Whether the connection may serve another request after this one.
@@ -134,12 +143,14 @@ fn understand<'b>(request: httparse::Request<'b, 'b>) -> Result<Head<'b>, Refusa
     let http11 = request.version == Some(1);
     let fields: &'b [httparse::Header<'b>] = request.headers;
     let method = method(request.method.unwrap_or_default())?;
-    let (path, query) = split_target(target)?;
+    let Target { path, query, authority, has_fragment } = split_target(target)?;
     let mut head = Head {
         method,
         target,
         path,
         query,
+        authority: authority.unwrap_or_default(),
+        has_fragment,
         http11,
         keep_alive: http11,
         expects_continue: false,
@@ -147,7 +158,10 @@ fn understand<'b>(request: httparse::Request<'b, 'b>) -> Result<Head<'b>, Refusa
         fields,
         names: fields.iter().fold(0, |names, field| names | name_bit(field.name)),
     };
-    head.check_host()?;
+    let host = head.read_host()?;
+    if authority.is_none() {
+        head.authority = host;
+    }
     head.framing = head.read_framing()?;
     head.keep_alive = http11 && !head.lists("connection", "close");
     head.expects_continue = http11 && head.read_expect()?;
@@ -190,24 +204,89 @@ fn method(name: &str) -> Result<Method, Refusal> {
     })
 }
 
-/// Path and query of a target in origin form or absolute form (RFC 9112, section 3.2), or `*`.
-fn split_target(target: &str) -> Result<(&str, &str), Refusal> {
-    let origin = match target.as_bytes() {
-        [b'/', ..] | b"*" => target,
-        _ => match target.split_once("://") {
-            Some(("http" | "https", rest)) => &rest[rest.find('/').unwrap_or(rest.len())..],
-            _ => return Err(bad("the request target must begin with a slash")),
-        },
+/// A request target, taken apart.
+struct Target<'b> {
+    path: &'b str,
+    query: &'b str,
+    authority: Option<&'b str>,
+    has_fragment: bool,
+}
+
+/// Takes apart a target in origin form or absolute form (RFC 9112, section 3.2), or `*`.
+fn split_target(target: &str) -> Result<Target<'_>, Refusal> {
+    let (authority, origin) = match target.as_bytes() {
+        [b'/', ..] | b"*" => (None, target),
+        _ => {
+            let (authority, origin) = split_absolute(target)?;
+            (Some(authority), origin)
+        }
     };
-    let origin = memchr(b'#', origin.as_bytes()).map_or(origin, |at| &origin[..at]);
-    Ok(memchr(b'?', origin.as_bytes()).map_or((origin, ""), |at| (&origin[..at], &origin[at + 1..])))
+    let fragment = memchr(b'#', origin.as_bytes());
+    let origin = fragment.map_or(origin, |at| &origin[..at]);
+    let (path, query) =
+        memchr(b'?', origin.as_bytes()).map_or((origin, ""), |at| (&origin[..at], &origin[at + 1..]));
+    match is_encoded_well(path.as_bytes()) {
+        true => Ok(Target { path, query, authority, has_fragment: fragment.is_some() }),
+        false => Err(bad("a % in the path is not followed by two hexadecimal digits; % in a name is %25")),
+    }
+}
+
+/// Authority and origin form of a target in absolute form.
+#[cold]
+fn split_absolute(target: &str) -> Result<(&str, &str), Refusal> {
+    let (scheme, rest) = target.split_once("://").ok_or(bad("the request target must begin with a slash"))?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(bad("the scheme of the request target is neither http nor https"));
+    }
+    let (authority, origin) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match !authority.is_empty() && is_host(authority.as_bytes()) {
+        true => Ok((authority, origin)),
+        false => Err(bad("the request target names no host")),
+    }
+}
+
+/// Whether each percent sign is followed by two hexadecimal digits.
+fn is_encoded_well(path: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', path).all(|at| {
+        let digits = path.get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
+/// Whether `value` is `uri-host [ ":" port ]` (RFC 9110, section 7.2), which may be empty. A comma is none of it: it
+/// joins what came as two fields.
+fn is_host(value: &[u8]) -> bool {
+    let (host, port) = match value {
+        [b'[', rest @ ..] => {
+            let Some(end) = memchr(b']', rest) else { return false };
+            let (address, behind) = (&rest[..end], &rest[end + 1..]);
+            let is_address = |&byte: &u8| byte.is_ascii_hexdigit() || b":.%".contains(&byte);
+            if address.is_empty() || !address.iter().all(is_address) {
+                return false;
+            }
+            (&b""[..], behind)
+        }
+        _ => value.split_at(memchr(b':', value).unwrap_or(value.len())),
+    };
+    let is_named = |&byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&byte);
+    let is_port = match port {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    is_port && host.iter().all(is_named) && is_encoded_well(host)
 }
 
 impl<'b> Head<'b> {
-    /// The first field of that name as text; `None` if there is none or it is not UTF-8. Names are given in
-    /// lower case.
+    /// The last field of that name as text; `None` if there is none or it is not UTF-8. Names are given in
+    /// lower case. Wherever one value is asked for and several are there, in fields as in queries, the last counts.
     pub fn field(&self, name: &str) -> Option<&'b str> {
-        self.fields(name).next().and_then(|value| std::str::from_utf8(value).ok())
+        self.bytes(name).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The same as bytes.
+    pub fn bytes(&self, name: &str) -> Option<&'b [u8]> {
+        self.fields(name).last()
     }
 
     /// Whether there may be a field of that name: no is certain, yes is not.
@@ -222,32 +301,53 @@ impl<'b> Head<'b> {
         found.map(|field| field.value)
     }
 
-    /// Whether a comma-separated field lists `token` (parameters aside, in any case).
+    /// Whether a comma-separated field lists `token` (in any case), and not with a weight of 0.
     #[inline]
     pub fn lists(&self, name: &str, token: &str) -> bool {
-        self.may_have(name) && self.search(name, token)
+        self.may_have(name) && self.weight(name, token) > 0
     }
 
-    fn search(&self, name: &str, token: &str) -> bool {
-        self.fields(name).flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
+    /// The weight with which a comma-separated field lists `token` (in any case), in thousandths (RFC 9110,
+    /// section 12.4.2): 1000 if it gives none, 0 if it does not list it.
+    pub fn weight(&self, name: &str, token: &str) -> u16 {
+        self.listed(name, token).map_or(0, |item| {
+            let parameters = item.split(|&byte| byte == b';').skip(1);
+            parameters.filter_map(weight).last().unwrap_or(1000)
+        })
+    }
+
+    /// `token` as a comma-separated field spells it, with its parameters.
+    pub fn listed(&self, name: &str, token: &str) -> Option<&'b [u8]> {
+        let items = self.fields(name).flat_map(|value| value.split(|&byte| byte == b','));
+        items.map(<[u8]>::trim_ascii).find(|item| {
             let name = item.split(|&byte| byte == b';').next().unwrap_or_default();
             name.trim_ascii().eq_ignore_ascii_case(token.as_bytes())
         })
     }
 
-    fn check_host(&self) -> Result<(), Refusal> {
-        match self.fields("host").count() {
-            1 => Ok(()),
-            0 if !self.http11 => Ok(()),
-            0 => Err(bad("an HTTP/1.1 request must have a Host field")),
-            _ => Err(bad("more than one Host field")),
+    /// The value of `Host`.
+    fn read_host(&self) -> Result<&'b str, Refusal> {
+        let mut fields = self.fields("host");
+        match (fields.next(), fields.next()) {
+            (None, _) if !self.http11 => Ok(""),
+            (None, _) => Err(bad("an HTTP/1.1 request must have a Host field")),
+            (Some(_), Some(_)) => Err(bad("more than one Host field")),
+            (Some(host), None) => match std::str::from_utf8(host) {
+                Ok(text) if is_host(host) => Ok(text),
+                _ => Err(bad("Host is no host with or without a port")),
+            },
         }
     }
 
     fn read_framing(&self) -> Result<Framing, Refusal> {
         let length = self.content_length()?;
         let mut codings = self.fields("transfer-encoding");
-        let Some(coding) = codings.next() else { return Ok(Framing::Length(length.unwrap_or(0))) };
+        let Some(coding) = codings.next() else {
+            // To HTTP/1.0, a body without a length ends with the connection, which would be read as none.
+            let is_lost =
+                !self.http11 && length.is_none() && matches!(self.method, Method::Post | Method::Put);
+            return if is_lost { Err(NO_LENGTH) } else { Ok(Framing::Length(length.unwrap_or(0))) };
+        };
         if length.is_some() {
             return Err(bad("both Content-Length and Transfer-Encoding"));
         }
@@ -288,6 +388,19 @@ impl<'b> Head<'b> {
             }
         }
     }
+}
+
+/// The weight that a parameter gives, in thousandths; `None` if it is another one, or no weight.
+fn weight(parameter: &[u8]) -> Option<u16> {
+    let [b'q' | b'Q', b'=', value @ ..] = parameter.trim_ascii() else { return None };
+    let (whole, decimals) = match value {
+        [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (whole, decimals),
+        [whole] => (whole, &[][..]),
+        _ => return None,
+    };
+    let mut digits = std::iter::once(whole).chain(decimals).chain([b'0'; 3].iter()).take(4);
+    let add = |number: u16, digit: &u8| digit.is_ascii_digit().then(|| number * 10 + u16::from(digit - b'0'));
+    digits.try_fold(0, add).filter(|thousandths| *thousandths <= 1000)
 }
 
 fn read_length(value: &[u8]) -> Result<u64, Refusal> {

@@ -29,21 +29,20 @@ pub fn is_json(content_type: &str) -> bool {
 /// Whether the client names `media_type` in `Accept`, and not with `q=0`. Ranges (`*/*`) do not count: they
 /// say that anything will do.
 pub fn accepts(head: &Head, media_type: &str) -> bool {
-    let listed = head.fields("accept").filter(|&value| value != b"*/*");
-    listed.flat_map(|value| value.split(|&byte| byte == b',')).any(|item| {
-        let mut parts = item.split(|&byte| byte == b';').map(<[u8]>::trim_ascii);
-        let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type.as_bytes()));
-        named && !parts.any(is_refusal)
-    })
+    weight(head, media_type) > 0
 }
 
-/// Whether a parameter of an accepted type says that it is not accepted.
-fn is_refusal(parameter: &[u8]) -> bool {
-    let Some((name, weight)) = std::str::from_utf8(parameter).ok().and_then(|text| text.split_once('='))
-    else {
-        return false;
-    };
-    name.trim().eq_ignore_ascii_case("q") && weight.trim().parse::<f32>() == Ok(0.0)
+/// How much the client would like `media_type`, in thousandths; 0 if it does not name it.
+pub fn weight(head: &Head, media_type: &str) -> u16 {
+    if head.may_have("accept") { head.weight("accept", media_type) } else { 0 }
+}
+
+/// Whether the body is coded for the way (`Content-Encoding`), and so is not what it says it is.
+pub fn is_encoded(head: &Head) -> bool {
+    let codings = head.fields("content-encoding").flat_map(|value| value.split(|&byte| byte == b','));
+    codings
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"))
 }
 
 #[cfg(test)]
@@ -68,6 +67,9 @@ mod tests {
         check("text/event-stream", EVENT_STREAM, true);
         check("text/html, Text/Event-Stream;q=0.5", EVENT_STREAM, true);
         check("text/event-stream;q=0", EVENT_STREAM, false);
+        check("text/event-stream; q=0.000", EVENT_STREAM, false);
+        check("text/event-stream; charset=utf-8; Q=0.001", EVENT_STREAM, true);
+        check("text/event-stream;q=rubbish", EVENT_STREAM, true);
         check("*/*", EVENT_STREAM, false);
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod chunked;
 pub mod head;
+pub mod json;
 pub mod media;
 pub mod query;
 pub mod response;

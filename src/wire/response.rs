@@ -46,6 +46,12 @@ impl Response {
         self.fields.lines().find_map(|line| line.strip_prefix("Retry-After: "))?.parse().ok()
     }
 
+    /// Adds the fields that tell where the client stands.
+    #[must_use]
+    pub fn at(self, position: impl std::fmt::Display + Copy) -> Self {
+        self.with("ETag", format_args!("\"{position}\"")).with("Encke-Next", position)
+    }
+
     /// Adds a header field. `value` must not contain line ends.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
@@ -66,6 +72,8 @@ pub struct Envelope<'a> {
     pub close: bool,
     /// Header fields that every answer to this request carries, complete lines.
     pub fields: &'a str,
+    /// Header fields of a whole answer after which the connection stays open, complete lines.
+    pub keep_alive: &'a str,
 }
 
 /// The bytes before the date in every answer's head.
@@ -93,14 +101,21 @@ pub fn write_body_fields(out: &mut Vec<u8>, content_type: &str, length: usize) {
 pub fn write_head(out: &mut Vec<u8>, status: u16, envelope: &Envelope) {
     write_status(out, status, &envelope.date);
     out.extend_from_slice(envelope.fields.as_bytes());
-    if envelope.close {
-        out.extend_from_slice(b"Connection: close\r\n");
+    match (status, envelope.close) {
+        // What upgrades, or asks for it, says so in this field, too (RFC 9110, section 7.8).
+        (101 | 426, true) => out.extend_from_slice(b"Connection: close, Upgrade\r\n"),
+        (101 | 426, false) => out.extend_from_slice(b"Connection: Upgrade\r\n"),
+        (_, true) => out.extend_from_slice(b"Connection: close\r\n"),
+        (_, false) => {}
     }
 }
 
 /// Appends a complete answer.
 pub fn write_response(out: &mut Vec<u8>, response: &Response, envelope: &Envelope) {
     write_head(out, response.status, envelope);
+    if !envelope.close && !matches!(response.status, 101 | 426) {
+        out.extend_from_slice(envelope.keep_alive.as_bytes());
+    }
     out.extend_from_slice(response.fields.as_bytes());
     if matches!(response.status, 101 | 204 | 304) {
         return out.extend_from_slice(b"\r\n");

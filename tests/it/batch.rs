@@ -72,7 +72,7 @@ fn event_key_and_ttl_come_with_the_line() {
 fn one_bad_line_refuses_the_batch() {
     let server = Encke::start(&[]);
     let event = json!({"channel": "a", "data": "x", "event": "e".repeat(65)}).to_string();
-    let key = json!({"channel": "a", "data": "x", "key": "k".repeat(129)}).to_string();
+    let key = json!({"channel": "a", "data": "x", "key": "k".repeat(256)}).to_string();
     for bad in [
         "{\"channel\":\"a\"",
         "[]",

@@ -106,3 +106,43 @@ fn options_says_what_a_path_allows() {
     }
     assert_eq!(server.get("/pub/x", &[]).status, 404, "asking made no channel");
 }
+
+#[test]
+fn pages_whose_requests_are_traced_may_ask() {
+    let server = Encke::start(&["--fdajax"]);
+    for target in ["/sub/x", "/pub/x", "/bayeux", "/x.fdajax", "/healthz"] {
+        let asked = "Access-Control-Request-Headers: traceparent,baggage, sentry-trace, last-event-id, bad name, x\"y";
+        let headers = [ORIGIN, "Access-Control-Request-Method: POST", asked];
+        let answer = server.ask("OPTIONS", target, &headers, b"");
+        assert_eq!(answer.status, 204, "{target}");
+        let allowed =
+            answer.get("access-control-allow-headers").unwrap_or_else(|| panic!("{target}: {answer:?}"));
+        for name in ["traceparent", "baggage", "sentry-trace", "Last-Event-ID", "Content-Type"] {
+            assert!(answer.lists("access-control-allow-headers", name), "{target} {name}: {allowed}");
+        }
+        assert!(!allowed.contains("bad") && !allowed.contains('"'), "only names are echoed: {allowed}");
+    }
+}
+
+#[test]
+fn answers_that_depend_on_the_origin_say_so() {
+    for (origins, varies) in [("*", false), ("https://app.example", true), ("*,https://app.example", true)] {
+        let server = Encke::start(&["--cors-origins", origins]);
+        server.publish("x", "1");
+        for target in
+            ["/sub/x?after=oldest", "/sub/x?as=sse", "/sub/x?as=interval", "/nowhere", "/healthz", "/bayeux"]
+        {
+            for headers in [&[][..], &[ORIGIN], &["Origin: https://other.example"]] {
+                let mut client = server.connect();
+                client.request("GET", target, headers, b"");
+                let head = client.head();
+                let is_named = allow_origin(&head).is_some_and(|origin| origin != "*");
+                assert_eq!(
+                    head.lists("vary", "Origin"),
+                    varies || is_named,
+                    "{origins} {target} {headers:?}: {head:?}"
+                );
+            }
+        }
+    }
+}

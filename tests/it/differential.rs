@@ -187,7 +187,7 @@ fn read_answer(answer: &Value) -> Verdict {
 }
 
 /// Where only one of them goes on, and why that is meant so. The first column is our sentence or their code.
-const EXPLAINED: [(&str, &str); 11] = [
+const EXPLAINED: [(&str, &str); 13] = [
     // We refuse, they do not.
     (
         "an HTTP/1.1 request must have a Host field",
@@ -207,6 +207,11 @@ const EXPLAINED: [(&str, &str); 11] = [
     (
         "the request target must begin with a slash",
         "`*x` is a target to them; it is none in RFC 9112, section 3.2",
+    ),
+    ("Host is no host with or without a port", "they do not look at what a Host is"),
+    (
+        "a % in the path is not followed by two hexadecimal digits; % in a name is %25",
+        "they leave the path to others",
     ),
     // They refuse, we do not.
     ("HPE_UNEXPECTED_CONTENT_LENGTH", "the same length twice; RFC 9110, section 8.6 lets us take it for one"),

@@ -35,6 +35,7 @@ mod pages;
 mod poll;
 mod position;
 mod publish;
+mod readings;
 mod refusals;
 mod smuggling;
 mod sse;

@@ -108,23 +108,27 @@ fn what_is_no_position_is_refused() {
         &long,
         "-99999999999999999999999",
     ] {
-        for name in ["after", "last_event_id", "lastEventId"] {
+        let answer = server.get(&format!("/sub/x?as=interval&after={bad}"), &[]);
+        assert_eq!(answer.status, 400, "after={bad}");
+        assert!(!answer.json()["detail"].as_str().unwrap().is_empty());
+        for name in ["last_event_id", "lastEventId"] {
             let answer = server.get(&format!("/sub/x?as=interval&{name}={bad}"), &[]);
-            assert_eq!(answer.status, 400, "{name}={bad}");
-            assert!(!answer.json()["detail"].as_str().unwrap().is_empty());
-        }
-    }
-    for technique in ["poll", "interval", "sse", "stream", "raw"] {
-        for header in ["Last-Event-ID: banana", "If-None-Match: \"banana\"", "If-None-Match: W/\"banana\""] {
-            assert_eq!(
-                server.get(&format!("/sub/x?as={technique}"), &[header]).status,
-                400,
-                "{technique} {header}"
-            );
+            let expected = if bad == "%FF" {
+                400
+            } else if bad.ends_with("%0A") {
+                304
+            } else {
+                200
+            };
+            assert_eq!(answer.status, expected, "{name}={bad}: browsers send what they were told");
         }
     }
     let shadowed = server.get(&format!("/sub/x?after={id}"), &["Last-Event-ID: banana"]);
-    assert_eq!(shadowed.status, 400, "a header wins over the query even when it is wrong");
+    assert_eq!(
+        (shadowed.status, shadowed.get("encke-gap")),
+        (200, Some("x")),
+        "a header wins over the query"
+    );
 }
 
 #[test]

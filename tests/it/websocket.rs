@@ -13,14 +13,14 @@ use crate::client::Client;
 use crate::harness::{Encke, PATIENCE};
 
 /// The fields of a good handshake; the key is that of the RFC.
-const HANDSHAKE: [&str; 4] = [
+pub const HANDSHAKE: [&str; 4] = [
     "Upgrade: websocket",
     "Connection: keep-alive, Upgrade",
     "Sec-WebSocket-Version: 13",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
 ];
 
-type Socket = WebSocket<TcpStream>;
+pub type Socket = WebSocket<TcpStream>;
 
 fn open_with(server: &Encke, target: &str, headers: &[(&'static str, &str)]) -> (Response, Socket) {
     let mut request = format!("ws://{}{target}", server.addr()).into_client_request().unwrap();
@@ -34,7 +34,7 @@ fn open_with(server: &Encke, target: &str, headers: &[(&'static str, &str)]) -> 
 }
 
 /// An open socket that has been told where it stands.
-fn open(server: &Encke, target: &str) -> Socket {
+pub fn open(server: &Encke, target: &str) -> Socket {
     let (response, mut socket) = open_with(server, target, &[]);
     assert_eq!(json(&mut socket)["next"], response.headers()["encke-next"].to_str().unwrap());
     socket

@@ -4,6 +4,7 @@ use super::message::{self, Incoming, Unreadable};
 use super::reply::Replies;
 use super::{Bayeux, Exchange, Visitor, peer};
 use crate::conn::{ConnId, Request};
+use crate::dialect::native::{HAS_FRAGMENT, encoded};
 use crate::dialect::{Act, Context, access, cors, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::response::Response;
@@ -16,15 +17,12 @@ const COOKIE: &str = "BAYEUX_BROWSER";
 const CALLBACK: &str = "jsonpcallback";
 const CALLBACK_BYTES_MAX: usize = 64;
 
-/// The fields that answer a preflight request.
-const PREFLIGHT: &str = "Access-Control-Allow-Methods: POST, GET\r\n\
-    Access-Control-Allow-Headers: Accept, Authorization, Content-Type, Pragma, X-Requested-With\r\n\
-    Access-Control-Max-Age: 86400\r\n";
-
 impl Bayeux {
     /// Takes a request. Unless it is a connect that has to wait, it is answered at once.
     pub fn request(&mut self, cx: &mut Context, from: ConnId, request: &Request) {
-        if upgrade::is_asked(&request.head) {
+        if request.head.has_fragment {
+            cx.act(from, Act::Answer(bad(HAS_FRAGMENT)));
+        } else if upgrade::is_asked(&request.head) {
             self.open_socket(cx, from, request);
         } else if let Some(response) = self.serve(cx, from, request) {
             cx.act(from, Act::Answer(response));
@@ -37,7 +35,9 @@ impl Bayeux {
         match head.method {
             Method::Post => self.serve_post(cx, from, request),
             Method::Get => self.serve_get(cx, from, head),
-            Method::Options => Some(Response { fields: PREFLIGHT.into(), ..Response::empty(204) }),
+            Method::Options => {
+                Some(Response { fields: cors::preflight(head, "POST, GET"), ..Response::empty(204) })
+            }
             _ => {
                 let detail = "Bayeux is spoken by POST, or by GET with `message=`";
                 Some(Response::problem(405, detail, false).with("Allow", "GET, POST, OPTIONS"))
@@ -47,6 +47,9 @@ impl Bayeux {
 
     /// Long polling: messages as JSON, or as `message=` of a form, whatever the type says.
     fn serve_post(&mut self, cx: &mut Context, from: ConnId, request: &Request) -> Option<Response> {
+        if media::is_encoded(&request.head) {
+            return Some(encoded(&request.head));
+        }
         let Ok(body) = std::str::from_utf8(request.body) else { return Some(bad("the body is not UTF-8")) };
         match body.trim_start().as_bytes().first() {
             Some(b'[' | b'{') => self.serve_messages(cx, from, &request.head, &[body.into()], None),
@@ -82,7 +85,7 @@ impl Bayeux {
             return Some(Response::problem(403, detail, false));
         }
         let pairs = query::pairs(head.query).flatten();
-        let callback = pairs.into_iter().find(|(name, _)| name == "jsonp").map(|(_, callback)| callback);
+        let callback = pairs.filter(|(name, _)| name == "jsonp").last().map(|(_, callback)| callback);
         let callback = callback.unwrap_or(Cow::Borrowed(CALLBACK));
         if !is_callback(&callback) {
             return Some(bad("`jsonp` is not the name of a function"));

@@ -1,13 +1,14 @@
 //! Reading messages: each body is parsed once, and what is only passed on or echoed stays the text it was.
 
+use crate::wire::json;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Deepest nesting of a body: what is deeper could break the parsers of those it is passed on to.
-pub const DEPTH_MAX: usize = 100;
+/// Deepest nesting of a body: that of what it publishes, in a message in an array.
+pub const DEPTH_MAX: usize = json::DEPTH_MAX + 2;
 /// Longest `id`, in bytes of JSON.
 const ID_BYTES_MAX: usize = 256;
 
@@ -127,13 +128,13 @@ impl<'a> Incoming<'a> {
 
     /// Milliseconds for which the client wants its connect held, if it says so.
     pub fn timeout_ms(&self) -> Option<u64> {
-        let advice: Advice = serde_json::from_str(self.advice?.get()).ok()?;
+        let advice: Advice = json::object(self.advice?.get()).ok()?;
         advice.timeout.map(|timeout| timeout as u64)
     }
 
     /// The extensions.
     pub fn ext(&self) -> Ext<'a> {
-        self.ext.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+        self.ext.and_then(|raw| json::object(raw.get()).ok()).unwrap_or_default()
     }
 }
 
@@ -172,13 +173,13 @@ pub fn read<'a>(json: &'a str, max: usize, into: &mut Vec<Incoming<'a>>) -> Resu
 
 /// Whether a body is an object, or an array without arrays in it, and not nested too deeply. Whether it is
 /// JSON is the parser's to say.
-fn is_sound(json: &[u8]) -> bool {
-    let is_array = json.trim_ascii_start().first() == Some(&b'[');
+fn is_sound(body: &[u8]) -> bool {
+    let is_array = body.trim_ascii_start().first() == Some(&b'[');
     let (mut depth, mut at) = (0_usize, 0);
-    while let Some(&byte) = json.get(at) {
+    while let Some(&byte) = body.get(at) {
         at += 1;
         match byte {
-            b'"' => at = after_string(json, at),
+            b'"' => at = json::after_string(body, at),
             b'[' if is_array && depth == 1 => return false,
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -189,19 +190,6 @@ fn is_sound(json: &[u8]) -> bool {
         }
     }
     true
-}
-
-/// Where the string that begins before `at` is over.
-fn after_string(json: &[u8], mut at: usize) -> usize {
-    while let Some(offset) = memchr::memchr2(b'"', b'\\', json.get(at..).unwrap_or_default()) {
-        at += offset + 1;
-        if json[at - 1] == b'"' {
-            return at;
-        }
-        // What follows a backslash ends nothing.
-        at += 1;
-    }
-    json.len()
 }
 
 /// Reads an array of messages, and stops where there are too many.

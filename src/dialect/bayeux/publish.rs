@@ -5,7 +5,7 @@ use super::message::Incoming;
 use super::{Bayeux, Exchange, reply};
 use crate::dialect::{Context, access};
 use crate::hub::{Data, Publication};
-use crate::wire::media;
+use crate::wire::{json, media};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
@@ -40,6 +40,7 @@ impl Bayeux {
             return Err(reply::TOO_MANY_MESSAGES.into());
         }
         let data = message.data.ok_or(reply::DATA_MISSING)?.get();
+        json::check_valid(data).map_err(|_| reply::DATA_INVALID)?;
         let id = message.id().unwrap_or_default();
         if let Some((session, id)) = session.zip(id)
             && !self.repeats.is_new(cx.now.at, (session, id, name, data))

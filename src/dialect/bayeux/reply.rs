@@ -14,6 +14,8 @@ pub const CHANNEL_INVALID: &str = "405::channel_invalid";
 pub const ID_INVALID: &str = "405::message_id_invalid";
 /// A publication without `data`.
 pub const DATA_MISSING: &str = "402:data:data_missing";
+/// `data` that would break the parsers of those it goes to.
+pub const DATA_INVALID: &str = "400:data:data_invalid";
 /// A subscription to nothing.
 pub const SUBSCRIPTION_MISSING: &str = "403::subscription_missing";
 /// A subscription to something that is no channel.

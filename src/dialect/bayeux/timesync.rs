@@ -3,6 +3,7 @@
 
 use super::message::Incoming;
 use crate::time::{Instant, Now};
+use crate::wire::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::io::Write;
@@ -36,7 +37,7 @@ struct Wire {
 impl Timesync {
     /// Reads `ext.timesync`.
     pub fn read(raw: Option<&RawValue>, now: Now) -> Option<Self> {
-        let wire: Wire = serde_json::from_str(raw?.get()).ok()?;
+        let wire: Wire = json::object(raw?.get()).ok()?;
         let (tc, lag, offset) = (wire.tc as i64, wire.l as i64, wire.o as i64);
         let arrived_ms = now.unix * 1000 + u64::from(now.unix_ms);
         let believed = tc.saturating_add(offset).saturating_add(lag);

@@ -35,7 +35,7 @@ use crate::conn::{ConnId, Request};
 use crate::id::Seed;
 use crate::table::Table;
 use crate::time::{Instant, Now, Wheel};
-use crate::wire::head::Method;
+use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::query::decode_path;
 use crate::wire::response::Response;
@@ -108,7 +108,7 @@ impl Fdajax {
         let head = &request.head;
         match head.method {
             Method::Get | Method::Post | Method::Head => {}
-            Method::Options => return Ok(Some(options())),
+            Method::Options => return Ok(Some(options(head))),
             Method::Put | Method::Delete => {
                 let refusal = answers::refusal(405, "FDAjax knows GET, HEAD and POST");
                 return Err(refusal.with("Allow", METHODS));
@@ -131,7 +131,7 @@ impl Fdajax {
         let outcome = match query.verb {
             Verb::Cancel => self.cancel(context, user, &query).map(Some),
             Verb::ChatSig => self.signal(context, user, &query).map(Some),
-            _ => self.open(context, (user, from), head.field("host").unwrap_or_default(), &query),
+            _ => self.open(context, (user, from), head.authority, &query),
         };
         self.users.note_idle(context.now.at, user);
         outcome
@@ -205,9 +205,9 @@ impl Fdajax {
 
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
-fn options() -> Response {
+fn options(head: &Head) -> Response {
     let mut response = Response::empty(204).with("Allow", METHODS);
-    response.fields.push_str(cors::PREFLIGHT);
+    response.fields.push_str(&cors::preflight(head, METHODS));
     response
 }
 

@@ -4,8 +4,8 @@
 //! header fields are, the target is the one that was read a moment ago. What it means depends on nothing but
 //! the settings, so a handful of them is kept.
 
-use super::Refused;
-use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_start, select};
+use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_position, read_start, select};
+use super::{Refused, check_unknown};
 use crate::config::Config;
 use crate::dialect::access;
 use crate::hub::{Pattern, Start, place_of};
@@ -20,6 +20,19 @@ const TARGET_BYTES_MAX: usize = 512;
 /// Most messages in a batch of a client that does not say.
 const BATCH_DEFAULT: usize = 100;
 
+/// Names of what a query may ask for.
+const PARAMETERS: [&str; 9] = [
+    "as",
+    "after",
+    "last_event_id",
+    "lastEventId",
+    "timeout",
+    "heartbeat",
+    "callback",
+    "max",
+    "access_token",
+];
+
 /// What a target asks for, where header fields say nothing else.
 #[derive(Debug)]
 pub struct Asked {
@@ -31,7 +44,7 @@ pub struct Asked {
     pub private: bool,
     /// `as=`.
     pub transport: Option<Transport>,
-    /// `after=`.
+    /// Where to begin: `last_event_id=` or `lastEventId=`, which the client has reached, else `after=`.
     pub start: Option<Start>,
     /// Seconds a poll waits.
     pub timeout_seconds: u64,
@@ -94,19 +107,24 @@ impl Asked {
         let (transport, start, loud, callback) = (None, None, false, None);
         let mut asked =
             Self { names, patterns, private, transport, start, timeout_seconds, loud, callback, max };
+        let mut reached = None;
         for pair in query::pairs(query) {
             let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
-            asked.set(&name, &value, config)?;
+            match &*name {
+                "last_event_id" | "lastEventId" => reached = read_position(&value),
+                _ => asked.set(&name, &value, config)?,
+            }
         }
+        asked.start = reached.or(asked.start);
         Ok(asked)
     }
 
-    /// Notes a pair of the query. What is unknown may be meant for somebody on the way.
+    /// Notes a pair of the query. What is unknown may be meant for somebody on the way, unless it is nearly known.
     fn set(&mut self, name: &str, value: &str, config: &Config) -> Result<(), Refused> {
         match name {
             "as" => self.transport = Some(transport_named(value)?),
-            "after" | "last_event_id" | "lastEventId" if self.start.is_none() => {
-                self.start = Some(read_start(value)?);
+            "after" => {
+                self.start = Some(value).filter(|value| !value.is_empty()).map(read_start).transpose()?;
             }
             "timeout" => {
                 self.timeout_seconds = number(value, POLL_SECONDS_MAX as usize, "timeout")? as u64;
@@ -123,7 +141,7 @@ impl Asked {
                 let max = number(value, config.limits.batch_messages, "max")?;
                 self.max = u16::try_from(max).unwrap_or(u16::MAX);
             }
-            _ => {}
+            _ => check_unknown(name, &PARAMETERS)?,
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub use asked::{Asked, Targets};
 pub use subscribe::{POLL_SECONDS_MAX, asks_for_events};
 
 use super::{Caller, Command, Operation, access, cors, upgrade};
+use crate::config::is_misspelled;
 use crate::hub::{channel_name, is_simple};
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
@@ -22,9 +23,15 @@ use std::borrow::Cow;
 /// A request that cannot be carried out: a status and a sentence.
 type Refused = (u16, String);
 
+/// What is wrong with a target that has a fragment.
+pub const HAS_FRAGMENT: &str = "a request target has no fragment; # in a name is %23";
+
 /// What the request asks for.
 pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mut Targets) -> Command<'b> {
     let path = head.path;
+    if head.has_fragment {
+        return problem(head, (400, HAS_FRAGMENT.to_owned()));
+    }
     if let Some(channels) = path.strip_prefix("/sub/") {
         let command = get_only(head, || listen(head, channels, caller, targets));
         return command.unwrap_or_else(|refused| problem(head, refused));
@@ -85,8 +92,13 @@ fn listen<'b>(
 #[cold]
 pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
     let command = match head.path {
+        _ if head.has_fragment => problem(head, (400, HAS_FRAGMENT.to_owned())),
         path if caller.admin && (path == "/pub" || path.starts_with("/pub/")) => match head.method {
-            Method::Post | Method::Put => refuse(head, access::may_publish(head, caller).err()?),
+            Method::Post | Method::Put => match access::may_publish(head, caller) {
+                Err(denied) => refuse(head, denied),
+                Ok(()) if media::is_encoded(head) => Command::Respond(encoded(head)),
+                Ok(()) => return None,
+            },
             _ => return None,
         },
         path if path.starts_with("/sub/") => get_only(head, || Ok(Command::Operate(Operation::Health)))
@@ -106,7 +118,7 @@ fn problem(head: &Head, (status, detail): Refused) -> Command<'static> {
 
 /// Whether the client asked for text, and so gets errors and information as text.
 pub fn wants_text(head: &Head) -> bool {
-    media::accepts(head, "text/plain") && !media::accepts(head, media::JSON)
+    media::weight(head, "text/plain") > media::weight(head, media::JSON)
 }
 
 /// Everything below `/pub`, of which `rest` is the remaining path.
@@ -122,6 +134,9 @@ fn publication_command<'b>(
     if let Err(denied) = access::may_publish(head, caller) {
         return Ok(refuse(head, denied));
     }
+    if media::is_encoded(head) {
+        return Ok(Command::Respond(encoded(head)));
+    }
     let channels = rest.strip_prefix('/').unwrap_or_default();
     if rest.is_empty() && !matches!(head.method, Method::Post) {
         return Ok(not_allowed(allowed_methods(rest), head));
@@ -134,6 +149,13 @@ fn publication_command<'b>(
         (Method::Delete, false) => Ok(Command::Operate(Operation::Delete(one_channel(channels)?))),
         _ => Ok(not_allowed(allowed_methods(rest), head)),
     }
+}
+
+/// The answer to a body that is coded for the way.
+#[cold]
+pub fn encoded(head: &Head) -> Response {
+    let detail = "bodies are taken as they are: send this one without Content-Encoding";
+    Response::problem(415, detail, wants_text(head)).with("Accept-Encoding", "identity")
 }
 
 /// Tells who may not.
@@ -177,11 +199,20 @@ fn channel(encoded: &str) -> Result<Cow<'_, str>, Refused> {
 fn prefix(head: &Head) -> Result<String, Refused> {
     let mut prefix = String::new();
     for (name, value) in pairs(head)? {
-        if name == "prefix" {
-            prefix = value.into_owned();
+        match &*name {
+            "prefix" => prefix = value.into_owned(),
+            _ => check_unknown(&name, &["prefix"])?,
         }
     }
     Ok(prefix)
+}
+
+/// Refuses a parameter that is none of the `known`, but nearly one: it would be overlooked in silence.
+fn check_unknown(name: &str, known: &[&str]) -> Result<(), Refused> {
+    match known.iter().find(|known| is_misspelled(name, known)) {
+        Some(meant) => Err((400, format!("there is no parameter {name}=; {meant}= may be meant"))),
+        None => Ok(()),
+    }
 }
 
 /// The query's pairs; a 400 if it is not UTF-8.
@@ -212,7 +243,7 @@ fn not_allowed(allow: &str, head: &Head) -> Command<'static> {
 fn options(allow: &str, head: &Head) -> Result<Command<'static>, Refused> {
     let mut response = Response::empty(204).with("Allow", allow);
     if head.field("access-control-request-method").is_some() {
-        response.fields.push_str(cors::PREFLIGHT);
+        response.fields.push_str(&cors::preflight(head, "GET, HEAD, POST, PUT, DELETE, OPTIONS"));
     }
     Ok(Command::Respond(response))
 }

@@ -1,23 +1,26 @@
 //! `POST /pub/{channels}` and batches: requests that publish.
 
-use super::{Refused, channel, pairs, wants_text};
+use super::{Refused, channel, check_unknown, pairs, wants_text};
 use crate::config::Config;
 use crate::dialect::{Command, Publish};
 use crate::hub::{Data, Publication, channel_name};
 use crate::wire::head::Head;
-use crate::wire::{media, query};
+use crate::wire::{json, media, query};
 use data_encoding::BASE64;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// The fields of what a message may have beside its payload: its event, its key, its TTL.
 const PROPERTIES: [&str; 3] = ["encke-event", "encke-key", "encke-ttl"];
+/// The same in a query, and what else may stand there.
+const PARAMETERS: [&str; 4] = ["event", "key", "ttl", "access_token"];
 const EVENT_BYTES_MAX: usize = 64;
 /// What the names of the server's own events begin with.
 const RESERVED_EVENTS: &str = "encke.";
-const KEY_BYTES_MAX: usize = 128;
+/// Events that an EventSource takes for its own, so that no page would get them as messages.
+const RESERVED_WORDS: [&str; 2] = ["open", "error"];
+const KEY_BYTES_MAX: usize = 255;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 const CONTENT_TYPE_BYTES_MAX: usize = 255;
@@ -40,7 +43,7 @@ pub fn read<'b>(
         add_channels(&mut messages, others, config.limits.channels_per_request)?;
     }
     let names = messages.iter().map(|(channel, _)| &**channel);
-    let idempotency = head.fields(IDEMPOTENCY_KEY).next().map(|key| idempotency(key, names)).transpose()?;
+    let idempotency = head.bytes(IDEMPOTENCY_KEY).map(|key| idempotency(key, names)).transpose()?;
     let list = messages.len() > 1;
     Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
 }
@@ -85,17 +88,18 @@ fn publication(head: &Head, body: &[u8]) -> Result<Publication, Refused> {
 #[inline(never)]
 fn with_properties(publication: Publication, head: &Head) -> Result<Publication, Refused> {
     let [mut event, mut key, mut ttl] = [None, None, None];
-    for (place, name) in [&mut event, &mut key, &mut ttl].into_iter().zip(PROPERTIES) {
-        *place = text_field(head, name)?.map(Cow::Borrowed);
-    }
     for (name, value) in pairs(head)? {
-        let place = match &*name {
-            "event" => &mut event,
-            "key" => &mut key,
-            "ttl" => &mut ttl,
-            _ => continue,
-        };
-        place.get_or_insert(value);
+        match &*name {
+            "event" => event = Some(value),
+            "key" => key = Some(value),
+            "ttl" => ttl = Some(value),
+            _ => check_unknown(&name, &PARAMETERS)?,
+        }
+    }
+    for (place, name) in [&mut event, &mut key, &mut ttl].into_iter().zip(PROPERTIES) {
+        if let Some(value) = text_field(head, name)? {
+            *place = Some(Cow::Borrowed(value));
+        }
     }
     let ttl: Option<u64> =
         ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
@@ -109,7 +113,7 @@ fn with_properties(publication: Publication, head: &Head) -> Result<Publication,
 
 /// A field that must not be dropped because it cannot be read.
 fn text_field<'b>(head: &Head<'b>, name: &str) -> Result<Option<&'b str>, Refused> {
-    let value = head.fields(name).next().map(std::str::from_utf8);
+    let value = head.bytes(name).map(std::str::from_utf8);
     value.transpose().map_err(|_| bad(format!("{name} is not UTF-8")))
 }
 
@@ -118,8 +122,8 @@ fn data(body: &[u8], content_type: Option<&str>) -> Result<Data, Refused> {
     let text = std::str::from_utf8(body);
     if content_type.is_some_and(media::is_json) {
         let text = text.map_err(|_| bad("the message is not JSON: it is not UTF-8"))?;
-        serde_json::from_str::<IgnoredAny>(text)
-            .map_err(|error| bad(format!("the message is not JSON: {error}")))?;
+        json::check(text)
+            .map_err(|error| bad(format!("the message is not JSON that all can read: {error}")))?;
         return Ok(Data::Json(text.into()));
     }
     Ok(text.map_or_else(|_| Data::Binary(body.into()), |text| Data::Text(text.into())))
@@ -133,6 +137,9 @@ const fn milliseconds(seconds: u64) -> u64 {
 fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
     if name == "event" && text.starts_with(RESERVED_EVENTS) {
         return Err(bad("events whose names begin with encke. are the server's own"));
+    }
+    if name == "event" && RESERVED_WORDS.contains(&text) {
+        return Err(bad("an EventSource takes events named open and error for its own; use another name"));
     }
     match text.len() <= max && !text.chars().any(char::is_control) {
         true => Ok(text.into()),
@@ -180,6 +187,14 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'
             format!("a batch is published as {}; a single message to /pub/{{channel}}", media::NDJSON);
         return Err((415, detail));
     }
+    for (name, _) in pairs(head)? {
+        match &*name {
+            "event" | "key" | "ttl" => {
+                return Err(bad(format!("{name}= is for one message; in a batch it stands in each line")));
+            }
+            _ => check_unknown(&name, &PARAMETERS)?,
+        }
+    }
     let text = std::str::from_utf8(body).map_err(|_| bad("the batch is not UTF-8"))?;
     let max = config.limits.batch_messages;
     let mut messages = Vec::new();
@@ -195,13 +210,13 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'
     if messages.is_empty() {
         return Err(bad("the batch is empty"));
     }
-    let key = head.fields(IDEMPOTENCY_KEY).next();
+    let key = head.bytes(IDEMPOTENCY_KEY);
     let idempotency = key.map(|key| idempotency(key, std::iter::empty())).transpose()?;
     Ok(Command::Publish(Publish { messages, idempotency, list: true, as_text: wants_text(head) }))
 }
 
 fn read_line(line: &str) -> Result<(String, Publication), Refused> {
-    line_publication(serde_json::from_str(line).map_err(|error| bad(error.to_string()))?)
+    line_publication(json::object(line).map_err(bad)?)
 }
 
 /// The channel and the message that a line describes.
@@ -212,7 +227,10 @@ pub fn line_publication(line: Line) -> Result<(String, Publication), Refused> {
             let text: String = serde_json::from_str(raw.get()).map_err(|error| bad(error.to_string()))?;
             (Data::Text(text.into()), None)
         }
-        (Some(raw), None) => (Data::Json(raw.get().into()), Some(media::JSON.into())),
+        (Some(raw), None) => {
+            json::check_valid(raw.get()).map_err(|error| bad(format!("data: {error}")))?;
+            (Data::Json(raw.get().into()), Some(media::JSON.into()))
+        }
         (None, Some(encoded)) => {
             let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_| bad("data64 is not base64"))?;
             let binary = "application/octet-stream".into();

@@ -38,9 +38,9 @@ pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscr
     };
     Ok(Subscribe {
         asked,
-        start: header_start(head)?.or(asked.start).unwrap_or(Start::Now),
+        start: header_start(head).or(asked.start).unwrap_or(Start::Now),
         transport,
-        batch: is_script || media::accepts(head, media::JSON),
+        batch: is_script || wants_batch(head),
         callback,
     })
 }
@@ -55,16 +55,33 @@ pub fn check_served(transport: Transport, config: &Config) -> Result<(), Refused
     }
 }
 
-/// The technique that the request's header fields ask for.
+/// The technique that the request's header fields ask for: of the types that techniques have, the one that the client
+/// would like best; of several, the first here.
 fn by_fields(head: &Head) -> Transport {
-    Transport::Stream(match () {
-        () if media::accepts(head, media::EVENT_STREAM) => Streaming::Sse,
-        () if media::accepts(head, media::NDJSON) => Streaming::Lines,
-        () if media::accepts(head, "multipart/x-mixed-replace") => Streaming::Replace,
-        () if media::accepts(head, "multipart/mixed") => Streaming::Multipart,
-        () if head.lists("te", "chunked") => Streaming::Raw,
-        () => return Transport::Poll(Polling::Long),
-    })
+    let poll = Transport::Poll(Polling::Long);
+    if !head.may_have("accept") && !head.may_have("te") {
+        return poll;
+    }
+    let typed = [
+        (media::EVENT_STREAM, Streaming::Sse),
+        (media::NDJSON, Streaming::Lines),
+        ("multipart/x-mixed-replace", Streaming::Replace),
+        ("multipart/mixed", Streaming::Multipart),
+    ];
+    let mut best = (0, if head.lists("te", "chunked") { Transport::Stream(Streaming::Raw) } else { poll });
+    for (media_type, stream) in typed {
+        best = match media::weight(head, media_type) {
+            weight if weight > best.0 => (weight, Transport::Stream(stream)),
+            _ => best,
+        };
+    }
+    if media::weight(head, media::JSON) > best.0 && best.0 > 0 { poll } else { best.1 }
+}
+
+/// Whether a poll is answered by a batch in JSON rather than by one message as it is.
+fn wants_batch(head: &Head) -> bool {
+    let json = media::weight(head, media::JSON);
+    json > 0 && json >= media::weight(head, "text/plain")
 }
 
 /// Whether an EventSource asks, or who wants to be served as one. A script that fetches envelopes can read a refusal.
@@ -74,8 +91,9 @@ pub fn asks_for_events(head: &Head) -> bool {
     is_get
         && match named.as_ref().map(|(_, technique)| &**technique) {
             Some("sse") => true,
-            Some("sse-envelope") | None => media::accepts(head, media::EVENT_STREAM),
+            Some("sse-envelope") => media::accepts(head, media::EVENT_STREAM),
             Some(_) => false,
+            None => by_fields(head) == Transport::Stream(Streaming::Sse),
         }
 }
 
@@ -116,21 +134,40 @@ fn text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
 
 /// Where the header fields say to begin. They win over the query, as an EventSource that reconnects keeps
 /// its URL and adds `Last-Event-ID`.
-fn header_start(head: &Head) -> Result<Option<Start>, Refused> {
-    for name in ["last-event-id", "if-none-match"] {
-        let Some(value) = head.fields(name).next() else { continue };
-        let value = std::str::from_utf8(value).map_err(|_| no_id(name))?;
-        if !value.is_empty() {
-            return read_start(value).map(Some);
-        }
-    }
-    Ok(None)
+fn header_start(head: &Head) -> Option<Start> {
+    let of = |name| head.bytes(name).filter(|value| !value.is_empty());
+    let text = |value| std::str::from_utf8(value).unwrap_or(NO_ID);
+    let reached = of("last-event-id").and_then(|value| read_position(text(value)));
+    reached.or_else(|| of("if-none-match").and_then(|_| tagged(head)))
+}
+
+/// Where the client is that asks for what has no tag of those in `If-None-Match` (RFC 9110, section 13.1.2): it has had
+/// the newest of them. `*` names none.
+fn tagged(head: &Head) -> Option<Start> {
+    let values = head.fields("if-none-match").map(|value| std::str::from_utf8(value).unwrap_or(NO_ID));
+    let items = values.flat_map(|value| query::split(value, b',')).map(str::trim);
+    let positions = items.filter(|item| !matches!(*item, "" | "*")).filter_map(read_position);
+    positions.max_by_key(|start| match start {
+        Start::After(id) if *id != MessageId::FOREIGN => Some(id.seq),
+        _ => None,
+    })
+}
+
+/// What stands for an id that is not even text.
+const NO_ID: &str = "?";
+
+/// Where a client has come to, as it was told earlier, by us or by another server: browsers and libraries send that
+/// by themselves, so an id of another kind is one of another history; none is nothing.
+pub fn read_position(value: &str) -> Option<Start> {
+    let is_empty = matches!(value.trim(), "" | "\"\"" | "W/\"\"");
+    (!is_empty).then(|| read_start(value.trim()).unwrap_or(Start::After(MessageId::FOREIGN)))
 }
 
 /// `oldest`, `now`, `-N`, or an id, which may stand in quotes as an entity tag does.
 pub fn read_start(value: &str) -> Result<Start, Refused> {
     let tag = value.strip_prefix("W/").unwrap_or(value);
     let value = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
+    let value = without_coding(value);
     match value {
         "oldest" => return Ok(Start::Oldest),
         "now" => return Ok(Start::Now),
@@ -142,6 +179,14 @@ pub fn read_start(value: &str) -> Result<Start, Refused> {
         return count.parse().map(Start::Last).map_err(|_| no_id(value));
     }
     MessageId::parse(value).map(Start::After).ok_or_else(|| no_id(value))
+}
+
+/// An entity tag without what a server that compressed the answer on its way appended to it: Apache `-gzip`, others
+/// `-br` or `--gzip`.
+fn without_coding(tag: &str) -> &str {
+    let Some((id, coding)) = tag.split_once('-') else { return tag };
+    let is_coding = matches!(coding.trim_start_matches('-'), "gzip" | "br" | "deflate" | "zstd");
+    if !id.is_empty() && is_coding { id } else { tag }
 }
 
 fn no_id(value: &str) -> Refused {

@@ -11,6 +11,7 @@ use crate::dialect::{Caller, Command, Open, access, upgrade};
 use crate::hub::{Pattern, Publication};
 use crate::transport::{Streaming, Transport};
 use crate::wire::head::Head;
+use crate::wire::json;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -27,11 +28,12 @@ pub fn open<'b>(head: &Head, asked: &'b Asked, caller: Caller) -> Result<Command
         Err(response) => return Ok(Command::Respond(response)),
     };
     let mut subscribe = subscribe::read(head, asked, caller.config)?;
-    let bare = head.lists("sec-websocket-protocol", RAW);
-    let stream = if bare { Streaming::WebSocketRaw } else { Streaming::WebSocket };
+    // In the client's own spelling: browsers fail a connection that answers in another.
+    let offered = head.listed("sec-websocket-protocol", RAW).and_then(|name| std::str::from_utf8(name).ok());
+    let stream = if offered.is_some() { Streaming::WebSocketRaw } else { Streaming::WebSocket };
     subscribe.transport = Transport::Stream(stream);
-    if bare {
-        response = response.with("Sec-WebSocket-Protocol", RAW);
+    if let Some(name) = offered {
+        response = response.with("Sec-WebSocket-Protocol", name);
     }
     let may_publish = caller.admin && access::may_publish(head, caller).is_ok();
     Ok(Command::Open(Open { subscribe, stream, response, may_publish }))
@@ -60,7 +62,7 @@ pub struct Request<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Object<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "json::optional_object")]
     publish: Option<Line<'a>>,
     #[serde(borrow)]
     subscribe: Option<Vec<Cow<'a, str>>>,
@@ -79,7 +81,7 @@ struct Reference<'a> {
 
 /// Reads a command.
 pub fn read<'a>(text: &'a str, config: &Config) -> Request<'a> {
-    let reference = serde_json::from_str(text).ok().and_then(|object: Reference| object.reference);
+    let reference = json::object(text).ok().and_then(|object: Reference| object.reference);
     let is_long = reference.is_some_and(|reference| reference.get().len() > REF_BYTES_MAX);
     match is_long {
         true => Request { reference: None, order: Err(format!("ref has at most {REF_BYTES_MAX} bytes")) },
@@ -88,7 +90,7 @@ pub fn read<'a>(text: &'a str, config: &Config) -> Request<'a> {
 }
 
 fn order<'a>(text: &'a str, config: &Config) -> Result<Order<'a>, String> {
-    let object: Object = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let object: Object = json::object(text)?;
     let select = |items: Vec<Cow<'a, str>>| {
         let bytes = items.into_iter().map(|item| match item {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
