@@ -383,6 +383,27 @@ impl Word for Event {
     }
 }
 
+/// A function of a page, as a script names it.
+pub struct Function;
+
+impl Word for Function {
+    type Value = String;
+    const ALLOWED: &'static str = "names of functions such as app.push.received";
+    const PLACEHOLDER: &'static str = "NAME,…";
+
+    fn parse(text: &str) -> Option<String> {
+        let is_word = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+        let is_name = |part: &str| {
+            part.bytes().all(is_word) && part.bytes().next().is_some_and(|first| !first.is_ascii_digit())
+        };
+        text.split('.').all(is_name).then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// Text of any kind: a name, a piece of JavaScript or HTML.
 pub struct Text;
 

@@ -30,8 +30,8 @@ pub use source::{File, Loaded, Origin, Problem, Sources, check, load, unknown_va
 use access::{Choice, ClaimText, CookieName};
 use kind::Time::{Millis, Seconds};
 use kind::{
-    Address, Bytes, ChannelPattern, Event, Flag, Ip, List, Mount, Number, One, OneOf, Optional, Secret,
-    Secrets, TechniqueName, Text, TextFile, WebOrigin,
+    Address, Bytes, ChannelPattern, Event, Flag, Function, Ip, List, Mount, Number, One, OneOf, Optional,
+    Secret, Secrets, TechniqueName, Text, TextFile, WebOrigin,
 };
 
 const HOUR: u64 = 3600;
@@ -226,6 +226,9 @@ setting::settings! {
     iframe: Iframe {
         /// Bytes of blanks at the beginning, against browsers and proxies that hold the first bytes back.
         padding_bytes: usize = 2048, Bytes(0..=1 << 20);
+        /// Functions with dots in their names that forever frames may call, such as `app.push.received`; any other
+        /// `callback=` is one word, as a page could have anything clicked or sent by a longer one.
+        callbacks: Vec<String> = Vec::new(), List(Function);
     }
 
     /// What is kept for those who were away.

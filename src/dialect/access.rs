@@ -131,6 +131,15 @@ pub fn client(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
     }
 }
 
+/// The address that a request is counted for where limits hold per address, whatever is spoken; none if nobody counts
+/// it. A client that a proxy does not name, or names in two ways, is counted as that proxy, which itself would be exempt.
+pub fn counted(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
+    match client(head, peer, config) {
+        Some(client) => Some(client).filter(|client| !is_exempt(*client, config)),
+        None => Some(peer),
+    }
+}
+
 /// The client's address as the proxies tell it in one field.
 fn forwarded(head: &Head, field: &str, peer: IpAddr, config: &Config) -> Option<IpAddr> {
     let values = head.fields(field).map(|value| std::str::from_utf8(value).unwrap_or_default());

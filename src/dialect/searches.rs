@@ -2,9 +2,7 @@
 //! bytes. A command of fifty bytes may touch as many channels as one subscriber may have; a thousand of them fit one
 //! read.
 
-use super::access::is_exempt;
 use super::rate::Rate;
-use crate::config::Config;
 use crate::hub::{Hub, HubError, LOOKED_AT_PER_SECOND};
 use crate::id::Key;
 use crate::time::Instant;
@@ -28,16 +26,9 @@ impl Searches {
         Self(Rate::new(key))
     }
 
-    /// Before `hub` may look at many channels for a client at `address`: [`HubError::TooManySearches`] if it has had
-    /// too many of them looked at in this second.
-    pub fn begin(
-        &self,
-        now: Instant,
-        address: IpAddr,
-        config: &Config,
-        hub: &mut Hub,
-    ) -> Result<Search, HubError> {
-        let address = Some(address).filter(|&address| !is_exempt(address, config));
+    /// Before `hub` may look at many channels for a client at `address` (none: nobody counts it):
+    /// [`HubError::TooManySearches`] if it has had too many of them looked at in this second.
+    pub fn begin(&self, now: Instant, address: Option<IpAddr>, hub: &mut Hub) -> Result<Search, HubError> {
         if address.is_some_and(|address| self.0.so_far(now, address) >= LOOKED_AT_PER_SECOND) {
             hub.stats.subscriptions_refused += 1;
             return Err(HubError::TooManySearches);

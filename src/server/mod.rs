@@ -114,7 +114,7 @@ pub struct Handshakes {
 /// Tells clients that keep connections open for later when we close them, so that they are the ones who do.
 fn keep_alive(config: &Config) -> Box<str> {
     let seconds = config.limits.idle_seconds;
-    format!("Connection: keep-alive\r\nKeep-Alive: timeout={seconds}\r\n").into()
+    format!("Keep-Alive: timeout={seconds}\r\n").into()
 }
 
 /// What the server asks of the outside at the end of a turn.

@@ -4,6 +4,7 @@ use super::deliver::EnvelopeOf;
 use super::surplus::{TOO_MANY_MESSAGES, softened};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request};
+use crate::dialect::access::is_exempt;
 use crate::dialect::native::{self, Answer, Asked, answer};
 use crate::dialect::{Caller, Command, Holder, Open, Operation, Publish, Subscribe, cors};
 use crate::hub::{Hub, HubError, Start, SubscriberKey};
@@ -461,7 +462,8 @@ impl Server {
         search: impl FnOnce(&mut Hub) -> Result<R, HubError>,
     ) -> Result<R, HubError> {
         let peer = self.connections[slot].peer;
-        let begun = self.searches.begin(now.at, peer, &self.config, &mut self.hub)?;
+        let address = Some(peer).filter(|&peer| !is_exempt(peer, &self.config));
+        let begun = self.searches.begin(now.at, address, &mut self.hub)?;
         let done = search(&mut self.hub);
         self.searches.end(now.at, begun, &self.hub);
         done
@@ -513,8 +515,9 @@ impl Server {
         let content_type = transport::content_type(look.stream);
         let _ = write!(
             self.out,
-            "Content-Type: {content_type}\r\nCache-Control: {NOT_KEPT}\r\nX-Accel-Buffering: no\r\n\
+            "Content-Type: {content_type}\r\nCache-Control: {NOT_KEPT}\r\nX-Accel-Buffering: no\r\n{}\
              Encke-Heartbeat: {}\r\nEncke-Next: {start}\r\n",
+            transport::precautions(look.stream),
             if look.stream.has_heartbeat() { self.config.heartbeat } else { 0 },
         );
         poll::write_gap_field(&mut self.out, &gaps);

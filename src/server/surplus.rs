@@ -6,7 +6,7 @@
 
 use super::{CROWD, Server};
 use crate::conn::{ConnId, Connection, Door, Slot, Surplus};
-use crate::dialect::access::{self, is_exempt};
+use crate::dialect::access;
 use crate::dialect::native;
 use crate::time::Now;
 use crate::transport;
@@ -122,14 +122,10 @@ impl Server {
         is_own || self.counted(head, peer).is_none_or(|address| self.count_published(now, address, count))
     }
 
-    /// The address whose messages are counted when they come as `head` does; none if nobody counts them. A client
-    /// that a proxy does not name is counted as that proxy, which itself would be exempt.
+    /// The address whose messages are counted when they come as `head` does; none if nobody counts them.
     #[cold]
     pub(super) fn counted(&self, head: &Head, peer: IpAddr) -> Option<IpAddr> {
-        match access::client(head, peer, &self.config) {
-            Some(client) => Some(client).filter(|client| !is_exempt(*client, &self.config)),
-            None => Some(peer),
-        }
+        access::counted(head, peer, &self.config)
     }
 
     /// Counts messages of `address`, unless they are too many.

@@ -35,7 +35,7 @@ pub fn write_answer(
     write_ids(out, next, gaps);
     let _ = write!(
         out,
-        "Content-Type: text/javascript; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\n\r\n",
+        "Content-Type: text/javascript; charset=utf-8\r\nCross-Origin-Resource-Policy: cross-origin\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     if !envelope.head_only {

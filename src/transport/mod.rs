@@ -27,7 +27,7 @@ use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use crate::wire::chunked::{LAST_CHUNK, chunk_length, write_chunk};
 use crate::wire::media;
-use crate::wire::response::Response;
+use crate::wire::response::{INERT, Response};
 use crate::wire::websocket::EMPTY_PING;
 use std::borrow::Cow;
 
@@ -231,6 +231,15 @@ pub const fn content_type(stream: Streaming) -> &'static str {
         Streaming::Multipart => multipart::MIXED,
         Streaming::Replace => multipart::REPLACE,
         Streaming::WebSocket | Streaming::WebSocketRaw => "",
+    }
+}
+
+/// Fields of a stream's head that keep what it carries from doing anything when it is opened as a page. A forever frame
+/// must run its scripts, in which messages are data: it is kept apart from who opened it elsewhere than in a frame.
+pub const fn precautions(stream: Streaming) -> &'static str {
+    match stream {
+        Streaming::Iframe => "X-Content-Type-Options: nosniff\r\nCross-Origin-Opener-Policy: same-origin\r\n",
+        _ => INERT,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::hub::{Gap, Message};
 use crate::id::MessageId;
 use crate::wire::media;
 use crate::wire::query::encode_path;
-use crate::wire::response::{self, Envelope, write_all, write_body_fields};
+use crate::wire::response::{self, Envelope, INERT, write_all, write_body_fields};
 use std::io::Write;
 use std::rc::Rc;
 
@@ -158,7 +158,8 @@ pub fn write_no_news(out: &mut Vec<u8>, status: u16, next: MessageId, gaps: &[Ga
 /// The fields from which a client continues, and the channels it missed messages of.
 pub fn write_ids(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap]) {
     let next = &next.text();
-    write_all(out, &["Cache-Control: no-store\r\nETag: \"", next, "\"\r\nEncke-Next: ", next, "\r\n"]);
+    write_all(out, &["Cache-Control: no-store\r\n", INERT]);
+    write_all(out, &["ETag: \"", next, "\"\r\nEncke-Next: ", next, "\r\n"]);
     write_gap_field(out, gaps);
 }
 

@@ -89,6 +89,10 @@ pub fn write_all(out: &mut Vec<u8>, texts: &[&str]) {
     texts.iter().for_each(|text| out.extend_from_slice(text.as_bytes()));
 }
 
+/// Fields of what carries the bytes of others: that it is what its type says, and that, opened as a page, it may do
+/// nothing there.
+pub const INERT: &str = "X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox\r\n";
+
 /// Appends the type and length of a body, and the empty line before it.
 pub fn write_body_fields(out: &mut Vec<u8>, content_type: &str, length: usize) {
     if !content_type.is_empty() {
@@ -117,9 +121,13 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response, envelope: &Envelop
         out.extend_from_slice(envelope.keep_alive.as_bytes());
     }
     out.extend_from_slice(response.fields.as_bytes());
+    if response.status != 101 && !response.fields.contains("Cache-Control: ") {
+        out.extend_from_slice(b"Cache-Control: no-store\r\n");
+    }
     if matches!(response.status, 101 | 204 | 304) {
         return out.extend_from_slice(b"\r\n");
     }
+    out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
     write_body_fields(out, &response.content_type, response.body.len());
     if !envelope.head_only {
         out.extend_from_slice(&response.body);

@@ -21,12 +21,12 @@ fn argument(script: &str) -> Value {
 #[test]
 fn a_page_that_calls_its_parent() {
     let server = Encke::start(&[]);
-    let (head, mut page) = server.open("/sub/x?as=iframe&callback=app.take", &["Accept: text/html"]);
+    let (head, mut page) = server.open("/sub/x?as=iframe&callback=take", &["Accept: text/html"]);
     assert_eq!(head.get("content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(head.get("content-security-policy"), None, "its scripts are inline");
     assert_eq!(head.get("x-frame-options"), None);
     let (before, first) = opening(&mut page);
-    assert!(before.starts_with("<!DOCTYPE html><html>") && before.contains("parent.app.take(m)"), "{before}");
+    assert!(before.starts_with("<!DOCTYPE html><html>") && before.contains("parent.take(m)"), "{before}");
     assert!(before.ends_with(&format!("<!--{}", " ".repeat(2048))));
     assert_eq!(first, json!({"next": head.next()}));
     // Another callback: the frames are the same.
@@ -55,7 +55,7 @@ fn data_cannot_leave_its_script() {
 fn callbacks_padding_gaps_and_heartbeats() {
     let server =
         Encke::start(&["--heartbeat", "1", "--iframe-padding-bytes", "0", "--history-messages", "1"]);
-    for callback in ["alert(1)", "a;b", "", "</script>"] {
+    for callback in ["alert(1)", "a;b", "", "</script>", "opener.form.submit", "a.b"] {
         assert_eq!(
             server.get(&format!("/sub/x?as=iframe&callback={callback}"), &[]).status,
             400,
@@ -108,4 +108,32 @@ fn old_clients_and_head() {
     head_only.request("HEAD", "/sub/x?as=iframe", &["Connection: close"], b"");
     assert_eq!(head_only.head().media_type(), "text/html");
     head_only.closed();
+}
+
+#[test]
+fn a_frame_is_a_frame_and_calls_what_it_may() {
+    let server = Encke::start(&["--iframe-callbacks", "app.push.take"]);
+    let status = |callback: &str, headers: &[&str]| {
+        let mut client = server.connect();
+        client.request("GET", &format!("/sub/x?as=iframe&callback={callback}"), headers, b"");
+        client.head().status
+    };
+    assert_eq!(status("app.push.take", &[]), 200, "it is configured");
+    for callback in ["app.push.other", "app.push", "opener.x.click", "top.x"] {
+        assert_eq!(status(callback, &[]), 400, "{callback}");
+    }
+    for (destination, expected) in [("iframe", 200), ("frame", 200), ("empty", 200), ("document", 403)] {
+        assert_eq!(status("take", &[&format!("Sec-Fetch-Dest: {destination}")]), expected, "{destination}");
+    }
+    let (head, _) = server.open("/sub/x?as=iframe", &[]);
+    assert_eq!(
+        head.get("cross-origin-opener-policy"),
+        Some("same-origin"),
+        "nobody who opened it is its opener"
+    );
+    assert_eq!(
+        server.get("/sub/x?as=jsonp&callback=a.b.c&timeout=1", &[]).status,
+        200,
+        "scripts say so themselves"
+    );
 }

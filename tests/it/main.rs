@@ -25,6 +25,7 @@ mod gap;
 mod harness;
 mod http;
 mod iframe;
+mod inert;
 mod jsonp;
 mod lifecycle;
 mod limits;

@@ -266,3 +266,32 @@ fn bodies_that_arrive_in_pieces_stay_within_the_budget() {
         (answer.status == 202).then_some(())
     });
 }
+
+#[test]
+fn a_client_that_proxies_name_in_two_ways_is_counted() {
+    let server = Encke::start(&[
+        "--trusted-proxies=127.0.0.1",
+        "--limits-publishes-per-second=5",
+        "--bayeux-publish=x",
+    ]);
+    let messages = format!("[{}]", ["{\"channel\":\"/x\",\"data\":1}"; 6].join(","));
+    let failed = |fields: &[&str]| {
+        let answer = server.ask("POST", "/bayeux", fields, messages.as_bytes());
+        answer.json().as_array().unwrap().iter().filter(|reply| reply["successful"] == false).count()
+    };
+    assert_eq!(failed(&[]), 0, "the proxy itself is exempt");
+    assert_eq!(failed(&["X-Forwarded-For: 192.0.2.1"]), 1);
+    assert_eq!(failed(&["X-Forwarded-For: 192.0.2.2", "Forwarded: for=192.0.2.3"]), 1, "not as the proxy");
+    assert_eq!(failed(&["X-Forwarded-For: rubbish"]), 6, "all who have no name are counted together");
+    let mut socket = server.connect();
+    let fields = ["X-Forwarded-For: 192.0.2.4", "Forwarded: for=192.0.2.5"];
+    let handshake = crate::websocket::HANDSHAKE.iter().chain(&fields).copied().collect::<Vec<_>>();
+    socket.request("GET", "/bayeux", &handshake, b"");
+    assert_eq!(socket.head().status, 101);
+    let mut frame = vec![0x81, 0x80 | 126, 0, messages.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(messages.as_bytes());
+    socket.send(frame);
+    let text = String::from_utf8(socket.read_until(b"}]"))
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into());
+    assert!(text.contains("429::too_many_messages"), "{text}");
+}

@@ -147,8 +147,9 @@ impl Bayeux {
     /// Who sends a request.
     pub(super) fn visitor(&self, cx: &Context, from: ConnId, head: &Head) -> Visitor {
         let peer = peer(cx, from);
-        let address = access::client(head, peer, cx.config).unwrap_or(peer);
-        Visitor { address, cookie: self.cookie(head) }
+        let counted = access::counted(head, peer, cx.config);
+        let address = counted.or_else(|| access::client(head, peer, cx.config)).unwrap_or(peer);
+        Visitor { address, exempt: counted.is_none(), cookie: self.cookie(head) }
     }
 
     /// A hash of the browser's cookie; 0 = there is none.
@@ -197,14 +198,15 @@ fn is_callback(name: &str) -> bool {
 /// An answer with these messages, as JSON or as a call of a function.
 pub fn answer(callback: Option<&str>, messages: Vec<u8>) -> Response {
     let Some(callback) = callback else {
-        return Response::new(200, "application/json;charset=UTF-8", messages);
+        return Response::new(200, "application/json;charset=UTF-8", messages)
+            .with("Content-Security-Policy", "sandbox");
     };
     // Line ends to JavaScript of old, but not to JSON.
     let json =
         String::from_utf8_lossy(&messages).replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029");
     let script = format!("/**/{callback}({json});");
     Response::new(200, "text/javascript; charset=utf-8", script.into_bytes())
-        .with("X-Content-Type-Options", "nosniff")
+        .with("Cross-Origin-Resource-Policy", "cross-origin")
         .with("Cache-Control", "no-cache, no-store")
         .with("Content-Disposition", "attachment; filename=f.txt")
 }

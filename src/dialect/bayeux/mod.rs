@@ -89,8 +89,17 @@ struct Exchange {
 struct Visitor {
     /// The client's address, as far as it is known: else that of the nearest proxy.
     address: IpAddr,
+    /// Limits per address do not hold for it.
+    exempt: bool,
     /// A hash of the browser's cookie; 0 = it has none.
     cookie: u64,
+}
+
+impl Visitor {
+    /// The address that it is counted for; none if nobody counts it.
+    fn counted(&self) -> Option<IpAddr> {
+        (!self.exempt).then_some(self.address)
+    }
 }
 
 impl Bayeux {

@@ -7,7 +7,7 @@ use super::message;
 use super::reply::Replies;
 use super::{Bayeux, Exchange, Visitor, peer};
 use crate::conn::{ConnId, Request};
-use crate::dialect::{Act, Context, upgrade};
+use crate::dialect::{Act, Context, access, upgrade};
 
 impl Bayeux {
     /// Makes the connection a WebSocket.
@@ -17,7 +17,7 @@ impl Bayeux {
             Ok(answer) => {
                 let visitor = self.visitor(cx, from, &request.head);
                 let matters = cx.config.bayeux.bind_sessions_to_cookie && visitor.cookie != 0;
-                if matters || visitor.address != peer(cx, from) {
+                if matters || visitor != of_peer(cx, from, visitor.cookie) {
                     self.visitors.insert(from, visitor);
                 }
                 cx.act(from, Act::Upgrade(answer));
@@ -36,7 +36,7 @@ impl Bayeux {
         let handshake = messages.iter().position(message::Incoming::is_handshake);
         let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
         let known = self.visitors.get(&from).copied();
-        let visitor = known.unwrap_or_else(|| Visitor { address: peer(cx, from), cookie: 0 });
+        let visitor = known.unwrap_or_else(|| of_peer(cx, from, 0));
         if self.is_flood(cx, visitor, messages) {
             cx.hub.stats.sockets_failed += 1;
             return cx.act(from, Act::End);
@@ -51,4 +51,10 @@ impl Bayeux {
             cx.act(from, Act::Write(replies.finish()));
         }
     }
+}
+
+/// Who sends by a connection that no proxy is known to stand behind.
+fn of_peer(cx: &Context, from: ConnId, cookie: u64) -> Visitor {
+    let address = peer(cx, from);
+    Visitor { address, exempt: access::is_exempt(address, cx.config), cookie }
 }

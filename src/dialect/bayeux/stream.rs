@@ -7,7 +7,7 @@ use crate::conn::ConnId;
 use crate::dialect::{Act, Context};
 use crate::transport::NOT_KEPT;
 use crate::wire::media;
-use crate::wire::response::Response;
+use crate::wire::response::{INERT, Response};
 
 /// What a stream begins with: how long to wait before reconnecting, in milliseconds.
 const OPENING: &[u8] = b"retry: 5000\r\n\r\n";
@@ -28,6 +28,7 @@ impl Bayeux {
         let head = Response::new(200, media::EVENT_STREAM, &b""[..])
             .with("Cache-Control", NOT_KEPT)
             .with("X-Accel-Buffering", "no");
+        let head = Response { fields: head.fields + INERT, ..head };
         cx.act(from, Act::Begin(head));
         cx.act(from, Act::Write(OPENING.to_vec()));
         let session = self.sessions.get(key);

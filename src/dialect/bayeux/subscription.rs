@@ -52,7 +52,7 @@ impl Bayeux {
         message: &Incoming,
         adds: bool,
     ) -> Result<(), Cow<'static, str>> {
-        let search = self.searches.begin(cx.now.at, exchange.visitor.address, cx.config, cx.hub);
+        let search = self.searches.begin(cx.now.at, exchange.visitor.counted(), cx.hub);
         let search = search.map_err(|_| reply::TOO_MANY_SEARCHES)?;
         let done = self.carry_out(cx, key, message, adds);
         self.searches.end(cx.now.at, search, cx.hub);

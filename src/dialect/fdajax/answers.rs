@@ -7,8 +7,7 @@ use crate::wire::response::Response;
 const HTML: &str = "text/html; charset=utf-8";
 /// No cache between us and a browser of any age may keep an answer.
 const NO_CACHE: &str = "Pragma: no-cache\r\nExpires: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
-    Cache-Control: no-store, no-transform, no-cache, must-revalidate, post-check=0, pre-check=0\r\n\
-    X-Content-Type-Options: nosniff\r\n";
+    Cache-Control: no-store, no-transform, no-cache, must-revalidate, post-check=0, pre-check=0\r\n";
 
 /// A result word for the application.
 pub fn word(word: &'static str) -> Response {
@@ -21,7 +20,7 @@ pub fn word(word: &'static str) -> Response {
 /// plain text: the page evaluates it, and whoever opens the address sees no markup of others.
 pub fn to_page(text: &[u8], win_st: u32) -> Response {
     let mut response = match win_st {
-        0 => Response::new(200, media::TEXT, text.to_vec()),
+        0 => Response::new(200, media::TEXT, text.to_vec()).with("Content-Security-Policy", "sandbox"),
         _ => Response::new(200, HTML, script::tagged(text)),
     };
     response.fields.push_str(NO_CACHE);
@@ -33,7 +32,7 @@ pub fn stream_head() -> Response {
     let mut response = Response::new(200, HTML, Vec::new());
     response.fields.push_str(NO_CACHE);
     // Proxies that gather an answer before they send it must not gather this one.
-    response.with("X-Accel-Buffering", "no")
+    response.with("X-Accel-Buffering", "no").with("X-Content-Type-Options", "nosniff")
 }
 
 /// An HTML page for the operator.

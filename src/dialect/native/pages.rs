@@ -26,11 +26,11 @@ const FILES: [(&str, &str, &[u8]); 9] = [
 pub fn at(path: &str) -> Option<Response> {
     let path = if path.is_empty() { "/" } else { path };
     let (_, media, bytes) = FILES.iter().find(|(name, ..)| *name == path)?;
-    let response = Response::new(200, media, *bytes)
-        .with("Cache-Control", "no-cache")
-        .with("X-Content-Type-Options", "nosniff");
+    let response = Response::new(200, media, *bytes).with("Cache-Control", "no-cache");
     Some(match *media {
         HTML => response.with("Content-Security-Policy", PAGE_POLICY),
+        // Pages of any origin may use the client.
+        SCRIPT => response.with("Cross-Origin-Resource-Policy", "cross-origin"),
         _ => response,
     })
 }

@@ -31,6 +31,15 @@ pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscr
         Transport::Poll(Polling::Script) if asked.callback.is_none() => {
             return Err(bad("as=jsonp needs callback=, the name of a function"));
         }
+        Transport::Stream(Streaming::Iframe) if head.field("sec-fetch-dest") == Some("document") => {
+            return Err((
+                403,
+                "a forever frame belongs in a frame of a page, not in a window of its own".into(),
+            ));
+        }
+        Transport::Stream(Streaming::Iframe) if !is_for_frames(asked.callback.as_deref(), config) => {
+            return Err(bad("callback= of a forever frame is one word without dots (see iframe.callbacks)"));
+        }
         Transport::Poll(Polling::Script) | Transport::Stream(Streaming::Iframe) => {
             asked.callback.as_deref().or(Some(CALLBACK_DEFAULT))
         }
@@ -43,6 +52,13 @@ pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscr
         batch: is_script || wants_batch(head),
         callback,
     })
+}
+
+/// Whether a forever frame may call this function. By a name with dots, whoever gets somebody to open a frame of this
+/// origin could have any button pressed of any page of it, as `opener.form.submit` does.
+fn is_for_frames(callback: Option<&str>, config: &Config) -> bool {
+    callback
+        .is_none_or(|name| !name.contains('.') || config.iframe.callbacks.iter().any(|known| known == name))
 }
 
 /// Refuses a technique that is switched off.
