@@ -18,6 +18,10 @@ impl Bayeux {
             if !cx.is_held(pipe.connection) || cx.is_blocked(pipe.connection) {
                 return;
             }
+            // A gap is told by the reply to a connect, and before the events behind it: they wait for that.
+            if pipe.socket && self.note_gaps(cx, key) != Some(false) && !self.answer_for_gap(cx, key) {
+                return;
+            }
             let mut replies = Replies::new();
             if self.collect(cx, key, &mut replies).is_none() || replies.is_empty() {
                 return;
@@ -38,6 +42,28 @@ impl Bayeux {
         }
     }
 
+    /// Has the connect at hand tell what gaps there are. False if there is no connect, or no session any more.
+    fn answer_for_gap(&mut self, cx: &mut Context, key: SessionKey) -> bool {
+        let is_held = self.sessions.look(key).is_some_and(|session| session.held.is_some());
+        if is_held {
+            self.answer_held(cx, key, Replies::new());
+        }
+        is_held
+    }
+
+    /// Takes note of the gaps that a session has to be told of. Returns whether there are some; `None` if the session
+    /// has ended, because it missed messages.
+    pub(super) fn note_gaps(&mut self, cx: &mut Context, key: SessionKey) -> Option<bool> {
+        let session = self.sessions.get(key);
+        let gaps = session.subscriber.map(|subscriber| cx.hub.take_gaps(subscriber)).unwrap_or_default();
+        if !gaps.is_empty() && cx.config.bayeux.end_session_on_gap {
+            self.end(cx, key, Advice::Handshake { interval_ms: 0 });
+            return None;
+        }
+        session.gaps.extend(gaps.into_iter().map(|gap| gap.channel));
+        Some(!session.gaps.is_empty())
+    }
+
     /// Adds the events that a session lacks to `replies`, as many as one answer takes. Returns whether there is
     /// anything to tell; `None` if the session has ended, because it missed messages.
     pub(super) fn collect(
@@ -49,14 +75,8 @@ impl Bayeux {
         let settings = &cx.config.bayeux;
         let session = self.sessions.get(key);
         let Some(subscriber) = session.subscriber else { return Some(false) };
-        let gaps = cx.hub.take_gaps(subscriber);
-        if !gaps.is_empty() {
-            if settings.end_session_on_gap {
-                self.end(cx, key, Advice::Handshake { interval_ms: 0 });
-                return None;
-            }
-            session.gaps.extend(gaps.into_iter().map(|gap| gap.channel));
-        }
+        self.note_gaps(cx, key)?;
+        let session = self.sessions.get(key);
         // What waits for an acknowledgement would be told again by each further connect in the same answer.
         if cx.room == 0 || session.acks && replies.has_events() {
             return Some(!session.gaps.is_empty());

@@ -95,7 +95,13 @@ impl Bayeux {
             return Err((reply::TOO_MANY_SESSIONS, later));
         }
         let key = self.sessions.begin(self.secrets.draw(), exchange.visitor.cookie, cx.now.at);
-        self.sessions.get(key).acks = message.ext().ack.is_some_and(|ack| ack.get() == "true");
+        let session = self.sessions.get(key);
+        session.acks = message.ext().ack.is_some_and(|ack| ack.get() == "true");
+        // What comes before the first connect need not wait for it.
+        if exchange.socket {
+            session.pipe = Some(Pipe { connection: exchange.from, socket: true });
+            self.hold(exchange.from, key);
+        }
         self.arm(cx, key);
         Ok(key)
     }
@@ -124,9 +130,11 @@ impl Bayeux {
         let timesync = Timesync::read(ext.timesync, cx.now);
         let session = self.sessions.get(key);
         session.connected = true;
-        let Some(news) =
-            (if session.pushes().is_some() { Some(false) } else { self.collect(cx, key, replies) })
-        else {
+        let Some(news) = (if session.pushes().is_some() {
+            self.note_gaps(cx, key)
+        } else {
+            self.collect(cx, key, replies)
+        }) else {
             return refuse_connect(cx, message, replies);
         };
         if news || patience_ms == 0 {

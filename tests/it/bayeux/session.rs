@@ -240,3 +240,60 @@ fn a_shutdown_answers_held_connects() {
     held.closed();
     assert_eq!(server.exit().code(), Some(0));
 }
+
+/// A session that has shaken hands by a socket.
+fn by_socket(socket: &mut Socket) -> String {
+    let reply = socket.ask(
+        &json!([{"channel": "/meta/handshake", "version": "1.0", "supportedConnectionTypes": ["websocket"]}]),
+    );
+    reply[0]["clientId"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_socket_is_pushed_to_from_the_handshake_on() {
+    let server = start(&[]);
+    let mut socket = Socket::open(&server);
+    let id = by_socket(&mut socket);
+    let subscribed =
+        socket.ask(&json!([{"channel": "/meta/subscribe", "subscription": "/a", "clientId": id}]));
+    assert!(ok(&subscribed[0]));
+    for number in 0..3 {
+        server.publish("a", number.to_string());
+        assert_eq!(events(&socket.read()), [json!(number.to_string())], "before any connect");
+    }
+    let connect = json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "websocket"}]);
+    let connected = socket.ask(&connect);
+    assert!(ok(&connected[0]) && events(&connected).is_empty(), "none comes twice");
+    server.publish("a", "3");
+    assert_eq!(events(&socket.read()), ["3"]);
+    // Whoever goes on by other means gets what comes there, and nothing here.
+    let mut client = server.connect();
+    let poll = json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "long-polling", "advice": {"timeout": 0}}]);
+    post(&mut client, &poll);
+    server.publish("a", "4");
+    assert_eq!(events(&post(&mut client, &poll)), ["4"]);
+    assert_eq!(socket.ask(&json!([])), Vec::<Value>::new(), "nothing came before this");
+}
+
+#[test]
+fn a_socket_is_told_a_gap_before_the_events_behind_it() {
+    let server = start(&["--history-messages", "3"]);
+    let mut socket = Socket::open(&server);
+    let id = by_socket(&mut socket);
+    socket.ask(&json!([{"channel": "/meta/subscribe", "subscription": "/a", "clientId": id}]));
+    let connect =
+        json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "websocket", "id": "c"}]);
+    assert!(ok(&socket.ask(&connect)[0]));
+    socket.send(&connect);
+    // While it has no way to be pushed to, more comes than is kept.
+    let mut client = server.connect();
+    let poll = json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "long-polling", "advice": {"timeout": 0}}]);
+    post(&mut client, &poll);
+    for number in 0..10 {
+        server.publish("a", number.to_string());
+    }
+    settle(&server);
+    let told = socket.ask(&connect);
+    assert_eq!((ok(&told[0]), &told[0]["ext"]), (true, &json!({"gap": ["/a"]})), "{told:?}");
+    assert_eq!(events(&socket.read()), ["7", "8", "9"], "behind it");
+}
