@@ -182,3 +182,85 @@ fn the_document_of_the_limits_is_that_of_the_code() {
     let written = fs::read_to_string(&path).unwrap();
     assert!(written == expected, "docs/limits.md is out of date: run UPDATE_DOCS=1 cargo test --test house");
 }
+
+/// The text between the first `begin` and what `end` follows it.
+fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
+    let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{begin} is not there any more"));
+    rest.split_once(end).unwrap_or_else(|| panic!("{begin} has no {end}")).0
+}
+
+/// The strings in a piece of code.
+fn strings(code: &str) -> impl Iterator<Item = &str> {
+    code.split('"').skip(1).step_by(2)
+}
+
+/// What the code of the native API takes and tells, by the words that a client reads or writes.
+fn words_of_the_protocol() -> BTreeMap<String, String> {
+    let sources = files("src", "rs");
+    let source = |path: &str| code(&sources[path]);
+    let mut words = BTreeMap::new();
+    for path in ["src/dialect/native/asked.rs", "src/dialect/native/publish.rs"] {
+        for name in strings(between(&source(path), "const PARAMETERS: ", "];")) {
+            words.insert(format!("`{name}="), path.to_owned());
+        }
+    }
+    let techniques = source("src/dialect/native/asked.rs");
+    let techniques = between(&techniques, ": use ", "\"");
+    for name in techniques.split([',', ' ']).filter(|word| !matches!(*word, "" | "or")) {
+        words.insert(format!("`{name}`"), "as=".to_owned());
+    }
+    let is_native = |path: &str| !path.contains("/bayeux") && !path.contains("/fdajax") && !is_test(path);
+    for (path, text) in sources.iter().filter(|(path, _)| is_native(path)) {
+        let code = code(text);
+        for rest in code.split("Encke-").skip(1) {
+            let name = rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap();
+            if !name.is_empty() {
+                words.insert(format!("Encke-{name}"), path.clone());
+            }
+        }
+        for rest in code.split("event: encke.").skip(1) {
+            let name = rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap();
+            words.insert(format!("`encke.{name}`"), path.clone());
+        }
+        let statuses = ["problem(", "status: ", "Err((", "response::write_head(&mut self.out, "];
+        for rest in statuses.iter().flat_map(|lead| code.split(lead).skip(1)) {
+            let status: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            if status.len() == 3 {
+                words.insert(format!("| {status} |"), path.clone());
+            }
+        }
+    }
+    for path in ["src/wire/websocket.rs", "src/transport/websocket.rs"] {
+        for rest in source(path).split(": u16 = ").skip(1) {
+            let code: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            words.insert(format!("| {code} |"), path.to_owned());
+        }
+    }
+    for (path, begin, end) in [
+        ("src/dialect/native/websocket.rs", "struct Object<'a> {", "_reference"),
+        ("src/dialect/native/publish.rs", "struct Line<'a> {", "\n}"),
+    ] {
+        for line in between(&source(path), begin, end)
+            .lines()
+            .filter(|line| line.contains(": ") && !line.contains('#'))
+        {
+            let name = line.trim().trim_start_matches("pub ").split(':').next().unwrap();
+            let shown =
+                if path.ends_with("publish.rs") { format!("`{name}`") } else { format!("`{{\"{name}\":") };
+            words.insert(shown, path.to_owned());
+        }
+    }
+    words
+}
+
+#[test]
+fn the_documents_of_the_protocol_have_every_word_of_it() {
+    let [http, websocket] =
+        ["http", "websocket"].map(|name| fs::read_to_string(root().join(format!("docs/{name}.md"))).unwrap());
+    let both = format!("{http}{websocket}");
+    let words = words_of_the_protocol();
+    assert!(words.len() > 50, "the code is read no more: {words:?}");
+    for (word, path) in words {
+        assert!(both.contains(&word), "{path} has {word}, and docs/http.md and docs/websocket.md do not");
+    }
+}
