@@ -6,7 +6,7 @@
 //!
 //! - a request for it arrives ([`Dialects::request`]): the connection is then *held* until an [`Act`] ends it,
 //! - a message arrives on a WebSocket that such a connection became ([`Dialects::message`]),
-//! - one of its subscribers is ready ([`Dialects::ready`]),
+//! - one of its subscribers is ready ([`Dialects::ready`]), or had to be detached ([`Dialects::detached`]),
 //! - time has passed ([`Dialects::tick`]),
 //! - a held connection has gone ([`Dialects::gone`]) or takes bytes again ([`Dialects::writable`]).
 //!
@@ -15,6 +15,7 @@
 use super::bayeux::{self, Bayeux};
 use super::fdajax::Fdajax;
 use super::holder::Holder;
+use super::searches::Searches;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Protocol, Request, Slot};
 use crate::hub::Hub;
@@ -57,6 +58,8 @@ pub struct Context<'a> {
     /// Bytes of messages that there is room for in one answer; less while memory is scarce, or while the WebSocket at
     /// hand has answers to be taken. The rest waits for the next answer.
     pub room: usize,
+    /// What each address has had looked at.
+    pub searches: &'a mut Searches,
 }
 
 impl Context<'_> {
@@ -159,6 +162,14 @@ impl Dialects {
             (Holder::Window(window), Some(fdajax)) => fdajax.window_ready(context, window),
             (Holder::User(user), Some(fdajax)) => fdajax.user_ready(context, user),
             (Holder::Window(_) | Holder::User(_), None) | (Holder::Connection(_), _) => {}
+        }
+    }
+
+    /// Takes note that the hub has detached the subscriber of a session, whose patterns match too many channels.
+    pub fn detached(&mut self, context: &mut Context, holder: Holder) {
+        // Those of FDAjax have no patterns.
+        if let Holder::Bayeux(session) = holder {
+            self.bayeux.detached(context, session);
         }
     }
 

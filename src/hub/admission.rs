@@ -4,7 +4,7 @@ use super::channel::ChannelKey;
 use super::name::Pattern;
 use super::{Hub, HubError};
 use crate::time::Instant;
-use std::rc::Rc;
+use std::collections::BTreeSet;
 
 /// So many channels may be looked at for each that a pattern may match.
 const LOOKED_AT_PER_MATCH: usize = 10;
@@ -22,22 +22,23 @@ impl Hub {
     }
 
     /// Whether a subscriber that has `so_far` channels may listen to all of these, too. Changes nothing. Returns
-    /// the channels that the patterns match.
+    /// the channels that the patterns match, each with the first pattern that does.
     pub(super) fn admit_listeners(
         &mut self,
         names: &[&str],
         patterns: &[Pattern],
         so_far: usize,
-    ) -> Result<Vec<ChannelKey>, HubError> {
+    ) -> Result<Vec<(ChannelKey, usize)>, HubError> {
         let known: Vec<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
         if let Err(error) = self.admits_new(names.len() - known.len()) {
             self.stats.channels_refused += 1;
             return Err(error);
         }
         let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
-        let matching = self.matching(names, patterns, room);
-        let full = |key: &ChannelKey| self.channels[*key].subscribers.len() >= self.bounds.subscribers;
-        let is_full = known.iter().chain(matching.iter().flatten()).any(full);
+        let matching = self.matching(&known, patterns, room)?;
+        let full = |key: ChannelKey| self.channels[key].subscribers.len() >= self.bounds.subscribers;
+        let matched = matching.iter().flatten().map(|&(key, _)| key);
+        let is_full = known.iter().copied().chain(matched).any(full);
         match matching {
             Some(matching) if !is_full => Ok(matching),
             found => {
@@ -61,29 +62,43 @@ impl Hub {
         }
     }
 
-    /// Existing channels with messages that match one of `patterns`, without those named in `names`. `None` if
-    /// they are more than `max`, or if too many have to be looked at to know.
-    fn matching(&mut self, names: &[&str], patterns: &[Pattern], max: usize) -> Option<Vec<ChannelKey>> {
-        let mut found: Vec<(&Rc<str>, ChannelKey)> = Vec::new();
+    /// Existing channels with messages that match one of `patterns`, each with the first that it matches, without those
+    /// that are `named`. `None` if they are more than `max`, or if too many have to be looked at to know.
+    fn matching(
+        &mut self,
+        named: &[ChannelKey],
+        patterns: &[Pattern],
+        max: usize,
+    ) -> Result<Option<Vec<(ChannelKey, usize)>>, HubError> {
+        let mut found: Vec<(ChannelKey, usize)> = Vec::new();
         let (mut looked_at, most) = (0, max.saturating_mul(LOOKED_AT_PER_MATCH));
-        for (pattern, (name, key)) in patterns.iter().flat_map(|pattern| {
-            let under = self.names.under(pattern.prefix());
-            under.map(move |channel| (pattern, channel))
-        }) {
-            looked_at += 1;
-            if looked_at > most {
-                break;
-            }
-            if pattern.matches(name) && self.channels[key].spoken {
-                found.push((name, key));
+        let (mut spent, mut is_too_dear) = (0, false);
+        'patterns: for (at, pattern) in patterns.iter().enumerate() {
+            let weight = pattern.weight();
+            for (name, key) in self.names.under(pattern.prefix()) {
+                looked_at += 1;
+                is_too_dear = (spent + weight) as u64 > self.allowance;
+                if is_too_dear || looked_at > most {
+                    break 'patterns;
+                }
+                spent += weight;
+                if pattern.matches(name) && self.channels[key].spoken {
+                    found.push((key, at));
+                }
             }
         }
-        found.retain(|(name, _)| !names.contains(&&***name));
+        // What was in vain is counted, too: it would be tried again.
+        self.spend(spent)?;
+        if is_too_dear {
+            self.stats.subscriptions_refused += 1;
+            return Err(HubError::TooManySearches);
+        }
         found.sort_unstable();
-        found.dedup();
-        let keys =
-            (found.len() <= max && looked_at <= most).then(|| found.iter().map(|&(_, key)| key).collect());
-        self.looked_at += looked_at as u64;
-        keys
+        found.dedup_by_key(|(key, _)| *key);
+        if !named.is_empty() {
+            let named: BTreeSet<ChannelKey> = named.iter().copied().collect();
+            found.retain(|(key, _)| !named.contains(key));
+        }
+        Ok((found.len() <= max && looked_at <= most).then_some(found))
     }
 }

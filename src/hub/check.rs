@@ -67,11 +67,14 @@ impl Hub {
                 Memberships::One { .. } => 1,
                 Memberships::Many(many) => {
                     many.check();
-                    for membership in &many.all {
+                    for (_, membership) in &many.all {
                         let ring = &self.channels[membership.place().0].ring;
                         let had = subscriber.after.max(membership.floor);
                         let behind = ring.newest() > had || ring.evicted() > had;
-                        assert!(!behind || membership.is_dirty(), "{key:?} overlooks news");
+                        assert!(!behind || membership.has_news(), "{key:?} overlooks news");
+                        let first = ring.after(had).next().map(|message| message.id.seq);
+                        let is_early = first.is_none_or(|first| membership.next <= first);
+                        assert!(is_early, "{key:?} comes to its news too late");
                     }
                     many.all.len()
                 }

@@ -5,7 +5,6 @@ use super::channel::{ChannelKey, Entry};
 use super::subscriber::{Membership, Memberships, SubscriberKey};
 use crate::id::Seq;
 use crate::time::Instant;
-use std::collections::BTreeSet;
 
 /// Room for so many subscribers on a channel's list is never given back.
 const CROWD: usize = 64;
@@ -15,30 +14,23 @@ impl Hub {
     pub(super) fn listens(&self, key: SubscriberKey, channel: ChannelKey) -> bool {
         match &self.subscribers[key].memberships {
             Memberships::One { channel: only, .. } => *only == channel,
-            Memberships::Many(many) => many.all.iter().any(|membership| membership.channel == channel),
+            Memberships::Many(many) => many.find(channel).is_some(),
         }
     }
 
     /// Ends the memberships in the channels `left` of a subscriber of several.
-    pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, left: &BTreeSet<ChannelKey>) {
-        let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return };
-        let all = std::mem::take(&mut many.all);
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|membership| left.contains(&membership.channel));
-        for (place, membership) in (0..).zip(&kept) {
-            let entry = &mut self.channels[membership.channel].subscribers[membership.index as usize];
-            entry.membership = place;
+    pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, left: &[ChannelKey]) {
+        for &channel in left {
+            let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return };
+            if let Some(membership) = many.remove(channel) {
+                self.leave(now, membership.channel, membership.index);
+            }
         }
-        many.dirty = (0..).zip(&kept).filter(|(_, membership)| membership.dirty).map(|(at, _)| at).collect();
-        many.all = kept;
-        // Leaving moves others in a channel's list, never this one: it is on each list once.
-        gone.into_iter().for_each(|membership| self.leave(now, membership.channel, membership.index));
     }
 
     /// Puts subscriber `key` on the list of `channel`.
     pub(super) fn join(&mut self, key: SubscriberKey, channel: ChannelKey, floor: Seq) {
-        let list = &mut self.channels[channel].subscribers;
-        let index = list.len() as u32;
+        let index = self.channels[channel].subscribers.len() as u32;
         let subscriber = &mut self.subscribers[key];
         let membership = match &mut subscriber.memberships {
             Memberships::One { channel: only, index: place } => {
@@ -47,14 +39,15 @@ impl Hub {
                 0
             }
             Memberships::Many(many) => {
-                let number = many.all.len() as u32;
-                let (dirty, named, stranger) = (false, false, false);
-                many.all.push(Membership { channel, index, floor, dirty, named, stranger });
-                many.touch(number);
-                number
+                let ring = &self.channels[channel].ring;
+                let had = subscriber.after.max(floor);
+                let has_news = ring.newest() > had || ring.evicted() > had;
+                let next = if has_news { had + 1 } else { 0 };
+                let (named, stranger) = (false, false);
+                many.insert(Membership { channel, index, floor, next, named, stranger })
             }
         };
-        list.push(Entry { subscriber: key, membership });
+        self.channels[channel].subscribers.push(Entry { subscriber: key, membership });
     }
 
     /// Removes a subscriber. Its key is invalid afterwards.
@@ -64,13 +57,13 @@ impl Hub {
             self.strangers.remove(&key);
         }
         if !self.overfull.is_empty() {
-            self.overfull.retain(|(other, _)| *other != key);
+            self.overfull.retain(|other| *other != key);
         }
         match subscriber.memberships {
             Memberships::One { channel, index } => self.leave(now, channel, index),
             Memberships::Many(many) => {
                 self.patterns.remove(&key);
-                for membership in &many.all {
+                for (_, membership) in &many.all {
                     // Leaving moves others in a channel's list, never this one: it is on each list once.
                     self.leave(now, membership.channel, membership.index);
                 }

@@ -22,6 +22,7 @@ mod membership;
 mod memory;
 mod message;
 mod name;
+mod news;
 mod order;
 mod pull;
 mod ring;
@@ -81,9 +82,11 @@ pub struct Hub {
     /// Channels that have never had a message.
     silent: usize,
     /// Subscribers whose patterns matched a channel too many.
-    overfull: Vec<(SubscriberKey, ChannelKey)>,
-    /// Channels that were looked at for somebody's patterns, since the hub began.
+    overfull: Vec<SubscriberKey>,
+    /// Work of [`Hub::spend`], since the hub began.
     looked_at: u64,
+    /// How much more of it is allowed for what is being asked.
+    allowance: u64,
     /// What the hub has counted.
     pub stats: Stats,
     /// Every message there ever was, for tests to compare with.
@@ -105,6 +108,8 @@ struct Bounds {
 
 /// Channels that may be looked at in a second for the patterns of one address.
 pub const LOOKED_AT_PER_SECOND: u32 = 1_000_000;
+/// The same for all addresses together.
+pub const LOOKED_AT_IN_ALL: u64 = 8_000_000;
 
 /// Why a publication or a subscription was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +134,7 @@ impl HubError {
                 "the patterns match more channels than limits.channels_per_pattern; narrow them"
             }
             Self::TooManySearches => {
-                "your address had a million channels looked at for its patterns in this second; try again later"
+                "too many channels would be looked at for patterns of your address, or of all, in this second; try again later"
             }
         }
     }
@@ -175,6 +180,7 @@ impl Hub {
             silent: 0,
             overfull: Vec::new(),
             looked_at: 0,
+            allowance: u64::MAX,
             stats: Stats::default(),
             #[cfg(test)]
             journal: Vec::new(),
@@ -238,9 +244,10 @@ impl Hub {
 
     /// Marks every subscriber of the channel ready to pull.
     fn mark_ready(&mut self, key: ChannelKey) {
+        let seq = self.seq;
         for entry in &self.channels[key].subscribers {
             let subscriber = &mut self.subscribers[entry.subscriber];
-            subscriber.memberships.touch(entry.membership);
+            subscriber.memberships.touch(entry.membership, seq);
             if !subscriber.queued {
                 subscriber.queued = true;
                 self.ready.push_back(entry.subscriber);
@@ -325,27 +332,22 @@ impl Hub {
         for subscriber in joining {
             match &self.subscribers[subscriber].memberships {
                 Memberships::Many(many) if many.all.len() >= self.bounds.matches => {
-                    self.overfull.push((subscriber, key));
+                    self.overfull.push(subscriber);
                 }
                 _ => self.join(subscriber, key, 0),
             }
         }
     }
 
-    /// The owners of subscribers whose patterns have come to match more channels than they may. Those that
-    /// `ends` are detached; the others get the channel all the same, as nobody could tell them of what they lack.
-    pub fn take_overfull(&mut self, now: Instant, ends: impl Fn(Owner) -> bool) -> Vec<(Owner, MessageId)> {
+    /// The owners of subscribers whose patterns have come to match more channels than they may, and how far they had got.
+    /// They are detached.
+    pub fn take_overfull(&mut self, now: Instant) -> Vec<(Owner, MessageId)> {
         let mut ended = Vec::new();
-        for (key, channel) in std::mem::take(&mut self.overfull) {
+        for key in std::mem::take(&mut self.overfull) {
             // It may be listed several times.
-            let Some(subscriber) = self.subscribers.get(key) else { continue };
-            let owner = subscriber.owner;
-            if ends(owner) {
-                ended.push((owner, self.position(key)));
+            if let Some(subscriber) = self.subscribers.get(key) {
+                ended.push((subscriber.owner, self.position(key)));
                 self.detach(now, key);
-            } else if !self.listens(key, channel) {
-                self.join(key, channel, 0);
-                self.mark(key);
             }
         }
         self.stats.subscriptions_refused += ended.len() as u64;
@@ -440,7 +442,6 @@ impl Hub {
     /// Removes an empty channel, leaving a tombstone.
     fn forget(&mut self, key: ChannelKey) {
         self.timers.clear(key);
-        self.overfull.retain(|(_, channel)| *channel != key);
         let channel = self.channels.remove(key);
         debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
         self.names.remove(channel.name());

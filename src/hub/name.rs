@@ -5,6 +5,9 @@ use std::fmt;
 /// Longest channel name, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
+/// Segments of a pattern that are compared for the price of one look at a channel.
+const SEGMENTS_PER_LOOK: usize = 4;
+
 /// Why a name is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
@@ -110,6 +113,24 @@ impl Pattern {
         covers(&self.0, &other.0)
     }
 
+    /// What it costs to compare a name with it: 1, or more if it is long.
+    pub fn weight(&self) -> usize {
+        (self.0.bytes().filter(|&byte| byte == b'/').count() + 1).div_ceil(SEGMENTS_PER_LOOK)
+    }
+
+    /// Whether any name may match both this and `other`.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut own, mut others) = (self.0.split('/'), other.0.split('/'));
+        loop {
+            match (own.next(), others.next()) {
+                (None, None) => return true,
+                (Some("**"), found) | (found, Some("**")) => return found.is_some(),
+                (Some(one), Some(other)) if one == other || one == "*" || other == "*" => {}
+                _ => return false,
+            }
+        }
+    }
+
     /// Whether `name` matches.
     pub fn matches(&self, name: &str) -> bool {
         let mut segments = name.split('/');
@@ -199,6 +220,28 @@ mod tests {
             assert!(!simple || channel_name(name.as_bytes()).is_ok(), "{name:?}");
         }
         assert_eq!(channel_name(b"a\xff"), Err(NameError::NotUtf8));
+    }
+
+    #[test]
+    fn patterns_that_share_names() {
+        let check = |one: &str, other: &str, overlaps: bool| {
+            let [one, other] = [one, other].map(|text| Pattern::parse(text.as_bytes()).unwrap().unwrap());
+            assert_eq!(
+                (one.overlaps(&other), other.overlaps(&one)),
+                (overlaps, overlaps),
+                "{one:?} {other:?}"
+            );
+        };
+        check("c/*", "c/*", true);
+        check("c/*", "c/1/*", false);
+        check("c/*", "*/1", true);
+        check("c/**", "*/1", true);
+        check("c/**", "*", false);
+        check("**", "*", true);
+        check("a/**", "b/**", false);
+        check("a/*/c", "a/b/**", true);
+        check("a/**", "a/*/c/*", true);
+        assert_eq!(["*", "a/b/c/*", "a/b/c/d/*"].map(|text| Pattern(text.into()).weight()), [1, 1, 2]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::message::Message;
 use super::name::Pattern;
-use super::subscriber::{Memberships, Owner, Subscriber, SubscriberKey};
+use super::subscriber::{Many, Memberships, Owner, Subscriber, SubscriberKey};
 use super::{ChannelKey, Hub};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
@@ -38,6 +38,9 @@ pub struct Lacking {
     /// It lacks others, too.
     pub more: bool,
 }
+
+/// Channels on which nothing was delivered, but which are looked at after a delivery all the same.
+const PUT_RIGHT_MAX: usize = 64;
 
 impl Hub {
     /// What the subscriber lacks that [`Hub::next_ready`] names next, if it has one channel, nothing has to be told
@@ -99,16 +102,35 @@ impl Hub {
                 pulled.extend(ring.after(subscriber.after).filter(is_due).take(max));
             }
             Memberships::Many(many) => {
-                let dirty = many.dirty.iter().map(|&index| &many.all[index as usize]);
-                let mut rings: Vec<_> = dirty
-                    .map(|membership| {
+                let end = many.news.looked_up_to;
+                let mut entries = many.news.in_order().take_while(|(next, _)| *next < end).peekable();
+                let (mut rings, mut heads) = (Vec::new(), BinaryHeap::new());
+                for _ in 0..max {
+                    // Only where what comes next may be older than all that is at hand has to be looked.
+                    while let Some((_, place)) =
+                        entries.next_if(|(next, _)| heads.peek().is_none_or(|Reverse((seq, _))| next < seq))
+                    {
+                        many.note_looks(1);
+                        let membership = &many.all[place as usize];
                         let ring = &self.channels[membership.channel].ring;
-                        ring.after(subscriber.after.max(membership.floor)).filter(is_due).peekable()
-                    })
-                    .collect();
-                merge(&mut rings, max, pulled);
+                        let ring = ring.after(subscriber.after.max(membership.floor)).filter(is_due);
+                        rings.push(ring.peekable());
+                        let ring = rings.len() - 1;
+                        heads.extend(head(&mut rings[ring]).map(|seq| Reverse((seq, ring))));
+                    }
+                    let Some(Reverse((_, ring))) = heads.pop().filter(|Reverse((seq, _))| *seq < end) else {
+                        return;
+                    };
+                    pulled.extend(rings[ring].next());
+                    heads.extend(head(&mut rings[ring]).map(|seq| Reverse((seq, ring))));
+                }
             }
         }
+    }
+
+    /// Whether there may be more to pull, of which [`Hub::take_gaps_for`] has not looked yet whether there are gaps.
+    pub fn is_cut(&self, key: SubscriberKey) -> bool {
+        matches!(&self.subscribers[key].memberships, Memberships::Many(many) if many.news.is_cut())
     }
 
     /// Notes that the subscriber has everything up to `seq`.
@@ -116,9 +138,24 @@ impl Hub {
         let subscriber = &mut self.subscribers[key];
         debug_assert!(seq >= subscriber.after);
         subscriber.after = seq;
-        if let Memberships::Many(many) = &mut subscriber.memberships {
-            let channels = &self.channels;
-            many.clean(|membership| channels[membership.channel].ring.newest() > seq.max(membership.floor));
+        let Memberships::Many(many) = &mut subscriber.memberships else { return };
+        let mut looked_at = 0;
+        while let Some((next, place)) = many.news.first() {
+            many.note_looks(1);
+            let membership = &many.all[place as usize];
+            let had = seq.max(membership.floor);
+            let ring = &self.channels[membership.channel].ring;
+            let first = ring.after(had).next().map(|message| message.id.seq);
+            let has_gap = ring.evicted() > had || membership.stranger;
+            if next > seq {
+                // Where nothing was delivered, a few are put where they belong: messages may be gone from there.
+                looked_at += 1;
+                if first == Some(next) || has_gap || looked_at > PUT_RIGHT_MAX {
+                    return;
+                }
+            }
+            let after_gap = if has_gap { had + 1 } else { 0 };
+            many.expect(place, first.unwrap_or(after_gap));
         }
     }
 
@@ -131,16 +168,50 @@ impl Hub {
 
     /// The gaps the subscriber must be told of before its next message. Asking counts as telling.
     pub fn take_gaps(&mut self, key: SubscriberKey) -> Vec<Gap> {
+        self.look_for_gaps(key, Seq::MAX)
+    }
+
+    /// The same of a subscriber that is going to pull at most so many messages: who is behind on thousands of channels
+    /// is told channel by channel, as it comes to them. [`Hub::pull`] goes no further than that.
+    pub fn take_gaps_for(&mut self, now: Instant, key: SubscriberKey, messages: usize) -> Vec<Gap> {
         let subscriber = &self.subscribers[key];
-        let after = subscriber.after;
-        let stranger = subscriber.stranger;
-        let has_gap = match &subscriber.memberships {
-            Memberships::One { channel, .. } => self.lost(*channel, after) || stranger,
+        let up_to = match &subscriber.memberships {
+            Memberships::Many(many) if many.news.len() > messages && !subscriber.stranger => {
+                // Where nothing is to be pulled, no message comes from.
+                let mut least = Seq::MAX;
+                let has_any = |&(_, place): &(Seq, u32)| {
+                    many.note_looks(1);
+                    let membership = &many.all[place as usize];
+                    let ring = &self.channels[membership.channel].ring;
+                    let mut newer = ring.after(subscriber.after.max(membership.floor));
+                    let first = newer.find(|message| subscriber.is_for(message, now));
+                    least = least.min(first.map_or(Seq::MAX, |message| message.id.seq));
+                    first.is_some()
+                };
+                let beyond = many.news.in_order().filter(has_any).nth(messages);
+                // At least the first message is pulled.
+                beyond.map_or(Seq::MAX, |(next, _)| next.max(least + 1))
+            }
+            _ => Seq::MAX,
+        };
+        self.look_for_gaps(key, up_to)
+    }
+
+    fn look_for_gaps(&mut self, key: SubscriberKey, up_to: Seq) -> Vec<Gap> {
+        let subscriber = &mut self.subscribers[key];
+        let (after, stranger) = (subscriber.after, subscriber.stranger);
+        let channels = &self.channels;
+        let lost = |channel: ChannelKey, after: Seq| channels[channel].ring.evicted() > after;
+        let has_gap = match &mut subscriber.memberships {
+            Memberships::One { channel, .. } => lost(*channel, after) || stranger,
             Memberships::Many(many) => {
+                many.news.looked_up_to = up_to;
+                let mut entries = many.news.in_order().take_while(|&(next, _)| next < up_to);
                 stranger
-                    || many.dirty.iter().any(|&index| {
-                        let membership = &many.all[index as usize];
-                        self.lost(membership.channel, after.max(membership.floor))
+                    || entries.any(|(_, place)| {
+                        many.note_looks(1);
+                        let membership = &many.all[place as usize];
+                        lost(membership.channel, after.max(membership.floor))
                     })
             }
         };
@@ -182,8 +253,9 @@ impl Hub {
                 subscriber.after = subscriber.after.max(channels[*channel].ring.evicted());
             }
             Memberships::Many(many) => {
-                for &index in &many.dirty {
-                    let membership = &mut many.all[index as usize];
+                let Many { all, news, .. } = &mut **many;
+                for (_, place) in news.in_order().take_while(|(next, _)| *next < news.looked_up_to) {
+                    let membership = &mut all[place as usize];
                     let evicted = channels[membership.channel].ring.evicted();
                     let cursor = subscriber.after.max(membership.floor);
                     if std::mem::take(&mut membership.stranger) || evicted > cursor {
@@ -195,7 +267,7 @@ impl Hub {
         }
         // What a pattern missed may have been on channels that do not exist any more.
         let had_lost = |pattern: &&Pattern| {
-            foreign || after.is_some_and(|id| self.tombstones.may_have_lost(pattern, id.seq))
+            foreign || after.is_some_and(|id| self.tombstones.may_have_lost(pattern, id.seq).0)
         };
         gaps.extend(patterns.into_iter().flatten().filter(had_lost).map(|pattern| Gap {
             channel: pattern.as_str().into(),
@@ -212,18 +284,7 @@ impl Hub {
     }
 }
 
-/// Adds the first `max` messages of all rings together, in the order of their numbers.
-fn merge<'a, I>(rings: &mut [Peekable<I>], max: usize, pulled: &mut impl Extend<&'a Rc<Message>>)
-where
-    I: Iterator<Item = &'a Rc<Message>>,
-{
-    let head = |ring: &mut Peekable<I>| ring.peek().map(|message| message.id.seq);
-    let heads = rings.iter_mut().enumerate();
-    let mut heap: BinaryHeap<Reverse<(Seq, usize)>> =
-        heads.filter_map(|(index, ring)| Some(Reverse((head(ring)?, index)))).collect();
-    for _ in 0..max {
-        let Some(Reverse((_, index))) = heap.pop() else { return };
-        pulled.extend(rings[index].next());
-        heap.extend(head(&mut rings[index]).map(|seq| Reverse((seq, index))));
-    }
+/// The number of a ring's next message.
+fn head<'a>(ring: &mut Peekable<impl Iterator<Item = &'a Rc<Message>>>) -> Option<Seq> {
+    ring.peek().map(|message| message.id.seq)
 }

@@ -2,9 +2,12 @@
 
 use super::channel::ChannelKey;
 use super::message::Message;
+use super::news::News;
 use crate::id::{MessageId, Seq};
 use crate::table::place;
 use crate::time::Instant;
+use slab::Slab;
+use std::collections::BTreeMap;
 
 place! {
     /// Place of a subscriber in the hub. Valid from [`Hub::attach`] until [`Hub::detach`].
@@ -72,11 +75,20 @@ pub enum Memberships {
 /// Several channels of one subscriber, and which of them have news.
 #[derive(Debug, Default)]
 pub struct Many {
-    pub(super) all: Vec<Membership>,
-    /// Those with possibly something newer than the cursor. A channel that is not here has nothing, so
-    /// that a subscriber of ten thousand channels costs as much as those that speak.
-    pub(super) dirty: Vec<u32>,
+    pub(super) all: Slab<Membership>,
+    /// The places of memberships by their channel, once there are more than [`FEW`].
+    places: BTreeMap<ChannelKey, u32>,
+    /// How many channels are asked for by name.
+    pub(super) named: usize,
+    /// Those with possibly something newer than the cursor. A channel that is not here has nothing.
+    pub(super) news: News,
+    /// Memberships that have been looked at, for tests of what something costs.
+    #[cfg(test)]
+    pub(super) looks: std::cell::Cell<usize>,
 }
+
+/// So many memberships are searched one after the other.
+const FEW: usize = 16;
 
 /// One of several channels of a subscriber.
 #[derive(Debug)]
@@ -86,8 +98,8 @@ pub struct Membership {
     pub(super) index: u32,
     /// On this channel, everything up to here counts as delivered, told as a gap or not asked for.
     pub(super) floor: Seq,
-    /// Listed in [`Many::dirty`].
-    pub(super) dirty: bool,
+    /// The number it is listed with in [`Many::news`]; 0 = it is not.
+    pub(super) next: Seq,
     /// Asked for by its name, and not only by a pattern.
     pub(super) named: bool,
     /// A gap has to be told because the subscriber came with the id of another history.
@@ -95,31 +107,83 @@ pub struct Membership {
 }
 
 impl Memberships {
-    /// Notes that the channel of membership `index` has news.
-    pub(super) fn touch(&mut self, index: u32) {
+    /// Notes that message `seq` has just been published on the channel of membership `place`.
+    pub(super) fn touch(&mut self, place: u32, seq: Seq) {
         if let Self::Many(many) = self {
-            many.touch(index);
+            let membership = &mut many.all[place as usize];
+            if membership.next == 0 {
+                membership.next = seq;
+                many.news.push(seq, place);
+            }
         }
     }
 }
 
 impl Many {
-    pub(super) fn touch(&mut self, index: u32) {
-        let membership = &mut self.all[index as usize];
-        if !membership.dirty {
-            membership.dirty = true;
-            self.dirty.push(index);
+    /// Adds a membership; says where.
+    pub(super) fn insert(&mut self, membership: Membership) -> u32 {
+        let (channel, next) = (membership.channel, membership.next);
+        self.named += usize::from(membership.named);
+        let place = self.all.insert(membership) as u32;
+        if !self.places.is_empty() {
+            self.places.insert(channel, place);
+        } else if self.all.len() > FEW {
+            let all = self.all.iter();
+            self.places = all.map(|(place, membership)| (membership.channel, place as u32)).collect();
+        }
+        if next > 0 {
+            self.news.insert(next, place);
+        }
+        place
+    }
+
+    /// The place of the membership of a channel.
+    pub(super) fn find(&self, channel: ChannelKey) -> Option<u32> {
+        self.note_looks(if self.places.is_empty() { self.all.len() } else { 1 });
+        if !self.places.is_empty() {
+            return self.places.get(&channel).copied();
+        }
+        let mut all = self.all.iter();
+        all.find(|(_, membership)| membership.channel == channel).map(|(place, _)| place as u32)
+    }
+
+    /// Takes the membership of a channel out.
+    pub(super) fn remove(&mut self, channel: ChannelKey) -> Option<Membership> {
+        let place = self.find(channel)?;
+        self.places.remove(&channel);
+        let membership = self.all.remove(place as usize);
+        self.named -= usize::from(membership.named);
+        if membership.next > 0 {
+            self.news.remove(membership.next, place);
+        }
+        Some(membership)
+    }
+
+    /// Notes that on the channel of membership `place` something may come from message `seq` on; 0 = nothing will.
+    pub(super) fn expect(&mut self, place: u32, seq: Seq) {
+        let membership = &mut self.all[place as usize];
+        let before = std::mem::replace(&mut membership.next, seq);
+        if before > 0 {
+            self.news.remove(before, place);
+        }
+        if seq > 0 {
+            self.news.insert(seq, place);
         }
     }
 
-    /// Keeps those dirty for which `news` holds.
-    pub(super) fn clean(&mut self, mut news: impl FnMut(&Membership) -> bool) {
-        let Self { all, dirty } = self;
-        dirty.retain(|&index| {
-            let membership = &mut all[index as usize];
-            membership.dirty = news(membership);
-            membership.dirty
-        });
+    /// Counts memberships that are looked at, for tests of what something costs.
+    pub(super) fn note_looks(&self, count: usize) {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + count);
+        #[cfg(not(test))]
+        let _ = count;
+    }
+
+    /// Notes whether a channel is asked for by its name.
+    pub(super) fn set_named(&mut self, channel: ChannelKey, named: bool) {
+        let Some(place) = self.find(channel) else { return };
+        let before = std::mem::replace(&mut self.all[place as usize].named, named);
+        self.named = self.named + usize::from(named) - usize::from(before);
     }
 }
 
@@ -129,16 +193,21 @@ impl Membership {
         (self.channel, self.index)
     }
 
-    pub(super) const fn is_dirty(&self) -> bool {
-        self.dirty
+    pub(super) const fn has_news(&self) -> bool {
+        self.next > 0
     }
 }
 
 #[cfg(any(test, feature = "check"))]
 impl Many {
-    /// Panics if the list of dirty memberships and their marks contradict each other.
+    /// Panics if lists, marks and sums contradict each other.
     pub(super) fn check(&self) {
-        assert_eq!(self.dirty.len(), self.all.iter().filter(|membership| membership.dirty).count());
-        assert!(self.dirty.iter().all(|&index| self.all[index as usize].dirty));
+        assert_eq!(self.news.len(), self.all.iter().filter(|(_, membership)| membership.next > 0).count());
+        assert!(self.news.in_order().all(|(next, place)| self.all[place as usize].next == next));
+        assert_eq!(self.named, self.all.iter().filter(|(_, membership)| membership.named).count());
+        for (place, membership) in &self.all {
+            assert_eq!(self.find(membership.channel), Some(place as u32));
+        }
+        assert!(self.places.is_empty() || self.places.len() == self.all.len());
     }
 }

@@ -22,18 +22,19 @@ impl Hub {
         if let ([name], true) = (names, patterns.is_empty()) {
             let channel = self.admit_listener(now, name)?;
             let only = Memberships::One { channel: ChannelKey::NONE, index: 0 };
-            let key = self.insert(owner, only, &[], start);
+            let key = self.insert(owner, only, false, start);
             self.join_at_start(now, key, channel, start);
             return Ok(key);
         }
+        let had_lost = self.had_lost(&patterns, start)?;
         let matching = self.admit_listeners(names, &patterns, 0)?;
-        let key = self.insert(owner, Memberships::Many(Box::default()), &patterns, start);
+        let key = self.insert(owner, Memberships::Many(Box::default()), had_lost, start);
         for name in names {
             let channel = self.channel_to_hear(now, name);
             self.join_at_start(now, key, channel, start);
-            self.set_named(key, channel, true);
+            self.set_named(key, channel);
         }
-        for channel in matching {
+        for (channel, _) in matching {
             self.join_at_start(now, key, channel, start);
         }
         if !patterns.is_empty() {
@@ -50,13 +51,29 @@ impl Hub {
         Ok(key)
     }
 
+    /// Whether channels that patterns would have matched are forgotten, with messages that a subscriber which begins
+    /// at `start` never had. The question is asked again when it is told of that.
+    fn had_lost(&mut self, patterns: &[Pattern], start: Start) -> Result<bool, HubError> {
+        let Start::After(id) = start else { return Ok(false) };
+        if !self.is_ours(id) {
+            return Ok(false);
+        }
+        let mut had_lost = false;
+        for pattern in patterns {
+            let (lost, looked_at) = self.tombstones.may_have_lost(pattern, id.seq);
+            had_lost |= lost;
+            self.spend(2 * looked_at * pattern.weight())?;
+        }
+        Ok(had_lost)
+    }
+
     /// Adds a subscriber that is on no list yet.
     #[inline(always)]
     fn insert(
         &mut self,
         owner: Owner,
         memberships: Memberships,
-        patterns: &[Pattern],
+        had_lost: bool,
         start: Start,
     ) -> SubscriberKey {
         let after = match start {
@@ -64,10 +81,7 @@ impl Hub {
             Start::After(id) if self.is_ours(id) => id.seq,
             _ => 0,
         };
-        // Channels that a pattern would have matched may be forgotten, with messages that it never had.
-        let had_lost =
-            |id: MessageId| patterns.iter().any(|pattern| self.tombstones.may_have_lost(pattern, id.seq));
-        let stranger = matches!(start, Start::After(id) if !self.is_ours(id) || had_lost(id));
+        let stranger = had_lost || matches!(start, Start::After(id) if !self.is_ours(id));
         let joined = self.seq;
         let subscriber = Subscriber { after, joined, memberships, owner, note: 0, queued: false, stranger };
         let key = self.subscribers.insert(subscriber);
@@ -85,7 +99,7 @@ impl Hub {
         let newest = self.seq;
         let subscriber = &mut self.subscribers[key];
         if let Memberships::Many(many) = &subscriber.memberships {
-            let first = many.all.iter().map(|membership| membership.floor).min();
+            let first = many.all.iter().map(|(_, membership)| membership.floor).min();
             subscriber.after = first.unwrap_or(newest);
         }
     }
@@ -116,40 +130,52 @@ impl Hub {
         let foreign = matches!(start, Start::After(id) if !self.is_ours(id));
         let ring = &self.channels[channel].ring;
         let subscriber = &mut self.subscribers[key];
-        if let Memberships::Many(many) = &mut subscriber.memberships
-            && let Some(membership) = many.all.last_mut()
-        {
-            membership.stranger = foreign;
-        }
         let had = subscriber.after.max(floor);
+        if let Memberships::Many(many) = &mut subscriber.memberships
+            && foreign
+            && let Some(place) = many.find(channel)
+        {
+            many.all[place as usize].stranger = true;
+            many.expect(place, had + 1);
+        }
         if ring.newest() > had || ring.evicted() > had || foreign {
             self.mark(key);
         }
     }
 
-    /// Adds channels or patterns to a subscriber, each beginning at `start`; what it listens to already is
-    /// left as it is.
+    /// Adds channels or patterns to a subscriber, each beginning where `start` says; what it listens to already is
+    /// left as it is. Does all of it or nothing.
     pub fn subscribe(
         &mut self,
         now: Instant,
         key: SubscriberKey,
         names: &[&str],
         patterns: &[Pattern],
-        start: Start,
+        start: impl Fn(&str) -> Start,
     ) -> Result<(), HubError> {
         let known = self.patterns.get(&key);
         let is_new = |pattern: &&Pattern| known.is_none_or(|known| known.binary_search(pattern).is_err());
         let patterns: Vec<Pattern> = patterns.iter().filter(is_new).cloned().collect();
         let matching = self.admit_listeners(names, &patterns, self.channels_of(key))?;
         self.grow(key);
+        let mut joining: Vec<(ChannelKey, Start)> = Vec::new();
+        for name in names {
+            joining.push((self.channel_to_hear(now, name), start(name)));
+        }
+        let matching = matching.into_iter().map(|(channel, at)| (channel, start(patterns[at].as_str())));
+        joining.extend(matching);
+        joining.retain(|&(channel, _)| !self.listens(key, channel));
+        self.begin_at(key, &joining);
+        for (channel, start) in joining {
+            // It may be named twice.
+            if !self.listens(key, channel) {
+                self.join_at_start(now, key, channel, start);
+                self.settle_floor(key, channel, start);
+            }
+        }
         for name in names {
             let channel = self.channel_to_hear(now, name);
-            self.add(now, key, channel, start);
-            self.set_named(key, channel, true);
-        }
-        let joined = if matching.is_empty() { BTreeSet::new() } else { self.joined(key) };
-        for channel in matching.into_iter().filter(|channel| !joined.contains(channel)) {
-            self.add_new(now, key, channel, start);
+            self.set_named(key, channel);
         }
         if !patterns.is_empty() {
             let known = self.patterns.entry(key).or_default();
@@ -173,112 +199,130 @@ impl Hub {
         let subscriber = &mut self.subscribers[key];
         let Memberships::One { channel, index } = subscriber.memberships else { return };
         let (floor, stranger) = (subscriber.after, subscriber.stranger);
-        let only = Membership { channel, index, floor, dirty: true, named: true, stranger };
-        subscriber.memberships = Memberships::Many(Box::new(Many { all: vec![only], dirty: vec![0] }));
+        let only = Membership { channel, index, floor, next: floor + 1, named: true, stranger };
+        let mut many = Box::<Many>::default();
+        let place = many.insert(only);
+        subscriber.memberships = Memberships::Many(many);
+        self.channels[channel].subscribers[index as usize].membership = place;
     }
 
-    /// Joins a channel, unless it listens there already.
-    fn add(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
-        if !self.listens(key, channel) {
-            self.add_new(now, key, channel, start);
-        }
-    }
-
-    /// Joins a channel that it does not listen to.
-    fn add_new(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
-        self.begin_at(key, channel, start);
-        self.join_at_start(now, key, channel, start);
-        self.settle_floor(key, start);
-    }
-
-    /// The channels that a subscriber of several is on the lists of.
-    fn joined(&self, key: SubscriberKey) -> BTreeSet<ChannelKey> {
-        match &self.subscribers[key].memberships {
-            Memberships::One { channel, .. } => BTreeSet::from([*channel]),
-            Memberships::Many(many) => many.all.iter().map(|membership| membership.channel).collect(),
-        }
-    }
-
-    /// Moves the cursor back if the channel about to be joined begins before it: what the subscriber had on
+    /// Moves the cursor back if one of the channels about to be joined begins before it: what the subscriber had on
     /// its other channels is kept as their floor.
-    fn begin_at(&mut self, key: SubscriberKey, channel: ChannelKey, start: Start) {
-        let begin = match start {
-            Start::Now => return,
-            Start::After(id) if self.is_ours(id) => id.seq,
+    fn begin_at(&mut self, key: SubscriberKey, joining: &[(ChannelKey, Start)]) {
+        let begin = |&(channel, start): &(ChannelKey, Start)| match start {
+            Start::Now => None,
+            Start::After(id) if self.is_ours(id) => Some(id.seq),
             Start::After(_) | Start::Oldest | Start::Last(_) | Start::Since(_) => {
-                self.channels[channel].ring.evicted()
+                Some(self.channels[channel].ring.evicted())
             }
         };
+        let Some(begin) = joining.iter().filter_map(begin).min() else { return };
         let subscriber = &mut self.subscribers[key];
         if let Memberships::Many(many) = &mut subscriber.memberships
             && begin < subscriber.after
         {
-            for membership in &mut many.all {
+            for (_, membership) in &mut many.all {
                 membership.floor = membership.floor.max(subscriber.after);
             }
             subscriber.after = begin;
         }
     }
 
-    /// The channel joined last begins at `start`, wherever the subscriber's cursor is.
-    fn settle_floor(&mut self, key: SubscriberKey, start: Start) {
+    /// The channel just joined begins at `start`, wherever the subscriber's cursor is.
+    fn settle_floor(&mut self, key: SubscriberKey, channel: ChannelKey, start: Start) {
         let floor = match start {
             Start::Now => self.seq,
             Start::After(id) if self.is_ours(id) => id.seq,
-            _ => return,
+            _ => self.channels[channel].ring.evicted(),
         };
         if let Memberships::Many(many) = &mut self.subscribers[key].memberships
-            && let Some(membership) = many.all.last_mut()
+            && let Some(place) = many.find(channel)
         {
+            let membership = &mut many.all[place as usize];
             membership.floor = membership.floor.max(floor);
         }
     }
 
     /// Takes channels or patterns away from a subscriber. A channel stays while it is asked for by its name
-    /// or by another pattern.
-    pub fn unsubscribe(&mut self, now: Instant, key: SubscriberKey, names: &[&str], patterns: &[Pattern]) {
+    /// or by another pattern. What it costs is asked before: all of it is done, or nothing.
+    pub fn unsubscribe(
+        &mut self,
+        now: Instant,
+        key: SubscriberKey,
+        names: &[&str],
+        patterns: &[Pattern],
+    ) -> Result<(), HubError> {
         let unnamed: BTreeSet<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
-        let removed = self.remove_patterns(key, patterns);
+        let known = self.patterns.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let mut unwanted: Vec<&Pattern> = patterns.iter().collect();
+        unwanted.sort_unstable();
+        let is_removed = |pattern: &Pattern| unwanted.binary_search(&pattern).is_ok();
+        let (removed, kept): (Vec<Pattern>, Vec<Pattern>) = known.iter().cloned().partition(is_removed);
         if unnamed.is_empty() && removed.is_empty() {
-            return;
+            return Ok(());
         }
         self.grow(key);
-        let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return };
-        self.looked_at += (many.all.len() * (1 + removed.len())) as u64;
-        let known = self.patterns.get(&key).map(Vec::as_slice).unwrap_or_default();
-        let mut left = BTreeSet::new();
-        for membership in &mut many.all {
-            let channel = &self.channels[membership.channel];
-            let matches =
-                |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(channel.name()));
-            let is_unnamed = unnamed.contains(&membership.channel);
-            membership.named &= !is_unnamed;
-            if (is_unnamed || matches(&removed)) && !membership.named && !(channel.spoken && matches(known)) {
-                left.insert(membership.channel);
-            }
+        let left = self.left_after(key, &unnamed, &removed, &kept)?;
+        let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return Ok(()) };
+        unnamed.iter().for_each(|&channel| many.set_named(channel, false));
+        if kept.is_empty() {
+            self.patterns.remove(&key);
+        } else if !removed.is_empty() {
+            self.patterns.insert(key, kept);
         }
         self.part(now, key, &left);
+        Ok(())
     }
 
-    /// Takes patterns away from a subscriber; returns those that it had.
-    fn remove_patterns(&mut self, key: SubscriberKey, patterns: &[Pattern]) -> Vec<Pattern> {
-        let Some(known) = self.patterns.get_mut(&key) else { return Vec::new() };
-        let is_known = |pattern: &&Pattern| known.binary_search(pattern).is_ok();
-        let mut removed: Vec<Pattern> = patterns.iter().filter(is_known).cloned().collect();
-        removed.sort_unstable();
-        known.retain(|pattern| removed.binary_search(pattern).is_err());
-        if known.is_empty() {
-            self.patterns.remove(&key);
+    /// The channels that a subscriber has no more to do with once it no longer asks for some by their names, nor for
+    /// those that the `removed` patterns match, but still for what those that are `kept` do.
+    fn left_after(
+        &mut self,
+        key: SubscriberKey,
+        unnamed: &BTreeSet<ChannelKey>,
+        removed: &[Pattern],
+        kept: &[Pattern],
+    ) -> Result<Vec<ChannelKey>, HubError> {
+        // Nearly always few of those that are kept can match what those that are removed do.
+        self.spend(removed.len() * weight(kept))?;
+        let overlaps = |pattern: &&Pattern| removed.iter().any(|removed| removed.overlaps(pattern));
+        let overlapping: Vec<&Pattern> = kept.iter().filter(overlaps).collect();
+        self.spend(self.channels_of(key) * weight(removed) + unnamed.len() * weight(kept))?;
+        let Memberships::Many(many) = &self.subscribers[key].memberships else {
+            return Ok(Vec::new());
+        };
+        let channels = &self.channels;
+        let matches = |channel: ChannelKey, mut patterns: std::slice::Iter<Pattern>| {
+            patterns.any(|pattern| pattern.matches(channels[channel].name()))
+        };
+        let is_spoken = |channel: ChannelKey| channels[channel].spoken;
+        let by_name = unnamed.iter().copied().filter(|&channel| many.find(channel).is_some());
+        let mut left: Vec<ChannelKey> =
+            by_name.filter(|&channel| !(is_spoken(channel) && matches(channel, kept.iter()))).collect();
+        if removed.is_empty() {
+            return Ok(left);
         }
-        removed
+        let candidates: Vec<ChannelKey> = many
+            .all
+            .iter()
+            .filter(|(_, membership)| !membership.named && matches(membership.channel, removed.iter()))
+            .map(|(_, membership)| membership.channel)
+            .collect();
+        let dear = overlapping.iter().map(|pattern| pattern.weight()).sum::<usize>();
+        self.spend(candidates.len() * dear)?;
+        let channels = &self.channels;
+        let stays = |channel: &ChannelKey| {
+            let channel = &channels[*channel];
+            channel.spoken && overlapping.iter().any(|pattern| pattern.matches(channel.name()))
+        };
+        left.extend(candidates.into_iter().filter(|channel| !stays(channel)));
+        Ok(left)
     }
 
-    /// Notes whether the subscriber asks for a channel by its name.
-    fn set_named(&mut self, key: SubscriberKey, channel: ChannelKey, named: bool) {
-        if let Memberships::Many(many) = &mut self.subscribers[key].memberships
-            && let Some(membership) = many.all.iter_mut().find(|membership| membership.channel == channel)
-        {
-            membership.named = named;
+    /// Notes that the subscriber asks for a channel by its name.
+    fn set_named(&mut self, key: SubscriberKey, channel: ChannelKey) {
+        if let Memberships::Many(many) = &mut self.subscribers[key].memberships {
+            many.set_named(channel, true);
         }
     }
 
@@ -286,17 +330,37 @@ impl Hub {
     pub fn subscriptions(&self, key: SubscriberKey) -> usize {
         match &self.subscribers[key].memberships {
             Memberships::One { .. } => 1,
-            Memberships::Many(many) => {
-                let named = many.all.iter().filter(|membership| membership.named).count();
-                named + self.patterns.get(&key).map_or(0, Vec::len)
-            }
+            Memberships::Many(many) => many.named + self.patterns.get(&key).map_or(0, Vec::len),
         }
+    }
+
+    /// Counts work that is about to be done for somebody who asked for it in few bytes: channels looked at, or compared
+    /// with patterns. Refused if it is more than was allowed.
+    pub(super) fn spend(&mut self, work: usize) -> Result<(), HubError> {
+        let work = work as u64;
+        if work > self.allowance {
+            self.stats.subscriptions_refused += 1;
+            return Err(HubError::TooManySearches);
+        }
+        self.allowance -= work;
+        self.looked_at += work;
+        Ok(())
+    }
+
+    /// Allows so much work for what is asked next; `u64::MAX` = any.
+    pub const fn allow(&mut self, work: u64) {
+        self.allowance = work;
     }
 
     /// Who owns a subscriber.
     pub fn owner(&self, key: SubscriberKey) -> Owner {
         self.subscribers[key].owner
     }
+}
+
+/// What it costs to compare a name with all of `patterns`.
+fn weight(patterns: &[Pattern]) -> usize {
+    patterns.iter().map(Pattern::weight).sum()
 }
 
 #[cfg(test)]
@@ -354,18 +418,18 @@ mod tests {
         let mut hub = hub();
         let key = hub.attach(NOW, Owner(0), &["a"], Vec::new(), Start::Now).unwrap();
         let (a, b) = (publish(&mut hub, "a"), publish(&mut hub, "b"));
-        hub.subscribe(NOW, key, &["b"], &[pattern("*")], Start::Now).unwrap();
+        hub.subscribe(NOW, key, &["b"], &[pattern("*")], |_| Start::Now).unwrap();
         let (b2, c) = (publish(&mut hub, "b"), publish(&mut hub, "c"));
         assert_eq!(hub.subscriptions(key), 3);
         assert_eq!(pull(&mut hub, key), [a, b2, c], "what was published on b before is not its own: {b}");
-        hub.unsubscribe(NOW, key, &["a", "b", "never"], &[]);
+        hub.unsubscribe(NOW, key, &["a", "b", "never"], &[]).unwrap();
         let again = ["a", "b", "c"].map(|name| publish(&mut hub, name));
         assert_eq!(pull(&mut hub, key), again, "the pattern still asks for them");
-        hub.subscribe(NOW, key, &["b"], &[], Start::Now).unwrap();
-        hub.unsubscribe(NOW, key, &[], &[pattern("*")]);
+        hub.subscribe(NOW, key, &["b"], &[], |_| Start::Now).unwrap();
+        hub.unsubscribe(NOW, key, &[], &[pattern("*")]).unwrap();
         let [_, b, _] = ["a", "b", "c"].map(|name| publish(&mut hub, name));
         assert_eq!(pull(&mut hub, key), [b]);
-        hub.unsubscribe(NOW, key, &["b"], &[]);
+        hub.unsubscribe(NOW, key, &["b"], &[]).unwrap();
         assert_eq!((publish(&mut hub, "b"), hub.subscriptions(key)).1, 0);
         assert!(pull(&mut hub, key).is_empty());
     }
@@ -378,32 +442,123 @@ mod tests {
         let a = publish(&mut hub, "a");
         assert_eq!(pull(&mut hub, key), [a]);
         let after = MessageId { seq: old[0], ..hub.newest() };
-        hub.subscribe(NOW, key, &["old"], &[], Start::After(after)).unwrap();
+        hub.subscribe(NOW, key, &["old"], &[], |_| Start::After(after)).unwrap();
         let new = publish(&mut hub, "a");
         assert_eq!(pull(&mut hub, key), [old[1], old[2], new], "nothing twice");
-        hub.unsubscribe(NOW, key, &["old"], &[]);
-        hub.subscribe(NOW, key, &["old"], &[], Start::Oldest).unwrap();
+        hub.unsubscribe(NOW, key, &["old"], &[]).unwrap();
+        hub.subscribe(NOW, key, &["old"], &[], |_| Start::Oldest).unwrap();
         assert_eq!(pull(&mut hub, key), old);
     }
 
     #[test]
-    fn who_stays_with_too_many_channels_loses_nothing() {
+    fn who_comes_to_match_too_many_channels_goes() {
         let mut config = crate::config::Config::default();
         config.limits.channels_per_pattern = 2;
         let mut hub = Hub::new(&config, crate::id::Epoch::from_random(1), NOW);
-        let stays = hub.attach(NOW, Owner(1), &[], vec![pattern("*")], Start::Now).unwrap();
-        let goes = hub.attach(NOW, Owner(2), &[], vec![pattern("*")], Start::Now).unwrap();
-        let [a, b] = ["a", "b"].map(|name| publish(&mut hub, name));
+        hub.attach(NOW, Owner(1), &[], vec![pattern("*")], Start::Now).unwrap();
+        hub.attach(NOW, Owner(2), &["c"], vec![pattern("x/*")], Start::Now).unwrap();
+        ["a", "b"].iter().for_each(|name| _ = publish(&mut hub, name));
         assert!(!hub.has_overfull());
-        let c = publish(&mut hub, "c");
-        let ended = hub.take_overfull(NOW, |owner| owner == Owner(2));
-        assert_eq!(ended.iter().map(|(owner, _)| *owner).collect::<Vec<_>>(), [Owner(2)]);
+        ["c", "d"].iter().for_each(|name| _ = publish(&mut hub, name));
+        let ended = hub.take_overfull(NOW);
+        assert_eq!(ended.iter().map(|(owner, _)| *owner).collect::<Vec<_>>(), [Owner(1)]);
         hub.check();
-        assert!(!hub.subscribers.contains(goes) && !hub.has_overfull());
-        assert!(hub.take_gaps(stays).is_empty());
-        assert_eq!(pull(&mut hub, stays), [a, b, c]);
-        let more = publish(&mut hub, "c");
-        assert_eq!(pull(&mut hub, stays), [more]);
+        assert!(!hub.has_overfull() && hub.owners().eq([Owner(2)]));
+    }
+
+    /// Looks at memberships that a subscriber has cost so far.
+    fn looks(hub: &Hub, key: SubscriberKey) -> usize {
+        match &hub.subscribers[key].memberships {
+            Memberships::One { .. } => 0,
+            Memberships::Many(many) => many.looks.get(),
+        }
+    }
+
+    #[test]
+    fn a_name_costs_the_same_however_many_there_are() {
+        let mut hub = hub();
+        let names: Vec<String> = (0..5_000).map(|number| format!("c/{number}")).collect();
+        let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
+        for name in &names {
+            hub.subscribe(NOW, key, &[name], &[], |_| Start::Now).unwrap();
+            hub.subscribe(NOW, key, &[name], &[], |_| Start::Now).unwrap();
+        }
+        assert_eq!(hub.subscriptions(key), 5_001);
+        names.iter().for_each(|name| hub.unsubscribe(NOW, key, &[name], &[]).unwrap());
+        let most = looks(&hub, key);
+        assert!(most < 20 * 5_000, "{most} looks for 15,000 commands");
+        assert_eq!(hub.subscriptions(key), 1);
+        hub.check();
+    }
+
+    #[test]
+    fn a_message_costs_the_same_however_many_channels_have_news() {
+        let mut hub = hub();
+        let names: Vec<String> = (0..2_000).map(|number| format!("c/{number}")).collect();
+        let key = hub.attach(NOW, Owner(0), &[], vec![pattern("c/*")], Start::Now).unwrap();
+        for _ in 0..10 {
+            names.iter().for_each(|name| _ = publish(&mut hub, name));
+        }
+        let mut had = 0;
+        let before = looks(&hub, key);
+        loop {
+            assert!(hub.take_gaps_for(NOW, key, 64).is_empty());
+            let mut pulled = Vec::new();
+            hub.pull(NOW, key, 64, &mut pulled);
+            let Some(last) = pulled.last().map(|message| message.id.seq) else { break };
+            had += pulled.len();
+            assert_eq!(last, had as Seq);
+            hub.advance(key, last);
+        }
+        let most = looks(&hub, key) - before;
+        hub.check();
+        assert_eq!(had, 20_000);
+        assert!(most < 10 * had, "{most} looks for {had} messages");
+    }
+
+    #[test]
+    fn what_is_too_dear_is_refused_as_a_whole() {
+        let mut hub = hub();
+        let names: Vec<String> = (0..1_000).map(|number| format!("c/{number}")).collect();
+        names.iter().for_each(|name| _ = publish(&mut hub, name));
+        // All of them share names with the first.
+        let patterns: Vec<Pattern> = (0..900).map(|number| pattern(&format!("*/x{number}"))).collect();
+        let key = hub.attach(NOW, Owner(0), &[], vec![pattern("c/*")], Start::Now).unwrap();
+        let mut listen = |some: &[Pattern]| hub.subscribe(NOW, key, &[], some, |_| Start::Now).unwrap();
+        patterns.chunks(90).for_each(&mut listen);
+        let (before, spent) = (hub.subscriptions(key), hub.looked_at());
+        hub.allow(100_000);
+        assert_eq!(hub.unsubscribe(NOW, key, &["c/1"], &[pattern("c/*")]), Err(HubError::TooManySearches));
+        assert!(hub.looked_at() - spent <= 100_000, "it is counted before it is done");
+        assert_eq!((hub.subscriptions(key), hub.channels_of(key)), (before, 1_000));
+        hub.allow(1_000_000);
+        hub.unsubscribe(NOW, key, &[], &[pattern("c/*")]).unwrap();
+        assert_eq!(hub.channels_of(key), 0);
+        // Of long names each look costs more.
+        let long = format!("{}z", "a/".repeat(126));
+        publish(&mut hub, &long);
+        let spent = hub.looked_at();
+        let dear = pattern(&format!("{}*", "a/".repeat(126)));
+        hub.subscribe(NOW, key, &[], &[dear], |_| Start::Now).unwrap();
+        assert_eq!(hub.looked_at() - spent, 32);
+        hub.check();
+    }
+
+    #[test]
+    fn tombstones_that_are_looked_at_count() {
+        let mut hub = hub();
+        publish(&mut hub, "first");
+        let begin = hub.newest();
+        (0..500).for_each(|number| _ = publish(&mut hub, &format!("gone/{number}")));
+        (0..500).for_each(|number| _ = hub.delete(NOW, &format!("gone/{number}"), |_| true));
+        let spent = hub.looked_at();
+        let patterns: Vec<Pattern> = (0..10).map(|number| pattern(&format!("gone/*/{number}"))).collect();
+        hub.allow(9_000);
+        let refused = hub.attach(NOW, Owner(0), &[], patterns.clone(), Start::After(begin));
+        assert_eq!(refused, Err(HubError::TooManySearches));
+        hub.allow(10_000);
+        hub.attach(NOW, Owner(0), &[], patterns, Start::After(begin)).unwrap();
+        assert!(hub.looked_at() - spent >= 10_000);
     }
 
     #[test]
@@ -413,14 +568,14 @@ mod tests {
         names.iter().for_each(|name| _ = publish(&mut hub, name));
         let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
         let before = hub.looked_at();
-        hub.unsubscribe(NOW, key, &[], &[]);
-        hub.unsubscribe(NOW, key, &["never"], &[pattern("never/*")]);
+        hub.unsubscribe(NOW, key, &[], &[]).unwrap();
+        hub.unsubscribe(NOW, key, &["never"], &[pattern("never/*")]).unwrap();
         assert_eq!(hub.looked_at(), before, "nothing was taken away, and nothing looked at");
         for _ in 0..20 {
-            hub.subscribe(NOW, key, &[], &[pattern("c/*")], Start::Now).unwrap();
-            hub.subscribe(NOW, key, &[], &[pattern("c/*")], Start::Now).unwrap();
+            hub.subscribe(NOW, key, &[], &[pattern("c/*")], |_| Start::Now).unwrap();
+            hub.subscribe(NOW, key, &[], &[pattern("c/*")], |_| Start::Now).unwrap();
             assert_eq!(hub.channels_of(key), 9_001);
-            hub.unsubscribe(NOW, key, &[], &[pattern("c/*")]);
+            hub.unsubscribe(NOW, key, &[], &[pattern("c/*")]).unwrap();
             assert_eq!(hub.channels_of(key), 1);
         }
         hub.check();

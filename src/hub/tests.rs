@@ -160,7 +160,11 @@ impl Pair {
         let place =
             self.twins.iter().position(|twin| twin.key == key).expect("only who is attached is ready");
         let max = 1 + self.random.below(5) as usize;
-        let gaps = self.hub.take_gaps(key);
+        let gaps = match self.random.one_in(2) {
+            true => self.hub.take_gaps(key),
+            false => self.hub.take_gaps_for(self.now, key, max),
+        };
+        let is_cut = self.hub.is_cut(key);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         self.hub.pull(self.now, key, max, &mut pulled);
         let pulled: Vec<(Seq, Rc<str>)> =
@@ -168,7 +172,8 @@ impl Pair {
         self.compare(place, &gaps, &pulled, max);
         let last = pulled.last().map_or_else(|| self.hub.position(key).seq, |(seq, _)| *seq);
         self.hub.advance(key, last);
-        if pulled.len() == max {
+        if pulled.len() == max || is_cut {
+            assert!(!pulled.is_empty(), "it would go on for ever");
             self.hub.mark(key);
         }
         self.encode(key, pulled.first().map(|(seq, _)| *seq));
@@ -201,7 +206,8 @@ impl Pair {
         let twin = &mut self.twins[place];
         assert!(!twin.foreign || !gaps.is_empty(), "a foreign id is told of");
         twin.foreign = false;
-        let upto = if pulled.len() == max { pulled[max - 1].0 } else { self.known.len() as Seq };
+        let is_all = pulled.len() < max && !self.hub.is_cut(twin.key);
+        let upto = if is_all { self.known.len() as Seq } else { pulled[pulled.len() - 1].0 };
         for gap in gaps {
             let key = self.hub.names.get(&gap.channel);
             let lost = key.map_or(gap.oldest.seq, |key| self.hub.channels[key].ring.evicted());

@@ -45,18 +45,22 @@ impl Tombstones {
         }
     }
 
-    /// Whether a forgotten channel that `pattern` matches may have lost messages newer than `after`.
-    pub fn may_have_lost(&self, pattern: &Pattern, after: Seq) -> bool {
+    /// Whether a forgotten channel that `pattern` matches may have lost messages newer than `after`, and how many had
+    /// to be looked at to know.
+    pub fn may_have_lost(&self, pattern: &Pattern, after: Seq) -> (bool, usize) {
         // Whoever was here a moment ago is told so without looking.
         if after >= self.highest || after < self.watermark {
-            return after < self.watermark;
+            return (after < self.watermark, 0);
         }
         let from = (Bound::Included(pattern.prefix()), Bound::Unbounded);
         let under = self.evicted.range::<str, _>(from);
-        under
-            .take_while(|(name, _)| name.starts_with(pattern.prefix()))
-            .enumerate()
-            .any(|(count, (name, &evicted))| count == LOOK_AT_MAX || evicted > after && pattern.matches(name))
+        let mut looked_at = 0;
+        let lost =
+            under.take_while(|(name, _)| name.starts_with(pattern.prefix())).any(|(name, &evicted)| {
+                looked_at += 1;
+                looked_at > LOOK_AT_MAX || evicted > after && pattern.matches(name)
+            });
+        (lost, looked_at)
     }
 
     /// What the channel `name` may have lost in a former life.
@@ -89,11 +93,11 @@ mod tests {
             bury(&mut stones, &format!("c{}", seq % 40), seq);
             assert!(stones.order.len() <= 84 && stones.evicted.len() <= 10);
             assert!(
-                stones.may_have_lost(&pattern("*"), seq - 1) && !stones.may_have_lost(&pattern("*"), seq)
+                stones.may_have_lost(&pattern("*"), seq - 1).0 && !stones.may_have_lost(&pattern("*"), seq).0
             );
         }
-        assert!(!stones.may_have_lost(&pattern("d/*"), 995), "nothing there has lost anything");
-        assert!(stones.may_have_lost(&pattern("d/*"), 900), "that is no longer known");
+        assert!(!stones.may_have_lost(&pattern("d/*"), 995).0, "nothing there has lost anything");
+        assert!(stones.may_have_lost(&pattern("d/*"), 900).0, "that is no longer known");
         for seq in 961..=1000 {
             assert!(stones.lost(&format!("c{}", seq % 40)) >= seq);
         }
@@ -107,9 +111,9 @@ mod tests {
             bury(&mut stones, &format!("a/{seq}"), seq);
         }
         bury(&mut stones, "b/c", 10_001);
-        assert!(stones.may_have_lost(&pattern("a/*/x"), 9_999), "a suspicion, as there are too many");
-        assert!(!stones.may_have_lost(&pattern("b/*/x"), 9_999));
-        assert!(stones.may_have_lost(&pattern("b/*"), 9_999));
+        assert!(stones.may_have_lost(&pattern("a/*/x"), 9_999).0, "a suspicion, as there are too many");
+        assert!(!stones.may_have_lost(&pattern("b/*/x"), 9_999).0);
+        assert!(stones.may_have_lost(&pattern("b/*"), 9_999).0);
     }
 
     #[test]

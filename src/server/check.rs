@@ -47,6 +47,7 @@ impl Server {
         assert!(self.callbacks.len() <= listening, "a callback is kept for nobody");
         let is_open = |slot: &Slot| self.connections.contains(*slot);
         assert!(self.origins.keys().all(is_open), "an origin is kept for nobody");
+        assert!(self.clients.keys().all(is_open), "an address is kept for nobody");
     }
 
     /// Bytes of answers that are kept because nobody takes them.
@@ -83,6 +84,7 @@ impl Server {
                 && self.outbox.is_empty()
         );
         assert!(self.callbacks.is_empty() && self.incoming.is_empty() && self.origins.is_empty());
+        assert!(self.clients.is_empty());
         assert!(self.effects.is_empty());
         assert!(self.out.capacity() <= 2 * PIPELINE_BYTES_MAX);
     }

@@ -26,7 +26,7 @@ impl Server {
     /// are left for the next turn.
     pub fn deliver(&mut self, now: Now, sink: &mut impl Sink) -> bool {
         if self.hub.has_overfull() {
-            self.end_overfull(now);
+            self.end_overfull(now, sink);
         }
         self.dismiss(now, sink);
         if !self.due.is_empty() {
@@ -72,7 +72,7 @@ impl Server {
 
     /// Writes what a stream lacks.
     fn deliver_stream(&mut self, now: Now, slot: Slot, key: SubscriberKey, sink: &mut impl Sink) {
-        let gaps = self.hub.take_gaps(key);
+        let gaps = self.hub.take_gaps_for(now.at, key, GATHER_MAX);
         let id = self.id(slot);
         let Some(look) = self.connections[slot].look() else { return };
         if !gaps.is_empty() {
@@ -149,7 +149,7 @@ impl Server {
         });
         written.count = complete + usize::from(partial > 0);
         written.last = written.count.checked_sub(1).map(|index| pulled[index].id.seq);
-        written.more = frames.len() < pulled.len() || pulled.is_full();
+        written.more = frames.len() < pulled.len() || pulled.is_full() || self.hub.is_cut(key);
         written
     }
 
@@ -242,14 +242,16 @@ impl Server {
         self.send_bytes(now, slot, &ending, sink);
     }
 
-    /// Ends the subscribers whose patterns have come to match too many channels. Sessions
-    /// get those channels all the same.
+    /// Ends the subscribers whose patterns have come to match too many channels.
     #[cold]
-    fn end_overfull(&mut self, now: Now) {
-        let is_connection = |owner| Holder::connection(owner).is_some();
-        for ended in self.hub.take_overfull(now.at, is_connection) {
-            self.end_listener(now, ended, (400, HubError::TooManyMatches.detail()));
+    fn end_overfull(&mut self, now: Now, sink: &mut impl Sink) {
+        for ended @ (owner, _) in self.hub.take_overfull(now.at) {
+            match Holder::connection(owner) {
+                Some(_) => self.end_listener(now, ended, (400, HubError::TooManyMatches.detail())),
+                None => self.consult(now, |dialects, context| dialects.detached(context, owner.into())),
+            }
         }
+        self.act(now, sink);
     }
 
     /// Ends the subscriber of a deleted channel, which the hub has already detached.

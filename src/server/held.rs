@@ -77,6 +77,7 @@ impl Server {
             outbox: &mut self.outbox,
             connections: &self.connections,
             room,
+            searches: &mut self.searches,
         };
         call(&mut self.dialects, &mut context);
     }

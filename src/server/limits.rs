@@ -9,7 +9,7 @@ use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, recent, surplus};
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
 use crate::config::{Config, Setting};
 use crate::dialect::native::POLL_SECONDS_MAX;
-use crate::hub::{LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
+use crate::hub::{LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
 use std::fmt::Write;
@@ -145,12 +145,18 @@ pub static LIMITS: &[Limit] = &[
     ),
     setting(
         "limits.channels_per_pattern",
-        "400; who comes to exceed it later is ended, but for a session",
+        "400; `403::too_many_subscriptions`; who comes to exceed it later is ended, a session told to begin anew",
         &["subscriptions_refused"],
     ),
     fixed(
-        "channels looked at in a second for the patterns of one address",
+        "channels looked at in a second for the patterns of one address; of long patterns, each counts more",
         LOOKED_AT_PER_SECOND as usize,
+        "429 with `Retry-After`; an error to the command, or to the Bayeux message",
+        &["subscriptions_refused"],
+    ),
+    fixed(
+        "the same for all addresses together",
+        LOOKED_AT_IN_ALL as usize,
         "429 with `Retry-After`; an error to the command, or to the Bayeux message",
         &["subscriptions_refused"],
     ),

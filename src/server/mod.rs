@@ -42,6 +42,7 @@ use memory::Memory;
 use recent::Recent;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: as much as one read brings.
@@ -185,6 +186,8 @@ pub struct Server {
     incoming: BTreeMap<Slot, Incoming>,
     /// Origins that are not listed, but that answers to held requests name all the same, by the slot of the connection.
     origins: BTreeMap<Slot, Box<str>>,
+    /// Who is behind a trusted proxy, by the slot of a WebSocket.
+    clients: BTreeMap<Slot, IpAddr>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// What follows `out`, being too large to be copied there.
@@ -233,6 +236,7 @@ impl Server {
             callbacks: BTreeMap::new(),
             incoming: BTreeMap::new(),
             origins: BTreeMap::new(),
+            clients: BTreeMap::new(),
             out: Vec::new(),
             body: None,
             started: now,
@@ -549,6 +553,7 @@ impl Server {
             connection.phase = Phase::Closed;
             self.incoming.remove(&slot);
             self.origins.remove(&slot);
+            self.clients.remove(&slot);
             connection.input = None;
             connection.output = None;
             self.wheel.clear(slot);

@@ -4,7 +4,6 @@ use super::deliver::EnvelopeOf;
 use super::surplus::{TOO_MANY_MESSAGES, softened};
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
 use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request};
-use crate::dialect::access::is_exempt;
 use crate::dialect::native::{self, Answer, Asked, answer};
 use crate::dialect::{Caller, Command, Holder, Open, Operation, Publish, Subscribe, cors};
 use crate::hub::{Hub, HubError, Start, SubscriberKey};
@@ -15,6 +14,7 @@ use crate::wire::response::{self, Envelope, Response};
 use crate::wire::shown::Shown;
 use crate::wire::websocket::close;
 use std::io::Write;
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 /// What an answer takes from its request.
@@ -410,7 +410,7 @@ impl Server {
         if self.draining && native::asks_for_events(reply.head) {
             return Err(self.leaving(slot, native::wants_text(reply.head)));
         }
-        let attached = self.attach(now, slot, asked, start);
+        let attached = self.attach(now, slot, asked, start, reply.head);
         let subscriber =
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         match transport {
@@ -434,13 +434,14 @@ impl Server {
         Ok(200)
     }
 
-    /// Makes the connection in `slot` a subscriber of what it asked for.
+    /// Makes the connection in `slot` a subscriber of what it asked for with `head`.
     fn attach(
         &mut self,
         now: Now,
         slot: Slot,
         asked: &Asked,
         start: Start,
+        head: &Head,
     ) -> Result<SubscriberKey, HubError> {
         let owner = Holder::Connection(slot).into();
         let patterns = asked.patterns.clone();
@@ -448,24 +449,24 @@ impl Server {
             [only] if patterns.is_empty() => self.hub.attach(now.at, owner, &[&**only], patterns, start),
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-                self.searching(now, slot, |hub| hub.attach(now.at, owner, &names, patterns, start))
+                let counted = self.counted(head, self.connections[slot].peer);
+                self.searching(now, counted, |hub| hub.attach(now.at, owner, &names, patterns, start))
             }
         }
     }
 
-    /// Carries out what may look at many channels, unless the client's address has had too many of them looked at.
+    /// Carries out what may look at many channels, unless the client's address, if it is counted, has had too many of
+    /// them looked at.
     #[cold]
     pub(super) fn searching<R>(
         &mut self,
         now: Now,
-        slot: Slot,
+        counted: Option<IpAddr>,
         search: impl FnOnce(&mut Hub) -> Result<R, HubError>,
     ) -> Result<R, HubError> {
-        let peer = self.connections[slot].peer;
-        let address = Some(peer).filter(|&peer| !is_exempt(peer, &self.config));
-        let begun = self.searches.begin(now.at, address, &mut self.hub)?;
+        let begun = self.searches.begin(now.at, counted, &mut self.hub)?;
         let done = search(&mut self.hub);
-        self.searches.end(now.at, begun, &self.hub);
+        self.searches.end(now.at, begun, &mut self.hub);
         done
     }
 
@@ -474,7 +475,7 @@ impl Server {
     fn carry_out_open(&mut self, now: Now, slot: Slot, open: Open, reply: &Reply) -> Result<u16, Response> {
         let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
         let look = Look::of_socket(stream);
-        let attached = self.attach(now, slot, asked, start);
+        let attached = self.attach(now, slot, asked, start, reply.head);
         let subscriber =
             attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
         let start = self.hub.position(subscriber);
@@ -489,7 +490,11 @@ impl Server {
         self.out.extend_from_slice(&transport::opening(look, start, "", &self.config));
         self.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
         self.hub.stats.streams_started += 1;
-        let exempt = self.counted(reply.head, self.connections[slot].peer).is_none();
+        let counted = self.counted(reply.head, self.connections[slot].peer);
+        if let Some(client) = counted.filter(|client| *client != self.connections[slot].peer) {
+            self.clients.insert(slot, client);
+        }
+        let exempt = counted.is_none();
         let user = User::Subscriber { subscriber, stream, may_publish, exempt, loud: asked.loud };
         self.connections[slot].enter(Phase::Socket(user), now.at);
         self.note_format(slot);

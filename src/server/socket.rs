@@ -134,11 +134,12 @@ impl Server {
         order: native::Order,
     ) -> Result<String, String> {
         let Rights { may_publish, exempt } = rights;
-        let peer = self.connections[slot].peer;
+        let client = self.clients.get(&slot).copied().unwrap_or(self.connections[slot].peer);
+        let counted = Some(client).filter(|_| !exempt);
         let no_room = |error: HubError| error.detail().to_owned();
         match order {
             native::Order::Publish(..) if !may_publish => Err(MAY_NOT_PUBLISH.into()),
-            native::Order::Publish(..) if !exempt && !self.count_published(now, peer, 1) => {
+            native::Order::Publish(..) if !exempt && !self.count_published(now, client, 1) => {
                 Err(TOO_MANY_MESSAGES.into())
             }
             native::Order::Publish(channel, publication) => {
@@ -156,15 +157,14 @@ impl Server {
                         "a connection may listen to at most {max} channels (limits.channels_per_connection)"
                     ));
                 }
-                let done = self.searching(now, slot, |hub| {
-                    hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, Start::Now)
+                let done = self.searching(now, counted, |hub| {
+                    hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, |_| Start::Now)
                 });
                 done.map(|()| "true".to_owned()).map_err(no_room)
             }
             native::Order::Unsubscribe(names, patterns) => {
-                let done = self.searching(now, slot, |hub| {
-                    hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns);
-                    Ok(())
+                let done = self.searching(now, counted, |hub| {
+                    hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns)
                 });
                 done.map(|()| "true".to_owned()).map_err(no_room)
             }

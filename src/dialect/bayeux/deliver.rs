@@ -55,7 +55,9 @@ impl Bayeux {
     /// has ended, because it missed messages.
     pub(super) fn note_gaps(&mut self, cx: &mut Context, key: SessionKey) -> Option<bool> {
         let session = self.sessions.get(key);
-        let gaps = session.subscriber.map(|subscriber| cx.hub.take_gaps(subscriber)).unwrap_or_default();
+        let messages = cx.config.bayeux.answer_messages;
+        let gaps = session.subscriber.map(|subscriber| cx.hub.take_gaps_for(cx.now.at, subscriber, messages));
+        let gaps = gaps.unwrap_or_default();
         if !gaps.is_empty() && cx.config.bayeux.end_session_on_gap {
             self.end(cx, key, Advice::Handshake { interval_ms: 0 });
             return None;
@@ -100,7 +102,12 @@ impl Bayeux {
         }
         match session.acks && count > 0 {
             true => session.sent = last,
-            false if last > 0 => cx.hub.advance(subscriber, last),
+            false if last > 0 => {
+                cx.hub.advance(subscriber, last);
+                if cx.hub.is_cut(subscriber) {
+                    cx.hub.mark(subscriber);
+                }
+            }
             false => {}
         }
         if encoded > 0 {

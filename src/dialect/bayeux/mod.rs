@@ -29,7 +29,6 @@ mod timesync;
 
 use super::holder::SessionKey;
 use super::rate::Rate;
-use super::searches::Searches;
 use super::{Act, Context};
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -59,7 +58,6 @@ pub struct Bayeux {
     repeats: Repeats,
     handshakes: Rate,
     published: Rate,
-    searches: Searches,
     /// Messages of sessions that do not exist.
     unknown: Rate,
     /// For hashes of cookies.
@@ -116,7 +114,6 @@ impl Bayeux {
             repeats: Repeats::new(settings.repeats, seed.key("Bayeux repeats")),
             handshakes: Rate::new(seed.key("Bayeux handshakes by address")),
             published: Rate::new(seed.key("Bayeux publications by address")),
-            searches: Searches::new(seed.key("Bayeux searches by address")),
             unknown: Rate::new(seed.key("Bayeux unknown sessions by address")),
             cookies: seed.key("Bayeux cookies"),
             secrets: Secrets::new(seed.key("Bayeux secrets")),
@@ -232,6 +229,15 @@ impl Bayeux {
     pub fn ready(&mut self, cx: &mut Context, key: SessionKey) {
         if self.sessions.look(key).is_some_and(|session| session.subscriber.is_some()) {
             self.deliver(cx, key);
+        }
+    }
+
+    /// Takes note that a session's subscriber is gone, because its patterns match too many channels. The session ends:
+    /// its client begins another, and is told when it subscribes to them again.
+    pub fn detached(&mut self, cx: &mut Context, key: SessionKey) {
+        if self.sessions.look(key).is_some() {
+            self.sessions.get(key).subscriber = None;
+            self.end(cx, key, Advice::Handshake { interval_ms: 0 });
         }
     }
 

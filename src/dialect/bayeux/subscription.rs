@@ -52,10 +52,9 @@ impl Bayeux {
         message: &Incoming,
         adds: bool,
     ) -> Result<(), Cow<'static, str>> {
-        let search = self.searches.begin(cx.now.at, exchange.visitor.counted(), cx.hub);
-        let search = search.map_err(|_| reply::TOO_MANY_SEARCHES)?;
+        let search = cx.searches.begin(cx.now.at, exchange.visitor.counted(), cx.hub).map_err(refusal)?;
         let done = self.carry_out(cx, key, message, adds);
-        self.searches.end(cx.now.at, search, cx.hub);
+        cx.searches.end(cx.now.at, search, cx.hub);
         done
     }
 
@@ -84,16 +83,19 @@ impl Bayeux {
             }
         }
         if !adds {
-            self.unsubscribe(cx, key, channels.into_iter().map(|(_, channel)| channel));
-            return Ok(());
+            return self.unsubscribe(cx, key, channels.into_iter().map(|(_, channel)| channel));
         }
         self.check_room(cx, key, channels.iter().map(|(_, channel)| channel))?;
         let positions = positions(message.ext().replay);
-        for (text, channel) in channels {
-            let start = positions.as_ref().and_then(|positions| positions.get(&**text));
-            let start = start.map_or(Start::Now, |&position| start_at(cx, position));
-            self.subscribe(cx, key, channel, start).map_err(|_| reply::TOO_MANY_CHANNELS)?;
-        }
+        let (names, patterns) = sort(channels.into_iter().map(|(_, channel)| channel));
+        let begins = positions.as_ref().map(|positions| {
+            let read = |(channel, position): (&Cow<str>, &i64)| {
+                Some((channel.strip_prefix('/')?.to_owned(), start_at(cx, *position)))
+            };
+            positions.iter().filter_map(read).collect::<BTreeMap<_, _>>()
+        });
+        let start = |name: &str| *begins.as_ref().and_then(|begins| begins.get(name)).unwrap_or(&Start::Now);
+        self.subscribe(cx, key, &names, &patterns, start).map_err(refusal)?;
         self.sessions.get(key).replay |= positions.is_some();
         Ok(())
     }
@@ -128,31 +130,39 @@ impl Bayeux {
         cx.hub.admits_listener(names).map_err(|_| reply::TOO_MANY_CHANNELS.into())
     }
 
-    /// Adds one subscription. The first attaches the session to the hub.
+    /// Adds subscriptions. The first attach the session to the hub.
     fn subscribe(
         &mut self,
         cx: &mut Context,
         key: SessionKey,
-        channel: Channel,
-        start: Start,
+        names: &[&str],
+        patterns: &[Pattern],
+        start: impl Fn(&str) -> Start,
     ) -> Result<(), HubError> {
-        let (name, pattern) = match channel {
-            Channel::Name(name) => (Some(name), None),
-            Channel::Pattern(pattern) => (None, Some(pattern)),
-            Channel::Meta | Channel::Service => return Ok(()),
-        };
+        let now = cx.now.at;
         let session = self.sessions.get(key);
         if let Some(subscriber) = session.subscriber {
-            if start != Start::Now {
-                // The cursor may move back: what is on its way could no longer be acknowledged by it.
+            cx.hub.subscribe(now, subscriber, names, patterns, &start)?;
+            let all = names.iter().copied().chain(patterns.iter().map(Pattern::as_str));
+            if all.into_iter().any(|name| start(name) != Start::Now) {
+                // The cursor may have moved back: what is on its way could no longer be acknowledged by it.
                 session.sent = 0;
             }
-            return cx.hub.subscribe(cx.now.at, subscriber, name.as_slice(), pattern.as_slice(), start);
+            return Ok(());
         }
-        let patterns = pattern.into_iter().collect();
-        let subscriber =
-            cx.hub.attach(cx.now.at, Holder::Bayeux(key).into(), name.as_slice(), patterns, start)?;
-        session.subscriber = Some(subscriber);
+        session.subscriber = match (names, patterns) {
+            ([], []) => None,
+            ([name], []) => {
+                Some(cx.hub.attach(now, Holder::Bayeux(key).into(), &[name], Vec::new(), start(name))?)
+            }
+            _ => {
+                let subscriber =
+                    cx.hub.attach(now, Holder::Bayeux(key).into(), &[], Vec::new(), Start::Now)?;
+                let done = cx.hub.subscribe(now, subscriber, names, patterns, start);
+                done.inspect_err(|_| cx.hub.detach(now, subscriber))?;
+                Some(subscriber)
+            }
+        };
         Ok(())
     }
 
@@ -162,18 +172,34 @@ impl Bayeux {
         cx: &mut Context,
         key: SessionKey,
         channels: impl Iterator<Item = Channel<'a>>,
-    ) {
-        let Some(subscriber) = self.sessions.get(key).subscriber else { return };
-        let (mut names, mut patterns): (Vec<&str>, Vec<Pattern>) = (Vec::new(), Vec::new());
-        for channel in channels {
-            match channel {
-                Channel::Name(name) => names.push(name),
-                Channel::Pattern(pattern) => patterns.push(pattern),
-                Channel::Meta | Channel::Service => {}
-            }
-        }
-        cx.hub.unsubscribe(cx.now.at, subscriber, &names, &patterns);
+    ) -> Result<(), Cow<'static, str>> {
+        let Some(subscriber) = self.sessions.get(key).subscriber else { return Ok(()) };
+        let (names, patterns) = sort(channels);
+        cx.hub.unsubscribe(cx.now.at, subscriber, &names, &patterns).map_err(refusal)
     }
+}
+
+/// The names and the patterns among channels.
+fn sort<'a>(channels: impl Iterator<Item = Channel<'a>>) -> (Vec<&'a str>, Vec<Pattern>) {
+    let (mut names, mut patterns): (Vec<&str>, Vec<Pattern>) = (Vec::new(), Vec::new());
+    for channel in channels {
+        match channel {
+            Channel::Name(name) => names.push(name),
+            Channel::Pattern(pattern) => patterns.push(pattern),
+            Channel::Meta | Channel::Service => {}
+        }
+    }
+    (names, patterns)
+}
+
+/// Why the hub refuses, as Bayeux says it.
+fn refusal(error: HubError) -> Cow<'static, str> {
+    let text = match error {
+        HubError::TooManySearches => reply::TOO_MANY_SEARCHES,
+        HubError::TooManyMatches => reply::TOO_MANY_SUBSCRIPTIONS,
+        HubError::TooManyChannels | HubError::TooManySubscribers => reply::TOO_MANY_CHANNELS,
+    };
+    text.into()
 }
 
 /// The channels that `subscription` names.

@@ -210,3 +210,64 @@ fn one_answer_of_fdajax_has_one_budget() {
     }
     assert_eq!(seen, 90);
 }
+
+#[test]
+fn a_session_whose_patterns_come_to_match_too_much_ends() {
+    let mut config = Config::default();
+    config.limits.channels_per_pattern = 3;
+    let mut bench = Bench::new(config);
+    let (id, session) = bench.session(&json!({}));
+    bench.bayeux(id, &json!([connect(&session, &json!({}))]));
+    let subscribe = json!([{"channel": "/meta/subscribe", "clientId": session, "subscription": "/c/*"}]);
+    assert_eq!(bench.bayeux(id, &subscribe)[0]["successful"], true);
+    (0..3).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
+    let got = bench.bayeux(id, &json!([connect(&session, &json!({}))]));
+    assert_eq!(got.as_array().unwrap().len(), 4, "{got}");
+    bench.send(id, &request(&json!([connect(&session, &json!({}))])));
+    bench.publish("c/3", "x", None);
+    bench.turn();
+    let told = bench.read(id);
+    assert!(told.contains("402::session_unknown") && told.contains("\"reconnect\":\"handshake\""), "{told}");
+    let (id, session) = bench.session(&json!({}));
+    let again = json!([{"channel": "/meta/subscribe", "clientId": session, "subscription": "/c/*"}]);
+    assert_eq!(bench.bayeux(id, &again)[0]["error"], "403::too_many_subscriptions");
+    bench.server.check(bench.world.now);
+}
+
+/// Behind a proxy each client has its own share of searches, and all together have one as well.
+#[test]
+fn searches_count_by_client_and_in_all() {
+    let config = Config { trusted_proxies: vec![[127, 0, 0, 1].into()], ..Config::default() };
+    let mut bench = Bench::new(config);
+    (0..10_000).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
+    let mut search = |client: u32| {
+        let get = "GET /sub/c/*/never?as=interval HTTP/1.1\r\nHost: x\r\n";
+        let (_, answer) = bench.client(&format!("{get}X-Forwarded-For: 192.0.2.{client}\r\n\r\n"));
+        answer.split(' ').nth(1).map(str::to_owned).unwrap()
+    };
+    let statuses: Vec<String> = (0..101).map(|_| search(1)).collect();
+    assert_eq!((&*statuses[99], &*statuses[100]), ("304", "429"), "one client");
+    assert_eq!(search(2), "304", "another one behind the same proxy");
+    let served = (0..1000).filter(|number| search(3 + number / 50) == "304").count();
+    assert_eq!(served, 800 - 101, "eight millions in all");
+}
+
+/// Sixty bytes of a WebSocket do not compare a thousand channels with a thousand patterns as often as they like.
+#[test]
+fn taking_patterns_away_is_counted_before_it_is_done() {
+    let mut bench = Bench::new(Config::default());
+    (0..1_000).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
+    let id = bench.connect_from([192, 0, 2, 1]).unwrap();
+    bench.send(id, &UPGRADE.replace("/bayeux", "/sub/own"));
+    let subscribe = |patterns: &[String]| frame(&json!({"subscribe": patterns}).to_string());
+    let patterns: Vec<String> = (0..900).map(|number| format!("*/x{number}")).collect();
+    patterns.chunks(90).for_each(|some| bench.send_bytes(id, &subscribe(some)));
+    bench.world.advance(1000);
+    let before = bench.server.hub().looked_at();
+    let pair = [frame(r#"{"unsubscribe":["c/*"]}"#), frame(r#"{"subscribe":["c/*"]}"#)].concat();
+    bench.send_bytes(id, &pair.repeat(100));
+    bench.turn();
+    let text = String::from_utf8_lossy(&bench.world.read(id, usize::MAX)).into_owned();
+    assert!(text.contains("\"error\":\"too many channels would be looked at"), "{text}");
+    assert!(bench.server.hub().looked_at() - before <= 1_000_000);
+}
