@@ -111,6 +111,20 @@ fn below_the_reactor_there_is_no_clock_socket_thread_or_chance() {
     }
 }
 
+/// What only the broker asks of the hub.
+const DOOR: [&str; 4] = ["hub.publish(", "hub.attach(", "hub.subscribe(", "hub.unsubscribe("];
+
+#[test]
+fn nobody_goes_past_the_broker() {
+    let is_outside = |path: &str| !matches!(module(path), "broker" | "hub" | "transport") && !is_test(path);
+    for (path, text) in files("src", "rs").iter().filter(|(path, _)| is_outside(path)) {
+        let code: String = code(text).split_whitespace().collect();
+        for call in DOOR {
+            assert!(!code.contains(call), "{path} calls `{call}…)`: ask the broker instead");
+        }
+    }
+}
+
 #[test]
 fn there_is_no_async_runtime_and_unsafe_code_in_one_place() {
     for (path, text) in files("src", "rs") {

@@ -1,3 +1,229 @@
-//! Between the hub and those who speak to clients: who may do what.
+//! The door to the hub: who may do what, how often, in which order, and what became of it.
+//!
+//! Whatever language a client speaks, what it publishes, and what it wants to listen to, comes through here and nowhere
+//! else. So there is one budget for each client, one memory of idempotency keys with one rule, and one list of what is
+//! refused. Refusals are data; each dialect says them in its own words.
+//!
+//! ```text
+//!                   ┌───────────────── Broker ─────────────────┐
+//!  publish ─────────▶ repeats ─▶ gate ─▶ room for all of it? ──▶ hub.publish ─▶ receipts
+//!  search, attach, ─▶ gate ────────────────────────────────────▶ hub.attach, hub.subscribe
+//!  subscribe        └───────────────────────────────────────────┘
+//! ```
+//!
+//! What changes nothing for others (pulling, advancing, detaching) is asked of [`Broker::hub`] directly.
 
 pub mod access;
+mod client;
+mod gate;
+mod publish;
+mod rate;
+mod refusal;
+mod repeats;
+mod several;
+
+pub use client::{Client, forwarded_for, is_exempt};
+pub use gate::Search;
+pub use publish::{Once, Publishing, Receipt, Receipts};
+pub use rate::{Rate, network};
+pub use refusal::Refusal;
+pub use repeats::REMEMBERED_MS;
+pub use several::Several;
+
+use crate::config::Config;
+use crate::hub::{Hub, HubError, Owner, Pattern, Publication, Published, Start, SubscriberKey};
+use crate::id::Seed;
+use crate::stats::Stats;
+use crate::time::Instant;
+use gate::Gate;
+use repeats::Repeats;
+
+/// The hub, and the door to it.
+#[derive(Debug)]
+pub struct Broker {
+    /// Channels, rings and cursors. Nobody else publishes, attaches or subscribes there.
+    pub hub: Hub,
+    gate: Gate,
+    repeats: Repeats,
+    /// What has been counted beside what the hub counts itself; [`Broker::stats`] has both.
+    pub stats: Stats,
+}
+
+impl Broker {
+    /// An empty hub, and nobody who has done anything.
+    pub fn new(config: &Config, seed: Seed, now: Instant) -> Self {
+        Self {
+            hub: Hub::new(config, seed.epoch, now),
+            gate: Gate::new(config, seed),
+            repeats: Repeats::new(config, seed.key("idempotency")),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Publishes all of it, or nothing. A repeat is answered like the first and publishes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The client publishes too much, its key belongs to another request, or there is no room for a new channel.
+    pub fn publish<'b>(
+        &mut self,
+        now: Instant,
+        client: Client,
+        publishing: Publishing<'b>,
+    ) -> Result<Receipts<'b>, Refusal> {
+        let Publishing { messages, once } = publishing;
+        let known = once.map(|once| self.repeats.find(now, once, &messages)).transpose();
+        let known = known.inspect_err(|_| self.stats.publications_refused += 1)?;
+        if let Some(earlier) = known.as_ref().and_then(|known| known.receipts.clone()) {
+            self.stats.messages_repeated += 1;
+            return Ok(earlier);
+        }
+        if !self.gate.admits_publications(now, client, messages.len()) {
+            self.stats.publications_refused += 1;
+            return Err(Refusal::TooManyMessages);
+        }
+        if messages.len() > 1 {
+            self.check_room(messages.iter().map(|(channel, _)| &**channel))?;
+        }
+        let hub = &mut self.hub;
+        let receipts = messages.try_map(|(channel, publication)| {
+            let published = hub.publish(now, &channel, publication)?;
+            Ok::<_, HubError>(Receipt { channel, published })
+        })?;
+        if let Some(known) = known {
+            self.stats.idempotency_keys_forgotten += self.repeats.insert(now, known, &receipts) as u64;
+        }
+        Ok(receipts)
+    }
+
+    /// Publishes a message of the process itself, which nobody counts.
+    pub fn publish_own(
+        &mut self,
+        now: Instant,
+        channel: &str,
+        publication: Publication,
+    ) -> Result<Published, Refusal> {
+        Ok(self.hub.publish(now, channel, publication)?)
+    }
+
+    /// Whether there is room for all of these channels.
+    #[inline(never)]
+    fn check_room<'a>(&mut self, channels: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
+        self.hub.admits(channels).map_err(|error| {
+            self.stats.channels_refused += 1;
+            error.into()
+        })
+    }
+
+    /// Leave for `client` to have channels looked at for its patterns. Tell [`Broker::end_search`] when that is done.
+    ///
+    /// # Errors
+    ///
+    /// The client has had too many of them looked at in this second.
+    #[cold]
+    pub fn search(&mut self, now: Instant, client: Client) -> Result<Search, Refusal> {
+        let search = self.gate.begin_search(now, client, &mut self.hub);
+        search.inspect_err(|_| self.stats.subscriptions_refused += 1)
+    }
+
+    /// Counts for the client what it had looked at.
+    #[cold]
+    pub fn end_search(&mut self, now: Instant, search: Search) {
+        self.gate.end_search(now, search, &mut self.hub);
+    }
+
+    /// Does what has channels looked at for `client`: both of the above.
+    pub fn searching<R>(
+        &mut self,
+        now: Instant,
+        client: Client,
+        work: impl FnOnce(&mut Self, &Search) -> Result<R, Refusal>,
+    ) -> Result<R, Refusal> {
+        let search = self.search(now, client)?;
+        let done = work(self, &search);
+        self.end_search(now, search);
+        done
+    }
+
+    /// Adds a subscriber of the channels `names`, which must be distinct. No others are looked at for it.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it, or for one of the channels.
+    pub fn attach(
+        &mut self,
+        now: Instant,
+        owner: Owner,
+        names: &[&str],
+        start: Start,
+    ) -> Result<SubscriberKey, Refusal> {
+        Ok(self.hub.attach(now, owner, names, Vec::new(), start)?)
+    }
+
+    /// The same with all channels that match `patterns`, existing ones and those to come.
+    pub fn attach_searching(
+        &mut self,
+        now: Instant,
+        _: &Search,
+        owner: Owner,
+        names: &[&str],
+        patterns: Vec<Pattern>,
+        start: Start,
+    ) -> Result<SubscriberKey, Refusal> {
+        Ok(self.hub.attach(now, owner, names, patterns, start)?)
+    }
+
+    /// Adds channels and patterns to a subscriber, each beginning where `start` says; what it listens to already is left
+    /// as it is. All of it is done, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it, or for one of the channels.
+    pub fn subscribe(
+        &mut self,
+        now: Instant,
+        _: &Search,
+        key: SubscriberKey,
+        names: &[&str],
+        patterns: &[Pattern],
+        start: impl Fn(&str) -> Start,
+    ) -> Result<(), Refusal> {
+        Ok(self.hub.subscribe(now, key, names, patterns, start)?)
+    }
+
+    /// Takes channels and patterns away from a subscriber, all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// It would take more work than the client may cause.
+    pub fn unsubscribe(
+        &mut self,
+        now: Instant,
+        _: &Search,
+        key: SubscriberKey,
+        names: &[&str],
+        patterns: &[Pattern],
+    ) -> Result<(), Refusal> {
+        Ok(self.hub.unsubscribe(now, key, names, patterns)?)
+    }
+
+    /// Bytes that are remembered of idempotency keys.
+    pub const fn remembered_bytes(&self) -> usize {
+        self.repeats.bytes()
+    }
+
+    /// All that has been counted.
+    pub fn stats(&self) -> Stats {
+        let (own, hub) = (&self.stats, &self.hub.counts);
+        Stats {
+            channels_refused: own.channels_refused + hub.channels_refused,
+            subscriptions_refused: own.subscriptions_refused + hub.subscriptions_refused,
+            messages_published: hub.messages_published,
+            frames_encoded: hub.frames_encoded,
+            gaps_told: hub.gaps_told,
+            messages_evicted: hub.messages_evicted,
+            messages_expired: hub.messages_expired,
+            ..own.clone()
+        }
+    }
+}

@@ -18,8 +18,6 @@ pub enum User {
         stream: Streaming,
         /// It may send messages as well.
         may_publish: bool,
-        /// Nobody counts its messages. Else they are counted as those of the peer: through a proxy, all together.
-        exempt: bool,
         /// Signs of life are messages, which scripts see, rather than pings.
         loud: bool,
     },

@@ -1,6 +1,7 @@
 //! Who may publish: whoever shows the token, and, while none is configured, peers on a loopback address.
 
 use super::{Caller, cors, fdajax};
+use crate::broker::forwarded_for;
 use crate::config::Config;
 use crate::wire::head::Head;
 use std::net::IpAddr;
@@ -45,7 +46,9 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
             false => Err(NO_TOKEN),
         };
     }
-    if !client(head, caller.peer, caller.config).is_some_and(|client| client.to_canonical().is_loopback()) {
+    if !forwarded_for(head, caller.peer, caller.config)
+        .is_some_and(|client| client.to_canonical().is_loopback())
+    {
         return Err(NOT_LOOPBACK);
     }
     // A page that had its own name point at the loopback address sends no field that tells, but for Host.
@@ -66,12 +69,6 @@ fn is_one_of(shown: &str, tokens: &[String]) -> bool {
 /// may publish may listen there. All other channels are open.
 pub fn is_private(config: &Config, name: &str) -> bool {
     config.fdajax.enabled && fdajax::is_private(name)
-}
-
-/// Whether limits per address do not hold for `address`: many clients come from there.
-pub fn is_exempt(address: IpAddr, config: &Config) -> bool {
-    let address = address.to_canonical();
-    config.limits.exempt.contains(&address) || config.trusted_proxies.contains(&address)
 }
 
 /// The token in an `Authorization` field.
@@ -115,56 +112,6 @@ fn is_local_name(authority: &str) -> bool {
     name.eq_ignore_ascii_case(&localhost[1..])
         || name.len() > localhost.len()
             && name[name.len() - localhost.len()..].eq_ignore_ascii_case(localhost)
-}
-
-/// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,
-/// any other makes the client unknown. A proxy writes one of the two fields and may hand on the other as it
-/// came, so where both are there they have to agree.
-pub fn client(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
-    let mut fields =
-        ["x-forwarded-for", "forwarded"].into_iter().filter(|name| head.fields(name).next().is_some());
-    let Some(first) = fields.next() else { return Some(peer) };
-    let client = forwarded(head, first, peer, config)?;
-    match fields.next() {
-        Some(second) => forwarded(head, second, peer, config).filter(|other| *other == client),
-        None => Some(client),
-    }
-}
-
-/// The address that a request is counted for where limits hold per address, whatever is spoken; none if nobody counts
-/// it. A client that a proxy does not name, or names in two ways, is counted as that proxy, which itself would be exempt.
-pub fn counted(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
-    match client(head, peer, config) {
-        Some(client) => Some(client).filter(|client| !is_exempt(*client, config)),
-        None => Some(peer),
-    }
-}
-
-/// The client's address as the proxies tell it in one field.
-fn forwarded(head: &Head, field: &str, peer: IpAddr, config: &Config) -> Option<IpAddr> {
-    let values = head.fields(field).map(|value| std::str::from_utf8(value).unwrap_or_default());
-    let hops: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
-    let mut address = peer;
-    // The nearest proxy appended the last hop; each is believed only if the one after it is trusted.
-    for hop in hops.into_iter().rev() {
-        if !config.trusted_proxies.contains(&address.to_canonical()) {
-            return (address != peer).then_some(address);
-        }
-        address = read_hop(hop)?;
-    }
-    Some(address)
-}
-
-/// An address as in `X-Forwarded-For`, or the `for=` of `Forwarded` (RFC 7239), with or without a port.
-fn read_hop(hop: &str) -> Option<IpAddr> {
-    let node = hop.split(';').find_map(|part| {
-        let (name, value) = part.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("for").then_some(value)
-    });
-    let node = node.unwrap_or_else(|| hop.trim()).trim_matches('"');
-    let bare = node.strip_prefix('[').and_then(|rest| rest.split(']').next());
-    let without_port = node.rsplit_once(':').map_or(node, |(address, _)| address);
-    [bare.unwrap_or(node), without_port].iter().find_map(|text| text.parse().ok())
 }
 
 #[cfg(test)]

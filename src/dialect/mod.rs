@@ -8,8 +8,6 @@ pub mod cors;
 pub mod fdajax;
 pub mod holder;
 pub mod native;
-pub mod rate;
-pub mod searches;
 mod session;
 pub mod upgrade;
 
@@ -18,11 +16,11 @@ pub use holder::Holder;
 use native::Asked;
 pub use session::{Act, Context, Dialects};
 
+use crate::broker::Publishing;
 use crate::config::Config;
-use crate::hub::{Publication, Start};
+use crate::hub::Start;
 use crate::transport::{Streaming, Transport};
 use crate::wire::response::Response;
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// Who sent a request, and the rules that hold for it.
@@ -68,13 +66,11 @@ pub enum Operation {
     Stats,
 }
 
-/// Messages to publish, all or none.
+/// Messages to publish.
 #[derive(Debug)]
 pub struct Publish<'b> {
-    /// Channel and message, in this order.
-    pub messages: Vec<(Cow<'b, str>, Publication)>,
-    /// A key under which a repeat is recognised; includes the channels.
-    pub idempotency: Option<String>,
+    /// Which.
+    pub what: Publishing<'b>,
     /// The answer is a list even for one message.
     pub list: bool,
     /// The answer is text rather than JSON.

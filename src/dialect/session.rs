@@ -15,10 +15,9 @@
 use super::bayeux::{self, Bayeux};
 use super::fdajax::Fdajax;
 use super::holder::Holder;
-use super::searches::Searches;
+use crate::broker::{Broker, Client};
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Protocol, Request, Slot};
-use crate::hub::Hub;
 use crate::id::Seed;
 use crate::table::Table;
 use crate::time::{Instant, Now};
@@ -47,8 +46,10 @@ pub enum Act {
 pub struct Context<'a> {
     /// The settings.
     pub config: &'a Config,
-    /// Channels and subscribers.
-    pub hub: &'a mut Hub,
+    /// The door to channels and subscribers.
+    pub broker: &'a mut Broker,
+    /// Whose budget pays for what is asked.
+    pub client: Client,
     /// The clocks.
     pub now: Now,
     /// Acts for the server, carried out in this order when the call returns.
@@ -58,8 +59,6 @@ pub struct Context<'a> {
     /// Bytes of messages that there is room for in one answer; less while memory is scarce, or while the WebSocket at
     /// hand has answers to be taken. The rest waits for the next answer.
     pub room: usize,
-    /// What each address has had looked at.
-    pub searches: &'a mut Searches,
 }
 
 impl Context<'_> {

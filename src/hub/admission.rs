@@ -31,7 +31,7 @@ impl Hub {
     ) -> Result<Vec<(ChannelKey, usize)>, HubError> {
         let known: Vec<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
         if let Err(error) = self.admits_new(names.len() - known.len()) {
-            self.stats.channels_refused += 1;
+            self.counts.channels_refused += 1;
             return Err(error);
         }
         let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
@@ -42,7 +42,7 @@ impl Hub {
         match matching {
             Some(matching) if !is_full => Ok(matching),
             found => {
-                self.stats.subscriptions_refused += 1;
+                self.counts.subscriptions_refused += 1;
                 Err(if found.is_none() { HubError::TooManyMatches } else { HubError::TooManySubscribers })
             }
         }
@@ -90,7 +90,7 @@ impl Hub {
         // What was in vain is counted, too: it would be tried again.
         self.spend(spent)?;
         if is_too_dear {
-            self.stats.subscriptions_refused += 1;
+            self.counts.subscriptions_refused += 1;
             return Err(HubError::TooManySearches);
         }
         found.sort_unstable();

@@ -51,7 +51,7 @@ impl Hub {
 
     fn shed(&mut self, now: Instant, bytes: usize, may_go: impl Fn(&Channel, Seq) -> bool) -> usize {
         let (evicted, shed, emptied) = self.history.shed(&mut self.channels, now, bytes, may_go);
-        self.stats.messages_evicted += evicted as u64;
+        self.counts.messages_evicted += evicted as u64;
         emptied.into_iter().for_each(|key| self.schedule(now, key));
         shed
     }

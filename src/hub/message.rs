@@ -7,7 +7,7 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 
 /// What a message carries, classified once, when it is published.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Data {
     /// Valid JSON, as it was published; see [`one_line`].
     Json(Box<str>),
@@ -36,7 +36,7 @@ pub fn one_line(json: &str) -> Cow<'_, str> {
 }
 
 /// A message before it has a number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Publication {
     /// The payload.
     pub data: Data,

@@ -41,7 +41,6 @@ pub use subscriber::{Owner, Start, SubscriberKey};
 
 use crate::config::Config;
 use crate::id::{Epoch, MessageId, Seq};
-use crate::stats::Stats;
 use crate::table::Table;
 use crate::time::{Instant, Wheel};
 use channel::Channel;
@@ -87,8 +86,8 @@ pub struct Hub {
     looked_at: u64,
     /// How much more of it is allowed for what is being asked.
     allowance: u64,
-    /// What the hub has counted.
-    pub stats: Stats,
+    /// What has been counted here.
+    pub counts: Counts,
     /// Every message there ever was, for tests to compare with.
     #[cfg(test)]
     pub(crate) journal: Vec<Message>,
@@ -120,7 +119,7 @@ pub enum HubError {
     TooManySubscribers,
     /// `limits.channels_per_pattern` is exceeded.
     TooManyMatches,
-    /// [`LOOKED_AT_PER_SECOND`] is reached.
+    /// [`LOOKED_AT_PER_SECOND`] or [`LOOKED_AT_IN_ALL`] is reached.
     TooManySearches,
 }
 
@@ -181,7 +180,7 @@ impl Hub {
             overfull: Vec::new(),
             looked_at: 0,
             allowance: u64::MAX,
-            stats: Stats::default(),
+            counts: Counts::default(),
             #[cfg(test)]
             journal: Vec::new(),
         }
@@ -221,7 +220,7 @@ impl Hub {
         let key = match self.names.find(&self.channels, name) {
             Some(key) => key,
             None => {
-                self.admits([name]).inspect_err(|_| self.stats.channels_refused += 1)?;
+                self.admits([name]).inspect_err(|_| self.counts.channels_refused += 1)?;
                 self.open_channel(now, name)
             }
         };
@@ -229,13 +228,13 @@ impl Hub {
             self.begin_speaking(key);
         }
         self.seq += 1;
-        self.stats.messages_published += 1;
+        self.counts.messages_published += 1;
         let channel = &mut self.channels[key];
         let id = MessageId { epoch: self.epoch, seq: self.seq };
         #[cfg(test)]
         self.journal.push(Message::new(id, Rc::clone(channel.name()), publication.clone(), now));
         let message = Rc::new(Message::new(id, Rc::clone(channel.name()), publication, now));
-        self.stats.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
+        self.counts.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
         self.mark_ready(key);
         self.schedule(now, key);
         let channel = &self.channels[key];
@@ -350,7 +349,7 @@ impl Hub {
                 self.detach(now, key);
             }
         }
-        self.stats.subscriptions_refused += ended.len() as u64;
+        self.counts.subscriptions_refused += ended.len() as u64;
         ended
     }
 
@@ -384,7 +383,7 @@ impl Hub {
     /// Call it when nobody is ready any more, so that bursts and messages of TTL 0 reach those they are
     /// for.
     pub fn tick(&mut self, now: Instant) {
-        self.stats.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
+        self.counts.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
         while let Some(key) = self.timers.expire(now) {
             self.lapse(now, key);
         }
@@ -395,8 +394,8 @@ impl Hub {
     fn lapse(&mut self, now: Instant, key: ChannelKey) {
         let channel = &mut self.channels[key];
         let gone = self.history.expire(channel, now);
-        self.stats.messages_expired += gone.expired as u64;
-        self.stats.messages_evicted += gone.evicted as u64;
+        self.counts.messages_expired += gone.expired as u64;
+        self.counts.messages_evicted += gone.evicted as u64;
         let was_idle = gone == Gone::default() && channel.ring.is_empty();
         match was_idle && channel.subscribers.is_empty() {
             true => self.forget(key),
@@ -431,7 +430,7 @@ impl Hub {
         }
         // One that never had a message has gone with its last subscriber.
         let Some(channel) = self.channels.get_mut(key) else { return Some(ended) };
-        self.stats.messages_evicted += self.history.clear(channel, now) as u64;
+        self.counts.messages_evicted += self.history.clear(channel, now) as u64;
         match channel.subscribers.is_empty() {
             true => self.forget(key),
             false => self.schedule(now, key),
@@ -470,14 +469,14 @@ impl Hub {
 
     /// Notes that `frames` messages were encoded: the `bytes` they take are charged to the history.
     pub const fn charge(&mut self, frames: usize, bytes: usize) {
-        self.stats.frames_encoded += frames as u64;
+        self.counts.frames_encoded += frames as u64;
         self.history.charge(bytes);
     }
 
     /// Notes that message `seq` was encoded for a crowd that gets it at once: the `bytes` it takes are charged to
     /// the history until [`Hub::tick`].
     pub fn charge_once(&mut self, channel: ChannelKey, seq: Seq, bytes: usize) {
-        self.stats.frames_encoded += 1;
+        self.counts.frames_encoded += 1;
         self.history.charge_once(channel, seq, bytes);
     }
 
@@ -490,6 +489,25 @@ impl Hub {
             bytes: self.history.bytes(),
         }
     }
+}
+
+/// What has happened in a hub since it began. Counts only grow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Channels refused because there are too many.
+    pub channels_refused: u64,
+    /// Subscriptions refused because of too many subscribers of a channel, or channels of a pattern.
+    pub subscriptions_refused: u64,
+    /// Messages accepted.
+    pub messages_published: u64,
+    /// Messages encoded for a wire format.
+    pub frames_encoded: u64,
+    /// Gaps announced to subscribers.
+    pub gaps_told: u64,
+    /// Messages that a limit threw away.
+    pub messages_evicted: u64,
+    /// Messages whose own TTL ran out.
+    pub messages_expired: u64,
 }
 
 /// What the hub holds at a moment.

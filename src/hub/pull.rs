@@ -274,7 +274,7 @@ impl Hub {
             after: after.unwrap_or(newest),
             oldest: newest,
         }));
-        self.stats.gaps_told += gaps.len() as u64;
+        self.counts.gaps_told += gaps.len() as u64;
         gaps
     }
 

@@ -339,7 +339,7 @@ impl Hub {
     pub(super) fn spend(&mut self, work: usize) -> Result<(), HubError> {
         let work = work as u64;
         if work > self.allowance {
-            self.stats.subscriptions_refused += 1;
+            self.counts.subscriptions_refused += 1;
             return Err(HubError::TooManySearches);
         }
         self.allowance -= work;

@@ -27,9 +27,9 @@ pub use mailbox::{Mail, Mailbox};
 pub use memory::available as available_memory;
 pub use sys::raise_descriptors;
 
+use crate::broker::is_exempt;
 use crate::config::Config;
 use crate::conn::ConnId;
-use crate::dialect::access::is_exempt;
 use crate::id::Epoch;
 use crate::id::Seed;
 use crate::server::{Effect, Server};

@@ -3,9 +3,9 @@
 //! One entry an address, whatever the number of its connections, so that a connection costs nothing here. Addresses
 //! that no limit holds for are not counted.
 
+use crate::broker::is_exempt;
+use crate::broker::network;
 use crate::config::Config;
-use crate::dialect::access::is_exempt;
-use crate::dialect::rate::network;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

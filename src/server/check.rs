@@ -9,7 +9,7 @@ impl Server {
     /// Panics if connections, subscribers, timers and what is kept for them contradict each other. To be
     /// called when a turn is over.
     pub fn check(&self, now: Now) {
-        self.hub.check();
+        self.broker.hub.check();
         let mut listening = 0;
         for (slot, connection) in self.connections.iter() {
             if matches!(connection.phase, Phase::Closed) {
@@ -19,12 +19,12 @@ impl Server {
             }
             if let Some(subscriber) = connection.subscriber() {
                 assert_eq!(
-                    self.hub.owner(subscriber),
+                    self.broker.hub.owner(subscriber),
                     Holder::Connection(slot).into(),
                     "whose subscriber is that?"
                 );
                 assert_eq!(
-                    self.hub.noted(subscriber),
+                    self.broker.hub.noted(subscriber),
                     note_of(connection),
                     "{slot:?}: how is it written to?"
                 );
@@ -39,7 +39,10 @@ impl Server {
             assert!(is_timed, "{slot:?}: nothing will end {connection:?} in time");
             self.check_input(slot);
         }
-        assert_eq!(self.hub.owners().filter(|&owner| Holder::connection(owner).is_some()).count(), listening);
+        assert_eq!(
+            self.broker.hub.owners().filter(|&owner| Holder::connection(owner).is_some()).count(),
+            listening
+        );
         let is_socket = |slot: &Slot| {
             self.connections.get(*slot).is_some_and(|found| matches!(found.phase, Phase::Socket(_)))
         };
@@ -73,7 +76,7 @@ impl Server {
 
     /// Panics unless everything has been given back: nobody is connected, and all that could expire has.
     pub fn check_nothing_left(&self, now: Now) {
-        let hub = self.hub.gauges();
+        let hub = self.broker.hub.gauges();
         assert_eq!((hub.channels, hub.subscribers, hub.messages, hub.bytes), (0, 0, 0, 0));
         assert_eq!((self.connections.len(), self.wheel.len()), (0, 0));
         assert_eq!(self.next_deadline(now), Instant::NEVER);
@@ -83,8 +86,12 @@ impl Server {
                 && self.abandoned.is_empty()
                 && self.outbox.is_empty()
         );
-        assert!(self.callbacks.is_empty() && self.incoming.is_empty() && self.origins.is_empty());
-        assert!(self.clients.is_empty());
+        assert!(
+            self.callbacks.is_empty()
+                && self.incoming.is_empty()
+                && self.origins.is_empty()
+                && self.clients.is_empty()
+        );
         assert!(self.effects.is_empty());
         assert!(self.out.capacity() <= 2 * PIPELINE_BYTES_MAX);
     }

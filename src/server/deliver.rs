@@ -25,7 +25,7 @@ impl Server {
     /// for a delivery any more, the hub lets expire what is due and keeps its limits. Returns whether some
     /// are left for the next turn.
     pub fn deliver(&mut self, now: Now, sink: &mut impl Sink) -> bool {
-        if self.hub.has_overfull() {
+        if self.broker.hub.has_overfull() {
             self.end_overfull(now, sink);
         }
         self.dismiss(now, sink);
@@ -33,9 +33,9 @@ impl Server {
             self.serve_due(now, sink);
         }
         self.deliver_ready(now, sink);
-        let is_left = self.hub.has_ready();
+        let is_left = self.broker.hub.has_ready();
         if !is_left {
-            self.hub.tick(now.at);
+            self.broker.hub.tick(now.at);
         }
         is_left
     }
@@ -46,7 +46,7 @@ impl Server {
             let count = self.deliver_plain(now, left, sink);
             left -= count;
             if count == 0 {
-                let Some(key) = self.hub.next_ready() else { return };
+                let Some(key) = self.broker.hub.next_ready() else { return };
                 self.deliver_one(now, key, sink);
                 left -= 1;
             }
@@ -56,7 +56,7 @@ impl Server {
     /// Delivers what is not plain.
     #[inline(never)]
     fn deliver_one(&mut self, now: Now, key: SubscriberKey, sink: &mut impl Sink) {
-        let slot = match Holder::from(self.hub.owner(key)) {
+        let slot = match Holder::from(self.broker.hub.owner(key)) {
             Holder::Connection(slot) => slot,
             holder => return self.session_ready(now, holder, sink),
         };
@@ -72,7 +72,7 @@ impl Server {
 
     /// Writes what a stream lacks.
     fn deliver_stream(&mut self, now: Now, slot: Slot, key: SubscriberKey, sink: &mut impl Sink) {
-        let gaps = self.hub.take_gaps_for(now.at, key, GATHER_MAX);
+        let gaps = self.broker.hub.take_gaps_for(now.at, key, GATHER_MAX);
         let id = self.id(slot);
         let Some(look) = self.connections[slot].look() else { return };
         if !gaps.is_empty() {
@@ -86,7 +86,7 @@ impl Server {
             }
         }
         let written = self.write_pulled(now.at, id, key, look, sink);
-        self.hub.charge(written.frames, written.encoded);
+        self.broker.hub.charge(written.frames, written.encoded);
         if written.broken {
             return self.close(now.at, slot);
         }
@@ -96,7 +96,7 @@ impl Server {
                 self.block(slot, output);
                 self.arm(slot, now.at);
             }
-            None if written.more => self.hub.mark(key),
+            None if written.more => self.broker.hub.mark(key),
             None => {}
         }
     }
@@ -123,7 +123,7 @@ impl Server {
         sink: &mut impl Sink,
     ) -> Written {
         let mut pulled: ArrayVec<&Rc<Message>, GATHER_MAX> = ArrayVec::new();
-        self.hub.pull(now, key, GATHER_MAX, &mut pulled);
+        self.broker.hub.pull(now, key, GATHER_MAX, &mut pulled);
         let (mut frames, mut offered) = (ArrayVec::<IoSlice, GATHER_MAX>::new(), 0);
         let mut written = Written::default();
         for message in &pulled {
@@ -149,16 +149,16 @@ impl Server {
         });
         written.count = complete + usize::from(partial > 0);
         written.last = written.count.checked_sub(1).map(|index| pulled[index].id.seq);
-        written.more = frames.len() < pulled.len() || pulled.is_full() || self.hub.is_cut(key);
+        written.more = frames.len() < pulled.len() || pulled.is_full() || self.broker.hub.is_cut(key);
         written
     }
 
     /// Notes what was delivered.
     fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
-        let last = last.unwrap_or_else(|| self.hub.position(key).seq);
-        self.hub.advance(key, last);
-        self.hub.stats.messages_delivered += count as u64;
-        self.hub.stats.deliveries += u64::from(count > 0);
+        let last = last.unwrap_or_else(|| self.broker.hub.position(key).seq);
+        self.broker.hub.advance(key, last);
+        self.broker.stats.messages_delivered += count as u64;
+        self.broker.stats.deliveries += u64::from(count > 0);
     }
 
     /// Answers a parked poll with what it lacks. Without news it gets the status `no_news`, or goes on
@@ -189,14 +189,14 @@ impl Server {
         EnvelopeOf { head_only, close }: EnvelopeOf,
     ) -> bool {
         let key = poll.subscriber;
-        let gaps = self.hub.take_gaps(key);
+        let gaps = self.broker.hub.take_gaps(key);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
-        self.hub.pull(now.at, key, poll.max(), &mut pulled);
+        self.broker.hub.pull(now.at, key, poll.max(), &mut pulled);
         poll::cut_batch(&mut pulled, self.memory.batch_bytes(), callback.is_some());
         let fields = self.cors.fields(poll.origin);
         let envelope = Envelope { date: self.dates.at(now.unix), head_only, close, fields, keep_alive: "" };
         let last = pulled.last().map(|message| message.id);
-        let next = last.unwrap_or_else(|| self.hub.newest());
+        let next = last.unwrap_or_else(|| self.broker.hub.newest());
         let has_news = !pulled.is_empty() || !gaps.is_empty();
         match no_news {
             _ if has_news => {
@@ -208,7 +208,7 @@ impl Server {
         }
         let count = pulled.len();
         let has_waited = poll.polling.waits() && !head_only;
-        self.hub.stats.polls_timed_out += u64::from(!has_news && no_news.is_some() && has_waited);
+        self.broker.stats.polls_timed_out += u64::from(!has_news && no_news.is_some() && has_waited);
         self.settle(key, last.map(|id| id.seq), count);
         has_news || no_news.is_some()
     }
@@ -245,7 +245,7 @@ impl Server {
     /// Ends the subscribers whose patterns have come to match too many channels.
     #[cold]
     fn end_overfull(&mut self, now: Now, sink: &mut impl Sink) {
-        for ended @ (owner, _) in self.hub.take_overfull(now.at) {
+        for ended @ (owner, _) in self.broker.hub.take_overfull(now.at) {
             match Holder::connection(owner) {
                 Some(_) => self.end_listener(now, ended, (400, HubError::TooManyMatches.detail())),
                 None => self.consult(now, |dialects, context| dialects.detached(context, owner.into())),

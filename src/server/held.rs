@@ -1,6 +1,7 @@
 //! Connections that a protocol with sessions holds: calling it, and doing what it asks.
 
 use super::{Server, Sink};
+use crate::broker::Client;
 use crate::conn::{ConnId, Hold, Phase, Protocol, Request, Slot, User};
 use crate::dialect::{Act, Context, Dialects, Holder, cors};
 use crate::time::Now;
@@ -33,7 +34,13 @@ impl Server {
         }
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);
-        self.consult_for(now, slot, |dialects, context| dialects.request(protocol, context, id, request));
+        let client = Client::of(head, self.connections[slot].peer, &self.config);
+        self.consult_for(now, slot, client, |dialects, context| {
+            dialects.request(protocol, context, id, request);
+        });
+        if let Phase::Socket(_) = self.connections[slot].phase {
+            self.remember_client(slot, client);
+        }
     }
 
     /// Calls the protocols for the connection in `slot`. What they ask for it goes to `out`, behind the answers before
@@ -42,6 +49,7 @@ impl Server {
         &mut self,
         now: Now,
         slot: Slot,
+        client: Client,
         call: impl FnOnce(&mut Dialects, &mut Context),
     ) {
         let id = self.id(slot);
@@ -54,7 +62,7 @@ impl Server {
             }
             _ => 0,
         };
-        self.consult_with(now, self.memory.batch_bytes().saturating_sub(unsent), call);
+        self.consult_with(now, client, self.memory.batch_bytes().saturating_sub(unsent), call);
         let acts = std::mem::replace(&mut self.outbox, waiting);
         for (of, act) in acts {
             match of == id {
@@ -66,18 +74,24 @@ impl Server {
 
     /// Calls the protocols; what they ask is kept in the outbox.
     pub(super) fn consult(&mut self, now: Now, call: impl FnOnce(&mut Dialects, &mut Context)) {
-        self.consult_with(now, self.memory.batch_bytes(), call);
+        self.consult_with(now, Client::OWN, self.memory.batch_bytes(), call);
     }
 
-    fn consult_with(&mut self, now: Now, room: usize, call: impl FnOnce(&mut Dialects, &mut Context)) {
+    fn consult_with(
+        &mut self,
+        now: Now,
+        client: Client,
+        room: usize,
+        call: impl FnOnce(&mut Dialects, &mut Context),
+    ) {
         let mut context = Context {
             config: &self.config,
-            hub: &mut self.hub,
+            broker: &mut self.broker,
+            client,
             now,
             outbox: &mut self.outbox,
             connections: &self.connections,
             room,
-            searches: &mut self.searches,
         };
         call(&mut self.dialects, &mut context);
     }
@@ -150,7 +164,7 @@ impl Server {
         };
         match act {
             Act::Answer(response) => {
-                self.hub.stats.requests_failed += u64::from(response.status >= 400);
+                self.broker.stats.requests_failed += u64::from(response.status >= 400);
                 response::write_response(&mut self.out, &response, &envelope);
                 self.release(now, slot, close);
             }

@@ -5,7 +5,8 @@
 //! what is printed here.
 
 use super::timing::{BODY_GRACE_MS, LINGER_MS};
-use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, recent, surplus};
+use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, surplus};
+use crate::broker::REMEMBERED_MS;
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
 use crate::config::{Config, Setting};
 use crate::dialect::native::POLL_SECONDS_MAX;
@@ -181,7 +182,7 @@ pub static LIMITS: &[Limit] = &[
     setting("limits.idempotency_bytes", "the oldest is forgotten", &["idempotency_keys_forgotten"]),
     fixed(
         "milliseconds an idempotency key is remembered",
-        recent::REMEMBERED_MS as usize,
+        REMEMBERED_MS as usize,
         "a repeat publishes again",
         &[],
     ),

@@ -189,7 +189,7 @@ impl Server {
         if self.memory.max == 0 {
             return;
         }
-        let swept = self.buffered_bytes() + self.hub.membership_bytes();
+        let swept = self.buffered_bytes() + self.broker.hub.membership_bytes();
         let mut used = self.memory.used(now.at, resident, held + swept);
         if used > self.memory.bound() {
             used = self.shed(now.at, used);
@@ -205,10 +205,10 @@ impl Server {
     fn shed(&mut self, now: Instant, used: usize) -> usize {
         let (low, keep) = (self.memory.low(), self.memory.max / 8);
         // More may go than is resident: some may have been swapped out.
-        let idle = self.hub.shed_idle(now, used - low);
+        let idle = self.broker.hub.shed_idle(now, used - low);
         let mut left = used.saturating_sub(idle);
         if left > self.memory.bound() {
-            left = left.saturating_sub(self.hub.shed_heard(now, left - low, keep));
+            left = left.saturating_sub(self.broker.hub.shed_heard(now, left - low, keep));
         }
         self.begin_shortage(now, used, used - left);
         self.memory.held_now = self.held_bytes();
@@ -219,7 +219,7 @@ impl Server {
     /// Says so, once, when memory becomes short.
     fn begin_shortage(&mut self, now: Instant, used: usize, shed: usize) {
         if self.memory.short_at.replace(now).is_none() {
-            self.hub.stats.memory_shortages += 1;
+            self.broker.stats.memory_shortages += 1;
             let max = self.memory.max;
             log::warn!(
                 "memory becomes short: {used} of {max} bytes (limits.memory) are in use; history is thrown away, \
@@ -241,8 +241,8 @@ impl Server {
 
     /// Bytes that the server knows it holds beside these. Costs next to nothing.
     fn held_bytes(&self) -> usize {
-        self.hub.bytes()
-            + self.recent.bytes()
+        self.broker.hub.bytes()
+            + self.broker.remembered_bytes()
             + self.connections.len() * CONNECTION_BYTES
             + self.dialects.sessions() * SESSION_BYTES
     }

@@ -14,7 +14,6 @@ mod held;
 pub mod limits;
 mod memory;
 mod plain;
-mod recent;
 mod report;
 mod request;
 mod socket;
@@ -23,13 +22,12 @@ mod surplus;
 mod tests;
 mod timing;
 
+use crate::broker::{self, Broker, Client};
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol, Slot};
 use crate::dialect::native::Targets;
-use crate::dialect::rate::Rate;
-use crate::dialect::searches::Searches;
 use crate::dialect::{Dialects, cors};
-use crate::hub::{Hub, HubError, Message, Publication, ROOM, SubscriberKey};
+use crate::hub::{Hub, Message, Publication, ROOM, SubscriberKey};
 use crate::id::Seed;
 use crate::stats::Stats;
 use crate::table::Table;
@@ -39,10 +37,8 @@ use crate::wire::head::{Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
 use addresses::Addresses;
 use memory::Memory;
-use recent::Recent;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: as much as one read brings.
@@ -155,15 +151,11 @@ pub struct Server {
     generations: u32,
     addresses: Addresses,
     memory: Memory,
-    /// Messages that each address has published.
-    publishes: Rate,
-    searches: Searches,
     /// After a crowd: how few connections must be left for memory to be given back.
     ebb: Option<usize>,
-    hub: Hub,
+    broker: Broker,
     /// One timer a connection.
     wheel: Wheel<Slot>,
-    recent: Recent,
     /// What requests to listen asked for lately.
     targets: Targets,
     dialects: Dialects,
@@ -184,10 +176,10 @@ pub struct Server {
     callbacks: BTreeMap<SubscriberKey, Box<str>>,
     /// Messages that have arrived in part, by the slot of their WebSocket.
     incoming: BTreeMap<Slot, Incoming>,
+    /// Who asks on WebSockets, where that is not simply their peer: behind proxies.
+    clients: BTreeMap<Slot, Client>,
     /// Origins that are not listed, but that answers to held requests name all the same, by the slot of the connection.
     origins: BTreeMap<Slot, Box<str>>,
-    /// Who is behind a trusted proxy, by the slot of a WebSocket.
-    clients: BTreeMap<Slot, IpAddr>,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// What follows `out`, being too large to be copied there.
@@ -211,9 +203,8 @@ impl Server {
         let memory = Memory::new(config.limits.memory);
         config.history.total_bytes = memory.room_for_history(config.history.total_bytes);
         Self {
-            hub: Hub::new(&config, seed.epoch, now.at),
+            broker: Broker::new(&config, seed, now.at),
             wheel: Wheel::with_room(now.at, ROOM),
-            recent: Recent::new(config.limits.idempotency_keys, config.limits.idempotency_bytes),
             targets: Targets::default(),
             dialects: Dialects::new(&config, seed, now),
             cors: cors::Rules::new(&config.cors),
@@ -223,8 +214,6 @@ impl Server {
             generations: 0,
             addresses: Addresses::default(),
             memory,
-            publishes: Rate::new(seed.key("publications by address")),
-            searches: Searches::new(seed.key("searches by address")),
             ebb: None,
             effects: VecDeque::new(),
             outbox: Vec::new(),
@@ -235,8 +224,8 @@ impl Server {
             serving: false,
             callbacks: BTreeMap::new(),
             incoming: BTreeMap::new(),
-            origins: BTreeMap::new(),
             clients: BTreeMap::new(),
+            origins: BTreeMap::new(),
             out: Vec::new(),
             body: None,
             started: now,
@@ -251,13 +240,13 @@ impl Server {
     }
 
     /// What has been counted.
-    pub const fn stats(&self) -> &Stats {
-        &self.hub.stats
+    pub fn stats(&self) -> Stats {
+        self.broker.stats()
     }
 
     /// Adds what happened before connections could be heard.
     pub fn note_handshakes(&mut self, handshakes: Handshakes) {
-        let stats = &mut self.hub.stats;
+        let stats = &mut self.broker.stats;
         stats.tls_handshakes += handshakes.done;
         stats.tls_resumed += handshakes.resumed;
         stats.tls_failed += handshakes.failed;
@@ -271,7 +260,7 @@ impl Server {
 
     /// The hub, to look at.
     pub const fn hub(&self) -> &Hub {
-        &self.hub
+        &self.broker.hub
     }
 
     /// Takes bytes that arrived.
@@ -371,14 +360,19 @@ impl Server {
         // What came meanwhile for a subscriber found it blocked.
         if let Some(subscriber) = connection.subscriber() {
             self.note_format(slot);
-            return self.hub.mark(subscriber);
+            return self.broker.hub.mark(subscriber);
         }
         self.serve_later(now.at, slot);
     }
 
     /// Publishes a message of the process itself.
-    pub fn publish(&mut self, now: Now, channel: &str, publication: Publication) -> Result<(), HubError> {
-        self.hub.publish(now.at, channel, publication).map(|_| ())
+    pub fn publish(
+        &mut self,
+        now: Now,
+        channel: &str,
+        publication: Publication,
+    ) -> Result<(), broker::Refusal> {
+        self.broker.publish_own(now.at, channel, publication).map(|_| ())
     }
 
     /// The next effect; drain them at the end of each turn.
@@ -408,7 +402,7 @@ impl Server {
         self.ebb = (left > 0).then_some(left / 2);
         self.connections.shrink_to_fit();
         self.wheel.shrink();
-        self.hub.shrink();
+        self.broker.hub.shrink();
     }
 
     /// The slot of a connection that still exists.
@@ -464,7 +458,7 @@ impl Server {
     #[cold]
     fn send_with_body(&mut self, now: Instant, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         let Some(shared) = self.body.take() else { return };
-        self.hub.charge(usize::from(shared.encoded > 0), shared.encoded);
+        self.broker.hub.charge(usize::from(shared.encoded > 0), shared.encoded);
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(output) = &mut connection.output {
@@ -498,7 +492,7 @@ impl Server {
     fn note_format(&mut self, slot: Slot) {
         let connection = &self.connections[slot];
         if let Some(subscriber) = connection.subscriber() {
-            self.hub.note(subscriber, note_of(connection));
+            self.broker.hub.note(subscriber, note_of(connection));
         }
     }
 
@@ -523,7 +517,7 @@ impl Server {
     /// The same, if the head of the request is known.
     #[cold]
     fn refuse_to(&mut self, now: Now, slot: Slot, head: Option<&Head>, response: &Response) {
-        self.hub.stats.requests_refused += 1;
+        self.broker.stats.requests_refused += 1;
         self.leave(now.at, slot);
         let fields = self.cors.fields(head.and_then(|head| self.cors.find(head)));
         let head_only = head.is_some_and(|head| head.method == Method::Head);
@@ -572,7 +566,7 @@ impl Server {
         }
         if let Some(key) = connection.subscriber() {
             connection.enter(Phase::Idle, now);
-            self.hub.detach(now, key);
+            self.broker.hub.detach(now, key);
             self.forget_callback(key);
         }
     }

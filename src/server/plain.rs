@@ -49,15 +49,15 @@ impl Server {
             let is_settled = outcome == Outcome::Whole && !plain.frame.format.is_poll();
             delivered += u64::from(is_settled || self.settle_plain(now.at, plain, outcome));
         }
-        self.hub.stats.messages_delivered += delivered;
-        self.hub.stats.deliveries += delivered;
+        self.broker.stats.messages_delivered += delivered;
+        self.broker.stats.deliveries += delivered;
         batch.len()
     }
 
     /// Takes the first of those that are ready out of the queue, if its delivery is plain; `before` is the delivery
     /// planned before, for what was `lacking`.
     fn plan(&mut self, now: Now, before: Option<&Plain>, lacking: &mut Option<Lacking>) -> Option<Plain> {
-        *lacking = self.hub.first_lacking(now.at, *lacking);
+        *lacking = self.broker.hub.first_lacking(now.at, *lacking);
         let Lacking { owner, note, channel, after, seq, more } = (*lacking)?;
         let slot = Holder::connection(owner)?;
         let noted = Format::look(note).map(Format::Stream);
@@ -68,7 +68,7 @@ impl Server {
             return None;
         }
         // Nearly every write takes it, and now its record is in the caches.
-        let subscriber = self.hub.take_first(seq)?;
+        let subscriber = self.broker.hub.take_first(seq)?;
         Some(Plain { subscriber, after, slot, frame })
     }
 
@@ -92,14 +92,14 @@ impl Server {
         let is_fit = !bytes.is_empty()
             && (!frame.format.is_poll() || poll::is_current(bytes, &self.dates.at(now.unix)));
         if encoded > 0 {
-            self.hub.charge_once(frame.channel, frame.seq, encoded);
+            self.broker.hub.charge_once(frame.channel, frame.seq, encoded);
         }
         is_fit
     }
 
     /// The bytes of a frame, and how many were newly encoded.
     fn frame(&self, now: Now, frame: Frame) -> Option<(&[u8], usize)> {
-        let message = self.hub.message(frame.channel, frame.seq)?;
+        let message = self.broker.hub.message(frame.channel, frame.seq)?;
         if let Format::Stream(look) = frame.format {
             return Some(transport::frame(message, look));
         }
@@ -146,12 +146,12 @@ impl Server {
             Outcome::Part(taken) => {
                 let mut output = Output::blocked(now);
                 // A stream of which nothing is out yet pulls again.
-                match self.hub.message(frame.channel, frame.seq).filter(|_| taken > 0 || is_poll) {
+                match self.broker.hub.message(frame.channel, frame.seq).filter(|_| taken > 0 || is_poll) {
                     Some(message) => output.push_frame(message, frame.format, taken),
                     None => is_delivered = false,
                 }
                 if !is_delivered {
-                    self.hub.take_back(subscriber, after);
+                    self.broker.hub.take_back(subscriber, after);
                 }
                 self.block(slot, output);
             }

@@ -17,7 +17,7 @@ impl Server {
 
     /// What there is at this moment, by name and meaning.
     fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-        let hub = self.hub.gauges();
+        let hub = self.broker.hub.gauges();
         let own = [
             ("connections", "Connections open.", self.connections.len() as u64),
             ("subscribers", "Subscribers listening.", hub.subscribers as u64),
@@ -37,7 +37,7 @@ impl Server {
     /// The counters in the Prometheus text format.
     pub(super) fn metrics(&self) -> Response {
         let mut text = String::new();
-        for (name, help, value) in self.hub.stats.each() {
+        for (name, help, value) in self.broker.stats.each() {
             let _ = writeln!(
                 text,
                 "# HELP encke_{name}_total {help}\n# TYPE encke_{name}_total counter\nencke_{name}_total {value}"
@@ -53,10 +53,10 @@ impl Server {
     /// The counters as JSON.
     pub(super) fn statistics(&self, now: Now) -> Response {
         let mut all = Map::new();
-        all.insert("epoch".into(), self.hub.newest().epoch.to_string().into());
-        all.insert("newest".into(), self.hub.newest().to_string().into());
+        all.insert("epoch".into(), self.broker.hub.newest().epoch.to_string().into());
+        all.insert("newest".into(), self.broker.hub.newest().to_string().into());
         all.insert("uptime_seconds".into(), json!(now.at.millis_since(self.started.at) / 1000));
-        let values = self.hub.stats.each().chain(self.gauges());
+        let values = self.broker.stats.each().chain(self.gauges());
         all.extend(values.map(|(name, _, value)| (name.to_owned(), Value::from(value))));
         Response::new(200, media::JSON, Value::Object(all).to_string().into_bytes())
     }

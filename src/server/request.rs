@@ -1,12 +1,13 @@
 //! Requests: from bytes to commands, and commands carried out.
 
 use super::deliver::EnvelopeOf;
-use super::surplus::{TOO_MANY_MESSAGES, softened};
+use super::surplus::softened;
 use super::{BACKLOG_BYTES_MAX, Server, Sink};
+use crate::broker::{self, Client};
 use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request};
-use crate::dialect::native::{self, Answer, Asked, answer};
+use crate::dialect::native::{self, Asked, answer};
 use crate::dialect::{Caller, Command, Holder, Open, Operation, Publish, Subscribe, cors};
-use crate::hub::{Hub, HubError, Start, SubscriberKey};
+use crate::hub::{Start, SubscriberKey};
 use crate::time::{HttpDate, Instant, Now};
 use crate::transport::{self, Look, NOT_KEPT, Polling, Transport, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
@@ -14,7 +15,6 @@ use crate::wire::response::{self, Envelope, Response};
 use crate::wire::shown::Shown;
 use crate::wire::websocket::close;
 use std::io::Write;
-use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 /// What an answer takes from its request.
@@ -113,7 +113,7 @@ impl Server {
     /// Ends a connection that asks too much at once.
     #[cold]
     fn refuse_pipeline(&mut self, now: Now, slot: Slot) {
-        self.hub.stats.pipelines_refused += 1;
+        self.broker.stats.pipelines_refused += 1;
         let detail = "more requests arrive together than limits.pipelined_requests";
         let retry = self.retry_after(slot, 1, 10);
         self.refuse(now, slot, &Response::problem(429, detail, false).with("Retry-After", retry));
@@ -262,7 +262,7 @@ impl Server {
 
     /// Understands a request and carries it out.
     fn handle(&mut self, now: Now, slot: Slot, request: &Request) {
-        self.hub.stats.requests += 1;
+        self.broker.stats.requests += 1;
         let head = &request.head;
         let connection = &mut self.connections[slot];
         connection.enter(Phase::Idle, now.at);
@@ -305,7 +305,7 @@ impl Server {
             },
             Command::Operate(operation) => self.operate(now, operation, native::wants_text(reply.head)),
         };
-        self.hub.stats.requests_failed += u64::from(response.status >= 400);
+        self.broker.stats.requests_failed += u64::from(response.status >= 400);
         let envelope =
             Envelope { keep_alive: &self.keep_alive, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
         response::write_response(&mut self.out, &response, &envelope);
@@ -317,13 +317,13 @@ impl Server {
     #[inline(never)]
     fn operate(&mut self, now: Now, operation: Operation, as_text: bool) -> Response {
         match operation {
-            Operation::Info(name) => match self.hub.info(&name) {
+            Operation::Info(name) => match self.broker.hub.info(&name) {
                 Some(info) => answer::info(&info, as_text),
                 None => no_channel(as_text),
             },
-            Operation::List(prefix) => answer::list(self.hub.list(&prefix), as_text),
+            Operation::List(prefix) => answer::list(self.broker.hub.list(&prefix), as_text),
             Operation::Delete(name) => {
-                match self.hub.delete(now.at, &name, |owner| Holder::connection(owner).is_some()) {
+                match self.broker.hub.delete(now.at, &name, |owner| Holder::connection(owner).is_some()) {
                     Some(owners) => {
                         owners.into_iter().for_each(|ended| self.end_deleted(now, ended));
                         Response::empty(204)
@@ -343,57 +343,20 @@ impl Server {
     }
 
     fn carry_out_publish(&mut self, now: Now, slot: Slot, publish: Publish, reply: &Reply) -> Response {
-        let mut answer = Answer::new(publish.list, publish.as_text);
-        if let Some(earlier) = publish.idempotency.as_deref().and_then(|key| self.recent.get(now.at, key)) {
-            self.hub.stats.messages_repeated += 1;
-            earlier.iter().for_each(|(channel, published)| answer.tell_published(channel, published));
-            return answer.published();
+        let client = Client::of(reply.head, self.connections[slot].peer, &self.config);
+        match self.broker.publish(now.at, client, publish.what) {
+            Ok(receipts) => answer::published(&receipts, publish.list, publish.as_text),
+            Err(refusal) => self.refused(slot, refusal, publish.as_text),
         }
-        if !self.may_publish(now, slot, reply.head, publish.messages.len()) {
-            return self.too_many_messages(slot, publish.as_text);
-        }
-        let channels = publish.messages.iter().map(|(channel, _)| &**channel);
-        if publish.messages.len() > 1
-            && let Err(error) = self.hub.admits(channels)
-        {
-            self.hub.stats.channels_refused += 1;
-            return self.no_room(slot, error, publish.as_text);
-        }
-        let mut done = Vec::new();
-        for (channel, publication) in publish.messages {
-            let published = match self.hub.publish(now.at, &channel, publication) {
-                Ok(published) => published,
-                Err(error) => return self.no_room(slot, error, publish.as_text),
-            };
-            answer.tell_published(&channel, &published);
-            if publish.idempotency.is_some() {
-                done.push((channel.into_owned(), published));
-            }
-        }
-        if let Some(key) = publish.idempotency {
-            let forgotten = self.recent.insert(now.at, key, done);
-            self.hub.stats.idempotency_keys_forgotten += forgotten as u64;
-        }
-        answer.published()
     }
 
-    /// The answer to who publishes too much.
+    /// The answer to what the broker refuses.
     #[cold]
-    fn too_many_messages(&self, slot: Slot, as_text: bool) -> Response {
-        Response::problem(429, TOO_MANY_MESSAGES, as_text).with("Retry-After", self.retry_after(slot, 1, 5))
-    }
-
-    /// The answer if the hub has no room for a message or a subscriber.
-    #[cold]
-    fn no_room(&self, slot: Slot, error: HubError, as_text: bool) -> Response {
-        match error {
-            HubError::TooManyMatches => Response::problem(400, error.detail(), as_text),
-            HubError::TooManyChannels | HubError::TooManySubscribers => {
-                Response::problem(503, error.detail(), as_text)
-                    .with("Retry-After", self.retry_after(slot, 60, 60))
-            }
-            HubError::TooManySearches => Response::problem(429, error.detail(), as_text)
-                .with("Retry-After", self.retry_after(slot, 1, 10)),
+    fn refused(&self, slot: Slot, refusal: broker::Refusal, as_text: bool) -> Response {
+        let response = answer::refused(refusal, as_text);
+        match refusal.retry_seconds() {
+            Some((least, spread)) => response.with("Retry-After", self.retry_after(slot, least, spread)),
+            None => response,
         }
     }
 
@@ -410,9 +373,9 @@ impl Server {
         if self.draining && native::asks_for_events(reply.head) {
             return Err(self.leaving(slot, native::wants_text(reply.head)));
         }
-        let attached = self.attach(now, slot, asked, start, reply.head);
+        let attached = self.attach(now, slot, reply.head, asked, start);
         let subscriber =
-            attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
+            attached.map_err(|error| self.refused(slot, error, native::wants_text(reply.head)))?;
         match transport {
             Transport::Stream(stream) => {
                 let look = Look { stream, chunked: reply.head.http11 };
@@ -439,35 +402,21 @@ impl Server {
         &mut self,
         now: Now,
         slot: Slot,
+        head: &Head,
         asked: &Asked,
         start: Start,
-        head: &Head,
-    ) -> Result<SubscriberKey, HubError> {
+    ) -> Result<SubscriberKey, broker::Refusal> {
         let owner = Holder::Connection(slot).into();
-        let patterns = asked.patterns.clone();
         match &asked.names[..] {
-            [only] if patterns.is_empty() => self.hub.attach(now.at, owner, &[&**only], patterns, start),
+            [only] if asked.patterns.is_empty() => self.broker.attach(now.at, owner, &[&**only], start),
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-                let counted = self.counted(head, self.connections[slot].peer);
-                self.searching(now, counted, |hub| hub.attach(now.at, owner, &names, patterns, start))
+                let client = Client::of(head, self.connections[slot].peer, &self.config);
+                self.broker.searching(now.at, client, |broker, search| {
+                    broker.attach_searching(now.at, search, owner, &names, asked.patterns.clone(), start)
+                })
             }
         }
-    }
-
-    /// Carries out what may look at many channels, unless the client's address, if it is counted, has had too many of
-    /// them looked at.
-    #[cold]
-    pub(super) fn searching<R>(
-        &mut self,
-        now: Now,
-        counted: Option<IpAddr>,
-        search: impl FnOnce(&mut Hub) -> Result<R, HubError>,
-    ) -> Result<R, HubError> {
-        let begun = self.searches.begin(now.at, counted, &mut self.hub)?;
-        let done = search(&mut self.hub);
-        self.searches.end(now.at, begun, &mut self.hub);
-        done
     }
 
     /// Attaches a subscriber and makes its connection a WebSocket.
@@ -475,11 +424,11 @@ impl Server {
     fn carry_out_open(&mut self, now: Now, slot: Slot, open: Open, reply: &Reply) -> Result<u16, Response> {
         let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
         let look = Look::of_socket(stream);
-        let attached = self.attach(now, slot, asked, start, reply.head);
+        let attached = self.attach(now, slot, reply.head, asked, start);
         let subscriber =
-            attached.map_err(|error| self.no_room(slot, error, native::wants_text(reply.head)))?;
-        let start = self.hub.position(subscriber);
-        let gaps = self.hub.take_gaps(subscriber);
+            attached.map_err(|error| self.refused(slot, error, native::wants_text(reply.head)))?;
+        let start = self.broker.hub.position(subscriber);
+        let gaps = self.broker.hub.take_gaps(subscriber);
         let envelope = Envelope { close: false, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
         response::write_head(&mut self.out, response.status, &envelope);
         let heartbeat = self.config.heartbeat;
@@ -489,13 +438,9 @@ impl Server {
         self.out.extend_from_slice(b"\r\n");
         self.out.extend_from_slice(&transport::opening(look, start, "", &self.config));
         self.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
-        self.hub.stats.streams_started += 1;
-        let counted = self.counted(reply.head, self.connections[slot].peer);
-        if let Some(client) = counted.filter(|client| *client != self.connections[slot].peer) {
-            self.clients.insert(slot, client);
-        }
-        let exempt = counted.is_none();
-        let user = User::Subscriber { subscriber, stream, may_publish, exempt, loud: asked.loud };
+        self.broker.stats.streams_started += 1;
+        let user = User::Subscriber { subscriber, stream, may_publish, loud: asked.loud };
+        self.remember_client(slot, Client::of(reply.head, self.connections[slot].peer, &self.config));
         self.connections[slot].enter(Phase::Socket(user), now.at);
         self.note_format(slot);
         // As with streams, heartbeats are counted from here.
@@ -510,8 +455,8 @@ impl Server {
     fn begin_stream(&mut self, now: Now, slot: Slot, stream: Stream, reply: &Reply, callback: &str) {
         let Stream { subscriber, look, .. } = stream;
         let chunked = look.chunked;
-        let start = self.hub.position(subscriber);
-        let gaps = self.hub.take_gaps(subscriber);
+        let start = self.broker.hub.position(subscriber);
+        let gaps = self.broker.hub.take_gaps(subscriber);
         let envelope = Envelope {
             close: !chunked || reply.close,
             ..envelope(self.dates.at(now.unix), reply, &self.cors)
@@ -531,17 +476,17 @@ impl Server {
         }
         self.out.extend_from_slice(b"\r\n");
         if reply.head_only {
-            self.hub.detach(now.at, subscriber);
+            self.broker.hub.detach(now.at, subscriber);
             return self.answered(slot, reply.close);
         }
         self.out.extend_from_slice(&transport::opening(look, start, callback, &self.config));
         // What cannot be told in band is told in the head.
         self.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
-        self.hub.stats.streams_started += 1;
+        self.broker.stats.streams_started += 1;
         if self.draining {
             // Its client comes back to whoever serves next.
             self.out.extend(transport::ending(look, Some(self.return_ms(slot))));
-            self.hub.detach(now.at, subscriber);
+            self.broker.hub.detach(now.at, subscriber);
             return self.answered(slot, true);
         }
         self.connections[slot].enter(Phase::Streaming(stream), now.at);
@@ -553,7 +498,7 @@ impl Server {
     /// Answers a poll if there is anything to answer, else parks it.
     fn begin_poll(&mut self, now: Now, slot: Slot, poll: Poll, reply: &Reply, callback: Option<&str>) {
         let waits = poll.polling.waits() && !reply.head_only && !self.draining;
-        if waits && !self.hub.is_ready(poll.subscriber) {
+        if waits && !self.broker.hub.is_ready(poll.subscriber) {
             return self.park(now, slot, poll, callback);
         }
         let no_news = match poll.polling {
@@ -565,13 +510,13 @@ impl Server {
         if !self.compose_poll(now, &poll, callback, no_news, envelope) {
             return self.park(now, slot, poll, callback);
         }
-        self.hub.detach(now.at, poll.subscriber);
+        self.broker.hub.detach(now.at, poll.subscriber);
         self.answered(slot, reply.close);
     }
 
     /// Lets a poll wait for news.
     fn park(&mut self, now: Now, slot: Slot, asked: Poll, callback: Option<&str>) {
-        self.hub.stats.polls_parked += 1;
+        self.broker.stats.polls_parked += 1;
         if let Some(callback) = callback {
             self.callbacks.insert(asked.subscriber, callback.into());
         }

@@ -1,11 +1,11 @@
 //! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
 
-use super::surplus::TOO_MANY_MESSAGES;
 use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, Server, Sink};
+use crate::broker::{Once, Publishing, Refusal};
 use crate::conn::{Incoming, Phase, Protocol, Slot, User};
 use crate::dialect::fdajax::is_private;
 use crate::dialect::native::{answer, websocket as native};
-use crate::hub::{HubError, Pattern, Start, SubscriberKey};
+use crate::hub::{Pattern, Start, SubscriberKey};
 use crate::time::{Instant, Now};
 use crate::wire::websocket::{self, Bounds, Message, Reader, Violation, close};
 use std::borrow::Cow;
@@ -15,14 +15,6 @@ const MAY_NOT_PUBLISH: &str = "this connection may not publish: without publish.
 
 const MAY_NOT_LISTEN: &str =
     "this connection may not listen to channels of FDAjax's users: only who may publish may";
-
-/// What a WebSocket's client may do, as was found at the handshake.
-#[derive(Debug, Clone, Copy)]
-struct Rights {
-    may_publish: bool,
-    /// Without being counted.
-    exempt: bool,
-}
 
 impl Server {
     /// Takes bytes that arrived on a WebSocket.
@@ -48,7 +40,7 @@ impl Server {
                 Ok(None) => break,
                 Err(Violation { code, reason }) => {
                     log::debug!("{}: WebSocket failed: {reason}", self.connections[slot].peer);
-                    self.hub.stats.sockets_failed += 1;
+                    self.broker.stats.sockets_failed += 1;
                     self.close_socket(now.at, slot, Some(code), reason);
                 }
             }
@@ -61,7 +53,7 @@ impl Server {
             return self.close_flooded(now.at, slot);
         }
         if !reader.is_idle() && self.memory.is_short() {
-            self.hub.stats.sockets_failed += 1;
+            self.broker.stats.sockets_failed += 1;
             self.close_socket(now.at, slot, Some(close::TRY_AGAIN_LATER), "memory is short (limits.memory)");
             return self.send(now.at, slot, sink);
         }
@@ -81,7 +73,7 @@ impl Server {
     #[cold]
     fn close_flooded(&mut self, now: Instant, slot: Slot) {
         log::info!("{}: closed: it sends, and does not read the answers", self.connections[slot].peer);
-        self.hub.stats.connections_stalled += 1;
+        self.broker.stats.connections_stalled += 1;
         self.close(now, slot);
     }
 
@@ -100,8 +92,8 @@ impl Server {
             (Message::Binary(_), _) => {
                 self.close_socket(now.at, slot, Some(close::UNSUPPORTED), "commands are text messages");
             }
-            (Message::Text(text), User::Subscriber { subscriber, may_publish, exempt, .. }) => {
-                self.obey(now, slot, subscriber, Rights { may_publish, exempt }, text);
+            (Message::Text(text), User::Subscriber { subscriber, may_publish, .. }) => {
+                self.obey(now, slot, subscriber, may_publish, text);
             }
             (Message::Text(text), User::Session(protocol)) => {
                 self.pass_on(now, slot, protocol, text);
@@ -112,14 +104,17 @@ impl Server {
     /// Hands a message to the protocol that uses the WebSocket.
     fn pass_on(&mut self, now: Now, slot: Slot, protocol: Protocol, text: &str) {
         let id = self.id(slot);
-        self.consult_for(now, slot, |dialects, context| dialects.message(protocol, context, id, text));
+        let client = self.client_of(slot);
+        self.consult_for(now, slot, client, |dialects, context| {
+            dialects.message(protocol, context, id, text);
+        });
     }
 
     /// Carries out a command of the native API.
-    fn obey(&mut self, now: Now, slot: Slot, subscriber: SubscriberKey, rights: Rights, text: &str) {
+    fn obey(&mut self, now: Now, slot: Slot, subscriber: SubscriberKey, may_publish: bool, text: &str) {
         let native::Request { reference, order } = native::read(text, &self.config);
-        let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, rights, order));
-        self.hub.stats.requests_failed += u64::from(outcome.is_err());
+        let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, may_publish, order));
+        self.broker.stats.requests_failed += u64::from(outcome.is_err());
         if let Some(answer) = native::answer(reference, outcome) {
             websocket::write_text(&mut self.out, answer.as_bytes());
         }
@@ -130,21 +125,18 @@ impl Server {
         now: Now,
         slot: Slot,
         subscriber: SubscriberKey,
-        rights: Rights,
+        may_publish: bool,
         order: native::Order,
     ) -> Result<String, String> {
-        let Rights { may_publish, exempt } = rights;
-        let client = self.clients.get(&slot).copied().unwrap_or(self.connections[slot].peer);
-        let counted = Some(client).filter(|_| !exempt);
-        let no_room = |error: HubError| error.detail().to_owned();
+        let client = self.client_of(slot);
+        let refused = |refusal: Refusal| refusal.detail().to_owned();
         match order {
             native::Order::Publish(..) if !may_publish => Err(MAY_NOT_PUBLISH.into()),
-            native::Order::Publish(..) if !exempt && !self.count_published(now, client, 1) => {
-                Err(TOO_MANY_MESSAGES.into())
-            }
-            native::Order::Publish(channel, publication) => {
-                let published = self.hub.publish(now.at, &channel, *publication).map_err(no_room)?;
-                Ok(answer::one(&channel, &published))
+            native::Order::Publish(channel, publication, key) => {
+                let once = key.as_deref().map(|key| Once::Key { key, method: "POST" });
+                let what = Publishing { once, ..Publishing::of(channel, *publication) };
+                let receipts = self.broker.publish(now.at, client, what).map_err(refused)?;
+                Ok(answer::one(&receipts.first))
             }
             native::Order::Subscribe(names, patterns) => {
                 let mut asked = names.iter().map(AsRef::as_ref).chain(patterns.iter().map(Pattern::as_str));
@@ -152,21 +144,22 @@ impl Server {
                     return Err(MAY_NOT_LISTEN.into());
                 }
                 let max = self.config.limits.channels_per_connection;
-                if self.hub.subscriptions(subscriber) + names.len() + patterns.len() > max {
+                if self.broker.hub.subscriptions(subscriber) + names.len() + patterns.len() > max {
                     return Err(format!(
                         "a connection may listen to at most {max} channels (limits.channels_per_connection)"
                     ));
                 }
-                let done = self.searching(now, counted, |hub| {
-                    hub.subscribe(now.at, subscriber, &borrowed(&names), &patterns, |_| Start::Now)
+                let done = self.broker.searching(now.at, client, |broker, search| {
+                    let names = borrowed(&names);
+                    broker.subscribe(now.at, search, subscriber, &names, &patterns, |_| Start::Now)
                 });
-                done.map(|()| "true".to_owned()).map_err(no_room)
+                done.map(|()| "true".to_owned()).map_err(refused)
             }
             native::Order::Unsubscribe(names, patterns) => {
-                let done = self.searching(now, counted, |hub| {
-                    hub.unsubscribe(now.at, subscriber, &borrowed(&names), &patterns)
+                let done = self.broker.searching(now.at, client, |broker, search| {
+                    broker.unsubscribe(now.at, search, subscriber, &borrowed(&names), &patterns)
                 });
-                done.map(|()| "true".to_owned()).map_err(no_room)
+                done.map(|()| "true".to_owned()).map_err(refused)
             }
         }
     }

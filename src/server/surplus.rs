@@ -5,8 +5,8 @@
 //! heard, and a health check is answered as ever.
 
 use super::{CROWD, Server};
+use crate::broker::Client;
 use crate::conn::{ConnId, Connection, Door, Slot, Surplus};
-use crate::dialect::access;
 use crate::dialect::native;
 use crate::time::Now;
 use crate::transport;
@@ -29,27 +29,23 @@ const RETURN_MS_MIN: u64 = 5000;
 /// In so many milliseconds more all of them do.
 const RETURN_MS_SPREAD: u64 = 10_000;
 
-/// What an address is told that publishes too much.
-pub(super) const TOO_MANY_MESSAGES: &str =
-    "your address publishes more messages a second than limits.publishes_per_second";
-
 impl Server {
     /// Takes a new connection. `None` if it must be closed at once.
     #[inline(never)]
     pub fn accept(&mut self, now: Now, peer: IpAddr, admin: bool) -> Option<ConnId> {
         let beyond = self.connections.len().saturating_sub(self.config.limits.connections);
         if beyond >= SURPLUS_MAX + if admin { OPERATORS_MAX } else { 0 } {
-            self.hub.stats.connections_refused += 1;
+            self.broker.stats.connections_refused += 1;
             return None;
         }
         let of_address = self.addresses.enter(peer, &self.config);
         let max = self.config.limits.connections_per_address;
         if of_address > max + SURPLUS_PER_ADDRESS_MAX {
             self.addresses.leave(peer, &self.config);
-            self.hub.stats.connections_refused_per_address += 1;
+            self.broker.stats.connections_refused_per_address += 1;
             return None;
         }
-        self.hub.stats.connections_accepted += 1;
+        self.broker.stats.connections_accepted += 1;
         self.generations = self.generations.wrapping_add(1);
         let generation = self.generations;
         let door = match () {
@@ -82,8 +78,8 @@ impl Server {
             Surplus::Address => (429, "limits.connections_per_address is reached; try again later"),
         };
         match surplus {
-            Surplus::Address => self.hub.stats.connections_refused_per_address += 1,
-            Surplus::Full | Surplus::Memory => self.hub.stats.connections_refused += 1,
+            Surplus::Address => self.broker.stats.connections_refused_per_address += 1,
+            Surplus::Full | Surplus::Memory => self.broker.stats.connections_refused += 1,
         }
         let problem =
             Response::problem(status, detail, false).with("Retry-After", self.retry_after(slot, 1, 10));
@@ -114,31 +110,18 @@ impl Server {
         least + u64::from(self.connections[slot].generation) % spread
     }
 
-    /// Counts `count` messages to be published by a request. False, and they are not counted, if their address has
-    /// published too many in this second.
-    pub(super) fn may_publish(&mut self, now: Now, slot: Slot, head: &Head, count: usize) -> bool {
-        let peer = self.connections[slot].peer;
-        let is_own = self.config.trusted_proxies.is_empty() && self.config.limits.exempt.contains(&peer);
-        is_own || self.counted(head, peer).is_none_or(|address| self.count_published(now, address, count))
+    /// Who asks on a connection that is open for long: its peer, or whom the proxy named when it began.
+    pub(super) fn client_of(&self, slot: Slot) -> Client {
+        let named = if self.clients.is_empty() { None } else { self.clients.get(&slot).copied() };
+        named.unwrap_or_else(|| Client::direct(self.connections[slot].peer, &self.config))
     }
 
-    /// The address whose messages are counted when they come as `head` does; none if nobody counts them.
+    /// Notes who asks on a connection that will send more without saying so again.
     #[cold]
-    pub(super) fn counted(&self, head: &Head, peer: IpAddr) -> Option<IpAddr> {
-        access::counted(head, peer, &self.config)
-    }
-
-    /// Counts messages of `address`, unless they are too many.
-    #[cold]
-    pub(super) fn count_published(&mut self, now: Now, address: IpAddr, count: usize) -> bool {
-        let (so_far, count) =
-            (self.publishes.so_far(now.at, address), u32::try_from(count).unwrap_or(u32::MAX));
-        if so_far.saturating_add(count) > self.config.limits.publishes_per_second {
-            self.hub.stats.publications_refused += 1;
-            return false;
+    pub(super) fn remember_client(&mut self, slot: Slot, client: Client) {
+        if client != Client::direct(self.connections[slot].peer, &self.config) {
+            self.clients.insert(slot, client);
         }
-        self.publishes.add(now.at, address, count);
-        true
     }
 }
 

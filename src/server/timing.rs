@@ -122,11 +122,11 @@ impl Server {
 
     /// When the next turn must come; now, if work is left over.
     pub fn next_deadline(&self, now: Now) -> Instant {
-        let work = self.hub.has_ready() || !self.deleted.is_empty() || !self.outbox.is_empty();
+        let work = self.broker.hub.has_ready() || !self.deleted.is_empty() || !self.outbox.is_empty();
         match work || !self.abandoned.is_empty() || !self.due.is_empty() {
             true => now.at,
             false => {
-                let own = self.wheel.next_deadline().min(self.hub.next_deadline());
+                let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
                 own.min(self.dialects.next_deadline())
             }
         }
@@ -142,11 +142,11 @@ impl Server {
         let since = connection.since;
         match &connection.phase {
             Phase::Streaming(_) | Phase::Socket(_) if self.stream_end(since) <= now.at => {
-                self.hub.stats.streams_expired += 1;
+                self.broker.stats.streams_expired += 1;
                 self.end_stream(now.at, slot, sink);
             }
             Phase::Socket(_) if self.message_end(slot) <= now.at => {
-                self.hub.stats.sockets_failed += 1;
+                self.broker.stats.sockets_failed += 1;
                 self.close_socket(now.at, slot, Some(close::POLICY), "the message took too long to arrive");
                 self.send(now.at, slot, sink);
             }
@@ -161,12 +161,12 @@ impl Server {
                 self.send(now.at, slot, sink);
             }
             Phase::Reading => {
-                self.hub.stats.heads_timed_out += 1;
+                self.broker.stats.heads_timed_out += 1;
                 self.refuse(now, slot, &Response::problem(408, "the request took too long to arrive", false));
                 self.send(now.at, slot, sink);
             }
             Phase::Idle => {
-                self.hub.stats.connections_idle += 1;
+                self.broker.stats.connections_idle += 1;
                 self.close(now.at, slot);
             }
             Phase::Lingering => self.close(now.at, slot),
@@ -182,13 +182,13 @@ impl Server {
             "{}: closed: the client stalled, it has read nothing for {seconds} s (limits.stalled_seconds), {unread} bytes unsent",
             connection.peer
         );
-        self.hub.stats.connections_stalled += 1;
+        self.broker.stats.connections_stalled += 1;
         self.close(now, slot);
     }
 
     /// Shows a stream's client that we are there, and finds out whether the client is.
     fn heartbeat(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
-        self.hub.stats.heartbeats += u64::from(self.probe(now, slot, sink));
+        self.broker.stats.heartbeats += u64::from(self.probe(now, slot, sink));
     }
 
     /// Writes what a heartbeat is, to find out whether a client is still there. Returns whether it was written: a client

@@ -134,15 +134,20 @@ fn ttl_ends_a_messages_time_in_history() {
 }
 
 #[test]
-fn an_idempotency_key_publishes_once_per_channel() {
+fn an_idempotency_key_belongs_to_one_request() {
     let server = Encke::start(&[]);
     let mut publisher = server.admin();
     let first = publisher.publish("x", &["Idempotency-Key: k1"], b"once");
     assert_eq!(publisher.publish("x", &["Idempotency-Key: k1"], b"once"), first);
     assert_ne!(publisher.publish("x", &["Idempotency-Key: k2"], b"twice"), first);
-    assert_ne!(publisher.publish("y", &["Idempotency-Key: k1"], b"elsewhere"), first);
+    for (channel, body) in [("y", "once"), ("x", "something else")] {
+        let target = format!("/pub/{channel}");
+        let answer = server.ask("POST", &target, &["Idempotency-Key: k1"], body.as_bytes());
+        assert_eq!(answer.status, 422);
+        assert!(answer.text().contains("idempotency key"), "{}", answer.text());
+    }
     assert_eq!(server.history("x"), ["once", "twice"]);
-    assert_eq!(server.history("y"), ["elsewhere"]);
+    assert_eq!(server.history("y"), [""; 0]);
 }
 
 #[test]

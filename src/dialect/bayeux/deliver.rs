@@ -28,7 +28,7 @@ impl Bayeux {
             }
             stream::push(cx, pipe, replies);
             // There may be more: when this has been written, and if its client takes it.
-            subscriber.into_iter().for_each(|subscriber| cx.hub.mark(subscriber));
+            subscriber.into_iter().for_each(|subscriber| cx.broker.hub.mark(subscriber));
         } else if let Some(held) = &session.held {
             // Where a WebSocket has not taken what it was sent, events wait; see [`Bayeux::writable`].
             if held.socket && cx.is_blocked(held.connection) {
@@ -56,7 +56,8 @@ impl Bayeux {
     pub(super) fn note_gaps(&mut self, cx: &mut Context, key: SessionKey) -> Option<bool> {
         let session = self.sessions.get(key);
         let messages = cx.config.bayeux.answer_messages;
-        let gaps = session.subscriber.map(|subscriber| cx.hub.take_gaps_for(cx.now.at, subscriber, messages));
+        let gaps =
+            session.subscriber.map(|subscriber| cx.broker.hub.take_gaps_for(cx.now.at, subscriber, messages));
         let gaps = gaps.unwrap_or_default();
         if !gaps.is_empty() && cx.config.bayeux.end_session_on_gap {
             self.end(cx, key, Advice::Handshake { interval_ms: 0 });
@@ -84,7 +85,7 @@ impl Bayeux {
             return Some(!session.gaps.is_empty());
         }
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
-        cx.hub.pull(cx.now.at, subscriber, replies.room_for(settings.answer_messages), &mut pulled);
+        cx.broker.hub.pull(cx.now.at, subscriber, replies.room_for(settings.answer_messages), &mut pulled);
         let (mut count, mut last) = (0, 0);
         let (mut frames, mut encoded) = (0, 0);
         for message in pulled {
@@ -103,18 +104,18 @@ impl Bayeux {
         match session.acks && count > 0 {
             true => session.sent = last,
             false if last > 0 => {
-                cx.hub.advance(subscriber, last);
-                if cx.hub.is_cut(subscriber) {
-                    cx.hub.mark(subscriber);
+                cx.broker.hub.advance(subscriber, last);
+                if cx.broker.hub.is_cut(subscriber) {
+                    cx.broker.hub.mark(subscriber);
                 }
             }
             false => {}
         }
         if encoded > 0 {
-            cx.hub.charge(frames, encoded);
+            cx.broker.hub.charge(frames, encoded);
         }
-        cx.hub.stats.messages_delivered += count;
-        cx.hub.stats.deliveries += u64::from(count > 0);
+        cx.broker.stats.messages_delivered += count;
+        cx.broker.stats.deliveries += u64::from(count > 0);
         Some(count > 0 || !session.gaps.is_empty())
     }
 
@@ -128,7 +129,7 @@ impl Bayeux {
             && session.acks
             && batch >= session.batch
         {
-            cx.hub.advance(subscriber, sent);
+            cx.broker.hub.advance(subscriber, sent);
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use super::message::{self, Incoming, Unreadable};
 use super::reply::Replies;
-use super::{Bayeux, Exchange, Visitor, peer};
+use super::{Bayeux, Exchange, Visitor};
 use crate::conn::{ConnId, Request};
 use crate::dialect::native::{HAS_FRAGMENT, encoded};
-use crate::dialect::{Act, Context, access, cors, upgrade};
+use crate::dialect::{Act, Context, cors, upgrade};
 use crate::wire::head::{Head, Method};
 use crate::wire::response::Response;
 use crate::wire::{media, query};
@@ -67,7 +67,7 @@ impl Bayeux {
         if media::accepts(head, media::EVENT_STREAM) {
             let below = self.below_mount(head.path).unwrap_or_default();
             let client_id = below.trim_start_matches('/').to_owned();
-            let visitor = self.visitor(cx, from, head);
+            let visitor = self.visitor(cx, head);
             self.begin_stream(cx, from, &client_id, visitor);
             return None;
         }
@@ -120,7 +120,7 @@ impl Bayeux {
         // Beside a handshake nothing else counts.
         let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
         let mut set_cookie = None;
-        let mut visitor = self.visitor(cx, from, head);
+        let mut visitor = self.visitor(cx, head);
         if self.is_flood(cx, visitor, messages) {
             return Some(flooded());
         }
@@ -145,11 +145,8 @@ impl Bayeux {
     }
 
     /// Who sends a request.
-    pub(super) fn visitor(&self, cx: &Context, from: ConnId, head: &Head) -> Visitor {
-        let peer = peer(cx, from);
-        let counted = access::counted(head, peer, cx.config);
-        let address = counted.or_else(|| access::client(head, peer, cx.config)).unwrap_or(peer);
-        Visitor { address, exempt: counted.is_none(), cookie: self.cookie(head) }
+    pub(super) fn visitor(&self, cx: &Context, head: &Head) -> Visitor {
+        Visitor { address: cx.client.address, cookie: self.cookie(head) }
     }
 
     /// A hash of the browser's cookie; 0 = there is none.

@@ -80,7 +80,7 @@ impl Bayeux {
         if earlier >= per_second {
             // Those who are too many come back one after the other, as many in a second as are welcome then.
             let interval_ms = (1000 * u64::from(earlier / per_second)).min(RETURN_MS_MAX);
-            cx.hub.stats.sessions_refused += 1;
+            cx.broker.stats.sessions_refused += 1;
             return Err((reply::TOO_MANY_HANDSHAKES, Advice::Handshake { interval_ms }));
         }
         if !message.has_version() {
@@ -91,7 +91,7 @@ impl Bayeux {
             return Err((reply::TYPES_UNSUPPORTED, Advice::None));
         }
         if self.sessions.len() >= cx.config.bayeux.sessions {
-            cx.hub.stats.sessions_refused += 1;
+            cx.broker.stats.sessions_refused += 1;
             return Err((reply::TOO_MANY_SESSIONS, later));
         }
         let key = self.sessions.begin(self.secrets.draw(), exchange.visitor.cookie, cx.now.at);
@@ -193,7 +193,7 @@ impl Bayeux {
         }
         // What has been waiting follows at the end of the turn.
         if let Some(subscriber) = subscriber.filter(|_| exchange.socket || by_stream) {
-            cx.hub.mark(subscriber);
+            cx.broker.hub.mark(subscriber);
         }
     }
 

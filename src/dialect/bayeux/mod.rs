@@ -19,7 +19,6 @@ mod http;
 mod message;
 mod meta;
 mod publish;
-mod repeats;
 mod reply;
 mod session;
 mod socket;
@@ -28,8 +27,8 @@ mod subscription;
 mod timesync;
 
 use super::holder::SessionKey;
-use super::rate::Rate;
 use super::{Act, Context};
+use crate::broker::Rate;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::{Key, Secrets, Seed};
@@ -37,11 +36,10 @@ use crate::time::{Instant, Now};
 use channel::Allow;
 pub use message::DEPTH_MAX;
 use message::Incoming;
-use repeats::Repeats;
 use reply::{Advice, Replies};
 use session::{Held, Sessions};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 /// No session.
 const NOBODY: SessionKey = SessionKey::NONE;
@@ -55,17 +53,15 @@ pub struct Bayeux {
     holders: Vec<SessionKey>,
     publish: Allow,
     subscribe: Allow,
-    repeats: Repeats,
     handshakes: Rate,
-    published: Rate,
     /// Messages of sessions that do not exist.
     unknown: Rate,
     /// For hashes of cookies.
     cookies: Key,
     /// What client ids and cookies are made of.
     secrets: Secrets,
-    /// Who came by which WebSocket, where the connection alone does not tell.
-    visitors: BTreeMap<ConnId, Visitor>,
+    /// Hashes of the cookies of browsers with WebSockets, where sessions are bound to them.
+    browsers: BTreeMap<ConnId, u64>,
     draining: bool,
 }
 
@@ -87,17 +83,8 @@ struct Exchange {
 struct Visitor {
     /// The client's address, as far as it is known: else that of the nearest proxy.
     address: IpAddr,
-    /// Limits per address do not hold for it.
-    exempt: bool,
     /// A hash of the browser's cookie; 0 = it has none.
     cookie: u64,
-}
-
-impl Visitor {
-    /// The address that it is counted for; none if nobody counts it.
-    fn counted(&self) -> Option<IpAddr> {
-        (!self.exempt).then_some(self.address)
-    }
 }
 
 impl Bayeux {
@@ -111,13 +98,11 @@ impl Bayeux {
             holders: Vec::new(),
             publish: Allow::of(settings.publish.iter().map(String::as_str).chain(demo)),
             subscribe: Allow::of(settings.subscribe.iter().map(String::as_str)),
-            repeats: Repeats::new(settings.repeats, seed.key("Bayeux repeats")),
             handshakes: Rate::new(seed.key("Bayeux handshakes by address")),
-            published: Rate::new(seed.key("Bayeux publications by address")),
             unknown: Rate::new(seed.key("Bayeux unknown sessions by address")),
             cookies: seed.key("Bayeux cookies"),
             secrets: Secrets::new(seed.key("Bayeux secrets")),
-            visitors: BTreeMap::new(),
+            browsers: BTreeMap::new(),
             draining: false,
         }
     }
@@ -243,7 +228,7 @@ impl Bayeux {
 
     /// Takes note that a connection has gone.
     pub fn gone(&mut self, cx: &mut Context, connection: ConnId) {
-        self.visitors.remove(&connection);
+        self.browsers.remove(&connection);
         let Some(holder) = self.holders.get_mut(connection.slot.index()) else { return };
         let key = *holder;
         if self.sessions.look(key).is_none() {
@@ -307,7 +292,7 @@ impl Bayeux {
     fn end(&mut self, cx: &mut Context, key: SessionKey, advice: Advice) {
         let session = self.sessions.remove(key);
         if let Some(subscriber) = session.subscriber {
-            cx.hub.detach(cx.now.at, subscriber);
+            cx.broker.hub.detach(cx.now.at, subscriber);
         }
         stream::close(cx, session.pipe);
         if let Some(held) = session.held {
@@ -341,8 +326,4 @@ fn refuse(replies: &mut Replies, channel: Option<&str>, id: Option<&str>, failur
 /// allow only where the origin is named; they mean nothing here, unless sessions are bound to a cookie.
 pub const fn names_origins(config: &Config) -> bool {
     !config.bayeux.bind_sessions_to_cookie
-}
-
-fn peer(cx: &Context, connection: ConnId) -> IpAddr {
-    cx.peer(connection).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }

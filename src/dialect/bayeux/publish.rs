@@ -2,7 +2,8 @@
 
 use super::channel::Channel;
 use super::message::Incoming;
-use super::{Bayeux, Exchange, Visitor, reply};
+use super::{Bayeux, Exchange, reply};
+use crate::broker::{Once, Publishing};
 use crate::dialect::Context;
 use crate::hub::{Data, Publication};
 use crate::wire::{json, media};
@@ -35,33 +36,18 @@ impl Bayeux {
         if !self.publish.name(name) {
             return Err(reply::denied(channel, "publish").into());
         }
-        if !self.may_publish_now(cx, exchange.visitor) {
-            return Err(reply::TOO_MANY_MESSAGES.into());
-        }
         let data = message.data.ok_or(reply::DATA_MISSING)?.get();
         json::check_valid(data).map_err(|_| reply::DATA_INVALID)?;
         let id = message.id().unwrap_or_default();
-        if let Some((session, id)) = session.zip(id)
-            && !self.repeats.is_new(cx.now.at, (session, id, name, data))
-        {
-            cx.hub.stats.messages_repeated += 1;
-            return Ok(());
-        }
         let publication = Publication {
             content_type: Some(media::JSON.into()),
             ..Publication::of(Data::Json(data.into()))
         };
-        match cx.hub.publish(cx.now.at, name, publication) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(reply::TOO_MANY_CHANNELS.into()),
-        }
-    }
-
-    /// Counts a message to be published. False if its address has published too many in this second.
-    fn may_publish_now(&mut self, cx: &mut Context, visitor: Visitor) -> bool {
-        let max = cx.config.limits.publishes_per_second;
-        let admits = visitor.exempt || self.published.count(cx.now.at, visitor.address) <= max;
-        cx.hub.stats.publications_refused += u64::from(!admits);
-        admits
+        let once = session.as_deref().zip(id).map(|(session, id)| Once::Message { session, id });
+        let what = Publishing { once, ..Publishing::of(name, publication) };
+        cx.broker
+            .publish(cx.now.at, cx.client, what)
+            .map(|_| ())
+            .map_err(|refusal| reply::refused(refusal).into())
     }
 }

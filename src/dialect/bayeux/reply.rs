@@ -2,6 +2,7 @@
 //!
 //! Clients act on advice and never on error codes, so the rules for advice are strict (see [`Advice`]).
 
+use crate::broker::Refusal;
 use crate::wire::response::write_all;
 
 /// The session is unknown: never was, has expired, or is that of another browser.
@@ -26,6 +27,8 @@ pub const TOO_MANY_SUBSCRIPTIONS: &str = "403::too_many_subscriptions";
 pub const TOO_MANY_SEARCHES: &str = "429::too_many_searches";
 /// `limits.channels` is reached.
 pub const TOO_MANY_CHANNELS: &str = "503::too_many_channels";
+/// The message's key belongs to another message.
+pub const KEY_REUSED: &str = "422::key_reused";
 /// `limits.publishes_per_second` is reached.
 pub const TOO_MANY_MESSAGES: &str = "429::too_many_messages";
 /// `bayeux.sessions` is reached.
@@ -36,6 +39,17 @@ pub const TOO_MANY_HANDSHAKES: &str = "429::too_many_handshakes";
 pub const VERSION_MISSING: &str = "402:version:version_missing";
 /// A handshake without a connection type that we have.
 pub const TYPES_UNSUPPORTED: &str = "301::connection_types_unsupported";
+
+/// What the broker refuses.
+pub const fn refused(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::TooManyMessages => TOO_MANY_MESSAGES,
+        Refusal::TooManySearches => TOO_MANY_SEARCHES,
+        Refusal::KeyReused => KEY_REUSED,
+        Refusal::TooManyMatches => TOO_MANY_SUBSCRIPTIONS,
+        Refusal::TooManyChannels | Refusal::TooManySubscribers => TOO_MANY_CHANNELS,
+    }
+}
 
 /// That something is not allowed on `channel`: `403:/a/b:publish_denied`.
 pub fn denied(channel: &str, what: &str) -> String {

@@ -5,9 +5,9 @@
 
 use super::message;
 use super::reply::Replies;
-use super::{Bayeux, Exchange, Visitor, peer};
+use super::{Bayeux, Exchange, Visitor};
 use crate::conn::{ConnId, Request};
-use crate::dialect::{Act, Context, access, upgrade};
+use crate::dialect::{Act, Context, upgrade};
 
 impl Bayeux {
     /// Makes the connection a WebSocket.
@@ -15,10 +15,9 @@ impl Bayeux {
         match upgrade::answer(&request.head, cx.config) {
             Err(problem) => cx.act(from, Act::Answer(problem)),
             Ok(answer) => {
-                let visitor = self.visitor(cx, from, &request.head);
-                let matters = cx.config.bayeux.bind_sessions_to_cookie && visitor.cookie != 0;
-                if matters || visitor != of_peer(cx, from, visitor.cookie) {
-                    self.visitors.insert(from, visitor);
+                let cookie = self.visitor(cx, &request.head).cookie;
+                if cx.config.bayeux.bind_sessions_to_cookie && cookie != 0 {
+                    self.browsers.insert(from, cookie);
                 }
                 cx.act(from, Act::Upgrade(answer));
             }
@@ -30,15 +29,15 @@ impl Bayeux {
         let settings = &cx.config.bayeux;
         let mut messages = Vec::new();
         if message::read(text, settings.request_messages, &mut messages).is_err() {
-            cx.hub.stats.sockets_failed += 1;
+            cx.broker.stats.sockets_failed += 1;
             return cx.act(from, Act::End);
         }
         let handshake = messages.iter().position(message::Incoming::is_handshake);
         let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
-        let known = self.visitors.get(&from).copied();
-        let visitor = known.unwrap_or_else(|| of_peer(cx, from, 0));
+        let cookie = self.browsers.get(&from).copied().unwrap_or_default();
+        let visitor = Visitor { address: cx.client.address, cookie };
         if self.is_flood(cx, visitor, messages) {
-            cx.hub.stats.sockets_failed += 1;
+            cx.broker.stats.sockets_failed += 1;
             return cx.act(from, Act::End);
         }
         let exchange = Exchange { from, socket: true, callback: None, visitor, alone: messages.len() == 1 };
@@ -51,10 +50,4 @@ impl Bayeux {
             cx.act(from, Act::Write(replies.finish()));
         }
     }
-}
-
-/// Who sends by a connection that no proxy is known to stand behind.
-fn of_peer(cx: &Context, from: ConnId, cookie: u64) -> Visitor {
-    let address = peer(cx, from);
-    Visitor { address, exempt: access::is_exempt(address, cx.config), cookie }
 }

@@ -38,7 +38,7 @@ impl Bayeux {
         self.hold(from, key);
         // A stream that was lost comes back: what has been waiting follows at the end of the turn.
         if let Some(subscriber) = self.sessions.get(key).subscriber {
-            cx.hub.mark(subscriber);
+            cx.broker.hub.mark(subscriber);
         }
     }
 }

@@ -5,10 +5,11 @@ use super::channel::Channel;
 use super::message::{self, Incoming};
 use super::reply::{self, Replies};
 use super::{Bayeux, Exchange, timesync};
+use crate::broker::{Refusal, Search};
 use crate::dialect::Context;
 use crate::dialect::access;
 use crate::dialect::holder::{Holder, SessionKey};
-use crate::hub::{HubError, Pattern, Start};
+use crate::hub::{Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::bayeux::replayed_seq;
 use serde_json::value::RawValue;
@@ -29,7 +30,7 @@ impl Bayeux {
         adds: bool,
     ) {
         let done = match self.session_of(cx, exchange, message) {
-            Some(key) => self.search(cx, exchange, key, message, adds),
+            Some(key) => self.search(cx, key, message, adds),
             None => Err(reply::SESSION_UNKNOWN.into()),
         };
         let out = replies.next();
@@ -47,14 +48,13 @@ impl Bayeux {
     fn search(
         &mut self,
         cx: &mut Context,
-        exchange: &Exchange,
         key: SessionKey,
         message: &Incoming,
         adds: bool,
     ) -> Result<(), Cow<'static, str>> {
-        let search = cx.searches.begin(cx.now.at, exchange.visitor.counted(), cx.hub).map_err(refusal)?;
-        let done = self.carry_out(cx, key, message, adds);
-        cx.searches.end(cx.now.at, search, cx.hub);
+        let search = cx.broker.search(cx.now.at, cx.client).map_err(reply::refused)?;
+        let done = self.carry_out(cx, &search, key, message, adds);
+        cx.broker.end_search(cx.now.at, search);
         done
     }
 
@@ -62,6 +62,7 @@ impl Bayeux {
     fn carry_out(
         &mut self,
         cx: &mut Context,
+        search: &Search,
         key: SessionKey,
         message: &Incoming,
         adds: bool,
@@ -83,7 +84,7 @@ impl Bayeux {
             }
         }
         if !adds {
-            return self.unsubscribe(cx, key, channels.into_iter().map(|(_, channel)| channel));
+            return self.unsubscribe(cx, search, key, channels.into_iter().map(|(_, channel)| channel));
         }
         self.check_room(cx, key, channels.iter().map(|(_, channel)| channel))?;
         let positions = positions(message.ext().replay);
@@ -95,7 +96,7 @@ impl Bayeux {
             positions.iter().filter_map(read).collect::<BTreeMap<_, _>>()
         });
         let start = |name: &str| *begins.as_ref().and_then(|begins| begins.get(name)).unwrap_or(&Start::Now);
-        self.subscribe(cx, key, &names, &patterns, start).map_err(refusal)?;
+        self.subscribe(cx, search, key, &names, &patterns, start).map_err(reply::refused)?;
         self.sessions.get(key).replay |= positions.is_some();
         Ok(())
     }
@@ -118,31 +119,33 @@ impl Bayeux {
         key: SessionKey,
         channels: impl Iterator<Item = &'a Channel<'a>> + Clone,
     ) -> Result<(), Cow<'static, str>> {
-        let has = self.sessions.get(key).subscriber.map_or(0, |subscriber| cx.hub.subscriptions(subscriber));
+        let has =
+            self.sessions.get(key).subscriber.map_or(0, |subscriber| cx.broker.hub.subscriptions(subscriber));
         if has + channels.clone().count() > cx.config.bayeux.subscriptions {
-            cx.hub.stats.subscriptions_refused += 1;
+            cx.broker.stats.subscriptions_refused += 1;
             return Err(reply::TOO_MANY_SUBSCRIPTIONS.into());
         }
         let names = channels.filter_map(|channel| match channel {
             Channel::Name(name) => Some(*name),
             _ => None,
         });
-        cx.hub.admits_listener(names).map_err(|_| reply::TOO_MANY_CHANNELS.into())
+        cx.broker.hub.admits_listener(names).map_err(|_| reply::TOO_MANY_CHANNELS.into())
     }
 
     /// Adds subscriptions. The first attach the session to the hub.
     fn subscribe(
         &mut self,
         cx: &mut Context,
+        search: &Search,
         key: SessionKey,
         names: &[&str],
         patterns: &[Pattern],
         start: impl Fn(&str) -> Start,
-    ) -> Result<(), HubError> {
+    ) -> Result<(), Refusal> {
         let now = cx.now.at;
         let session = self.sessions.get(key);
         if let Some(subscriber) = session.subscriber {
-            cx.hub.subscribe(now, subscriber, names, patterns, &start)?;
+            cx.broker.subscribe(now, search, subscriber, names, patterns, &start)?;
             let all = names.iter().copied().chain(patterns.iter().map(Pattern::as_str));
             if all.into_iter().any(|name| start(name) != Start::Now) {
                 // The cursor may have moved back: what is on its way could no longer be acknowledged by it.
@@ -152,14 +155,11 @@ impl Bayeux {
         }
         session.subscriber = match (names, patterns) {
             ([], []) => None,
-            ([name], []) => {
-                Some(cx.hub.attach(now, Holder::Bayeux(key).into(), &[name], Vec::new(), start(name))?)
-            }
+            ([name], []) => Some(cx.broker.attach(now, Holder::Bayeux(key).into(), &[name], start(name))?),
             _ => {
-                let subscriber =
-                    cx.hub.attach(now, Holder::Bayeux(key).into(), &[], Vec::new(), Start::Now)?;
-                let done = cx.hub.subscribe(now, subscriber, names, patterns, start);
-                done.inspect_err(|_| cx.hub.detach(now, subscriber))?;
+                let subscriber = cx.broker.attach(now, Holder::Bayeux(key).into(), &[], Start::Now)?;
+                let done = cx.broker.subscribe(now, search, subscriber, names, patterns, start);
+                done.inspect_err(|_| cx.broker.hub.detach(now, subscriber))?;
                 Some(subscriber)
             }
         };
@@ -170,12 +170,14 @@ impl Bayeux {
     fn unsubscribe<'a>(
         &mut self,
         cx: &mut Context,
+        search: &Search,
         key: SessionKey,
         channels: impl Iterator<Item = Channel<'a>>,
     ) -> Result<(), Cow<'static, str>> {
         let Some(subscriber) = self.sessions.get(key).subscriber else { return Ok(()) };
         let (names, patterns) = sort(channels);
-        cx.hub.unsubscribe(cx.now.at, subscriber, &names, &patterns).map_err(refusal)
+        let done = cx.broker.unsubscribe(cx.now.at, search, subscriber, &names, &patterns);
+        done.map_err(|refusal| reply::refused(refusal).into())
     }
 }
 
@@ -190,16 +192,6 @@ fn sort<'a>(channels: impl Iterator<Item = Channel<'a>>) -> (Vec<&'a str>, Vec<P
         }
     }
     (names, patterns)
-}
-
-/// Why the hub refuses, as Bayeux says it.
-fn refusal(error: HubError) -> Cow<'static, str> {
-    let text = match error {
-        HubError::TooManySearches => reply::TOO_MANY_SEARCHES,
-        HubError::TooManyMatches => reply::TOO_MANY_SUBSCRIPTIONS,
-        HubError::TooManyChannels | HubError::TooManySubscribers => reply::TOO_MANY_CHANNELS,
-    };
-    text.into()
 }
 
 /// The channels that `subscription` names.
@@ -222,7 +214,7 @@ fn positions(raw: Option<&RawValue>) -> Option<Positions<'_>> {
 /// Where a position is: −1 = what comes, −2 = all that is kept, else after the event with this replay id. An id
 /// of another life of the server can only be answered with all that is kept.
 fn start_at(cx: &Context, position: i64) -> Start {
-    let MessageId { epoch, seq: newest } = cx.hub.newest();
+    let MessageId { epoch, seq: newest } = cx.broker.hub.newest();
     match u64::try_from(position) {
         Err(_) if position == -1 => Start::Now,
         Err(_) => Start::Oldest,

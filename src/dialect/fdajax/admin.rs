@@ -4,8 +4,9 @@ use super::post::Post;
 use super::query::{Query, Verb};
 use super::types;
 use super::users::{Account, PEERS_MAX};
-use super::windows::{State, group_channel, too_many_channels, user_channel};
+use super::windows::{State, group_channel, refused, user_channel};
 use super::{Fdajax, Rank, answers, info};
+use crate::broker::Publishing;
 use crate::dialect::Context;
 use crate::dialect::holder::{Holder, UserKey, WindowKey};
 use crate::hub::{Data, Owner, Publication, Start};
@@ -96,7 +97,7 @@ impl Fdajax {
             self.end(context, key, &context.config.fdajax.js_logout_code);
         }
         if let Some(account) = self.users.remove(user).account {
-            context.hub.detach(context.now.at, account.subscriber);
+            context.broker.hub.detach(context.now.at, account.subscriber);
         }
     }
 
@@ -134,8 +135,7 @@ impl Fdajax {
         text: Vec<u8>,
     ) -> Result<(), Response> {
         let publication = publication(context, types::NAMES[usize::from(kind)], text)?;
-        let published = context.hub.publish(context.now.at, &group_channel(kind), publication);
-        published.map(|_| ()).map_err(too_many_channels)
+        publish(context, group_channel(kind), publication)
     }
 
     /// Publishes a message for a user, of the type and `amode` that `query` names.
@@ -151,7 +151,7 @@ impl Fdajax {
         self.judge_new(context, user, None);
         let publication = publication(context, &query.types.print(), text)?;
         let channel = user_channel(self.users.get(user).id());
-        context.hub.publish(context.now.at, &channel, publication).map_err(too_many_channels)?;
+        publish(context, channel, publication)?;
         self.judge_new(context, user, Some(query.amode));
         Ok(())
     }
@@ -212,10 +212,17 @@ impl Fdajax {
 fn account(context: &mut Context, id: u32, key: UserKey) -> Result<Box<Account>, Response> {
     let channel = user_channel(id);
     let owner = Owner::from(Holder::User(key));
-    let attached = context.hub.attach(context.now.at, owner, &[&channel], Vec::new(), Start::Now);
-    let subscriber = attached.map_err(too_many_channels)?;
+    let attached = context.broker.attach(context.now.at, owner, &[&channel], Start::Now);
+    let subscriber = attached.map_err(refused)?;
     let since = context.now.unix;
     Ok(Box::new(Account { id, since, peers: Vec::new(), post: Post::default(), subscriber }))
+}
+
+/// Publishes a message for whoever asks.
+fn publish(context: &mut Context, channel: String, publication: Publication) -> Result<(), Response> {
+    let published =
+        context.broker.publish(context.now.at, context.client, Publishing::of(channel, publication));
+    published.map(|_| ()).map_err(refused)
 }
 
 fn publication(context: &Context, event: &str, text: Vec<u8>) -> Result<Publication, Response> {

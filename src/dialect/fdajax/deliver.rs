@@ -86,14 +86,14 @@ impl Fdajax {
         parts.iter().for_each(|part| self.note_delivered(key, user, part.what));
         if let Some(seq) = seen.filter(|_| all) {
             let subscriber = self.windows[key].subscriber;
-            context.hub.advance(subscriber, seq);
+            context.broker.hub.advance(subscriber, seq);
             if more && is_stream {
-                context.hub.mark(subscriber);
+                context.broker.hub.mark(subscriber);
             }
         }
         if !parts.is_empty() {
-            context.hub.stats.messages_delivered += parts.len() as u64;
-            context.hub.stats.deliveries += 1;
+            context.broker.stats.messages_delivered += parts.len() as u64;
+            context.broker.stats.deliveries += 1;
             self.windows[key].deliveries += 1;
             let text = script::join(parts.iter().map(|part| &part.text[..]));
             self.write(context, key, &text);
@@ -102,7 +102,7 @@ impl Fdajax {
 
     /// Goes on behind messages that a limit threw away: FDAjax has no word for that.
     fn pass_gaps(&self, context: &mut Context, subscriber: SubscriberKey) {
-        for gap in context.hub.take_gaps(subscriber) {
+        for gap in context.broker.hub.take_gaps(subscriber) {
             log::debug!(target: "encke::fdajax", "messages of {} are lost by a limit of history", Shown(&gap.channel));
         }
     }
@@ -114,7 +114,7 @@ impl Fdajax {
         let post = self.users.get(window.user).account.as_ref().map(|account| &account.post);
         let now = context.now.at;
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
-        context.hub.pull(now, window.subscriber, usize::MAX, &mut pulled);
+        context.broker.hub.pull(now, window.subscriber, usize::MAX, &mut pulled);
         let (mut parts, mut groups) = (Vec::new(), Vec::new());
         let mut room = Room { left: context.room, used: false };
         let mut seen = None;
@@ -205,7 +205,7 @@ impl Fdajax {
         self.pass_gaps(context, subscriber);
         let Some(account) = self.users.get_mut(user).account.as_mut() else { return };
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
-        context.hub.pull(context.now.at, account.subscriber, usize::MAX, &mut pulled);
+        context.broker.hub.pull(context.now.at, account.subscriber, usize::MAX, &mut pulled);
         let Some(newest) = pulled.last().map(|message| message.id.seq) else { return };
         let fdajax = &context.config.fdajax;
         account.post.expire(context.now.at, fdajax.mes_live_max);
@@ -213,7 +213,7 @@ impl Fdajax {
             let of_ours = amode.filter(|_| message.id.seq == newest);
             account.post.store(Rc::clone(message), of_ours.unwrap_or(0), context.config.history.messages);
         }
-        context.hub.advance(account.subscriber, newest);
+        context.broker.hub.advance(account.subscriber, newest);
         self.judge(context, user);
     }
 

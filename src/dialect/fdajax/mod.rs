@@ -124,7 +124,7 @@ impl Fdajax {
             who::is_admin(context, from, head, &query).map_err(|why| refuse(403, Doubt::Admin, why))?;
             return self.command(context, &query).map(Some);
         }
-        let user = self.identify(context, from, head, &query).inspect_err(|answer| {
+        let user = self.identify(context, head, &query).inspect_err(|answer| {
             doubtful(context, from, Doubt::Session, &String::from_utf8_lossy(&answer.body));
         })?;
         self.note(context, Rank::Commands, user, "asks", &query);

@@ -46,7 +46,7 @@ impl Fdajax {
         };
         let max = context.config.limits.fdajax_peer_calls;
         if !self.users.get_mut(user).may_call(context.now.at, max) {
-            context.hub.stats.publications_refused += 1;
+            context.broker.stats.publications_refused += 1;
             return Err(answers::refusal(429, "limits.fdajax_peer_calls is reached").with("Retry-After", 1));
         }
         let word = match types::is_group(kind) {

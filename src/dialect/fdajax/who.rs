@@ -7,6 +7,7 @@
 use super::query::{self, Query, WORD_BYTES_MAX};
 use super::slots::site;
 use super::{Fdajax, answers};
+use crate::broker::forwarded_for;
 use crate::conn::{ConnId, Door};
 use crate::dialect::holder::UserKey;
 use crate::dialect::{Context, access};
@@ -19,7 +20,6 @@ impl Fdajax {
     pub(super) fn identify(
         &mut self,
         context: &mut Context,
-        from: ConnId,
         head: &Head,
         query: &Query,
     ) -> Result<UserKey, Response> {
@@ -29,8 +29,7 @@ impl Fdajax {
         if is_foreign_page(head) && !is_listed(head, &context.config.cors.origins) {
             return Err(answers::refusal(403, "a page of another site asks"));
         }
-        let peer = context.peer(from).ok_or_else(|| answers::refusal(403, "nobody asks"))?;
-        let address = access::client(head, peer, context.config).unwrap_or(peer).to_canonical();
+        let address = context.client.address.to_canonical();
         let Some(session) = cookie(head, &fdajax.session_cookie) else {
             return Err(tell(&fdajax.js_nocookies));
         };
@@ -43,7 +42,7 @@ impl Fdajax {
             }
             let max = context.config.limits.fdajax_guests;
             return self.users.add_guest(&session, address, max).ok_or_else(|| {
-                context.hub.stats.sessions_refused += 1;
+                context.broker.stats.sessions_refused += 1;
                 answers::refusal(503, "limits.fdajax_guests is reached").with("Retry-After", 10)
             });
         };
@@ -65,7 +64,7 @@ pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> 
     if config.admin_listen.is_some() && connection.door != Door::Admin {
         return Err("admin commands are served on admin_listen");
     }
-    let client = access::client(head, connection.peer, config).ok_or("a proxy asks that is not trusted")?;
+    let client = forwarded_for(head, connection.peer, config).ok_or("a proxy asks that is not trusted")?;
     if !config.fdajax.admin_ips.contains(&client.to_canonical()) {
         return Err("this address is not among fdajax.admin_ips");
     }

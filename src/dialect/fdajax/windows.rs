@@ -15,10 +15,11 @@ use super::slots::{self, Place, SLOTS};
 use super::types::{NAMES, Types, UNW};
 use super::users::NO_WINDOW;
 use super::{Fdajax, Rank, script};
+use crate::broker::Refusal;
 use crate::conn::ConnId;
 use crate::dialect::holder::{Holder, UserKey, WindowKey};
 use crate::dialect::{Act, Context};
-use crate::hub::{HubError, Start, SubscriberKey};
+use crate::hub::{Start, SubscriberKey};
 use crate::id::Seq;
 use crate::time::{Instant, Now};
 use crate::wire::response::Response;
@@ -217,7 +218,7 @@ impl Fdajax {
     fn resubscribe(&mut self, context: &mut Context, key: WindowKey, types: &Types) -> Result<(), Response> {
         let Window { user, subscriber, start, .. } = self.windows[key];
         let new = self.subscribe(context, key, user, types, start)?;
-        context.hub.detach(context.now.at, subscriber);
+        context.broker.hub.detach(context.now.at, subscriber);
         let window = &mut self.windows[key];
         (window.subscriber, window.types) = (new, types.clone());
         Ok(())
@@ -235,14 +236,9 @@ impl Fdajax {
         let mut names: Vec<String> = types.groups().map(group_channel).collect();
         names.extend(self.users.get(user).account.as_ref().map(|account| user_channel(account.id)));
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let attached = context.hub.attach(
-            context.now.at,
-            Holder::Window(key).into(),
-            &names,
-            Vec::new(),
-            Start::Since(start),
-        );
-        attached.map_err(too_many_channels)
+        let owner = Holder::Window(key).into();
+        let attached = context.broker.attach(context.now.at, owner, &names, Start::Since(start));
+        attached.map_err(refused)
     }
 
     /// Gives a window its new connection and what waits for it.
@@ -321,7 +317,7 @@ impl Fdajax {
             self.by_connection[connection.slot.index()] = NO_WINDOW;
         }
         self.timers.clear(key);
-        context.hub.detach(context.now.at, window.subscriber);
+        context.broker.hub.detach(context.now.at, window.subscriber);
         let user = self.users.get_mut(window.user);
         for place in user.windows.iter_mut().filter(|place| **place == key) {
             *place = NO_WINDOW;
@@ -440,9 +436,17 @@ pub fn user_channel(id: u32) -> String {
     format!("fdajax/users/{id}")
 }
 
-/// The hub has no room for the channel of a user or group.
-pub fn too_many_channels(_: HubError) -> Response {
-    answers::refusal(503, "limits.channels is reached").with("Retry-After", 60)
+/// The answer to what the broker refuses: mostly, that there is no room for the channel of a user or group.
+pub fn refused(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::TooManyMessages | Refusal::TooManySearches => {
+            answers::refusal(429, refusal.detail()).with("Retry-After", 1)
+        }
+        Refusal::KeyReused => answers::refusal(422, refusal.detail()),
+        Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::TooManyMatches => {
+            answers::refusal(503, "limits.channels is reached").with("Retry-After", 60)
+        }
+    }
 }
 
 #[cfg(test)]

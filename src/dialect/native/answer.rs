@@ -1,5 +1,6 @@
 //! Answers about channels and publications, as JSON or as `key: value` lines.
 
+use crate::broker::{Receipt, Receipts, Refusal};
 use crate::hub::{ChannelInfo, Published};
 use crate::id::MessageId;
 use crate::transport::write_string;
@@ -11,7 +12,7 @@ const JSON_BYTES: usize = 128;
 
 /// An answer that tells of one channel, or of several in a list.
 #[derive(Debug)]
-pub struct Answer {
+struct Answer {
     list: bool,
     as_text: bool,
     /// Somebody was listening.
@@ -21,18 +22,18 @@ pub struct Answer {
 
 impl Answer {
     /// An answer that tells nothing yet; unless it is a `list`, it has to tell of one channel.
-    pub fn new(list: bool, as_text: bool) -> Self {
+    fn new(list: bool, as_text: bool) -> Self {
         Self { list, as_text, heard: false, body: Vec::with_capacity(JSON_BYTES) }
     }
 
     /// Tells what a publication did.
-    pub fn tell_published(&mut self, channel: &str, published: &Published) {
+    fn tell_published(&mut self, channel: &str, published: &Published) {
         self.heard |= published.subscribers > 0;
         self.tell(&describe_published(channel, published));
     }
 
     /// The answer to a publication: 201 if somebody was listening, else 202.
-    pub fn published(self) -> Response {
+    fn published(self) -> Response {
         let status = if self.heard { 201 } else { 202 };
         self.finish(status)
     }
@@ -95,10 +96,29 @@ const fn describe_published<'a>(channel: &'a str, published: &Published) -> Desc
     Description { id: Some(id), channel, subscribers, messages }
 }
 
+/// The answer to a publication.
+pub fn published(receipts: &Receipts, list: bool, as_text: bool) -> Response {
+    let mut answer = Answer::new(list, as_text);
+    receipts.iter().for_each(|receipt| answer.tell_published(&receipt.channel, &receipt.published));
+    answer.published()
+}
+
+/// The answer to what the broker refuses, without the time after which to try again.
+#[cold]
+pub fn refused(refusal: Refusal, as_text: bool) -> Response {
+    let status = match refusal {
+        Refusal::TooManyMatches => 400,
+        Refusal::KeyReused => 422,
+        Refusal::TooManyMessages | Refusal::TooManySearches => 429,
+        Refusal::TooManyChannels | Refusal::TooManySubscribers => 503,
+    };
+    Response::problem(status, refusal.detail(), as_text)
+}
+
 /// What a publication of one message did, as JSON.
-pub fn one(channel: &str, published: &Published) -> String {
+pub fn one(receipt: &Receipt) -> String {
     let mut json = Vec::with_capacity(JSON_BYTES);
-    describe_published(channel, published).write_json(&mut json);
+    describe_published(&receipt.channel, &receipt.published).write_json(&mut json);
     // A channel's name is UTF-8, and all else is ASCII.
     String::from_utf8(json).unwrap_or_default()
 }

@@ -7,7 +7,6 @@ mod publish;
 mod subscribe;
 pub mod websocket;
 
-pub use answer::Answer;
 pub use asked::{Asked, Targets};
 pub use subscribe::{POLL_SECONDS_MAX, asks_for_events};
 

@@ -1,10 +1,11 @@
 //! `POST /pub/{channels}` and batches: requests that publish.
 
 use super::{Refused, channel, check_unknown, pairs, wants_text};
+use crate::broker::{Once, Publishing, Several};
 use crate::config::Config;
 use crate::dialect::{Command, Publish};
 use crate::hub::{Data, Publication, channel_name};
-use crate::wire::head::Head;
+use crate::wire::head::{Head, Method};
 use crate::wire::{json, media, query};
 use data_encoding::BASE64;
 use serde::Deserialize;
@@ -38,20 +39,19 @@ pub fn read<'b>(
     config: &Config,
 ) -> Result<Command<'b>, Refused> {
     let (first, others) = query::split_once(channels, b',').map_or((channels, None), |(a, b)| (a, Some(b)));
-    let mut messages = vec![(channel(first)?, publication(head, body)?)];
+    let mut messages = Several::one((channel(first)?, publication(head, body)?));
     if let Some(others) = others {
         add_channels(&mut messages, others, config.limits.channels_per_request)?;
     }
-    let names = messages.iter().map(|(channel, _)| &**channel);
-    let idempotency = head.bytes(IDEMPOTENCY_KEY).map(|key| idempotency(key, names)).transpose()?;
     let list = messages.len() > 1;
-    Ok(Command::Publish(Publish { messages, idempotency, list, as_text: wants_text(head) }))
+    let what = Publishing { messages, once: once(head)? };
+    Ok(Command::Publish(Publish { what, list, as_text: wants_text(head) }))
 }
 
 /// Adds the same message to each of the `others`, unless with them there are more than `max` channels.
 #[inline(never)]
 fn add_channels<'b>(
-    messages: &mut Vec<(Cow<'b, str>, Publication)>,
+    messages: &mut Several<(Cow<'b, str>, Publication)>,
     others: &'b str,
     max: usize,
 ) -> Result<(), Refused> {
@@ -61,7 +61,8 @@ fn add_channels<'b>(
     for part in query::split(others, b',') {
         let name = channel(part)?;
         if !messages.iter().any(|(known, _)| *known == name) {
-            messages.push((name, messages[0].1.clone()));
+            let publication = messages.first.1.clone();
+            messages.others.push((name, publication));
         }
     }
     Ok(())
@@ -147,14 +148,23 @@ fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {
     }
 }
 
-/// What a repeat is recognised by: the client's key and the channels, however they are written.
+/// How a repeat of the request is recognised, if its publisher wants that.
+fn once<'b>(head: &Head<'b>) -> Result<Option<Once<'b>>, Refused> {
+    head.bytes(IDEMPOTENCY_KEY).map(|key| read_key(key, head.method)).transpose()
+}
+
 #[inline(never)]
-fn idempotency<'a>(key: &[u8], channels: impl Iterator<Item = &'a str>) -> Result<String, Refused> {
+fn read_key(key: &[u8], method: Method) -> Result<Once<'_>, Refused> {
     let key = std::str::from_utf8(key).map_err(|_| bad("Idempotency-Key is not UTF-8"))?;
-    match key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
-        true => Err(bad(format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes"))),
-        false => Ok(channels.map(|channel| format!("{channel}\n")).chain([key.to_owned()]).collect()),
+    match is_key(key) {
+        false => Err(bad(format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes"))),
+        true => Ok(Once::Key { key, method: if method == Method::Put { "PUT" } else { "POST" } }),
     }
+}
+
+/// Whether `key` may be an idempotency key.
+pub const fn is_key(key: &str) -> bool {
+    !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_BYTES_MAX
 }
 
 /// A message and its channel as JSON: a line of a batch, or what a WebSocket publishes.
@@ -172,6 +182,9 @@ pub struct Line<'a> {
     #[serde(borrow)]
     key: Option<Cow<'a, str>>,
     ttl: Option<u64>,
+    /// How a repeat is recognised: for WebSockets, as batches have a header field.
+    #[serde(borrow)]
+    pub idempotency_key: Option<Cow<'a, str>>,
 }
 
 /// A value that is there, even if it is `null`.
@@ -180,7 +193,7 @@ fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&
 }
 
 /// Reads `POST /pub`: JSON lines, each a message with its channel.
-pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'static>, Refused> {
+pub fn read_batch<'b>(head: &Head<'b>, body: &[u8], config: &Config) -> Result<Command<'b>, Refused> {
     let content_type = head.field("content-type").unwrap_or_default();
     if !media::essence(content_type).eq_ignore_ascii_case(media::NDJSON) {
         let detail =
@@ -207,16 +220,17 @@ pub fn read_batch(head: &Head, body: &[u8], config: &Config) -> Result<Command<'
             return Err((413, format!("a batch has at most {max} messages (limits.batch_messages)")));
         }
     }
-    if messages.is_empty() {
-        return Err(bad("the batch is empty"));
-    }
-    let key = head.bytes(IDEMPOTENCY_KEY);
-    let idempotency = key.map(|key| idempotency(key, std::iter::empty())).transpose()?;
-    Ok(Command::Publish(Publish { messages, idempotency, list: true, as_text: wants_text(head) }))
+    let messages = Several::from_vec(messages).ok_or_else(|| bad("the batch is empty"))?;
+    let what = Publishing { messages, once: once(head)? };
+    Ok(Command::Publish(Publish { what, list: true, as_text: wants_text(head) }))
 }
 
 fn read_line(line: &str) -> Result<(String, Publication), Refused> {
-    line_publication(json::object(line).map_err(bad)?)
+    let line: Line = json::object(line).map_err(bad)?;
+    match line.idempotency_key {
+        Some(_) => Err(bad("the key of a batch is the header field Idempotency-Key")),
+        None => line_publication(line),
+    }
 }
 
 /// The channel and the message that a line describes.

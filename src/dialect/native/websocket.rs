@@ -4,7 +4,7 @@
 //! carries the same `ref`, and `ok` or `error`; a success without `ref` is not answered. A command that makes no
 //! sense is an error and nothing worse: the connection lives.
 
-use super::publish::{Line, line_publication};
+use super::publish::{Line, is_key, line_publication};
 use super::{Asked, Refused, subscribe};
 use crate::config::Config;
 use crate::dialect::{Caller, Command, Open, access, upgrade};
@@ -42,8 +42,8 @@ pub fn open<'b>(head: &Head, asked: &'b Asked, caller: Caller) -> Result<Command
 /// What a command asks for.
 #[derive(Debug)]
 pub enum Order<'a> {
-    /// To publish a message on a channel.
-    Publish(String, Box<Publication>),
+    /// To publish a message on a channel, once, if it has a key.
+    Publish(String, Box<Publication>, Option<Cow<'a, str>>),
     /// To listen to these, too.
     Subscribe(Vec<Cow<'a, str>>, Vec<Pattern>),
     /// To listen to these no longer.
@@ -99,9 +99,13 @@ fn order<'a>(text: &'a str, config: &Config) -> Result<Order<'a>, String> {
         subscribe::select(bytes, config).map_err(|(_, detail)| detail)
     };
     match (object.publish, object.subscribe, object.unsubscribe) {
-        (Some(line), None, None) => {
+        (Some(mut line), None, None) => {
+            let key = line.idempotency_key.take();
+            if key.as_deref().is_some_and(|key| !is_key(key)) {
+                return Err("idempotency_key has 1 to 255 bytes".into());
+            }
             let (channel, publication) = line_publication(line).map_err(|(_, detail)| detail)?;
-            Ok(Order::Publish(channel, Box::new(publication)))
+            Ok(Order::Publish(channel, Box::new(publication), key))
         }
         (None, Some(items), None) => select(items).map(|(names, patterns)| Order::Subscribe(names, patterns)),
         (None, None, Some(items)) => {

@@ -5,9 +5,9 @@
 //! cut off. Who is over the rate is not refused but waits for the next second: behind one address may be a whole company
 //! that reconnects.
 
+use crate::broker::Rate;
 use crate::config::Config;
 use crate::conn::{ConnId, Slot};
-use crate::dialect::rate::Rate;
 use crate::id::Key;
 use crate::server::Handshakes as Counts;
 use crate::time::Instant;

@@ -2,6 +2,7 @@
 //! publications, acknowledgements, goodbyes, clients that leave, a clock that leaps. Nothing may panic, what is kept
 //! must agree, and the same seed must have the server write the same bytes.
 
+use super::budgets::frame;
 use super::delivery::Bench;
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -148,11 +149,7 @@ impl Talk {
         let Line { id, is_socket } = self.lines[place];
         let body = self.request();
         match is_socket {
-            true => {
-                let mut frame = vec![0x81, 0xFE, (body.len() >> 8) as u8, body.len() as u8, 0, 0, 0, 0];
-                frame.extend_from_slice(body.as_bytes());
-                self.bench.send_bytes(id, &frame);
-            }
+            true => self.bench.send_bytes(id, &frame(&body)),
             false => {
                 let length = body.len();
                 let head = "Content-Type: application/json\r\nHost: x";

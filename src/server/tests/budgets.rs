@@ -10,7 +10,7 @@ const UPGRADE: &str = "GET /bayeux HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// A text frame, masked with zeros.
-fn frame(text: &str) -> Vec<u8> {
+pub(super) fn frame(text: &str) -> Vec<u8> {
     let mut bytes = vec![0x81];
     match text.len() {
         short @ 0..126 => bytes.push(0x80 | short as u8),

@@ -99,7 +99,7 @@ impl Bench {
                     Effect::Close(id) => self.world.socket(id).closed = true,
                 }
             }
-            self.server.hub.check();
+            self.server.broker.hub.check();
             if self.server.next_deadline(now) > now.at && self.world.edges.is_empty() {
                 return;
             }
@@ -151,10 +151,10 @@ fn a_frame_leaves_when_all_have_it() {
     bench.read(slow);
     // What the history grows by with one more message.
     let grows = |bench: &mut Bench, channel| {
-        let before = bench.server.hub.gauges().bytes;
+        let before = bench.server.broker.hub.gauges().bytes;
         bench.publish(channel, "hello", None);
         bench.turn();
-        bench.server.hub.gauges().bytes - before
+        bench.server.broker.hub.gauges().bytes - before
     };
     let alone = grows(&mut bench, "nobody listens");
     assert_eq!(grows(&mut bench, "a"), alone);
@@ -241,7 +241,7 @@ fn a_message_of_no_lifetime_reaches_those_who_listen() {
     assert_eq!(data(&bench.read(stream)), ["now"]);
     let (_, late) = bench.client("GET /sub/a?as=interval&after=oldest HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(late.starts_with("HTTP/1.1 304 "), "{late}");
-    assert_eq!(bench.server.hub.gauges().bytes, 0);
+    assert_eq!(bench.server.broker.hub.gauges().bytes, 0);
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_burst_larger_than_the_ring_arrives_whole() {
     for id in streams {
         assert_eq!(data(&bench.read(id)), burst);
     }
-    assert_eq!(bench.server.hub.gauges().messages, 2, "cut when the turn ends");
+    assert_eq!(bench.server.broker.hub.gauges().messages, 2, "cut when the turn ends");
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn a_body_that_arrives_behind_a_blocked_answer_is_kept() {
         bench.turn();
         let text = bench.read(id);
         assert!(text.contains("HTTP/1.1 202 ") && text.ends_with("\r\n\r\nok\n"), "{text}");
-        assert_eq!(bench.server.hub.journal[0].publication.data.bytes(), b"hello");
+        assert_eq!(bench.server.broker.hub.journal[0].publication.data.bytes(), b"hello");
     }
 }
 

@@ -151,7 +151,7 @@ impl Talk {
             self.world.advance(3_700_000);
             self.turn();
         }
-        let left = self.server.hub.gauges();
+        let left = self.server.broker.hub.gauges();
         assert_eq!((left.subscribers, left.messages, left.channels), (0, 0, 0));
         assert_eq!(self.server.connections(), 0);
         assert!(self.answers > 50, "it was a conversation");

@@ -49,7 +49,7 @@ impl Bench {
         self.turn();
     }
 
-    fn stats(&self) -> &Stats {
+    fn stats(&self) -> Stats {
         self.server.stats()
     }
 
@@ -176,7 +176,7 @@ fn patterns_that_come_to_match_too_many_channels() {
     assert!(goodbye.ends_with("0\r\n\r\n") && !goodbye.contains("\"3\""), "{goodbye}");
     assert!(bench.world.at_end(stream));
     assert!(!bench.world.at_end(narrow));
-    bench.server.hub.check();
+    bench.server.broker.hub.check();
     for (number, channel) in ["n/1", "n/2", "n/3"].into_iter().enumerate() {
         bench.publish(channel, &number.to_string(), None);
     }
@@ -479,10 +479,9 @@ fn an_idempotency_key_holds_however_its_channels_are_written() {
     let publish = |path: &str| {
         format!("POST /pub/{path} HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 1\r\n\r\nx")
     };
-    for path in ["a,b", "%61,b", "a%2Cb"] {
-        bench.ask(&publish(path));
-    }
-    assert_eq!((bench.stats().messages_published, bench.stats().messages_repeated), (3, 1));
+    let answers = ["a,b", "%61,b", "a%2Cb", "b,a"].map(|path| status(&bench.ask(&publish(path))));
+    assert_eq!(answers, [202, 202, 422, 422], "other channels are another request");
+    assert_eq!((bench.stats().messages_published, bench.stats().messages_repeated), (2, 1));
 }
 
 #[test]
@@ -499,7 +498,7 @@ fn idempotency_keys_are_bounded_in_bytes() {
     bench.ask(&key(19));
     bench.ask(&key(0));
     assert_eq!(bench.stats().messages_repeated, 1, "the newest is known, the oldest is not");
-    assert!(bench.stats().idempotency_keys_forgotten > 10);
+    assert!(bench.stats().idempotency_keys_forgotten > 5);
 }
 
 #[test]
@@ -625,9 +624,9 @@ fn free_memory_is_given_back_when_a_quarter_was_let_go() {
     };
     let delete = |bench: &mut Bench, names: &str| {
         let now = bench.world.now.at;
-        names
-            .chars()
-            .for_each(|name| assert!(bench.server.hub.delete(now, &name.to_string(), |_| true).is_some()));
+        names.chars().for_each(|name| {
+            assert!(bench.server.broker.hub.delete(now, &name.to_string(), |_| true).is_some());
+        });
     };
     fill(&mut bench, "ab");
     bench.weigh(8);

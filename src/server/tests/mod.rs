@@ -3,12 +3,13 @@
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
 //! get, `sim` lets a seed decide what happens, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond,
-//! `fdajax` and `bayeux` let a seed speak these protocols.
+//! `door` publishes in every language, `fdajax` and `bayeux` let a seed speak these protocols.
 
 mod bayeux;
 mod budgets;
 mod client;
 mod delivery;
+mod door;
 mod fdajax;
 mod limits;
 mod oracle;

@@ -337,15 +337,15 @@ impl Sim {
     /// What holds after every turn.
     fn check(&mut self) {
         self.server.check(self.world.now);
-        for message in &self.server.hub.journal[self.checked..] {
+        for message in &self.server.broker.hub.journal[self.checked..] {
             let number = number(message.publication.data.bytes());
             let (payload, ttl) = &self.sent[number];
             assert_eq!(message.publication.data.bytes(), payload.as_bytes());
             assert_eq!(message.publication.ttl_ms, ttl.map(|ttl| ttl * 1000));
         }
-        self.checked = self.server.hub.journal.len();
-        if !self.server.hub.has_ready() {
-            let gauges = self.server.hub.gauges();
+        self.checked = self.server.broker.hub.journal.len();
+        if !self.server.broker.hub.has_ready() {
+            let gauges = self.server.broker.hub.gauges();
             let total = self.config.history.total_bytes;
             assert!(gauges.bytes <= total || gauges.messages <= 1, "{} bytes of {total}", gauges.bytes);
             let per_channel = self.config.history.messages * gauges.channels;
@@ -582,7 +582,7 @@ impl Sim {
 }
 
 fn view(server: &Server, epochs: u64, at: Instant) -> View<'_> {
-    View { journal: &server.hub.journal, epoch: Epoch::from_random(epochs), at }
+    View { journal: &server.broker.hub.journal, epoch: Epoch::from_random(epochs), at }
 }
 
 /// The number in a payload.

@@ -1,0 +1,54 @@
+//! What is published, and what became of it.
+
+use super::several::Several;
+use crate::hub::{Publication, Published};
+use std::borrow::Cow;
+
+/// Messages to publish, all or none.
+#[derive(Debug)]
+pub struct Publishing<'b> {
+    /// Channel and message, in this order.
+    pub messages: Several<(Cow<'b, str>, Publication)>,
+    /// How a repeat is recognised.
+    pub once: Option<Once<'b>>,
+}
+
+impl<'b> Publishing<'b> {
+    /// One message that may be published again and again.
+    pub fn of(channel: impl Into<Cow<'b, str>>, publication: Publication) -> Self {
+        Self { messages: Several::one((channel.into(), publication)), once: None }
+    }
+}
+
+/// How a repeat of a request is recognised.
+#[derive(Debug, Clone, Copy)]
+pub enum Once<'b> {
+    /// By a key that its publisher chose. It belongs to the request as a whole: the method, the channels, and the
+    /// messages. Another request with the same key is refused.
+    Key {
+        /// The key.
+        key: &'b str,
+        /// The method.
+        method: &'static str,
+    },
+    /// By everything: what its client named it, and what it says. Clients that give several messages one name lose
+    /// nothing.
+    Message {
+        /// Whose it is.
+        session: &'b str,
+        /// What its client named it.
+        id: &'b str,
+    },
+}
+
+/// What became of one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt<'b> {
+    /// Its channel.
+    pub channel: Cow<'b, str>,
+    /// Its number, and who was there.
+    pub published: Published,
+}
+
+/// What became of all of them, in order.
+pub type Receipts<'b> = Several<Receipt<'b>>;

@@ -1,0 +1,61 @@
+//! What is refused, as data: each dialect has its own words for it.
+
+use crate::hub::HubError;
+
+/// Why something was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// `limits.publishes_per_second` is exceeded by the client, whatever it speaks.
+    TooManyMessages,
+    /// [`LOOKED_AT_PER_SECOND`](crate::hub::LOOKED_AT_PER_SECOND) is exceeded by the client, whatever it speaks.
+    TooManySearches,
+    /// The idempotency key belongs to another request.
+    KeyReused,
+    /// `limits.channels` is reached.
+    TooManyChannels,
+    /// `limits.subscribers_per_channel` is reached.
+    TooManySubscribers,
+    /// `limits.channels_per_pattern` is exceeded.
+    TooManyMatches,
+}
+
+impl From<HubError> for Refusal {
+    fn from(error: HubError) -> Self {
+        match error {
+            HubError::TooManyChannels => Self::TooManyChannels,
+            HubError::TooManySubscribers => Self::TooManySubscribers,
+            HubError::TooManyMatches => Self::TooManyMatches,
+            HubError::TooManySearches => Self::TooManySearches,
+        }
+    }
+}
+
+impl Refusal {
+    /// A sentence for the client's author.
+    pub const fn detail(self) -> &'static str {
+        match self {
+            Self::TooManyMessages => {
+                "your address publishes more messages a second than limits.publishes_per_second"
+            }
+            Self::TooManySearches => HubError::TooManySearches.detail(),
+            Self::KeyReused => {
+                "this idempotency key belongs to a request with another method, other channels or another body; \
+                 nothing was published: use a new key for each request"
+            }
+            Self::TooManyChannels => HubError::TooManyChannels.detail(),
+            Self::TooManySubscribers => HubError::TooManySubscribers.detail(),
+            Self::TooManyMatches => HubError::TooManyMatches.detail(),
+        }
+    }
+
+    /// After how many seconds it is worth trying again: at least, and over how many more the clients should be spread.
+    /// `None` if the same request will be refused again.
+    pub const fn retry_seconds(self) -> Option<(u64, u64)> {
+        match self {
+            Self::TooManyMessages => Some((1, 5)),
+            Self::TooManySearches => Some((1, 10)),
+            Self::TooManyChannels | Self::TooManySubscribers => Some((60, 60)),
+            Self::KeyReused | Self::TooManyMatches => None,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! One or more of something, the first without an allocation of its own: nearly every publication is one message.
+
+/// One or more.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Several<T> {
+    /// The first.
+    pub first: T,
+    /// The others, in order.
+    pub others: Vec<T>,
+}
+
+impl<T> Several<T> {
+    /// One.
+    pub const fn one(first: T) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    /// All of these, if there is any.
+    pub fn from_vec(mut all: Vec<T>) -> Option<Self> {
+        let first = (!all.is_empty()).then(|| all.remove(0))?;
+        Some(Self { first, others: all })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// Never.
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// All, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// What `f` makes of each, in order; the first error ends it.
+    pub fn try_map<U, E>(self, mut f: impl FnMut(T) -> Result<U, E>) -> Result<Several<U>, E> {
+        let first = f(self.first)?;
+        // Without others, nothing is allocated.
+        let others = self.others.into_iter().map(f).collect::<Result<_, E>>()?;
+        Ok(Several { first, others })
+    }
+}
