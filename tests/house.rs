@@ -112,7 +112,7 @@ fn below_the_reactor_there_is_no_clock_socket_thread_or_chance() {
 }
 
 /// What only the broker asks of the hub.
-const DOOR: [&str; 4] = ["hub.publish(", "hub.attach(", "hub.subscribe(", "hub.unsubscribe("];
+const DOOR: [&str; 5] = ["hub.commit(", "hub.publish(", "hub.attach(", "hub.subscribe(", "hub.unsubscribe("];
 
 #[test]
 fn nobody_goes_past_the_broker() {

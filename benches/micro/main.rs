@@ -43,13 +43,15 @@ fn fan_out(criterion: &mut Criterion) {
     for subscribers in [1, 1_000, 100_000] {
         let now = Instant::default();
         let mut hub = Hub::new(&Config::default(), Epoch::from_random(1), now);
+        let mut seq = 0;
         for owner in 0..subscribers {
             hub.attach(now, Owner(owner), &["ticks"], Vec::new(), Start::Now).unwrap();
         }
         group.throughput(Throughput::Elements(subscribers.into()));
         group.bench_function(BenchmarkId::from_parameter(subscribers), |bencher| {
             bencher.iter(|| {
-                hub.publish(now, "ticks", text(100)).unwrap();
+                seq += 1;
+                hub.commit(now, "ticks", seq, text(100));
                 while let Some(key) = hub.next_ready() {
                     let mut pulled: Vec<&Rc<Message>> = Vec::new();
                     hub.pull(now, key, 64, &mut pulled);
@@ -82,7 +84,7 @@ fn encoding(criterion: &mut Criterion) {
     let now = Instant::default();
     let mut hub = Hub::new(&Config::default(), Epoch::from_random(1), now);
     let key = hub.attach(now, Owner(0), &["ticks"], Vec::new(), Start::Now).unwrap();
-    hub.publish(now, "ticks", text(100)).unwrap();
+    hub.commit(now, "ticks", 1, text(100));
     let mut pulled: Vec<&Rc<Message>> = Vec::new();
     hub.pull(now, key, 1, &mut pulled);
     criterion.bench_function("envelope of 100 bytes", |bencher| {

@@ -5,10 +5,10 @@
 //! refused. Refusals are data; each dialect says them in its own words.
 //!
 //! ```text
-//!                   ┌───────────────── Broker ─────────────────┐
-//!  publish ─────────▶ repeats ─▶ gate ─▶ room for all of it? ──▶ hub.publish ─▶ receipts
-//!  search, attach, ─▶ gate ────────────────────────────────────▶ hub.attach, hub.subscribe
-//!  subscribe        └───────────────────────────────────────────┘
+//!                    ┌───────────────────────── Broker ─────────────────────────┐
+//!  publish ──────────▶ repeats ─▶ gate ─▶ room for all of it? ─▶ order: numbers ──▶ hub.commit ─▶ receipts
+//!  search, attach, … ─▶ gate ─────────────────────────────────────────────────────▶ hub.attach, hub.subscribe
+//!                    └──────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! What changes nothing for others (pulling, advancing, detaching) is asked of [`Broker::hub`] directly.
@@ -16,6 +16,7 @@
 pub mod access;
 mod client;
 mod gate;
+mod order;
 mod publish;
 mod rate;
 mod refusal;
@@ -31,11 +32,12 @@ pub use repeats::REMEMBERED_MS;
 pub use several::Several;
 
 use crate::config::Config;
-use crate::hub::{Hub, HubError, Owner, Pattern, Publication, Published, Start, SubscriberKey};
+use crate::hub::{Hub, Owner, Pattern, Publication, Published, Start, SubscriberKey};
 use crate::id::Seed;
 use crate::stats::Stats;
 use crate::time::Instant;
 use gate::Gate;
+use order::Order;
 use repeats::Repeats;
 
 /// The hub, and the door to it.
@@ -43,6 +45,7 @@ use repeats::Repeats;
 pub struct Broker {
     /// Channels, rings and cursors. Nobody else publishes, attaches or subscribes there.
     pub hub: Hub,
+    order: Order,
     gate: Gate,
     repeats: Repeats,
     /// What has been counted beside what the hub counts itself; [`Broker::stats`] has both.
@@ -54,6 +57,7 @@ impl Broker {
     pub fn new(config: &Config, seed: Seed, now: Instant) -> Self {
         Self {
             hub: Hub::new(config, seed.epoch, now),
+            order: Order::default(),
             gate: Gate::new(config, seed),
             repeats: Repeats::new(config, seed.key("idempotency")),
             stats: Stats::default(),
@@ -82,14 +86,14 @@ impl Broker {
             self.stats.publications_refused += 1;
             return Err(Refusal::TooManyMessages);
         }
-        if messages.len() > 1 {
-            self.check_room(messages.iter().map(|(channel, _)| &**channel))?;
+        match messages.len() {
+            1 => self.hub.admits_one(&messages.first.0)?,
+            _ => self.hub.admits(messages.iter().map(|(channel, _)| &**channel))?,
         }
-        let hub = &mut self.hub;
-        let receipts = messages.try_map(|(channel, publication)| {
-            let published = hub.publish(now, &channel, publication)?;
-            Ok::<_, HubError>(Receipt { channel, published })
-        })?;
+        let receipts = messages.map(|(channel, publication)| {
+            let published = self.hub.commit(now, &channel, self.order.accept(), publication);
+            Receipt { channel, published }
+        });
         if let Some(known) = known {
             self.stats.idempotency_keys_forgotten += self.repeats.insert(now, known, &receipts) as u64;
         }
@@ -103,16 +107,8 @@ impl Broker {
         channel: &str,
         publication: Publication,
     ) -> Result<Published, Refusal> {
-        Ok(self.hub.publish(now, channel, publication)?)
-    }
-
-    /// Whether there is room for all of these channels.
-    #[inline(never)]
-    fn check_room<'a>(&mut self, channels: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
-        self.hub.admits(channels).map_err(|error| {
-            self.stats.channels_refused += 1;
-            error.into()
-        })
+        self.hub.admits_one(channel)?;
+        Ok(self.hub.commit(now, channel, self.order.accept(), publication))
     }
 
     /// Leave for `client` to have channels looked at for its patterns. Tell [`Broker::end_search`] when that is done.

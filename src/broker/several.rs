@@ -36,11 +36,10 @@ impl<T> Several<T> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
-    /// What `f` makes of each, in order; the first error ends it.
-    pub fn try_map<U, E>(self, mut f: impl FnMut(T) -> Result<U, E>) -> Result<Several<U>, E> {
-        let first = f(self.first)?;
+    /// What `f` makes of each, in order.
+    pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> Several<U> {
+        let first = f(self.first);
         // Without others, nothing is allocated.
-        let others = self.others.into_iter().map(f).collect::<Result<_, E>>()?;
-        Ok(Several { first, others })
+        Several { first, others: self.others.into_iter().map(f).collect() }
     }
 }

@@ -1,10 +1,22 @@
 //! What always holds in a hub, for tests.
 
-use super::Hub;
 use super::subscriber::{Memberships, Owner, SubscriberKey};
+use super::{Hub, HubError, Publication, Published};
+use crate::time::Instant;
 use std::collections::BTreeSet;
 
 impl Hub {
+    /// Accepts and commits a message, if there is room for its channel.
+    pub fn publish(
+        &mut self,
+        now: Instant,
+        name: &str,
+        publication: Publication,
+    ) -> Result<Published, HubError> {
+        self.admits_one(name)?;
+        Ok(self.commit(now, name, self.seq + 1, publication))
+    }
+
     /// What the owner of a subscriber has noted.
     pub fn noted(&self, key: SubscriberKey) -> u8 {
         self.subscribers[key].note

@@ -5,7 +5,7 @@
 //! cursor, oldest first. Live delivery, resuming, history and slow readers are therefore one code path:
 //!
 //! ```text
-//! publish ─▶ number ─▶ ring ─▶ mark the channel's subscribers ready
+//! commit ─▶ ring ─▶ mark the channel's subscribers ready
 //!                               next_ready ─▶ pull at the cursor ─▶ (the server writes) ─▶ advance
 //! ```
 //!
@@ -57,7 +57,7 @@ use tombstones::Tombstones;
 /// holes as large as itself behind.
 pub const ROOM: usize = 16 << 10;
 
-/// All channels and subscribers. Inputs: [`publish`](Hub::publish), [`attach`](Hub::attach),
+/// All channels and subscribers. Inputs: [`commit`](Hub::commit), [`attach`](Hub::attach),
 /// [`detach`](Hub::detach), [`delete`](Hub::delete), [`tick`](Hub::tick); outputs:
 /// [`next_ready`](Hub::next_ready) and [`pull`](Hub::pull).
 #[derive(Debug)]
@@ -196,41 +196,46 @@ impl Hub {
         MessageId { epoch: self.epoch, seq }
     }
 
-    /// Whether [`Hub::publish`] has room for new channels among `names`. Ask before a publication to
-    /// several channels, so that it happens in all of them or in none.
-    #[inline(never)]
-    pub fn admits<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Result<(), HubError> {
-        let mut new: Vec<&str> = names.into_iter().filter(|name| self.names.get(name).is_none()).collect();
-        new.sort_unstable();
-        new.dedup();
-        match self.channels.len() + new.len() <= self.bounds.channels {
-            true => Ok(()),
-            false => Err(HubError::TooManyChannels),
+    /// Whether there is room for a message on channel `name`. Ask before [`Hub::commit`], which takes whatever comes.
+    ///
+    /// # Errors
+    ///
+    /// There is no such channel yet, and as many as there may be.
+    pub fn admits_one(&mut self, name: &str) -> Result<(), HubError> {
+        match self.names.find(&self.channels, name) {
+            Some(_) => Ok(()),
+            None => self.admits([name]),
         }
     }
 
-    /// Numbers `publication`, keeps it in the ring of channel `name` and marks the channel's subscribers
-    /// ready.
-    pub fn publish(
-        &mut self,
-        now: Instant,
-        name: &str,
-        publication: Publication,
-    ) -> Result<Published, HubError> {
+    /// The same for several channels, so that a publication happens in all of them or in none.
+    #[inline(never)]
+    pub fn admits<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) -> Result<(), HubError> {
+        let mut new: Vec<&str> = names.into_iter().filter(|name| self.names.get(name).is_none()).collect();
+        new.sort_unstable();
+        new.dedup();
+        if self.channels.len() + new.len() <= self.bounds.channels {
+            return Ok(());
+        }
+        self.counts.channels_refused += 1;
+        Err(HubError::TooManyChannels)
+    }
+
+    /// Makes a message that was accepted as number `seq` history: keeps it in the ring of channel `name` and marks the
+    /// channel's subscribers ready. Numbers ascend, and nothing is refused: what is accepted is accepted.
+    pub fn commit(&mut self, now: Instant, name: &str, seq: Seq, publication: Publication) -> Published {
+        debug_assert!(seq > self.seq, "numbers ascend");
         let key = match self.names.find(&self.channels, name) {
             Some(key) => key,
-            None => {
-                self.admits([name]).inspect_err(|_| self.counts.channels_refused += 1)?;
-                self.open_channel(now, name)
-            }
+            None => self.open_channel(now, name),
         };
         if !self.channels[key].spoken {
             self.begin_speaking(key);
         }
-        self.seq += 1;
+        self.seq = seq;
         self.counts.messages_published += 1;
         let channel = &mut self.channels[key];
-        let id = MessageId { epoch: self.epoch, seq: self.seq };
+        let id = MessageId { epoch: self.epoch, seq };
         #[cfg(test)]
         self.journal.push(Message::new(id, Rc::clone(channel.name()), publication.clone(), now));
         let message = Rc::new(Message::new(id, Rc::clone(channel.name()), publication, now));
@@ -238,7 +243,7 @@ impl Hub {
         self.mark_ready(key);
         self.schedule(now, key);
         let channel = &self.channels[key];
-        Ok(Published { id, subscribers: channel.subscribers.len(), messages: channel.ring.len() })
+        Published { id, subscribers: channel.subscribers.len(), messages: channel.ring.len() }
     }
 
     /// Marks every subscriber of the channel ready to pull.

@@ -1,0 +1,22 @@
+//! The order of all messages: who is accepted gets the next number, and history takes them in that order.
+//!
+//! Accepting and committing are two steps. Here they follow each other at once. Where a log or another machine has to
+//! agree first, what is accepted is committed when it says so; what readers see as the newest message is the newest
+//! that was committed, in any case, as the hub knows no other.
+
+use crate::id::Seq;
+
+/// Gives out numbers.
+#[derive(Debug, Default)]
+pub struct Order {
+    /// The last that was given out.
+    last: Seq,
+}
+
+impl Order {
+    /// The number of one more message.
+    pub const fn accept(&mut self) -> Seq {
+        self.last += 1;
+        self.last
+    }
+}
