@@ -28,6 +28,8 @@ pub struct Channel {
     pub ring: Ring,
     /// Dense, in no order: 8 bytes a subscriber.
     pub subscribers: Vec<Entry>,
+    /// How many of them have left, and only have to get what was published before.
+    pub left: u32,
     /// It has had a message. One that has not is there for those who listen to it, and goes with the last of
     /// them; subscribers by pattern join with the first message.
     pub spoken: bool,
@@ -49,7 +51,7 @@ pub struct ChannelInfo {
 impl Channel {
     /// A channel without messages, which lost those up to `evicted` in a former life.
     pub fn new(name: Rc<str>, evicted: u64) -> Self {
-        Self { name, ring: Ring::new(evicted), subscribers: Vec::new(), spoken: false }
+        Self { name, ring: Ring::new(evicted), subscribers: Vec::new(), left: 0, spoken: false }
     }
 
     /// Its name.
@@ -57,12 +59,17 @@ impl Channel {
         &self.name
     }
 
+    /// How many listen to what will be published.
+    pub const fn listeners(&self) -> usize {
+        self.subscribers.len() - self.left as usize
+    }
+
     /// What the API tells of it.
     pub fn info(&self, epoch: Epoch) -> ChannelInfo {
         ChannelInfo {
             channel: Rc::clone(&self.name),
             newest: (!self.ring.is_empty()).then(|| MessageId { epoch, seq: self.ring.newest() }),
-            subscribers: self.subscribers.len(),
+            subscribers: self.listeners(),
             messages: self.ring.len(),
         }
     }

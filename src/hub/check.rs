@@ -1,5 +1,6 @@
 //! What always holds in a hub, for tests.
 
+use super::channel::Entry;
 use super::subscriber::{Memberships, Owner, SubscriberKey};
 use super::{Hub, HubError, Publication, Published};
 use crate::time::Instant;
@@ -58,6 +59,8 @@ impl Hub {
             if let Some(expiry) = channel.ring.next_expiry() {
                 assert!(self.timers.fires_by(key, expiry), "{name}: what expires is overlooked");
             }
+            let has_left = |entry: &&Entry| self.has_left(entry.subscriber, key);
+            assert_eq!(channel.subscribers.iter().filter(has_left).count(), channel.left as usize, "{name}");
             for (place, entry) in channel.subscribers.iter().enumerate() {
                 let (of, index) = match &self.subscribers[entry.subscriber].memberships {
                     Memberships::One { channel, index } => (*channel, *index),
@@ -82,9 +85,10 @@ impl Hub {
                     for (_, membership) in &many.all {
                         let ring = &self.channels[membership.place().0].ring;
                         let had = subscriber.after.max(membership.floor);
-                        let behind = ring.newest() > had || ring.evicted() > had;
+                        let behind = (ring.newest() > had || ring.evicted() > had) && had < membership.until;
                         assert!(!behind || membership.has_news(), "{key:?} overlooks news");
                         let first = ring.after(had).next().map(|message| message.id.seq);
+                        let first = first.filter(|seq| *seq <= membership.until);
                         let is_early = first.is_none_or(|first| membership.next <= first);
                         assert!(is_early, "{key:?} comes to its news too late");
                     }

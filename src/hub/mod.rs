@@ -86,6 +86,8 @@ pub struct Hub {
     looked_at: u64,
     /// How much more of it is allowed for what is being asked.
     allowance: u64,
+    /// Memberships that have been left, and owe nothing any more: they end with the next [`Hub::tick`].
+    settled: Vec<(SubscriberKey, ChannelKey)>,
     /// What has been counted here.
     pub counts: Counts,
     /// Every message there ever was, for tests to compare with.
@@ -180,6 +182,7 @@ impl Hub {
             overfull: Vec::new(),
             looked_at: 0,
             allowance: u64::MAX,
+            settled: Vec::new(),
             counts: Counts::default(),
             #[cfg(test)]
             journal: Vec::new(),
@@ -243,7 +246,7 @@ impl Hub {
         self.mark_ready(key);
         self.schedule(now, key);
         let channel = &self.channels[key];
-        Published { id, subscribers: channel.subscribers.len(), messages: channel.ring.len() }
+        Published { id, subscribers: channel.listeners(), messages: channel.ring.len() }
     }
 
     /// Marks every subscriber of the channel ready to pull.
@@ -388,6 +391,7 @@ impl Hub {
     /// Call it when nobody is ready any more, so that bursts and messages of TTL 0 reach those they are
     /// for.
     pub fn tick(&mut self, now: Instant) {
+        self.end_settled(now);
         self.counts.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
         while let Some(key) = self.timers.expire(now) {
             self.lapse(now, key);
@@ -428,7 +432,9 @@ impl Hub {
         let mut ended = Vec::new();
         for member in members {
             let owner = self.owner(member);
-            if ends(owner) {
+            if self.has_left(member, key) {
+                self.end_membership(now, member, key);
+            } else if ends(owner) {
                 ended.push((owner, self.position(member)));
                 self.detach(now, member);
             }

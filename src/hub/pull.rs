@@ -113,8 +113,9 @@ impl Hub {
                         many.note_looks(1);
                         let membership = &many.all[place as usize];
                         let ring = &self.channels[membership.channel].ring;
-                        let ring = ring.after(subscriber.after.max(membership.floor)).filter(is_due);
-                        rings.push(ring.peekable());
+                        let newer = ring.after(subscriber.after.max(membership.floor));
+                        let is_owed = |message: &&Rc<Message>| message.id.seq <= membership.until;
+                        rings.push(newer.take_while(is_owed).filter(is_due).peekable());
                         let ring = rings.len() - 1;
                         heads.extend(head(&mut rings[ring]).map(|seq| Reverse((seq, ring))));
                     }
@@ -146,7 +147,11 @@ impl Hub {
             let had = seq.max(membership.floor);
             let ring = &self.channels[membership.channel].ring;
             let first = ring.after(had).next().map(|message| message.id.seq);
-            let has_gap = ring.evicted() > had || membership.stranger;
+            let first = first.filter(|seq| *seq <= membership.until);
+            let has_gap = ring.evicted() > had && had < membership.until || membership.stranger;
+            if first.is_none() && !has_gap && membership.is_left() {
+                self.settled.push((key, membership.channel));
+            }
             if next > seq {
                 // Where nothing was delivered, a few are put where they belong: messages may be gone from there.
                 looked_at += 1;
@@ -183,8 +188,9 @@ impl Hub {
                     many.note_looks(1);
                     let membership = &many.all[place as usize];
                     let ring = &self.channels[membership.channel].ring;
-                    let mut newer = ring.after(subscriber.after.max(membership.floor));
-                    let first = newer.find(|message| subscriber.is_for(message, now));
+                    let newer = ring.after(subscriber.after.max(membership.floor));
+                    let mut owed = newer.take_while(|message| message.id.seq <= membership.until);
+                    let first = owed.find(|message| subscriber.is_for(message, now));
                     least = least.min(first.map_or(Seq::MAX, |message| message.id.seq));
                     first.is_some()
                 };
@@ -211,7 +217,8 @@ impl Hub {
                     || entries.any(|(_, place)| {
                         many.note_looks(1);
                         let membership = &many.all[place as usize];
-                        lost(membership.channel, after.max(membership.floor))
+                        let had = after.max(membership.floor);
+                        had < membership.until && lost(membership.channel, had)
                     })
             }
         };
@@ -258,7 +265,8 @@ impl Hub {
                     let membership = &mut all[place as usize];
                     let evicted = channels[membership.channel].ring.evicted();
                     let cursor = subscriber.after.max(membership.floor);
-                    if std::mem::take(&mut membership.stranger) || evicted > cursor {
+                    let has_lost = evicted > cursor && cursor < membership.until;
+                    if std::mem::take(&mut membership.stranger) || has_lost {
                         gaps.push(gap(membership.channel, cursor));
                         membership.floor = membership.floor.max(evicted);
                     }

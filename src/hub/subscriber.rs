@@ -80,6 +80,8 @@ pub struct Many {
     places: BTreeMap<ChannelKey, u32>,
     /// How many channels are asked for by name.
     pub(super) named: usize,
+    /// How many have been left, and owe messages yet.
+    pub(super) left: usize,
     /// Those with possibly something newer than the cursor. A channel that is not here has nothing.
     pub(super) news: News,
     /// Memberships that have been looked at, for tests of what something costs.
@@ -104,6 +106,15 @@ pub struct Membership {
     pub(super) named: bool,
     /// A gap has to be told because the subscriber came with the id of another history.
     pub(super) stranger: bool,
+    /// It has been left: what was published up to here is still for the subscriber. [`Seq::MAX`] = it has not.
+    pub(super) until: Seq,
+}
+
+impl Membership {
+    /// Whether the subscriber has left, and only has to get what was published before.
+    pub(super) const fn is_left(&self) -> bool {
+        self.until != Seq::MAX
+    }
 }
 
 impl Memberships {
@@ -111,7 +122,7 @@ impl Memberships {
     pub(super) fn touch(&mut self, place: u32, seq: Seq) {
         if let Self::Many(many) = self {
             let membership = &mut many.all[place as usize];
-            if membership.next == 0 {
+            if membership.next == 0 && !membership.is_left() {
                 membership.next = seq;
                 many.news.push(seq, place);
             }
@@ -153,6 +164,7 @@ impl Many {
         self.places.remove(&channel);
         let membership = self.all.remove(place as usize);
         self.named -= usize::from(membership.named);
+        self.left -= usize::from(membership.is_left());
         if membership.next > 0 {
             self.news.remove(membership.next, place);
         }

@@ -4,7 +4,7 @@ use super::channel::ChannelKey;
 use super::name::Pattern;
 use super::subscriber::{Many, Membership, Memberships, Owner, Start, Subscriber, SubscriberKey};
 use super::{Hub, HubError};
-use crate::id::MessageId;
+use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::collections::BTreeSet;
 
@@ -164,6 +164,14 @@ impl Hub {
         }
         let matching = matching.into_iter().map(|(channel, at)| (channel, start(patterns[at].as_str())));
         joining.extend(matching);
+        for &(channel, start) in &joining {
+            match start {
+                _ if !self.has_left(key, channel) => {}
+                Start::Now => self.stay(key, channel),
+                // It begins anew elsewhere.
+                _ => self.end_membership(now, key, channel),
+            }
+        }
         joining.retain(|&(channel, _)| !self.listens(key, channel));
         self.begin_at(key, &joining);
         for (channel, start) in joining {
@@ -199,7 +207,8 @@ impl Hub {
         let subscriber = &mut self.subscribers[key];
         let Memberships::One { channel, index } = subscriber.memberships else { return };
         let (floor, stranger) = (subscriber.after, subscriber.stranger);
-        let only = Membership { channel, index, floor, next: floor + 1, named: true, stranger };
+        let (named, until) = (true, Seq::MAX);
+        let only = Membership { channel, index, floor, next: floor + 1, named, stranger, until };
         let mut many = Box::<Many>::default();
         let place = many.insert(only);
         subscriber.memberships = Memberships::Many(many);
@@ -326,11 +335,12 @@ impl Hub {
         }
     }
 
-    /// How many channels a subscriber asks for by name, and by how many patterns.
+    /// How many channels a subscriber asks for by name, or has left and not had all of, and by how many patterns it
+    /// asks.
     pub fn subscriptions(&self, key: SubscriberKey) -> usize {
         match &self.subscribers[key].memberships {
             Memberships::One { .. } => 1,
-            Memberships::Many(many) => many.named + self.patterns.get(&key).map_or(0, Vec::len),
+            Memberships::Many(many) => many.named + many.left + self.patterns.get(&key).map_or(0, Vec::len),
         }
     }
 
@@ -580,6 +590,95 @@ mod tests {
         }
         hub.check();
         assert!(hub.looked_at() - before <= 20 * 4 * 9_001, "each channel once a command that does anything");
+    }
+
+    #[test]
+    fn who_leaves_gets_what_was_published_before() {
+        let mut hub = hub();
+        let key = hub.attach(NOW, Owner(0), &["a", "b"], Vec::new(), Start::Now).unwrap();
+        let owed = publish(&mut hub, "a");
+        hub.unsubscribe(NOW, key, &["a"], &[]).unwrap();
+        assert_eq!(hub.info("a").unwrap().subscribers, 0, "nobody listens to what comes");
+        let other = publish(&mut hub, "b");
+        publish(&mut hub, "a");
+        hub.check();
+        assert_eq!(pull(&mut hub, key), [owed, other], "and nothing that came later");
+        hub.tick(NOW);
+        hub.check();
+        assert!(!hub.listens(key, hub.names.get("a").unwrap()), "it has left");
+        assert_eq!(hub.subscriptions(key), 1);
+        // The only channel, by a pattern, and once more while it owes.
+        let key = hub.attach(NOW, Owner(1), &[], vec![pattern("*")], Start::Now).unwrap();
+        let owed = [publish(&mut hub, "a"), publish(&mut hub, "c")];
+        for _ in 0..2 {
+            hub.unsubscribe(NOW, key, &[], &[pattern("*")]).unwrap();
+            publish(&mut hub, "c");
+        }
+        assert_eq!(hub.subscriptions(key), 2, "what it is owed counts: of a and of c");
+        hub.check();
+        assert_eq!(pull(&mut hub, key), owed);
+        hub.tick(NOW);
+        assert_eq!(hub.subscriptions(key), 0);
+    }
+
+    #[test]
+    fn who_comes_back_goes_on() {
+        let mut hub = hub();
+        let key = hub.attach(NOW, Owner(0), &["a"], Vec::new(), Start::Now).unwrap();
+        let mut expected = vec![publish(&mut hub, "a")];
+        hub.unsubscribe(NOW, key, &["a"], &[]).unwrap();
+        hub.subscribe(NOW, key, &["a"], &[], |_| Start::Now).unwrap();
+        expected.push(publish(&mut hub, "a"));
+        hub.check();
+        assert_eq!(hub.info("a").unwrap().subscribers, 1);
+        assert_eq!(pull(&mut hub, key), expected);
+        // Once it has all, what came while it was away is not for it.
+        hub.unsubscribe(NOW, key, &["a"], &[]).unwrap();
+        publish(&mut hub, "a");
+        hub.subscribe(NOW, key, &["a"], &[], |_| Start::Now).unwrap();
+        hub.check();
+        let news = publish(&mut hub, "a");
+        assert_eq!(pull(&mut hub, key), [news]);
+        // Elsewhere it begins there.
+        publish(&mut hub, "a");
+        hub.unsubscribe(NOW, key, &["a"], &[]).unwrap();
+        hub.subscribe(NOW, key, &["a"], &[], |_| Start::Oldest).unwrap();
+        hub.check();
+        assert_eq!(pull(&mut hub, key).len(), 5);
+    }
+
+    #[test]
+    fn what_is_owed_and_lost_is_told() {
+        let mut config = crate::config::Config::default();
+        config.history.messages = 2;
+        let mut hub = Hub::new(&config, crate::id::Epoch::from_random(1), NOW);
+        let key = hub.attach(NOW, Owner(0), &["a", "b"], Vec::new(), Start::Now).unwrap();
+        for _ in 0..3 {
+            publish(&mut hub, "a");
+        }
+        hub.unsubscribe(NOW, key, &["a"], &[]).unwrap();
+        publish(&mut hub, "a");
+        publish(&mut hub, "a");
+        hub.tick(NOW);
+        let gaps = hub.take_gaps(key);
+        assert_eq!(gaps.iter().map(|gap| &*gap.channel).collect::<Vec<_>>(), ["a"]);
+        assert!(pull(&mut hub, key).is_empty(), "what is kept came later");
+        let position = hub.position(key).seq;
+        hub.advance(key, position);
+        hub.tick(NOW);
+        hub.check();
+        assert_eq!(hub.subscriptions(key), 1);
+        // Nothing was owed, so nothing can be missing.
+        publish(&mut hub, "b");
+        assert_eq!(pull(&mut hub, key).len(), 1);
+        hub.unsubscribe(NOW, key, &["b"], &[]).unwrap();
+        for _ in 0..5 {
+            publish(&mut hub, "b");
+        }
+        hub.tick(NOW);
+        assert!(hub.take_gaps(key).is_empty());
+        hub.detach(NOW, key);
+        hub.check();
     }
 
     #[test]

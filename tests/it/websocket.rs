@@ -415,3 +415,29 @@ fn the_channels_of_fdajax_users_are_not_for_everybody() {
     let answer = ask(&mut socket, &json!({"subscribe": ["fdajax/groups/feed"], "ref": 2}));
     assert_eq!(answer, json!({"ref": 2, "ok": true}));
 }
+
+#[test]
+fn who_publishes_and_leaves_in_one_go_gets_it() {
+    let server = Encke::start(&[]);
+    let mut client = server.connect();
+    client.request("GET", "/sub/x", &HANDSHAKE, b"");
+    assert_eq!(client.head().status, 101);
+    assert!(text(&mut client).contains("next"));
+    let frame = |text: &str| [&[0x81, 0x80 | text.len() as u8, 0, 0, 0, 0], text.as_bytes()].concat();
+    let commands = [
+        r#"{"publish":{"channel":"x","data":1},"ref":1}"#,
+        r#"{"unsubscribe":["x"],"ref":2}"#,
+        r#"{"publish":{"channel":"x","data":2},"ref":3}"#,
+        r#"{"subscribe":["y"],"ref":4}"#,
+        r#"{"publish":{"channel":"y","data":3},"ref":5}"#,
+    ];
+    client.send(commands.map(frame).concat());
+    let came: Vec<Value> = (0..7).map(|_| serde_json::from_str(&text(&mut client)).unwrap()).collect();
+    let heard =
+        |reference: i32| &came.iter().find(|object| object["ref"] == reference).unwrap()["ok"]["subscribers"];
+    assert_eq!((heard(1), heard(3), heard(5)), (&json!(1), &json!(0), &json!(1)), "{came:?}");
+    let got: Vec<&Value> =
+        came.iter().filter(|object| object.get("id").is_some()).map(|object| &object["data"]).collect();
+    assert_eq!(got, [&json!(1), &json!(3)], "what it had asked for, and nothing else");
+    server.listeners("x", 0);
+}

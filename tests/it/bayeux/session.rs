@@ -297,3 +297,28 @@ fn a_socket_is_told_a_gap_before_the_events_behind_it() {
     assert_eq!((ok(&told[0]), &told[0]["ext"]), (true, &json!({"gap": ["/a"]})), "{told:?}");
     assert_eq!(events(&socket.read()), ["7", "8", "9"], "behind it");
 }
+
+#[test]
+fn what_was_published_before_a_session_unsubscribes_reaches_it() {
+    let server = start(&[]);
+    let mut socket = Socket::open(&server);
+    let id = by_socket(&mut socket);
+    let batch = |id: &str| {
+        json!([
+            {"channel": "/meta/subscribe", "subscription": "/a", "clientId": id},
+            {"channel": "/a", "data": 1, "clientId": id},
+            {"channel": "/meta/unsubscribe", "subscription": "/a", "clientId": id},
+            {"channel": "/a", "data": 2, "clientId": id},
+        ])
+    };
+    let replies = socket.ask(&batch(&id));
+    assert!(replies.iter().all(ok), "{replies:?}");
+    assert_eq!(events(&socket.read()), [1]);
+    assert_eq!(socket.ask(&json!([])), Vec::<Value>::new(), "nothing else came");
+    // By polling it waits for the next connect.
+    let mut session = Session::begin(&server);
+    let replies = post(&mut session.client, &batch(&session.id.clone()));
+    assert!(replies.iter().all(ok), "{replies:?}");
+    assert_eq!(session.poll(), [1]);
+    assert!(session.poll().is_empty());
+}
