@@ -200,7 +200,7 @@ fn fragments_and_broken_escapes_are_not_cut_off() {
 
 #[test]
 fn coded_bodies_are_refused() {
-    let server = Encke::start(&[]);
+    let server = Encke::start(&["--fdajax"]);
     let publish = |target: &str, headers: &[&str], body: &[u8]| server.ask("POST", target, headers, body);
     for coding in ["gzip", "br", "identity, gzip", "GZIP", "x-unknown"] {
         let header = format!("Content-Encoding: {coding}");
@@ -209,6 +209,7 @@ fn coded_bodies_are_refused() {
         let batch = ["Content-Type: application/x-ndjson", &header];
         assert_eq!(publish("/pub", &batch, b"{\"channel\":\"c\",\"data\":1}").status, 415);
         assert_eq!(publish("/bayeux", &[&header], b"[]").status, 415);
+        assert_eq!(publish("/live.fdajax", &[&header], b"cmd=info").status, 415);
     }
     assert_eq!(publish("/pub/c", &["Content-Encoding: identity"], b"1").status, 202);
     assert_eq!(publish("/pub/c", &["Content-Encoding:"], b"2").status, 202);

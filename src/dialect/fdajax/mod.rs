@@ -29,6 +29,7 @@ mod windows;
 pub use windows::is_private;
 
 use super::holder::{UserKey, WindowKey};
+use super::native::encoded;
 use super::{Act, Context, cors};
 use crate::config::Config;
 use crate::conn::{ConnId, Request};
@@ -107,6 +108,7 @@ impl Fdajax {
     ) -> Result<Option<Response>, Response> {
         let head = &request.head;
         match head.method {
+            Method::Post if media::is_encoded(head) => return Err(encoded(head)),
             Method::Get | Method::Post | Method::Head => {}
             Method::Options => return Ok(Some(options(head))),
             Method::Put | Method::Delete => {
