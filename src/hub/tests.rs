@@ -360,7 +360,7 @@ fn leaving_and_coming_back() {
                     assert!(owed.iter().take(pulled.len()).eq(&pulled), "seed {seed}: {owed:?}, {pulled:?}");
                     assert!(!pulled.is_empty() || owed.is_empty(), "seed {seed}: {owed:?} is not told");
                     pulled.iter().for_each(|seq| _ = owed.remove(seq));
-                    hub.advance(key, pulled.last().copied().unwrap_or(hub.position(key).seq));
+                    hub.advance(key, pulled.last().copied().unwrap_or_else(|| hub.position(key).seq));
                     if random.one_in(2) {
                         hub.tick(now);
                     }
