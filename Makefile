@@ -36,10 +36,10 @@ test-slow: test-tools ## Only what takes minutes: a server stopped for 30 s, van
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:
-	@for tool in curl openssl strace ip chromium node npm nginx haproxy; do \
+	@for tool in curl openssl systemd-socket-activate strace ip chromium node npm nginx haproxy; do \
 	  PATH="$$PATH:/usr/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
-	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/; s/\bip\b/iproute2/'); }
+	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/; s/\bip\b/iproute2/; s/systemd-socket-activate/systemd/'); }
 
 .PHONY: check
 check: ## Formatting, lints, documentation, dependencies

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::wire::head::Head;
+use ipnet::IpNet;
 use std::net::IpAddr;
 
 /// Whose budget it is.
@@ -25,7 +26,7 @@ impl Client {
     /// Whoever sent `head` on a connection of `peer`. A client that a proxy does not name is counted as that proxy,
     /// which itself would be exempt.
     pub fn of(head: &Head, peer: IpAddr, config: &Config) -> Self {
-        if config.trusted_proxies.is_empty() && config.limits.exempt.contains(&peer) {
+        if config.trusted_proxies.is_empty() && is_among(&config.limits.exempt, peer) {
             return Self { address: peer, counted: false };
         }
         match forwarded_for(head, peer, config) {
@@ -35,10 +36,15 @@ impl Client {
     }
 }
 
+/// Whether `address` is one of those, or in one of those networks.
+fn is_among(networks: &[IpNet], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(&address))
+}
+
 /// Whether limits per address do not hold for `address`: many clients come from there.
 pub fn is_exempt(address: IpAddr, config: &Config) -> bool {
     let address = address.to_canonical();
-    config.limits.exempt.contains(&address) || config.trusted_proxies.contains(&address)
+    is_among(&config.limits.exempt, address) || is_among(&config.trusted_proxies, address)
 }
 
 /// The client's address: the peer's, unless the request came through a proxy. A trusted proxy is believed,
@@ -62,7 +68,7 @@ fn forwarded(head: &Head, field: &str, peer: IpAddr, config: &Config) -> Option<
     let mut address = peer;
     // The nearest proxy appended the last hop; each is believed only if the one after it is trusted.
     for hop in hops.into_iter().rev() {
-        if !config.trusted_proxies.contains(&address.to_canonical()) {
+        if !is_among(&config.trusted_proxies, address.to_canonical()) {
             return (address != peer).then_some(address);
         }
         address = read_hop(hop)?;

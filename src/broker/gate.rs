@@ -42,6 +42,11 @@ impl Gate {
         }
     }
 
+    /// Takes the limits of `config`.
+    pub const fn reconfigure(&mut self, config: &Config) {
+        self.publishes_per_second = config.limits.publishes_per_second;
+    }
+
     /// Counts `count` messages to be published by `client`. False, and they are not counted, if it has published too
     /// many in this second.
     pub fn admits_publications(&mut self, now: Instant, client: Client, count: usize) -> bool {

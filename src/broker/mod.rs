@@ -64,6 +64,13 @@ impl Broker {
         }
     }
 
+    /// Takes other settings, as far as they may change while the server runs.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.hub.reconfigure(config);
+        self.gate.reconfigure(config);
+        self.repeats.reconfigure(config);
+    }
+
     /// Publishes all of it, or nothing. A repeat is answered like the first and publishes nothing.
     ///
     /// # Errors

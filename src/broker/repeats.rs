@@ -50,6 +50,12 @@ impl Repeats {
         }
     }
 
+    /// Takes the limits of `config`.
+    pub const fn reconfigure(&mut self, config: &Config) {
+        self.keys.max = config.limits.idempotency_keys;
+        self.keys.bytes_max = config.limits.idempotency_bytes;
+    }
+
     /// Bytes that are remembered.
     pub const fn bytes(&self) -> usize {
         self.keys.bytes + self.messages.bytes

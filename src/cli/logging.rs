@@ -46,19 +46,37 @@ struct State {
     is_writing: bool,
 }
 
-/// Sets up logging. `RUST_LOG` says how much is logged (`info`).
-pub fn start() -> Log {
+/// Sets up logging: as much as `RUST_LOG` says, or else up to `level`.
+pub fn start(level: &str) -> Log {
     let lines = Arc::new(Lines::default());
     let mut builder = env_logger::Builder::new();
     // A pipe has no colours of its own accord.
     if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         builder.write_style(WriteStyle::Always);
     }
-    builder.parse_env(Env::default().default_filter_or("info"));
+    match has_filter() {
+        true => drop(builder.parse_env(Env::default())),
+        // All passes here, so that the level can be another one later.
+        false => drop(builder.filter_level(log::LevelFilter::Trace)),
+    }
     let writer = Writer { lines: Arc::clone(&lines), out: io::stderr, has_room: stderr_has_room };
     builder.target(Target::Pipe(Box::new(writer)));
     builder.init();
+    set_level(level);
     Log(lines)
+}
+
+/// From now on, logs up to `level`, unless `RUST_LOG` has the say.
+pub fn set_level(level: &str) {
+    if !has_filter()
+        && let Ok(level) = level.parse()
+    {
+        log::set_max_level(level);
+    }
+}
+
+fn has_filter() -> bool {
+    std::env::var_os("RUST_LOG").is_some_and(|filter| !filter.is_empty())
 }
 
 impl Log {

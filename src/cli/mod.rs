@@ -3,8 +3,10 @@
 
 mod client;
 mod config;
+mod host;
 mod logging;
 mod publish;
+mod reload;
 mod serve;
 mod settings;
 mod subscribe;
@@ -42,7 +44,7 @@ Every setting is an option (encke serve --help), an environment variable and a l
     version = VERSION,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|token|config [OPTIONS] …",
+    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|token|config|reload [OPTIONS] …",
     after_help = EXAMPLES
 )]
 struct Cli {
@@ -62,6 +64,8 @@ enum Command {
     Sub(subscribe::SubscribeArgs),
     /// Make a token that says what its bearer may do, or say what one grants
     Token(token::TokenArgs),
+    /// Have a running server read its settings anew
+    Reload(reload::ReloadArgs),
     /// Print every setting, its value and its meaning, or check a file
     Config(config::ConfigArgs),
 }
@@ -81,13 +85,14 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => {
             settings::warn_of_variables();
             match options.load() {
-                Ok(loaded) => serve::run(loaded),
+                Ok(loaded) => serve::run(loaded, options),
                 Err(problems) => settings::report(&problems),
             }
         }
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Config(args) => config::run(&args),
     }
 }
@@ -104,7 +109,14 @@ fn command() -> clap::Command {
         let shown = named(&arg, &["config", "check"]);
         arg.hide(!shown)
     };
-    Cli::command().mut_args(first).mut_subcommand("config", |command| command.mut_args(config))
+    let reload = move |arg: clap::Arg| {
+        let shown = named(&arg, &["config", "pid", "pid_file"]);
+        arg.hide(!shown)
+    };
+    Cli::command()
+        .mut_args(first)
+        .mut_subcommand("config", |command| command.mut_args(config))
+        .mut_subcommand("reload", |command| command.mut_args(reload))
 }
 
 /// Prints a result to standard output. A reader that went away (`| head`) is no failure.

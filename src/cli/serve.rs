@@ -1,7 +1,8 @@
 //! `encke serve`: starts the reactor and says what runs.
 
+use super::host::Process;
 use super::logging::{self, Log};
-use super::settings;
+use super::settings::{self, Options};
 use crate::config::{Config, Loaded};
 use crate::demo;
 use crate::hub::{Data, Publication};
@@ -15,12 +16,12 @@ use std::thread;
 const OWN_DESCRIPTORS: usize = 16;
 
 /// Starts the server and returns when it has left.
-pub fn run(loaded: Loaded) -> ExitCode {
-    let logging = logging::start();
+pub fn run(loaded: Loaded, options: Options) -> ExitCode {
+    let logging = logging::start(&loaded.config.log);
     for warning in settings::warnings(&loaded) {
         log::warn!("{warning}");
     }
-    let code = match serve(loaded.config, &logging) {
+    let code = match serve(loaded.config, options, &logging) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
@@ -31,19 +32,18 @@ pub fn run(loaded: Loaded) -> ExitCode {
     code
 }
 
-fn serve(mut config: Config, logging: &Log) -> io::Result<()> {
+fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
     if !config.channels.is_empty() || !config.token_keys.is_empty() {
         return Err(io::Error::other("[[channels]] and [[tokens.keys]] are not served by this version"));
     }
-    make_room(&mut config);
-    if config.limits.memory == 0 {
-        config.limits.memory = reactor::available_memory() / 4 * 3;
-    }
+    let config = effective(config);
     let demo = config.demo;
     let drain_seconds = config.drain_seconds;
     log::info!("encke {}", super::VERSION);
     log_facts(&config);
-    let reactor = Reactor::new(config)?;
+    let mut process = Process::new(options);
+    process.write_pid(&config)?;
+    let reactor = Reactor::new(config, Box::new(process))?;
     for (what, address) in reactor.addresses() {
         log::info!("{what} {address}");
     }
@@ -61,6 +61,15 @@ fn serve(mut config: Config, logging: &Log) -> io::Result<()> {
         cut => log::warn!("left; {cut} connections were cut off after {drain_seconds} s"),
     }
     Ok(())
+}
+
+/// The settings with what this system has put in where they leave it open.
+pub fn effective(mut config: Config) -> Config {
+    make_room(&mut config);
+    if config.limits.memory == 0 {
+        config.limits.memory = reactor::available_memory() / 4 * 3;
+    }
+    config
 }
 
 /// Every client takes a descriptor: takes as many as the system gives. If they do not suffice, lowers

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 /// A value as it was given.
@@ -343,6 +344,27 @@ impl Word for Ip {
     }
 }
 
+/// An IP address, or a network of them (CIDR).
+pub struct Network;
+
+impl Word for Network {
+    type Value = IpNet;
+    const ALLOWED: &'static str = "IP addresses or networks such as 10.0.0.1, 10.0.0.0/8 or fd00::/8";
+    const PLACEHOLDER: &'static str = "IP[/BITS],…";
+
+    fn parse(text: &str) -> Option<IpNet> {
+        let network = text.parse::<IpNet>().ok().map(|network| network.trunc());
+        network.or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    }
+
+    fn print(value: &IpNet) -> String {
+        match value.prefix_len() == value.max_prefix_len() {
+            true => value.addr().to_string(),
+            false => value.to_string(),
+        }
+    }
+}
+
 /// The origin of a web page as browsers send it, or `*`.
 pub struct WebOrigin;
 
@@ -489,6 +511,23 @@ impl Word for TechniqueName {
 
     fn parse(text: &str) -> Option<String> {
         Self::ALLOWED.split([',', ' ']).any(|name| name == text && name != "or").then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// How much is logged.
+pub struct Level;
+
+impl Word for Level {
+    type Value = String;
+    const ALLOWED: &'static str = "error, warn, info, debug or trace";
+    const PLACEHOLDER: &'static str = "LEVEL";
+
+    fn parse(text: &str) -> Option<String> {
+        matches!(text, "error" | "warn" | "info" | "debug" | "trace").then(|| text.into())
     }
 
     fn print(value: &String) -> String {

@@ -12,6 +12,7 @@ mod access;
 mod file;
 mod kind;
 mod print;
+mod reload;
 mod setting;
 mod source;
 #[cfg(test)]
@@ -20,18 +21,21 @@ mod tests;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
 pub use access::{Algorithm, KeyText, Who};
 pub use file::is_misspelled;
 pub use kind::{Describe, Given, Kind, milliseconds};
 pub use print::toml;
+pub use reload::{Reloaded, reload};
 pub use setting::{Column, Section, Setting, Table};
 pub use source::{File, Loaded, Origin, Problem, Sources, check, load, unknown_variables};
 
 use access::{Choice, ClaimText, CookieName};
 use kind::Time::{Millis, Seconds};
 use kind::{
-    Address, Bytes, ChannelPattern, Event, Flag, Function, Ip, List, Mount, Number, One, OneOf, Optional,
-    Secret, Secrets, TechniqueName, Text, TextFile, WebOrigin,
+    Address, Bytes, ChannelPattern, Event, Flag, Function, Ip, Level, List, Mount, Network, Number, One,
+    OneOf, Optional, Secret, Secrets, TechniqueName, Text, TextFile, WebOrigin,
 };
 
 const HOUR: u64 = 3600;
@@ -39,6 +43,10 @@ const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
+
+fn localhost() -> Vec<IpNet> {
+    vec![IpAddr::V4(Ipv4Addr::LOCALHOST).into(), IpAddr::V6(Ipv6Addr::LOCALHOST).into()]
+}
 
 // One entry reads: what it means, then `name: type = default, what is allowed;`.
 setting::settings! {
@@ -60,8 +68,12 @@ setting::settings! {
         /// Techniques that are not served, for example `jsonp` and `iframe`, which hand scripts to pages; 403.
         /// Without `jsonp`, there is no callback polling in Bayeux either.
         techniques_off: Vec<String> = Vec::new(), List(TechniqueName);
-        /// Proxies whose `X-Forwarded-For` is believed.
-        trusted_proxies: Vec<IpAddr> = Vec::new(), List(Ip);
+        /// Proxies whose `X-Forwarded-For` is believed: addresses, or networks such as `10.0.0.0/8`.
+        trusted_proxies: Vec<IpNet> = Vec::new(), List(Network);
+        /// File that the process writes its number into, for `encke reload`; none = none.
+        pid_file: Option<PathBuf> = None, Optional(TextFile);
+        /// What is logged: `error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` wins over it.
+        log: String = "info".into(), One(Level);
     }
 
     /// Who may publish; without a token, only peers on a loopback address.
@@ -249,9 +261,9 @@ setting::settings! {
         connections: usize = 100_000, Number(1..=10_000_000);
         /// Open connections of one address (of IPv6, a network of 64 bits); above, 429.
         connections_per_address: usize = 2000, Number(1..=10_000_000);
-        /// Addresses that limits per address do not hold for, as they do not for trusted proxies: many clients
-        /// come from there, or your own programs.
-        exempt: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)], List(Ip);
+        /// Addresses or networks that limits per address do not hold for, as they do not for trusted proxies: many
+        /// clients come from there, or your own programs.
+        exempt: Vec<IpNet> = localhost(), List(Network);
         /// Bytes of memory of the whole process, of which history takes half at most; when they come near,
         /// history goes, first that of channels without subscribers, then new connections are refused. 0 = three
         /// quarters of what the system or the control group has.

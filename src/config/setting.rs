@@ -21,6 +21,8 @@ pub struct Setting {
     pub(super) doc: &'static str,
     pub(super) set: fn(&mut Config, Given<'_>) -> bool,
     pub(super) show: fn(&Config) -> String,
+    /// Takes the value from the second one; whether that changes it.
+    pub(super) copy: fn(&mut Config, &Config) -> bool,
 }
 
 /// A `[[name]]` of the TOML file: settings that come several times, as a row each.
@@ -278,6 +280,11 @@ macro_rules! settings {
                 doc: concat!($($top_doc),+),
                 set: |config, given| $top_kind.read(given).map(|value| config.$top = value).is_some(),
                 show: |config| $top_kind.show(&config.$top),
+                copy: |config, from| {
+                    let changes = config.$top != from.$top;
+                    config.$top.clone_from(&from.$top);
+                    changes
+                },
             }, )+
             $($( Setting {
                 name: concat!(stringify!($section), ".", stringify!($field)),
@@ -286,6 +293,11 @@ macro_rules! settings {
                 doc: concat!($($doc),+),
                 set: |config, given| $kind.read(given).map(|value| config.$section.$field = value).is_some(),
                 show: |config| $kind.show(&config.$section.$field),
+                copy: |config, from| {
+                    let changes = config.$section.$field != from.$section.$field;
+                    config.$section.$field.clone_from(&from.$section.$field);
+                    changes
+                },
             }, )+)+
         ];
     };

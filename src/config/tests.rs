@@ -3,8 +3,19 @@ use std::collections::HashMap;
 use super::*;
 
 /// Values of which every setting takes at least one that is not its default.
-const CANDIDATES: [&str; 10] =
-    ["3", "304", "true", "127.0.0.1:9", "10.0.0.1", "https://a.example", "false", "chat", "/cometd", "jsonp"];
+const CANDIDATES: [&str; 11] = [
+    "3",
+    "304",
+    "true",
+    "127.0.0.1:9",
+    "10.0.0.1",
+    "https://a.example",
+    "false",
+    "chat",
+    "/cometd",
+    "jsonp",
+    "debug",
+];
 
 /// A value for each setting that is not its default, as text and as TOML.
 fn other(setting: &Setting) -> (&'static str, String, Config) {

@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_trusted_proxy_is_believed() {
-        let config = Config { trusted_proxies: vec!["127.0.0.1".parse().unwrap()], ..Config::default() };
+        let config = Config { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..Config::default() };
         let check = |fields, status| assert_eq!(verdict(fields, "127.0.0.1", &config), status, "{fields}");
         check("X-Forwarded-For: 192.0.2.1\r\n", 403);
         check("X-Forwarded-For: 127.0.0.2\r\n", 200);

@@ -33,10 +33,30 @@ impl Rules {
         Self { default, all, listed }
     }
 
+    /// Takes other rules. Those who wait for an answer keep the place of their origin, so an origin that is not listed
+    /// any more stays where it is and is told nothing.
+    pub fn renew(&mut self, cors: &Cors) {
+        let Self { default, listed, all } = Self::new(cors);
+        self.default = default;
+        self.all = all;
+        for (_, fields) in &mut self.listed {
+            fields.clear();
+        }
+        for (origin, fields) in listed {
+            match self.listed.iter_mut().find(|(known, _)| *known == origin) {
+                Some((_, place)) => *place = fields,
+                None => self.listed.push((origin, fields)),
+            }
+        }
+    }
+
     /// Which listed origin the request comes from.
     pub fn find(&self, head: &Head) -> OriginIndex {
         let origin = head.field("origin").filter(|_| !self.listed.is_empty())?;
-        let place = self.listed.iter().position(|(listed, _)| listed.eq_ignore_ascii_case(origin))?;
+        let place = self
+            .listed
+            .iter()
+            .position(|(listed, fields)| !fields.is_empty() && listed.eq_ignore_ascii_case(origin))?;
         NonZeroU16::new(u16::try_from(place + 1).ok()?)
     }
 
@@ -47,7 +67,9 @@ impl Rules {
 
     /// The fields of answers to that origin, complete lines.
     pub fn fields(&self, origin: OriginIndex) -> &str {
-        let listed = origin.and_then(|index| self.listed.get(usize::from(index.get()) - 1));
+        let listed = origin
+            .and_then(|index| self.listed.get(usize::from(index.get()) - 1))
+            .filter(|(_, fields)| !fields.is_empty());
         listed.map_or(&self.default, |(_, fields)| fields)
     }
 }

@@ -152,7 +152,23 @@ pub struct Published {
     pub messages: usize,
 }
 
+impl Bounds {
+    const fn new(config: &Config) -> Self {
+        Self {
+            channels: config.limits.channels,
+            subscribers: config.limits.subscribers_per_channel,
+            matches: config.limits.channels_per_pattern,
+        }
+    }
+}
+
 impl Hub {
+    /// Takes other settings, as far as they may change while the server runs.
+    pub const fn reconfigure(&mut self, config: &Config) {
+        self.idle_seconds = config.channel_idle_seconds;
+        self.bounds = Bounds::new(config);
+    }
+
     /// An empty hub whose history is named `epoch`.
     pub fn new(config: &Config, epoch: Epoch, now: Instant) -> Self {
         let limits = Limits {
@@ -173,11 +189,7 @@ impl Hub {
             history: History::new(limits, config.history.total_bytes),
             tombstones: Tombstones::new(config.limits.tombstones),
             idle_seconds: config.channel_idle_seconds,
-            bounds: Bounds {
-                channels: config.limits.channels,
-                subscribers: config.limits.subscribers_per_channel,
-                matches: config.limits.channels_per_pattern,
-            },
+            bounds: Bounds::new(config),
             silent: 0,
             overfull: Vec::new(),
             looked_at: 0,

@@ -1,16 +1,22 @@
 //! A listening socket: accepting, and pausing when there are no descriptors left.
 
-use super::sys;
+use super::{ADMIN, CLIENTS, TLS, sys};
+use crate::config::Config;
 use crate::time::Instant;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{self, SocketAddr};
 use std::time::Duration;
 
 /// Milliseconds without accepting after the system refused a socket.
 const PAUSE_MS: u64 = 100;
+
+/// The server closes a client that stalls, and says so; the kernel gives up one that is not there.
+pub const fn unacknowledged(config: &Config) -> Duration {
+    Duration::from_secs(config.limits.stalled_seconds + 5)
+}
 
 /// A listener and whether it has connections for us.
 #[derive(Debug)]
@@ -34,10 +40,50 @@ impl Listener {
     ) -> io::Result<Self> {
         let socket = sys::listen(address, unacknowledged)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+        Self::of(registry, socket, token)
+    }
+
+    /// Registers a socket that listens already.
+    fn of(registry: &Registry, socket: net::TcpListener, token: Token) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let mut socket = TcpListener::from_std(socket);
         registry.register(&mut socket, token, Interest::READABLE)?;
         Ok(Self { socket, address, token, retry_at: Instant::NEVER, exhausted: false })
+    }
+
+    /// Takes over the sockets that the service manager has opened, and binds what it has not: one for clients, and those
+    /// that `config` has for operators and for TLS. By its name (`FileDescriptorName=`), a socket is for `admin`, for
+    /// `tls`, or for clients.
+    pub fn bind_all(registry: &Registry, config: &Config) -> io::Result<Vec<Self>> {
+        let unacknowledged = unacknowledged(config);
+        let mut listeners = Vec::new();
+        for (name, socket) in sys::inherited(unacknowledged)? {
+            let token = match name.as_str() {
+                "admin" => ADMIN,
+                "tls" if config.tls.certificate.is_empty() => {
+                    return Err(io::Error::other(
+                        "the service manager gives a socket for TLS: needs tls.certificate",
+                    ));
+                }
+                "tls" => TLS,
+                _ => CLIENTS,
+            };
+            listeners.push(Self::of(registry, socket, token)?);
+        }
+        let wanted = [(CLIENTS, Some(config.listen)), (ADMIN, config.admin_listen), (TLS, config.tls.listen)];
+        for (token, address) in wanted {
+            if let Some(address) = address.filter(|_| !listeners.iter().any(|it: &Self| it.token == token)) {
+                listeners.push(Self::bind(registry, address, token, unacknowledged)?);
+            }
+        }
+        Ok(listeners)
+    }
+
+    /// Sets how long what is sent to clients accepted from now on may stay unacknowledged.
+    pub fn give_up_after(&self, unacknowledged: Duration) {
+        if let Err(error) = sys::give_up_after(&self.socket, unacknowledged) {
+            log::warn!("{}: cannot set limits.stalled_seconds: {error}", self.address);
+        }
     }
 
     /// The address it is bound to.

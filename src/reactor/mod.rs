@@ -13,16 +13,19 @@
 //! that most requests cost one read and one write.
 
 mod clock;
+mod host;
 mod lateness;
 mod listener;
 mod mailbox;
 mod memory;
+mod reload;
 mod signals;
 mod sockets;
 pub mod store;
 mod sys;
 mod tls;
 
+pub use host::{Host, Moment};
 pub use mailbox::{Mail, Mailbox};
 pub use memory::available as available_memory;
 pub use sys::raise_descriptors;
@@ -92,6 +95,15 @@ pub struct Reactor {
     lateness: Lateness,
     /// When to try again the writes for which the kernel had no memory.
     feed_at: Instant,
+    /// The process around it.
+    host: Box<dyn Host>,
+    /// The settings as they were given; the server has widened some.
+    running: Config,
+    /// `admin_listen` is not from the settings.
+    has_admin_given: bool,
+    /// How often the service manager is told that the process is alive, and when next.
+    watchdog: Option<Duration>,
+    alive_at: Instant,
     /// When a shutdown stops waiting.
     leave_at: Option<Instant>,
 }
@@ -105,26 +117,29 @@ pub struct Left {
 
 impl Reactor {
     /// Binds the listeners of `config`.
-    pub fn new(config: Config) -> io::Result<Self> {
+    pub fn new(mut config: Config, host: Box<dyn Host>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let (mailbox, mail) = Mailbox::new(waker);
-        // The server closes a client that stalls, and says so; the kernel gives up one that is not there.
-        let unacknowledged = Duration::from_secs(config.limits.stalled_seconds + 5);
-        let mut listeners = vec![Listener::bind(poll.registry(), config.listen, CLIENTS, unacknowledged)?];
-        if let Some(admin) = config.admin_listen {
-            listeners.push(Listener::bind(poll.registry(), admin, ADMIN, unacknowledged)?);
-        }
+        let listeners = Listener::bind_all(poll.registry(), &config)?;
+        // Where the service manager has opened the admin listener, what belongs there vanishes from the other one, too.
+        let has_admin_given = config.admin_listen.is_none();
+        let admin = listeners.iter().find(|listener| listener.token() == ADMIN);
+        config.admin_listen = config.admin_listen.or_else(|| admin.map(Listener::address));
         let seed = draw_seed()?;
         let mut tls = None;
-        if let Some(address) = config.tls.listen {
+        if listeners.iter().any(|listener| listener.token() == TLS) {
             let key = seed.key("TLS handshakes by address");
             tls = Some(Tls::new(&config, Certificates::read(&config)?, key)?);
-            listeners.push(Listener::bind(poll.registry(), address, TLS, unacknowledged)?);
         }
         let mut clock = Clock::start();
         let now = clock.now();
         Ok(Self {
+            running: config.clone(),
+            has_admin_given,
+            watchdog: host.watchdog().map(|period| period / 2),
+            alive_at: now.at,
+            host,
             server: Server::new(config, seed, now),
             sockets: Sockets::new(tls),
             listeners,
@@ -164,6 +179,7 @@ impl Reactor {
     pub fn run(mut self) -> io::Result<Left> {
         let mut events = Events::with_capacity(EVENTS_MAX);
         let mut now = self.clock.now();
+        self.host.tell(Moment::Ready);
         loop {
             let timeout = self.timeout(now);
             let polled = self.poll.poll(&mut events, timeout);
@@ -174,6 +190,9 @@ impl Reactor {
                 polled => polled?,
             }
             self.turn(asked, now, &events);
+            if self.watchdog.is_some() {
+                self.show_life(now);
+            }
             if self.has_left(now) {
                 return Ok(Left { connections: self.server.connections() });
             }
@@ -185,15 +204,28 @@ impl Reactor {
         if self.sockets.has_unread() || self.sockets.has_handshakes() {
             return Some(Duration::ZERO);
         }
+        let alive_at = self.watchdog.map(|_| self.alive_at);
         let retries = self.listeners.iter().map(Listener::retry_at);
         match retries
             .chain(self.leave_at)
+            .chain(alive_at)
             .chain([self.feed_at, self.sockets.next_deadline()])
             .chain(self.server.is_lighter().then_some(self.weigh_at))
             .fold(self.server.next_deadline(now), Instant::min)
         {
             Instant::NEVER => None,
             deadline => Some(Duration::from_millis(deadline.millis_since(now.at))),
+        }
+    }
+
+    /// Tells the service manager that the process is alive, when it is time.
+    #[cold]
+    fn show_life(&mut self, now: Now) {
+        if self.alive_at <= now.at
+            && let Some(period) = self.watchdog
+        {
+            self.alive_at = now.at + period.as_millis() as u64;
+            self.host.tell(Moment::Alive);
         }
     }
 
@@ -370,21 +402,6 @@ impl Reactor {
         }
     }
 
-    /// Reads the certificates anew.
-    #[cold]
-    fn reload(&mut self) {
-        let Some(tls) = self.sockets.tls() else {
-            return log::info!("SIGHUP: nothing is read anew without TLS; restart for other settings");
-        };
-        match Certificates::read(self.server.config()) {
-            Ok(certificates) => {
-                tls.renew(certificates);
-                log::info!("SIGHUP: the certificates were read anew; restart for other settings");
-            }
-            Err(error) => log::error!("SIGHUP: the certificates stay as they are: {error}"),
-        }
-    }
-
     /// The first call begins to drain, the second leaves at once.
     #[cold]
     fn shut_down(&mut self, now: Now) {
@@ -398,6 +415,7 @@ impl Reactor {
             "shutting down: {} connections have {seconds} s (drain_seconds)",
             self.server.connections()
         );
+        self.host.tell(Moment::Leaving);
         self.leave_at = Some(now.at.plus_seconds(seconds));
         self.listeners.clear();
         self.server.drain(now, &mut self.sockets);

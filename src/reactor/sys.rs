@@ -5,6 +5,7 @@ use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn.
@@ -23,15 +24,43 @@ pub fn listen(address: SocketAddr, unacknowledged: Duration) -> io::Result<TcpLi
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    prepare(&socket, unacknowledged)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(TcpListener::from(socket))
+}
+
+/// Sets what accepted sockets inherit.
+fn prepare(socket: impl AsFd, unacknowledged: Duration) -> io::Result<()> {
     sockopt::set_tcp_nodelay(&socket, true)?;
     sockopt::set_socket_keepalive(&socket, true)?;
     sockopt::set_tcp_keepidle(&socket, KEEPALIVE_IDLE)?;
     sockopt::set_tcp_keepintvl(&socket, KEEPALIVE_INTERVAL)?;
     sockopt::set_tcp_keepcnt(&socket, KEEPALIVE_COUNT)?;
-    sockopt::set_tcp_user_timeout(&socket, u32::try_from(unacknowledged.as_millis()).unwrap_or(u32::MAX))?;
-    net::bind(&socket, &address)?;
-    net::listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from(socket))
+    give_up_after(socket, unacknowledged)
+}
+
+/// Sets how long what is sent to sockets that are accepted from now on may stay unacknowledged.
+pub fn give_up_after(socket: impl AsFd, unacknowledged: Duration) -> io::Result<()> {
+    let millis = u32::try_from(unacknowledged.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(socket, millis)?)
+}
+
+/// The listening sockets that the service manager has opened for this process, with their names. To be called once.
+#[allow(unsafe_code)]
+pub fn inherited(unacknowledged: Duration) -> io::Result<Vec<(String, TcpListener)>> {
+    let mut listeners = Vec::new();
+    for (descriptor, name) in sd_notify::listen_fds_with_names()? {
+        // SAFETY: the service manager gave us this descriptor (LISTEN_PID says so), and nobody else has taken it.
+        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        let listener = TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        // It fails for what is no TCP socket.
+        listener.local_addr()?;
+        prepare(&listener, unacknowledged)?;
+        listeners.push((name, listener));
+    }
+    Ok(listeners)
 }
 
 /// Raises the limit of open descriptors as far as the system allows and returns it.

@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn networks_are_counted_and_forgotten() {
-        let config = Config { trusted_proxies: vec!["192.0.2.9".parse().unwrap()], ..Config::default() };
+        let config = Config { trusted_proxies: vec!["192.0.2.9/32".parse().unwrap()], ..Config::default() };
         let mut addresses = Addresses::default();
         let mut enter = |peer: &str| addresses.enter(peer.parse().unwrap(), &config);
         assert_eq!(["192.0.2.1", "192.0.2.1", "192.0.2.2"].map(&mut enter), [1, 2, 1]);

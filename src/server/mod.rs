@@ -196,10 +196,7 @@ pub struct Server {
 impl Server {
     /// A server without connections. All it draws by chance comes from `seed`.
     pub fn new(mut config: Config, seed: Seed, now: Now) -> Self {
-        if config.fdajax.enabled {
-            config.limits.head_bytes = config.limits.head_bytes.max(config.limits.fdajax_head_bytes);
-            config.limits.target_bytes = config.limits.target_bytes.max(config.limits.fdajax_head_bytes);
-        }
+        Self::widen(&mut config);
         let memory = Memory::new(config.limits.memory);
         config.history.total_bytes = memory.room_for_history(config.history.total_bytes);
         Self {
@@ -232,6 +229,28 @@ impl Server {
             draining: false,
             config,
         }
+    }
+
+    /// FDAjax's messages travel in heads.
+    fn widen(config: &mut Config) {
+        if config.fdajax.enabled {
+            config.limits.head_bytes = config.limits.head_bytes.max(config.limits.fdajax_head_bytes);
+            config.limits.target_bytes = config.limits.target_bytes.max(config.limits.fdajax_head_bytes);
+        }
+    }
+
+    /// Takes other settings, of which only those have changed that may; see [`crate::config::reload`].
+    pub fn reconfigure(&mut self, mut config: Config) {
+        Self::widen(&mut config);
+        self.broker.reconfigure(&config);
+        self.cors.renew(&config.cors);
+        self.targets = Targets::default();
+        // Who is counted may have changed.
+        self.addresses = Addresses::default();
+        for (_, connection) in self.connections.iter() {
+            self.addresses.enter(connection.peer, &config);
+        }
+        self.config = config;
     }
 
     /// The settings.

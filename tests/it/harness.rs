@@ -53,6 +53,14 @@ impl Encke {
         Self::spawn(Command::new(env!("CARGO_BIN_EXE_encke")), options)
     }
 
+    /// The same, with further variables in its environment.
+    pub fn start_with_environment(variables: &[(&str, &str)], options: &[&str]) -> Self {
+        let mut command = Command::new("env");
+        command.args(variables.iter().map(|(name, value)| format!("{name}={value}")));
+        command.arg(env!("CARGO_BIN_EXE_encke"));
+        Self::spawn(command, options)
+    }
+
     /// The same, in a process that may have no more than `count` descriptors open.
     pub fn start_with_descriptors(count: usize, options: &[&str]) -> Self {
         let mut shell = Command::new("sh");

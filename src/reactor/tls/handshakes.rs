@@ -60,6 +60,13 @@ impl Handshakes {
         }
     }
 
+    /// Takes the limits of `config`.
+    pub const fn reconfigure(&mut self, config: &Config) {
+        self.per_second = config.limits.handshakes_per_second;
+        self.seconds = config.limits.handshake_seconds;
+        self.per_turn = config.turn.handshakes;
+    }
+
     /// Notes a new connection. The rate does not hold for addresses that are `exempt`.
     pub fn begin(&mut self, now: Instant, id: ConnId, peer: IpAddr, exempt: bool) {
         self.openings.insert(id.slot, Opening { generation: id.generation, peer, counted: exempt });

@@ -98,8 +98,9 @@ impl Tls {
         Ok(())
     }
 
-    /// Takes new certificates, for sessions that begin from now on. Tickets stay good.
-    pub fn renew(&mut self, certificates: Certificates) {
+    /// Takes new certificates and the limits of `settings`, for sessions that begin from now on. Tickets stay good.
+    pub fn renew(&mut self, settings: &Config, certificates: Certificates) {
+        self.handshakes.reconfigure(settings);
         let mut config = ServerConfig::clone(&self.config);
         self.expiry = Expiry::new(certificates.ends());
         config.cert_resolver = Arc::new(certificates);

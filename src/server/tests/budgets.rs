@@ -237,7 +237,7 @@ fn a_session_whose_patterns_come_to_match_too_much_ends() {
 /// Behind a proxy each client has its own share of searches, and all together have one as well.
 #[test]
 fn searches_count_by_client_and_in_all() {
-    let config = Config { trusted_proxies: vec![[127, 0, 0, 1].into()], ..Config::default() };
+    let config = Config { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..Config::default() };
     let mut bench = Bench::new(config);
     (0..10_000).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
     let mut search = |client: u32| {

@@ -99,7 +99,7 @@ fn one_budget_whatever_a_client_speaks() {
 fn behind_a_proxy_it_is_the_clients_budget() {
     let mut config = config();
     config.limits.publishes_per_second = 5;
-    config.trusted_proxies = vec![[127, 0, 0, 1].into()];
+    config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     let mut bench = Bench::new(config);
     for number in 1..4 {
         let fields = format!("X-Forwarded-For: 192.0.2.{number}\r\n");

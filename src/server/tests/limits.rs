@@ -419,7 +419,7 @@ fn behind_a_trusted_proxy_the_clients_address_counts() {
     let mut config = Config::default();
     config.limits.publishes_per_second = 1;
     config.publish.token = vec!["t".into()];
-    config.trusted_proxies = vec![[127, 0, 0, 1].into()];
+    config.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     let mut bench = Bench::new(config);
     let publish = |client: &str| {
         format!(
