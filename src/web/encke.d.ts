@@ -30,31 +30,36 @@ export interface State {
   shared?: boolean;
   /** The length of the pause, in milliseconds. */
   wait?: number;
-  /** Why there is a pause. */
+  /** Why there is a pause, or what was refused: the server's own words if it had any. */
   error?: string;
+  /** Channels that the server does not let us have, while the others go on. They are asked for again from time to time. */
+  refused?: readonly string[];
 }
 
 export type Token = string | (() => string | undefined | Promise<string | undefined>);
 
 export interface Options {
-  /** What to listen to; `*` stands for a segment, a last `**` for all that follow. */
-  channels?: Iterable<string>;
+  /** What to listen to: one channel or several; `*` stands for a segment, a last `**` for all that follow. */
+  channels?: string | Iterable<string>;
   /** Sent as bearer token, as `access_token=` where there are no headers. A function is asked before each attempt. */
   token?: Token;
   /** Where to begin: an id, `oldest`, `now` or `-N` for the last N of each channel. Default `now`. */
   after?: string;
   /** What to try, in this order. Default: websocket, sse, stream, poll, jsonp. */
-  techniques?: Technique[];
-  /** Whether the tabs of this origin share one connection. Default true. */
+  techniques?: readonly Technique[];
+  /**
+   * Whether the tabs of this origin share one connection. Default true. Those with a token share with those of the
+   * same subject (`sub` of a JWT) or, if it is text that names none, of the same token.
+   */
   share?: boolean;
   /** Milliseconds to wait for a first sign of life before something else is tried. Default 5000. */
   patience?: number;
-  /** Milliseconds between the server's heartbeats; a silence of 2.5 of them is taken for death. Default 15000. */
+  /** Milliseconds between the heartbeats of a server that does not say it; a silence of 2.5 of them is taken for death. Default 15000. */
   heartbeat?: number;
   /** Seconds that a poll may wait. Default 25. */
   pollSeconds?: number;
   /** As in fetch; `include` sends cookies to another origin. */
-  credentials?: RequestCredentials;
+  credentials?: 'include' | 'omit' | 'same-origin';
 }
 
 /** What the server says of a published message. */
@@ -73,7 +78,7 @@ export interface Events {
 
 /** A connection that always finds a way and never loses its place. */
 export class Encke {
-  /** `url`: where the server is; the page's own origin if left out. */
+  /** `url`: where the server is; the page's own origin if left out. Throws a TypeError for a bad URL or channel. */
   constructor(url?: string, options?: Options);
 
   /** Where the server is. */
@@ -90,11 +95,14 @@ export class Encke {
   on<Type extends keyof Events>(type: Type, listener: (value: Events[Type]) => void): this;
   off<Type extends keyof Events>(type: Type, listener: (value: Events[Type]) => void): this;
 
-  /** Listens to more channels, from now on. */
-  subscribe(...channels: (string | string[])[]): void;
-  unsubscribe(...channels: (string | string[])[]): void;
+  /** Listens to more channels, from the moment on that it is open again. Throws a TypeError for a bad channel. */
+  subscribe(...channels: (string | readonly string[])[]): void;
+  unsubscribe(...channels: (string | readonly string[])[]): void;
 
-  /** Publishes text as text, bytes as bytes and anything else as JSON. Rejects with the server's reason and `status`. */
+  /**
+   * Publishes text as text, bytes (an ArrayBuffer, a view of one, a Blob) as bytes and anything else as JSON. Rejects with
+   * the server's reason and `status`.
+   */
   publish(channel: string, data: unknown, options?: { event?: string; key?: string; ttl?: number }): Promise<Published>;
 
   /** Ends it for good. */

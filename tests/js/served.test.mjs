@@ -6,13 +6,15 @@ import { readFile } from 'node:fs/promises';
 import vm from 'node:vm';
 import { gzipSync } from 'node:zlib';
 
-const BYTES_MAX = 4096;
+const BYTES_MAX = 4608; // what every page loads
+const MORE_BYTES_MAX = 4096; // what it loads when it shares a line among tabs, needs JSONP, publishes, …
 const served = name => new URL(`../../src/web/dist/${name}`, import.meta.url);
 
-for (const name of ['encke.js', 'encke.global.js']) {
-  test(`${name} is at most ${BYTES_MAX} bytes when compressed`, async () => {
+for (const [name, max] of [['encke.js', BYTES_MAX], ['encke.global.js', BYTES_MAX], ['encke.more.js', MORE_BYTES_MAX]]) {
+  test(`${name} is at most ${max} bytes when compressed`, async context => {
     const { length } = gzipSync(await readFile(served(name)), { level: 9 });
-    assert.ok(length <= BYTES_MAX, `${name} has ${length}`);
+    context.diagnostic(`${name}: ${length} bytes`);
+    assert.ok(length <= max, `${name} has ${length}`);
   });
 }
 

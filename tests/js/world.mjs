@@ -41,6 +41,8 @@ export function createWorld({ random = 1, sockets = false } = {}) {
   };
   /** The latest request. */
   world.last = () => world.requests.at(-1);
+  /** The latest poll. */
+  world.poll = () => world.requests.findLast(({ query }) => query.as === 'poll');
   /** Starts a client whose events are collected. */
   world.start = async options => {
     const comet = world.comet = new Encke('http://push.test', { channels: ['a'], share: false, ...options });
@@ -69,6 +71,7 @@ class Request {
 
   /** Answers at once and whole. */
   async answer(status, body, headers = {}) {
+    this.answered = true;
     const text = body === undefined ? null : typeof body === 'string' ? body : JSON.stringify(body);
     this.done(new Response(text, { status, headers }));
     await settle();

@@ -54,7 +54,7 @@ fn elsewhere<'b>(head: &Head<'b>, caller: Caller) -> Command<'b> {
             get_only(head, || Ok(Command::Operate(Operation::Metrics)))
         }
         () if path == "/stats" && caller.admin => get_only(head, || Ok(Command::Operate(Operation::Stats))),
-        () => match pages::at(path) {
+        () => match pages::at(head, path) {
             Some(page) => get_only(head, || Ok(Command::Respond(page))),
             None => Err((404, format!("there is nothing at {path}; see / for what there is"))),
         },

@@ -1,36 +1,86 @@
 //! The pages and scripts that the binary carries.
 
+use crate::wire::head::Head;
 use crate::wire::response::Response;
+use sha1_smol::Sha1;
+use std::sync::LazyLock;
 
 /// What a page of ours may load: nothing from elsewhere.
 const PAGE_POLICY: &str = "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'self'";
 
 const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
+const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Path, media type and bytes of every file.
-const FILES: [(&str, &str, &[u8]); 9] = [
-    ("/", HTML, include_bytes!("../../web/index.html")),
-    ("/style.css", "text/css; charset=utf-8", include_bytes!("../../web/style.css")),
-    // Both are made from src/web/encke.js by tests/browser/build.mjs.
-    ("/encke.js", SCRIPT, include_bytes!("../../web/dist/encke.js")),
-    ("/encke.global.js", SCRIPT, include_bytes!("../../web/dist/encke.global.js")),
-    ("/encke.d.ts", "text/plain; charset=utf-8", include_bytes!("../../web/encke.d.ts")),
-    ("/demo/demo.js", SCRIPT, include_bytes!("../../web/demo/demo.js")),
-    ("/demo/ticker", HTML, include_bytes!("../../web/demo/ticker.html")),
-    ("/demo/chat", HTML, include_bytes!("../../web/demo/chat.html")),
-    ("/demo/techniques", HTML, include_bytes!("../../web/demo/techniques.html")),
+/// A file that is served at `path`.
+struct File {
+    path: &'static str,
+    media: &'static str,
+    bytes: &'static [u8],
+    /// The same compressed with gzip.
+    gzip: Option<&'static [u8]>,
+}
+
+macro_rules! file {
+    ($path:literal, $media:expr, $file:literal) => {
+        File { path: $path, media: $media, bytes: include_bytes!(concat!("../../web/", $file)), gzip: None }
+    };
+    ($path:literal, $media:expr, $file:literal, gzip) => {
+        File {
+            gzip: Some(include_bytes!(concat!("../../web/", $file, ".gz"))),
+            ..file!($path, $media, $file)
+        }
+    };
+}
+
+const FILES: [File; 10] = [
+    file!("/", HTML, "index.html"),
+    file!("/style.css", CSS, "style.css"),
+    // These are made from src/web/encke.js and what it imports by tests/browser/build.mjs.
+    file!("/encke.js", SCRIPT, "dist/encke.js", gzip),
+    file!("/encke.global.js", SCRIPT, "dist/encke.global.js", gzip),
+    file!("/encke.more.js", SCRIPT, "dist/encke.more.js", gzip),
+    file!("/encke.d.ts", TEXT, "encke.d.ts"),
+    file!("/demo/demo.js", SCRIPT, "demo/demo.js"),
+    file!("/demo/ticker", HTML, "demo/ticker.html"),
+    file!("/demo/chat", HTML, "demo/chat.html"),
+    file!("/demo/techniques", HTML, "demo/techniques.html"),
 ];
 
-/// The file at `path`.
-pub fn at(path: &str) -> Option<Response> {
+/// What names the content of each file, in their order.
+static HASHES: LazyLock<Vec<String>> =
+    LazyLock::new(|| FILES.iter().map(|file| Sha1::from(file.bytes).digest().to_string()).collect());
+
+/// The file at `path`: compressed for who can read that, and only its name for who has it.
+pub fn at(head: &Head, path: &str) -> Option<Response> {
     let path = if path.is_empty() { "/" } else { path };
-    let (_, media, bytes) = FILES.iter().find(|(name, ..)| *name == path)?;
-    let response = Response::new(200, media, *bytes).with("Cache-Control", "no-cache");
-    Some(match *media {
+    let place = FILES.iter().position(|file| file.path == path)?;
+    let file = &FILES[place];
+    let gzip = file.gzip.filter(|_| head.lists("accept-encoding", "gzip"));
+    // Other bytes, another tag (RFC 9110, section 8.8.3).
+    let tag = format!("\"{}{}\"", HASHES[place], if gzip.is_some() { "-gzip" } else { "" });
+    let response = match has(head, &tag) {
+        true => Response::empty(304),
+        false => Response::new(200, file.media, gzip.unwrap_or(file.bytes)),
+    };
+    let mut response = response.with("Cache-Control", "no-cache").with("ETag", &tag);
+    if file.gzip.is_some() {
+        response = response.with("Vary", "Accept-Encoding");
+    }
+    if gzip.is_some() && response.status == 200 {
+        response = response.with("Content-Encoding", "gzip");
+    }
+    Some(match file.media {
         HTML => response.with("Content-Security-Policy", PAGE_POLICY),
         // Pages of any origin may use the client.
         SCRIPT => response.with("Cross-Origin-Resource-Policy", "cross-origin"),
         _ => response,
     })
+}
+
+/// Whether the client has the file that `tag` names (RFC 9110, section 13.1.2).
+fn has(head: &Head, tag: &str) -> bool {
+    let items = head.fields("if-none-match").flat_map(|value| value.split(|&byte| byte == b','));
+    items.map(<[u8]>::trim_ascii).any(|item| item.strip_prefix(b"W/").unwrap_or(item) == tag.as_bytes())
 }

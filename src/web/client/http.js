@@ -1,0 +1,27 @@
+// Requests: how they are written, how often they may be made, what their answers mean.
+
+const TURNS = 10, TURNS_MS = 1000; // so many requests in this time at most, whatever the answers are
+
+/** Makes a function that returns when the next request may be made. */
+export function turnstile() {
+  let times = [];
+  return async () => {
+    for (let now; now = Date.now(), times = times.filter(time => time <= now && time > now - TURNS_MS), times.length >= TURNS;) {
+      await new Promise(done => setTimeout(done, times[0] + TURNS_MS - now));
+    }
+    times.push(Date.now());
+  };
+}
+
+/** What was wrong, out of an answer that says so. */
+export async function problem(answer) {
+  const { status, headers } = answer, { detail } = await answer.json().catch(() => 0) ?? {};
+  const after = headers.get('Retry-After');
+  return Object.assign(Error(detail || 'status ' + status), {
+    status,
+    _wait: after && (+after * 1000 || Date.parse(after) - Date.now()),
+  });
+}
+
+/** Whether the server does not want what was asked for, whoever asks however. */
+export const isRefusal = ({ status }) => status >= 400 && status < 500 && status !== 401 && status !== 408 && status !== 429;

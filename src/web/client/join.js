@@ -1,0 +1,83 @@
+// How channels are joined where no command does it: from a place on that was known before.
+
+import { isRefusal } from './http.js';
+
+const FAILED_MS = 5000; // how long a channel is not asked for again that could not be asked for
+
+/** Makes an open line carry what is wanted: by commands where it takes some, else by another line. */
+export async function join(link, line) {
+  await 0; // for all that are named in one go
+  const wanted = link._wanted(), has = line._channels, fresh = wanted.filter(channel => !has.has(channel));
+  if (!line._send || !wanted.length) return redraw(link, line, fresh);
+  for (const channel of has) {
+    if (!wanted.includes(channel) && has.delete(channel)) line._send({ unsubscribe: [channel] });
+  }
+  for (const channel of fresh) {
+    // A command that is under way has its number; its answer carries it.
+    if (!line._asked.includes(channel)) line._send({ subscribe: [channel], ref: line._asked.push(channel) });
+  }
+}
+
+/** Takes the server's word on a command. */
+export function joined(link, line, { ref, error }) {
+  const [channel] = line._asked.splice(ref - 1, 1, 0);
+  if (line !== link._line) return;
+  if (error) link._refuse([channel], Error(error));
+  else link._has(line._channels.add(channel));
+  link._comet._changed();
+  link._sync();
+}
+
+// The line goes on until another can be drawn.
+async function redraw(link, line, fresh) {
+  try {
+    if (fresh.length && line._technique !== 'jsonp') await advance(link, fresh);
+  } catch (error) {
+    link._refuse(fresh, error, FAILED_MS);
+  }
+  const wanted = link._wanted(), has = line._channels;
+  if (line !== link._line || wanted.length === has.size && wanted.every(channel => has.has(channel))) return;
+  link._had = new Set([...has, ...fresh]);
+  line._cut('again');
+}
+
+/** Brings us to a place from which on `fresh` can be listened to together with what we have. */
+export async function advance(link, fresh) {
+  const place = await probe(link, fresh), had = [...link._had ?? []], comet = link._comet;
+  if (!place) return;
+  if (had.length) await drain(comet, had, () => place);
+  if (had.length || comet.after === 'now') comet._move(place);
+}
+
+/** Where the server is, if it lets us listen to `channels`; those that it refuses are noted. */
+export async function probe(link, channels) {
+  try {
+    return (await ask(link._comet, channels, 'now')).next;
+  } catch (error) {
+    if (!isRefusal(error)) throw error;
+    if (channels.length < 2) return link._refuse(channels, error);
+  }
+  let place;
+  for (const channel of channels) place = await probe(link, [channel]) ?? place;
+  return place;
+}
+
+/** Takes what waits on `channels`, to the end or up to a place that does not move. */
+export async function drain(comet, channels, goal) {
+  for (let batch; batch?.messages.length !== 0 && !(batch && goal() && !comet._isNew(goal()));) {
+    batch = await ask(comet, channels);
+    batch.messages.forEach(envelope => comet._take(envelope));
+    comet._move(batch.next);
+  }
+}
+
+// What waits on `channels` right now.
+async function ask(comet, channels, after) {
+  const stop = new AbortController(), timer = setTimeout(() => stop.abort(), comet.patience);
+  try {
+    const token = comet._bearer ?? await comet._credential();
+    return await comet._body(await comet._get('interval', channels, { token, after, signal: stop.signal }), channels);
+  } finally {
+    clearTimeout(timer);
+  }
+}

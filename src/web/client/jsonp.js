@@ -1,0 +1,25 @@
+// Polls answered by scripts, for pages of other origins where nothing else gets through.
+
+const page = globalThis;
+let count = 0;
+
+/** Asks once, by a global function that is gone when its script is done. */
+export async function jsonp(line, query) {
+  await line._comet._turn();
+  return new Promise((done, fail) => {
+    const callback = `encke_${Date.now()}_${count++}`, script = document.createElement('script');
+    page[callback] = (messages, next, gap) => {
+      // It does not say on which channel.
+      if (gap) line._channels.forEach(channel => line._take({ gap: { channel, after: line._comet.after } }));
+      done({ messages, next, gap });
+    };
+    // Whether anybody waits for it or not, it is fetched and run; it has called by then, if ever.
+    script.onload = script.onerror = () => {
+      delete page[callback];
+      fail(Error('the script failed'));
+    };
+    script.src = line._comet._url('jsonp', line._channels, { query: { ...query, callback }, token: line._token });
+    document.head.append(script);
+    script.remove();
+  });
+}

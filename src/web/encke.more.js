@@ -1,0 +1,7 @@
+// What the client loads when it needs it: the tabs that share a line, JSONP, what is rarer still.
+
+export { join, joined } from './client/join.js';
+export { jsonp } from './client/jsonp.js';
+export { publish } from './client/publish.js';
+export { sift } from './client/sift.js';
+export { Tabs } from './client/tabs.js';
