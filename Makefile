@@ -23,11 +23,17 @@ test: test-tools ## Install what the tests need if it is missing, then run all o
 	$(MAKE) --no-print-directory test-clients
 
 .PHONY: test-clients
-test-clients: test-tools ## Only the tests of real clients: Node and a headless Chromium against the real binary
+test-clients: test-tools tests/python/.venv/installed ## Only the tests of real clients: Node, a headless Chromium, Python, curl
 	$(CARGO) build
 	node --test tests/js/*.test.mjs
 	cd tests/browser && npm ci --silent --no-fund --no-audit && npm test
+	tests/python/.venv/bin/python -m unittest discover -s tests/python -p '*_test.py'
 	cd tests/bayeux && npm ci --silent --no-fund --no-audit && ENCKE_BIN=../../target/debug/encke npm test
+
+tests/python/.venv/installed: tests/python/requirements.txt | test-tools
+	python3 -m venv tests/python/.venv
+	tests/python/.venv/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 .PHONY: test-slow
 test-slow: test-tools ## Only what takes minutes: a server stopped for 30 s, vanished clients that the kernel has to find
@@ -38,6 +44,7 @@ test-slow: test-tools ## Only what takes minutes: a server stopped for 30 s, van
 test-tools:
 	@for tool in curl openssl systemd-socket-activate strace ip chromium node npm nginx haproxy; do \
 	  PATH="$$PATH:/usr/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	  python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
 	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/; s/\bip\b/iproute2/; s/systemd-socket-activate/systemd/'); }
 

@@ -143,18 +143,9 @@ export class Encke {
   async _get(as, channels, { token, signal, ...more }) {
     await this._turn();
     const answer = await this._fetch(this._url(as, channels, more), token, { signal });
-    if (!ANSWERS.includes(answer.status)) throw await problem(answer);
+    // An event stream that is refused is a 200, as browsers never come back after anything else.
+    if (!ANSWERS.includes(answer.status) || answer.headers.get('Retry-After')) throw await problem(answer);
     return answer;
-  }
-
-  // The batch in the answer to a poll of `channels`.
-  async _body(answer, channels) {
-    const next = answer.headers.get('Encke-Next'), names = answer.headers.get('Encke-Gap');
-    const batch = { messages: [], next, gap: names, ...answer.status === 200 && await answer.json() };
-    const gaps = names ? names.split(', ').map(decodeURIComponent) : batch.gap ? channels : [];
-    const { after } = this;
-    for (const channel of gaps) this._take({ gap: { channel, after } });
-    return batch;
   }
 
   // Whether `id` lies behind our place. Another epoch is another history: that of a server that started again.

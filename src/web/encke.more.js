@@ -1,7 +1,8 @@
-// What the client loads when it needs it: the tabs that share a line, JSONP, what is rarer still.
+// What the client loads when it needs it: the tabs that share a line, polling, what is rarer still.
 
 export { join, joined } from './client/join.js';
 export { jsonp } from './client/jsonp.js';
+export { poll } from './client/poll.js';
 export { publish } from './client/publish.js';
 export { sift } from './client/sift.js';
 export { Tabs } from './client/tabs.js';

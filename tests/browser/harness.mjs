@@ -12,9 +12,10 @@ const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 /** How long anything may take before a test fails. */
 export const PATIENCE_MS = 20000;
 
-/** Starts the server on a free port; it ends with the tests. */
+/** Starts the server, on a free port unless `--listen` is among the options; it ends with the tests. */
 export async function startServer(...options) {
-  const child = spawn(BINARY, ['serve', '--listen', '127.0.0.1:0', '--history-messages', '5000', ...options],
+  const listen = options.includes('--listen') ? [] : ['--listen', '127.0.0.1:0'];
+  const child = spawn(BINARY, ['serve', ...listen, '--history-messages', '5000', ...options],
     { stdio: ['ignore', 'ignore', 'pipe'] });
   after(() => child.kill('SIGKILL'));
   const port = await new Promise((found, failed) => {
@@ -28,7 +29,12 @@ export async function startServer(...options) {
   });
   const url = `http://127.0.0.1:${port}`;
   const stats = async () => (await fetch(url + '/stats')).json();
-  return { port, url, stats, publish: (channel, values) => publish(url, channel, values) };
+  const stop = signal => new Promise(gone => {
+    child.removeAllListeners('exit');
+    child.on('exit', gone);
+    child.kill(signal);
+  });
+  return { port, url, stats, stop, publish: (channel, values) => publish(url, channel, values) };
 }
 
 /** Publishes `values` as JSON messages, all at once. */

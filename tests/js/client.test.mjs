@@ -185,6 +185,12 @@ for (const status of [403, 404, 426, 500, 503]) {
   });
 }
 
+check('an event stream that is refused says why', { random: 0 }, async world => {
+  await world.start({ techniques: ['sse'] });
+  await world.last().answer(200, 'retry: 62000\n: {"status":503,"detail":"it is \\"full\\""}\n', { 'Retry-After': '62' });
+  assert.deepEqual(world.states.at(-1), { state: 'waiting', technique: 'sse', wait: 62000, error: 'it is "full"' });
+});
+
 check('a 429 ends the round: it is about all of us', { random: 0 }, async world => {
   await world.start({ techniques: ['sse', 'poll'] });
   await world.last().answer(429, { detail: 'too often' }, { 'Retry-After': '3' });

@@ -129,6 +129,7 @@ export class Network {
         status, ok: status >= 200 && status < 300,
         headers: { get: name => headers[name.toLowerCase()] ?? null },
         json: async () => JSON.parse(body),
+        text: async () => body,
         body: {
           getReader: () => ({
             read: () => new Promise((given, broken) => {

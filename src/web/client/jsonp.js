@@ -1,10 +1,15 @@
 // Polls answered by scripts, for pages of other origins where nothing else gets through.
 
+import { repeat } from './poll.js';
+
 const page = globalThis;
 let count = 0;
 
-/** Asks once, by a global function that is gone when its script is done. */
-export async function jsonp(line, query) {
+/** Polling by scripts, until it fails. */
+export const jsonp = line => repeat(line, query => ask(line, query));
+
+// Asks once, by a global function that is gone when its script is done.
+async function ask(line, query) {
   await line._comet._turn();
   return new Promise((done, fail) => {
     const callback = `encke_${Date.now()}_${count++}`, script = document.createElement('script');

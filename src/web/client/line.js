@@ -5,7 +5,6 @@ import { more } from './more.js';
 const TOKEN_MS = 30000; // for whoever is asked for a token
 const TIMER_MS_MAX = 1e9; // a longer one would fire at once
 const BEAT_MS_MAX = 3.6e6;
-const EAGER_MS = 500; // an answer that brings nothing and comes sooner did not wait
 
 export class Line {
   constructor(link, technique, channels) {
@@ -64,13 +63,6 @@ export class Line {
     return !this._signal.aborted && this._comet._take(envelope);
   }
 
-  _batch({ messages, next }) {
-    let news = false;
-    for (const envelope of messages) news = this._take(envelope) || news;
-    if (!this._signal.aborted) this._comet._move(next);
-    return news;
-  }
-
   _get(as, query) {
     return this._comet._get(as, this._channels, { query, token: this._token, signal: this._signal });
   }
@@ -107,9 +99,9 @@ const TECHNIQUES = {
   },
 
   sse: line => read(line, 'sse-envelope', text => {
-    // A stream that says no more than when to come back is none.
+    // A stream that says no more than when to come back, and why, is none. A heartbeat is a colon.
     if (text.startsWith('retry:')) line._retry = +text.slice(6);
-    else if (text) line._open();
+    else if (!/^(:.|$)/.test(text)) line._open();
     return text.startsWith('data:') && text.slice(5);
   }),
 
@@ -118,9 +110,9 @@ const TECHNIQUES = {
     return text.trim();
   }),
 
-  poll: line => poll(line, async query => line._comet._body(await line._get('poll', query), line._channels)),
+  poll: line => more(({ poll }) => poll(line)),
 
-  jsonp: line => poll(line, query => more(({ jsonp }) => jsonp(line, query))),
+  jsonp: line => more(({ jsonp }) => jsonp(line)),
 };
 
 // Reads an answer that does not end; `pick` finds the envelope in a line of it.
@@ -138,17 +130,5 @@ async function read(line, as, pick) {
       if (envelope) line._take(JSON.parse(envelope) ?? {});
     }
     line._alive(line._opened ? line._beat * 2.5 : undefined);
-  }
-}
-
-// Asks again and again; the first wait is short, to see that it works.
-async function poll(line, ask) {
-  for (let seconds = 1; ; seconds = line._comet.pollSeconds) {
-    const began = Date.now();
-    line._alive(seconds * 1000 + line._comet.patience);
-    const batch = await ask({ timeout: seconds });
-    line._open();
-    const news = line._batch(batch) || batch.gap;
-    if (!news && Date.now() - began < EAGER_MS) throw Error('a poll was answered at once, with nothing new');
   }
 }
