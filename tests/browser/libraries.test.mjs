@@ -173,8 +173,7 @@ for (const [name, client] of Object.entries(CLIENTS)) {
       const url = `${server.url}/sub/full?as=sse`, holder = new AbortController();
       assert.equal((await fetch(url, { signal: holder.signal })).status, 200);
       const { seen, close } = await client(server.url, url);
-      await until('it was refused', async () => (await server.stats()).subscriptions_refused > 0 || (await seen()).opens);
-      await new Promise(done => setTimeout(done, 500));
+      await new Promise(done => setTimeout(done, 1000));
       const { isDead, data, errors } = await seen();
       assert.deepEqual([!!isDead, data, errors], [false, [], []]);
       holder.abort();
