@@ -201,6 +201,7 @@ impl Stage {
             self.server.deliver(now, &mut self.world);
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
+                    Effect::Pause(_) | Effect::Resume(_) => {}
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.close(id),
                 }

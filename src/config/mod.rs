@@ -340,6 +340,8 @@ setting::settings! {
         handshakes: usize = 8, Number(1..=1_000_000);
         /// Subscribers written to.
         deliveries: usize = 256, Number(1..=1_000_000);
+        /// Milliseconds after which a turn gives way to the next, whatever there is to be done.
+        milliseconds: u64 = 4, Number(1..=1000);
     }
 
     tables {

@@ -51,6 +51,8 @@ pub struct Input {
     stage: Stage,
     /// Bytes of the body, and what follows it, that wait for an earlier answer to be taken.
     behind: Vec<u8>,
+    /// Requests that came together with the bytes that wait, and have been served.
+    pub served: usize,
 }
 
 #[derive(Debug, Default)]

@@ -403,10 +403,18 @@ impl Hub {
     /// Call it when nobody is ready any more, so that bursts and messages of TTL 0 reach those they are
     /// for.
     pub fn tick(&mut self, now: Instant) {
+        self.tick_while(now, || true);
+    }
+
+    /// The same; of what expires, some is left for the next call when there is no more `time`.
+    pub fn tick_while(&mut self, now: Instant, mut time: impl FnMut() -> bool) {
         self.end_settled(now);
         self.counts.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
         while let Some(key) = self.timers.expire(now) {
             self.lapse(now, key);
+            if !time() {
+                return;
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The only place that reads clocks.
 
 use crate::time::{Instant, Now};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Both clocks, read together. The wall clock is asked ten times a second at most.
 #[derive(Debug)]
@@ -30,5 +30,49 @@ impl Clock {
         }
         let unix_ms = self.ahead_ms + elapsed;
         Now { at, unix: unix_ms / 1000, unix_ms: (unix_ms % 1000) as u16 }
+    }
+}
+
+/// Of things done for somebody at a stretch, the clock is looked at after so many.
+const UNTIMED: usize = 8;
+/// How long somebody is served at a stretch that has more than these.
+const VISIT: Duration = Duration::from_micros(100);
+
+/// How long a turn lasts, and how long each has of it who has much to be done.
+#[derive(Debug)]
+pub struct Pace {
+    turn: Duration,
+    turn_end: std::time::Instant,
+    visit_end: std::time::Instant,
+}
+
+impl Pace {
+    /// Turns of so many milliseconds.
+    pub fn new(milliseconds: u64) -> Self {
+        let now = std::time::Instant::now();
+        Self { turn: Duration::from_millis(milliseconds), turn_end: now, visit_end: now }
+    }
+
+    /// A turn begins.
+    pub fn begin_turn(&mut self) {
+        self.turn_end = std::time::Instant::now() + self.turn;
+    }
+
+    /// Whether it should end.
+    pub fn is_late(&self) -> bool {
+        std::time::Instant::now() >= self.turn_end
+    }
+
+    /// Whether somebody has had enough for whom `done` things have been done at a stretch.
+    pub fn is_over(&mut self, done: usize) -> bool {
+        // What is cheap is done many times before it matters.
+        if done == 0 || !done.is_power_of_two() && !done.is_multiple_of(UNTIMED) {
+            return false;
+        }
+        let now = std::time::Instant::now();
+        if done == 1 {
+            self.visit_end = now + VISIT;
+        }
+        now >= self.visit_end.min(self.turn_end)
     }
 }

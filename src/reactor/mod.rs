@@ -35,10 +35,10 @@ use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::Epoch;
 use crate::id::Seed;
-use crate::server::{Effect, Server};
+use crate::server::{Effect, Server, Sink};
 use crate::time::{Instant, Now};
 use arrayvec::ArrayVec;
-use clock::Clock;
+use clock::{Clock, Pace};
 use lateness::Lateness;
 use listener::Listener;
 use memory::Resident;
@@ -132,6 +132,7 @@ impl Reactor {
             let key = seed.key("TLS handshakes by address");
             tls = Some(Tls::new(&config, Certificates::read(&config)?, key)?);
         }
+        let pace = Pace::new(config.turn.milliseconds);
         let mut clock = Clock::start();
         let now = clock.now();
         Ok(Self {
@@ -141,7 +142,7 @@ impl Reactor {
             alive_at: now.at,
             host,
             server: Server::new(config, seed, now),
-            sockets: Sockets::new(tls),
+            sockets: Sockets::new(tls, pace),
             listeners,
             mailbox,
             mail,
@@ -232,6 +233,7 @@ impl Reactor {
     /// One turn: what happened since we `asked`, what is due, deliveries, closings.
     #[inline(never)]
     fn turn(&mut self, asked: Now, now: Now, events: &Events) {
+        self.sockets.pace.begin_turn();
         let mut count = 0;
         for event in events {
             count += 1;
@@ -265,6 +267,8 @@ impl Reactor {
             match effect {
                 Effect::HalfClose(id) => self.sockets.half_close(id),
                 Effect::Close(id) => self.sockets.close(id),
+                Effect::Pause(id) => self.sockets.pause(id),
+                Effect::Resume(id) => self.sockets.resume(id),
             }
         }
         if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
@@ -336,6 +340,7 @@ impl Reactor {
                 return;
             }
             left -= batch.len();
+            let is_late = self.sockets.is_late();
             for ((id, read), place) in batch.into_iter().zip(self.scratch.chunks_exact(PLACE_BYTES)) {
                 match read {
                     Read::Bytes(count) => self.server.receive(now, id, &place[..count], &mut self.sockets),
@@ -343,6 +348,9 @@ impl Reactor {
                     Read::Broken => self.server.reset(now, id),
                     Read::Nothing => {}
                 }
+            }
+            if is_late {
+                return;
             }
         }
     }

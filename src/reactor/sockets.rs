@@ -4,6 +4,7 @@
 //! Reading and writing are system calls without the C library between: its calls can be cancelled by other threads, and
 //! what it does for that shows in a delivery.
 
+use super::clock::Pace;
 use super::tls::{End, Sent, Tls};
 use crate::conn::{ConnId, Slot};
 use crate::hub::ROOM;
@@ -28,19 +29,32 @@ pub struct Sockets {
     unread: VecDeque<ConnId>,
     /// Those for whose bytes the kernel had no memory: no event tells when it has.
     starved: Vec<ConnId>,
+    /// How long a turn lasts.
+    pub pace: Pace,
 }
 
 #[derive(Debug)]
 struct Socket {
     stream: TcpStream,
     generation: u32,
-    /// In the queue of those with something to read.
-    unread: bool,
+    unread: Unread,
     /// The peer has closed: reading must go on until the end of the stream is seen.
     closed: bool,
     /// It did not take all of a write, and has not told since that it takes more.
     full: bool,
     kind: Kind,
+}
+
+/// Whether a socket has something to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    Nothing,
+    /// It is in the queue of those who have.
+    Queued,
+    /// It is not read for now, and has nothing.
+    Paused,
+    /// It is not read for now, and has something.
+    Waiting,
 }
 
 /// What is spoken on a socket.
@@ -78,9 +92,9 @@ pub fn id(token: Token) -> ConnId {
 
 impl Sockets {
     /// No sockets yet.
-    pub fn new(tls: Option<Tls>) -> Self {
+    pub fn new(tls: Option<Tls>, pace: Pace) -> Self {
         let tls = tls.map(Box::new);
-        Self { sockets: Vec::with_capacity(ROOM), tls, unread: VecDeque::new(), starved: Vec::new() }
+        Self { sockets: Vec::with_capacity(ROOM), tls, unread: VecDeque::new(), starved: Vec::new(), pace }
     }
 
     /// Adds the socket of a new connection and registers it, for both edges, for as long as it lives.
@@ -120,7 +134,7 @@ impl Sockets {
         }
         let generation = id.generation;
         self.sockets[slot] =
-            Some(Socket { stream, generation, unread: false, closed: false, full: false, kind });
+            Some(Socket { stream, generation, unread: Unread::Nothing, closed: false, full: false, kind });
         Ok(())
     }
 
@@ -128,7 +142,10 @@ impl Sockets {
     pub fn note_unread(&mut self, id: ConnId, closed: bool) {
         let Some(socket) = self.find(id) else { return };
         socket.closed |= closed;
-        if !std::mem::replace(&mut socket.unread, true) {
+        if socket.unread == Unread::Paused {
+            socket.unread = Unread::Waiting;
+        } else if socket.unread == Unread::Nothing {
+            socket.unread = Unread::Queued;
             match (socket.kind, &mut self.tls) {
                 (Kind::Opening, Some(tls)) => tls.handshakes.note_ready(id),
                 _ => self.unread.push_back(id),
@@ -155,6 +172,29 @@ impl Sockets {
             socket.full = !tls.flush(id.slot, &socket.stream);
         }
         !socket.full
+    }
+
+    /// Reads a socket no more for now.
+    pub fn pause(&mut self, id: ConnId) {
+        if let Some(socket) = self.find(id) {
+            socket.unread = match socket.unread {
+                Unread::Nothing | Unread::Paused => Unread::Paused,
+                Unread::Queued | Unread::Waiting => Unread::Waiting,
+            };
+        }
+    }
+
+    /// Reads a socket again.
+    pub fn resume(&mut self, id: ConnId) {
+        let Some(socket) = self.find(id) else { return };
+        match socket.unread {
+            Unread::Paused => socket.unread = Unread::Nothing,
+            Unread::Waiting => {
+                socket.unread = Unread::Queued;
+                self.unread.push_back(id);
+            }
+            Unread::Nothing | Unread::Queued => {}
+        }
     }
 
     /// Whether any socket has something to read.
@@ -187,7 +227,10 @@ impl Sockets {
             None => self.tls.as_mut()?.handshakes.next(now)?,
         };
         let Some(socket) = self.find(id) else { return Some((id, Read::Nothing)) };
-        socket.unread = false;
+        if matches!(socket.unread, Unread::Paused | Unread::Waiting) {
+            return Some((id, Read::Nothing));
+        }
+        socket.unread = Unread::Nothing;
         if socket.kind != Kind::Plain {
             return Some((id, self.read_tls(id, scratch)));
         }
@@ -324,6 +367,14 @@ impl Sockets {
 }
 
 impl Sink for Sockets {
+    fn is_over(&mut self, done: usize) -> bool {
+        self.pace.is_over(done)
+    }
+
+    fn is_late(&mut self) -> bool {
+        self.pace.is_late()
+    }
+
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
         let Some(socket) = self.find(id) else { return Wrote::Broken };
         if socket.kind != Kind::Plain {

@@ -31,7 +31,11 @@ impl Server {
                 listening += 1;
             }
             if matches!(connection.phase, Phase::Due) {
-                assert!(self.due.contains(&self.id(slot)), "{slot:?} is due and nobody will serve it");
+                let id = self.id(slot);
+                assert!(
+                    self.due.contains(&id) || self.backlog.contains(&id),
+                    "{slot:?} is due and nobody will serve it"
+                );
             }
             let due = self.deadline(slot, now.at);
             let is_dismissed = self.deleted.contains(&self.id(slot));
@@ -67,7 +71,8 @@ impl Server {
         let phase_may = match connection.phase {
             Phase::Idle => waits || input.is_blank() || connection.door.surplus().is_some(),
             Phase::Due | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => true,
-            Phase::Streaming(_) | Phase::Socket(_) | Phase::Lingering | Phase::Closed => waits,
+            Phase::Socket(_) => self.due.contains(&self.id(slot)) || self.backlog.contains(&self.id(slot)),
+            Phase::Streaming(_) | Phase::Lingering | Phase::Closed => waits,
         };
         assert!(phase_may, "{slot:?}: bytes wait that nobody will look at: {connection:?}");
         let bound = PIPELINE_BYTES_MAX.max(self.config.limits.head_bytes) + PIPELINE_BYTES_MAX;
@@ -83,6 +88,7 @@ impl Server {
         assert!(
             self.deleted.is_empty()
                 && self.due.is_empty()
+                && self.backlog.is_empty()
                 && self.abandoned.is_empty()
                 && self.outbox.is_empty()
         );

@@ -33,9 +33,12 @@ impl Server {
             self.serve_due(now, sink);
         }
         self.deliver_ready(now, sink);
+        if !self.backlog.is_empty() {
+            self.serve_backlog(now, sink);
+        }
         let is_left = self.broker.hub.has_ready();
         if !is_left {
-            self.broker.hub.tick(now.at);
+            self.broker.hub.tick_while(now.at, || !sink.is_late());
         }
         is_left
     }
@@ -45,10 +48,16 @@ impl Server {
         while left > 0 {
             let count = self.deliver_plain(now, left, sink);
             left -= count;
+            if count > 0 && sink.is_late() {
+                return;
+            }
             if count == 0 {
                 let Some(key) = self.broker.hub.next_ready() else { return };
                 self.deliver_one(now, key, sink);
                 left -= 1;
+                if sink.is_late() {
+                    return;
+                }
             }
         }
     }
@@ -221,7 +230,7 @@ impl Server {
         let connection = &self.connections[slot];
         if matches!(connection.phase, Phase::Idle) {
             if connection.output.is_none() && !connection.closing {
-                self.serve_later(now.at, slot);
+                self.serve_later(now.at, slot, false);
             }
             self.arm(slot, now.at);
         }

@@ -138,7 +138,7 @@ impl Server {
             self.send(now.at, slot, sink);
             let connection = &self.connections[slot];
             if connection.output.is_none() && !connection.closing {
-                self.serve_later(now.at, slot);
+                self.serve_later(now.at, slot, false);
             }
             if self.find(id).is_some() {
                 self.arm(slot, now.at);

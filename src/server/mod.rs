@@ -22,7 +22,7 @@ mod surplus;
 mod tests;
 mod timing;
 
-use crate::broker::{self, Broker, Client};
+use crate::broker::{self, Broker, Client, Rate};
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol, Slot};
 use crate::dialect::native::Targets;
@@ -62,6 +62,19 @@ pub trait Sink {
     /// Writes to several connections that have subscribers, one after the other. Their slots are enough to name them:
     /// a subscriber leaves before its connection's slot is given back.
     fn write_each(&mut self, writes: &mut [Write<'_>]);
+
+    /// Whether the one who is served has been for long enough, of whom `done` requests or messages have been dealt with
+    /// at a stretch. The rest has another turn. It is here that time comes in while something is being done, and a
+    /// seed may answer as it likes.
+    fn is_over(&mut self, done: usize) -> bool {
+        let _ = done;
+        false
+    }
+
+    /// Whether the turn has taken long enough: what is left has the next one.
+    fn is_late(&mut self) -> bool {
+        false
+    }
 }
 
 /// One of several writes.
@@ -121,6 +134,10 @@ pub enum Effect {
     HalfClose(ConnId),
     /// Close the connection; its id is invalid from now on.
     Close(ConnId),
+    /// Read no more of the connection for now: what has arrived has to wait for its turn.
+    Pause(ConnId),
+    /// Go on reading it.
+    Resume(ConnId),
 }
 
 /// What connections share of an answer.
@@ -169,6 +186,10 @@ pub struct Server {
     /// Those in [`Phase::Due`], in the order in which they came to be. What one connection causes for another goes
     /// through here or through `outbox`: nobody is served inside somebody else's request.
     due: VecDeque<ConnId>,
+    /// Those of them who have had their share of a turn, or of a second: they are served when everybody else has been.
+    backlog: VecDeque<ConnId>,
+    /// Work done for each address.
+    work: Rate,
     /// Somebody is being served.
     #[cfg(any(test, feature = "check"))]
     serving: bool,
@@ -217,6 +238,8 @@ impl Server {
             abandoned: Vec::new(),
             deleted: Vec::new(),
             due: VecDeque::new(),
+            backlog: VecDeque::new(),
+            work: Rate::new(seed.key("work by address")),
             #[cfg(any(test, feature = "check"))]
             serving: false,
             callbacks: BTreeMap::new(),
@@ -285,14 +308,23 @@ impl Server {
     /// Takes bytes that arrived.
     pub fn receive(&mut self, now: Now, id: ConnId, bytes: &[u8], sink: &mut impl Sink) {
         let Some(slot) = self.find(id) else { return };
-        let connection = &mut self.connections[slot];
+        let connection = &self.connections[slot];
         match connection.phase {
             _ if connection.closing => {}
-            Phase::Idle | Phase::Reading if connection.output.is_none() => self.serve(now, slot, bytes, sink),
-            Phase::Idle | Phase::Due | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
+            Phase::Idle | Phase::Reading if connection.output.is_none() => {
+                match self.must_wait(now, slot, sink) {
+                    false => self.serve(now, slot, bytes, sink),
+                    true => self.defer(now, slot, bytes),
+                }
+            }
+            Phase::Due => self.connections[slot].input.get_or_insert_default().push(bytes),
+            Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
             }
-            Phase::Socket(_) => self.receive_frames(now, slot, bytes, sink),
+            Phase::Socket(_) => match connection.input.is_some() || self.must_wait(now, slot, sink) {
+                false => self.receive_frames(now, slot, bytes, sink),
+                true => self.defer(now, slot, bytes),
+            },
             // After an endless answer nothing is answered any more.
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => {}
         }
@@ -322,6 +354,7 @@ impl Server {
         connection.half_closed = true;
         match connection.phase {
             Phase::Parked(_) | Phase::Due => {}
+            Phase::Socket(_) if connection.input.is_some() => {}
             Phase::Held(ref hold) if hold.outlasts_half_close() => {}
             Phase::Streaming(ref stream) if stream.look.stream.has_heartbeat() => {
                 self.probe(now.at, slot, sink);
@@ -381,7 +414,7 @@ impl Server {
             self.note_format(slot);
             return self.broker.hub.mark(subscriber);
         }
-        self.serve_later(now.at, slot);
+        self.serve_later(now.at, slot, false);
     }
 
     /// Publishes a message of the process itself.

@@ -2,9 +2,11 @@
 
 use super::deliver::EnvelopeOf;
 use super::surplus::softened;
-use super::{BACKLOG_BYTES_MAX, Server, Sink};
-use crate::broker::{self, Client};
-use crate::conn::{Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request};
+use super::{BACKLOG_BYTES_MAX, Effect, Server, Sink};
+use crate::broker::{self, Client, is_exempt};
+use crate::conn::{
+    ConnId, Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request,
+};
 use crate::dialect::native::{self, Asked, answer};
 use crate::dialect::{Caller, Command, Holder, Open, Operation, Publish, Subscribe, cors};
 use crate::hub::{Start, SubscriberKey};
@@ -26,6 +28,23 @@ struct Reply<'a> {
     origin: OriginIndex,
 }
 
+/// Bytes that cost as much to look at as a small request.
+const BYTES_PER_UNIT: usize = 64;
+/// Work that is done for an address in a second before what it asks further has to wait for others: some fifty
+/// milliseconds of it.
+const UNITS_PER_SECOND: u32 = 50_000;
+
+/// Why requests are not served any further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// There are none.
+    Done,
+    /// What has been answered has to be written first.
+    Backlog,
+    /// It is somebody else's turn.
+    Time,
+}
+
 /// Why a request is refused before its body has come.
 enum Early {
     /// Its connection is too many.
@@ -38,11 +57,11 @@ impl Server {
     /// Serves the requests in `bytes` and writes the answers.
     pub(super) fn serve(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         self.begin_serving();
-        let mut more = self.serve_until_backlog(now, slot, bytes);
+        let mut stop = self.serve_until_stopped(now, slot, bytes, sink);
         self.send(now.at, slot, sink);
-        while more && self.may_serve(slot) {
+        while stop == Stop::Backlog && self.may_serve(slot) {
             let waiting = self.take_waiting(slot);
-            more = self.serve_until_backlog(now, slot, &waiting);
+            stop = self.serve_until_stopped(now, slot, &waiting, sink);
             self.send(now.at, slot, sink);
         }
         let connection = &mut self.connections[slot];
@@ -51,6 +70,8 @@ impl Server {
         {
             let frames = self.take_waiting(slot);
             self.receive_frames(now, slot, &frames, sink);
+        } else if stop == Stop::Time && connection.output.is_none() && !connection.closing {
+            self.serve_later(now.at, slot, true);
         }
         self.end_serving();
     }
@@ -67,35 +88,47 @@ impl Server {
         assert!(std::mem::take(&mut self.serving));
     }
 
-    /// Serves the requests in `bytes`, and keeps what is left. Returns whether it stopped because there is
-    /// much to be written first.
-    fn serve_until_backlog(&mut self, now: Now, slot: Slot, bytes: &[u8]) -> bool {
+    /// Serves the requests in `bytes`, and keeps what is left. Returns why it stopped.
+    fn serve_until_stopped(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) -> Stop {
         let mut input = self.connections[slot].input.take();
         let mut rest = bytes;
-        let mut served = 0;
+        let before = input.as_ref().map_or(0, |input| input.served);
+        let mut served = before;
+        // Of which nothing is left is no input any more.
+        input.take_if(|input| input.is_empty());
+        let mut stop = Stop::Done;
         while !rest.is_empty() && self.may_serve(slot) {
+            if input.is_none() && sink.is_over(served - before) {
+                stop = Stop::Time;
+                break;
+            }
             served += usize::from(input.is_none());
             if served > self.config.limits.pipelined_requests {
                 self.refuse_pipeline(now, slot);
-                return false;
+                return Stop::Done;
             }
             if input.is_none() && self.serve_whole(now, slot, &mut rest) {
                 continue;
             }
             if let Err(refusal) = self.gather(now, slot, &mut input, &mut rest) {
                 self.refuse_head(now, slot, refusal);
-                return false;
+                return Stop::Done;
             }
         }
+        self.note_work(now.at, slot, served - before, bytes.len() - rest.len());
         // Behind a request that closes the connection, or an endless answer, nothing is answered.
         let connection = &self.connections[slot];
         let is_last = connection.closing || matches!(connection.phase, Phase::Streaming(_));
         if !rest.is_empty() && !is_last {
-            input.get_or_insert_default().push(rest);
+            let input = input.get_or_insert_default();
+            input.push(rest);
+            input.served = if stop == Stop::Time { served } else { 0 };
         }
         self.keep(slot, input);
-        self.note_reading(now, slot);
-        self.is_full()
+        if stop == Stop::Done {
+            self.note_reading(now, slot);
+        }
+        if self.is_full() { Stop::Backlog } else { stop }
     }
 
     /// Whether what has been answered must be written first.
@@ -225,38 +258,125 @@ impl Server {
     }
 
     /// Has what waited behind an answer that has now been given served when the connection's turn comes.
-    pub(super) fn serve_later(&mut self, now: Instant, slot: Slot) {
+    /// Whoever `has_had` a share of the turn comes after those who have not.
+    pub(super) fn serve_later(&mut self, now: Instant, slot: Slot, has_had: bool) {
         let id = self.id(slot);
+        let is_heavy = has_had || self.is_heavy(now, slot);
         let connection = &mut self.connections[slot];
         let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
         if is_free && (connection.input.is_some() || connection.half_closed) {
             connection.enter(Phase::Due, now);
-            self.due.push_back(id);
+            let queue = if is_heavy { &mut self.backlog } else { &mut self.due };
+            queue.push_back(id);
+            if has_had {
+                self.effects.push_back(Effect::Pause(id));
+            }
+            self.arm(slot, now);
         }
     }
 
-    /// Serves those whose turn it is, at most as many as sockets are read in a turn.
+    /// Whether what has just arrived has to wait: the turn is over, or its address has had more than its share of this
+    /// second while others wait.
+    pub(super) fn must_wait(&self, now: Now, slot: Slot, sink: &mut impl Sink) -> bool {
+        sink.is_late() || self.is_heavy(now.at, slot)
+    }
+
+    /// Keeps what has just arrived until the connection's turn comes.
+    #[cold]
+    pub(super) fn defer(&mut self, now: Now, slot: Slot, bytes: &[u8]) {
+        let id = self.id(slot);
+        let is_heavy = self.is_heavy(now.at, slot);
+        let connection = &mut self.connections[slot];
+        let is_queued = connection.input.is_some() && matches!(connection.phase, Phase::Socket(_));
+        connection.input.get_or_insert_default().push(bytes);
+        self.memory.gathered += bytes.len();
+        self.effects.push_back(Effect::Pause(id));
+        match connection.phase {
+            Phase::Socket(_) if is_queued => {}
+            Phase::Socket(_) if is_heavy => self.backlog.push_back(id),
+            Phase::Socket(_) => self.due.push_back(id),
+            _ => self.serve_later(now.at, slot, is_heavy),
+        }
+    }
+
+    /// Counts what has been done for the address of a connection: requests or messages, and bytes looked at.
+    pub(super) fn note_work(&mut self, now: Instant, slot: Slot, done: usize, bytes: usize) {
+        let peer = self.connections[slot].peer;
+        if !is_exempt(peer, &self.config) {
+            let units = done + bytes / BYTES_PER_UNIT;
+            self.work.add(now, peer, u32::try_from(units).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Whether the address of a connection has had more done in this second than others wait for.
+    fn is_heavy(&self, now: Instant, slot: Slot) -> bool {
+        let peer = self.connections[slot].peer;
+        !is_exempt(peer, &self.config) && self.work.so_far(now, peer) >= UNITS_PER_SECOND
+    }
+
+    /// Whether bytes of a connection wait for its turn, so that no more should be read of it.
+    pub fn is_waiting(&self, id: ConnId) -> bool {
+        self.find(id).is_some_and(|slot| {
+            let connection = &self.connections[slot];
+            matches!(connection.phase, Phase::Due)
+                || matches!(connection.phase, Phase::Socket(_)) && connection.input.is_some()
+        })
+    }
+
+    /// Serves those whose turn it is, at most as many as sockets are read in a turn, and while it lasts.
     #[inline(never)]
     pub(super) fn serve_due(&mut self, now: Now, sink: &mut impl Sink) {
         // Who comes to be due meanwhile has the next turn.
-        for _ in 0..self.due.len().min(self.config.turn.reads) {
-            let Some(id) = self.due.pop_front() else { return };
-            let Some(slot) = self.find(id) else { continue };
-            if !matches!(self.connections[slot].phase, Phase::Due) {
-                continue;
+        for count in 0..self.due.len().min(self.config.turn.reads) {
+            if count > 0 && sink.is_late() {
+                return;
             }
-            self.connections[slot].enter(Phase::Idle, now.at);
-            let waiting = self.take_waiting(slot);
-            self.serve(now, slot, &waiting, sink);
+            let Some(id) = self.due.pop_front() else { return };
+            self.serve_waiting(now, id, sink);
         }
     }
 
-    /// Takes the bytes that waited; a body that is being gathered stays.
+    /// Serves those who have had their share, in what is left of the turn.
+    #[inline(never)]
+    pub(super) fn serve_backlog(&mut self, now: Now, sink: &mut impl Sink) {
+        for _ in 0..self.config.turn.reads {
+            let Some(id) = self.backlog.pop_front() else { return };
+            self.serve_waiting(now, id, sink);
+            if sink.is_late() {
+                return;
+            }
+        }
+    }
+
+    /// Serves what waited.
+    fn serve_waiting(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
+        let Some(slot) = self.find(id) else { return };
+        let waiting = self.take_waiting(slot);
+        match self.connections[slot].phase {
+            Phase::Due => {
+                self.connections[slot].enter(Phase::Idle, now.at);
+                self.serve(now, slot, &waiting, sink);
+            }
+            Phase::Socket(_) => {
+                self.receive_frames(now, slot, &waiting, sink);
+                let connection = &self.connections[slot];
+                if matches!(connection.phase, Phase::Socket(_)) && connection.is_done() {
+                    self.close(now.at, slot);
+                }
+            }
+            _ => {}
+        }
+        if !self.is_waiting(id) {
+            self.effects.push_back(Effect::Resume(id));
+        }
+    }
+
+    /// Takes the bytes that waited; a body that is being gathered stays, and how many requests came before them.
     fn take_waiting(&mut self, slot: Slot) -> Vec<u8> {
         let place = &mut self.connections[slot].input;
         let Some(input) = place else { return Vec::new() };
         let waiting = input.take_waiting();
-        place.take_if(|input| !input.in_body());
+        place.take_if(|input| !input.in_body() && input.served == 0);
         waiting
     }
 
@@ -411,6 +531,7 @@ impl Server {
             [only] if asked.patterns.is_empty() => self.broker.attach(now.at, owner, &[&**only], start),
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+                self.note_work(now.at, slot, names.len(), 0);
                 let client = Client::of(head, self.connections[slot].peer, &self.config);
                 self.broker.searching(now.at, client, |broker, search| {
                     broker.attach_searching(now.at, search, owner, &names, asked.patterns.clone(), start)

@@ -1,6 +1,6 @@
 //! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
 
-use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, Server, Sink};
+use super::{BACKLOG_BYTES_MAX, Effect, PIPELINE_BYTES_MAX, Server, Sink};
 use crate::broker::{Once, Publishing, Refusal};
 use crate::conn::{Incoming, Phase, Protocol, Slot, User};
 use crate::dialect::fdajax::is_private;
@@ -25,7 +25,12 @@ impl Server {
             Some(incoming) => (incoming.reader, incoming.since),
             None => (Reader::default(), now.at),
         };
+        let mut done = 0;
         while self.is_socket(slot) {
+            if sink.is_over(done) {
+                break;
+            }
+            done += 1;
             if self.out.len() >= BACKLOG_BYTES_MAX {
                 self.send(now.at, slot, sink);
                 if self.is_flooded(slot) {
@@ -46,6 +51,7 @@ impl Server {
             }
         }
         self.send(now.at, slot, sink);
+        self.note_work(now.at, slot, done, bytes.len() - rest.len());
         if !self.is_socket(slot) {
             return;
         }
@@ -61,6 +67,12 @@ impl Server {
         if !reader.is_idle() {
             self.incoming.insert(slot, Incoming { reader, since });
             self.arm(slot, now.at);
+        }
+        if !rest.is_empty() {
+            self.connections[slot].input.get_or_insert_default().push(rest);
+            let id = self.id(slot);
+            self.backlog.push_back(id);
+            self.effects.push_back(Effect::Pause(id));
         }
     }
 
@@ -171,6 +183,7 @@ impl Server {
         self.leave(now, slot);
         self.incoming.remove(&slot);
         let connection = &mut self.connections[slot];
+        connection.input = None;
         connection.closing = true;
         connection.enter(Phase::Lingering, now);
         self.arm(slot, now);

@@ -85,7 +85,8 @@ impl Server {
 
     /// The same for the message that a WebSocket's client is sending.
     pub(super) fn message_end(&self, slot: Slot) -> Instant {
-        let incoming = self.incoming.get(&slot);
+        // What has arrived and waits for its turn is not late.
+        let incoming = self.incoming.get(&slot).filter(|_| self.connections[slot].input.is_none());
         incoming
             .map_or(Instant::NEVER, |incoming| self.body_end(incoming.since, incoming.reader.payload_len()))
     }
@@ -114,6 +115,9 @@ impl Server {
             if !matches!(self.connections[slot].phase, Phase::Closed) {
                 self.arm(slot, now.at);
             }
+            if sink.is_late() {
+                break;
+            }
         }
         if !self.abandoned.is_empty() || !self.outbox.is_empty() || self.dialects.next_deadline() <= now.at {
             self.tick_sessions(now, sink);
@@ -123,7 +127,7 @@ impl Server {
     /// When the next turn must come; now, if work is left over.
     pub fn next_deadline(&self, now: Now) -> Instant {
         let work = self.broker.hub.has_ready() || !self.deleted.is_empty() || !self.outbox.is_empty();
-        match work || !self.abandoned.is_empty() || !self.due.is_empty() {
+        match work || !self.abandoned.is_empty() || !self.due.is_empty() || !self.backlog.is_empty() {
             true => now.at,
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());

@@ -4,6 +4,7 @@
 use super::delivery::Bench;
 use crate::config::Config;
 use crate::conn::ConnId;
+use crate::id::Random;
 use serde_json::{Value, json};
 
 const UPGRADE: &str = "GET /bayeux HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -240,9 +241,11 @@ fn searches_count_by_client_and_in_all() {
     let config = Config { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..Config::default() };
     let mut bench = Bench::new(config);
     (0..10_000).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
+    let id = bench.connect();
     let mut search = |client: u32| {
         let get = "GET /sub/c/*/never?as=interval HTTP/1.1\r\nHost: x\r\n";
-        let (_, answer) = bench.client(&format!("{get}X-Forwarded-For: 192.0.2.{client}\r\n\r\n"));
+        bench.send(id, &format!("{get}X-Forwarded-For: 192.0.2.{client}\r\n\r\n"));
+        let answer = bench.read(id);
         answer.split(' ').nth(1).map(str::to_owned).unwrap()
     };
     let statuses: Vec<String> = (0..101).map(|_| search(1)).collect();
@@ -270,4 +273,58 @@ fn taking_patterns_away_is_counted_before_it_is_done() {
     let text = String::from_utf8_lossy(&bench.world.read(id, usize::MAX)).into_owned();
     assert!(text.contains("\"error\":\"too many channels would be looked at"), "{text}");
     assert!(bench.server.hub().looked_at() - before <= 1_000_000);
+}
+
+/// Who sends a thousand requests, or frames, is served in many turns, in order, and read no further meanwhile; who
+/// comes after it is not kept waiting.
+#[test]
+fn a_turn_gives_way_whatever_there_is_to_do() {
+    let mut bench = Bench::new(Config::default());
+    let (flood, socket) = (bench.connect(), bench.connect());
+    bench.send(socket, &UPGRADE.replace("/bayeux", "/sub/x"));
+    bench.turn();
+    bench.world.read(socket, usize::MAX);
+    bench.world.haste = Some(Random::new(5));
+    let requests: String = (0..1000).map(|n| format!("GET /at/{n} HTTP/1.1\r\nHost: x\r\n\r\n")).collect();
+    bench.send(flood, &requests);
+    let frames = (0..1000).flat_map(|n| frame(&format!("{{\"subscribe\":[\"x\"],\"ref\":{n}}}")));
+    bench.send_bytes(socket, &frames.collect::<Vec<u8>>());
+    assert!(bench.server.is_waiting(flood) && bench.server.is_waiting(socket));
+    let served = bench.world.read(flood, usize::MAX);
+    assert!(served.len() < 100_000, "a few of them");
+    bench.world.haste = None;
+    let (_, answer) = bench.client("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let text = [served, bench.world.read(flood, usize::MAX)].concat();
+    let text = String::from_utf8(text).unwrap();
+    let told: Vec<&str> = text.split("nothing at /at/").skip(1).collect();
+    assert_eq!(told.len(), 1000);
+    assert!((0..1000).zip(told).all(|(n, told)| told.starts_with(&format!("{n};"))), "in order");
+    let answers = String::from_utf8_lossy(&bench.world.read(socket, usize::MAX)).into_owned();
+    let refs: Vec<&str> = answers.split("\"ref\":").skip(1).collect();
+    assert!((0..1000).zip(&refs).all(|(n, told)| told.starts_with(&format!("{n},"))) && refs.len() == 1000);
+    assert!(!bench.server.is_waiting(flood) && !bench.server.is_waiting(socket));
+}
+
+/// An address that has had much done in a second is served after those who have not.
+#[test]
+fn who_has_had_much_done_comes_last() {
+    let mut bench = Bench::new(Config::default());
+    let stranger = bench.connect_from([192, 0, 2, 1]).unwrap();
+    let request = "GET /x HTTP/1.1\r\nHost: x\r\n\r\n";
+    for _ in 0..40 {
+        bench.send(stranger, &request.repeat(2000));
+        bench.turn();
+        bench.world.read(stranger, usize::MAX);
+    }
+    bench.send(stranger, request);
+    assert!(bench.server.is_waiting(stranger), "others come first");
+    let other = bench.connect_from([192, 0, 2, 2]).unwrap();
+    bench.send(other, request);
+    assert!(bench.read(other).starts_with("HTTP/1.1 404 "), "at once");
+    bench.turn();
+    assert!(bench.read(stranger).starts_with("HTTP/1.1 404 "), "later, but in the same second");
+    bench.world.advance(1000);
+    bench.send(stranger, request);
+    assert!(bench.read(stranger).starts_with("HTTP/1.1 404 "), "the next second is a new one");
 }

@@ -29,6 +29,14 @@ impl Sink for Recorder<'_> {
         self.1.extend(writes.iter().map(|write| self.0.at(write.slot)));
         self.0.write_each(writes);
     }
+
+    fn is_over(&mut self, done: usize) -> bool {
+        self.0.is_over(done)
+    }
+
+    fn is_late(&mut self) -> bool {
+        self.0.is_late()
+    }
 }
 
 impl Bench {
@@ -95,6 +103,7 @@ impl Bench {
             self.server.deliver(now, &mut sink);
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
+                    Effect::Pause(_) | Effect::Resume(_) => {}
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.world.socket(id).closed = true,
                 }

@@ -45,6 +45,8 @@ struct Habits {
     pipelines: bool,
     /// Writes are cut short, and sometimes the kernel has no memory for any of it.
     scarce: bool,
+    /// Turns are short.
+    hasty: bool,
     /// Writes find their connections broken.
     breaks: bool,
     /// Somebody sets the wall clock.
@@ -106,6 +108,7 @@ fn habits(random: &mut Random) -> Habits {
         nonsense: one(),
         pipelines: one(),
         scarce: one(),
+        hasty: one(),
         breaks: one(),
         skews: one(),
         raw: one(),
@@ -143,6 +146,7 @@ impl Sim {
         let mut world = World::default();
         world.advance(random.below(100_000));
         world.scarcity = habits.scarce.then(|| Random::new(seed ^ 1));
+        world.haste = habits.hasty.then(|| Random::new(seed ^ 3));
         world.breakage = habits.breaks.then(|| Random::new(seed ^ 2));
         let server = Server::new(config.clone(), Seed::of_number(1), world.now);
         let count = 2 + random.below(8);
@@ -321,6 +325,7 @@ impl Sim {
         while let Some(effect) = self.server.poll_effect() {
             note!(self, "{effect:?}");
             match effect {
+                Effect::Pause(_) | Effect::Resume(_) => {}
                 Effect::HalfClose(id) => self.world.socket(id).ended = true,
                 Effect::Close(id) => self.world.socket(id).closed = true,
             }

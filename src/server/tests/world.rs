@@ -44,6 +44,8 @@ pub struct World {
     pub scarcity: Option<Random>,
     /// Decides which writes find their connection broken.
     pub breakage: Option<Random>,
+    /// Decides when it is somebody else's turn.
+    pub haste: Option<Random>,
     /// Seconds that somebody has set the wall clock ahead, or back.
     pub skew: i64,
 }
@@ -147,6 +149,14 @@ impl Sink for World {
             self.edges.push(id);
         }
         Wrote::Bytes(taken)
+    }
+
+    fn is_over(&mut self, done: usize) -> bool {
+        done > 0 && self.is_late()
+    }
+
+    fn is_late(&mut self) -> bool {
+        self.haste.as_mut().is_some_and(|random| random.one_in(6))
     }
 
     fn write_each(&mut self, writes: &mut [Write<'_>]) {
