@@ -77,8 +77,11 @@ export class EventSource {
                 const blocks = text.split(/\r?\n\r?\n/);
                 text = blocks.pop();
                 for (const block of blocks) {
-                    const data = block.split(/\r?\n/).filter(line => line.startsWith("data: "));
-                    if (data.length) this.onmessage?.({data: data.map(line => line.slice(6)).join("\n")});
+                    const lines = block.split(/\r?\n/);
+                    const data = lines.filter(line => line.startsWith("data: "));
+                    // A named event is not for onmessage.
+                    const isNamed = lines.some(line => line.startsWith("event: "));
+                    if (data.length && !isNamed) this.onmessage?.({data: data.map(line => line.slice(6)).join("\n")});
                 }
             });
             response.on("close", () => this.onerror?.());
