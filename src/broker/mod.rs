@@ -82,8 +82,8 @@ impl Broker {
         client: Client,
         publishing: Publishing<'b>,
     ) -> Result<Receipts<'b>, Refusal> {
-        let Publishing { messages, once } = publishing;
-        let known = once.map(|once| self.repeats.find(now, once, &messages)).transpose();
+        let Publishing { messages, once, whose } = publishing;
+        let known = once.map(|once| self.repeats.find(now, once, whose.as_deref(), &messages)).transpose();
         let known = known.inspect_err(|_| self.stats.publications_refused += 1)?;
         if let Some(earlier) = known.as_ref().and_then(|known| known.receipts.clone()) {
             self.stats.messages_repeated += 1;
@@ -208,6 +208,22 @@ impl Broker {
         patterns: &[Pattern],
     ) -> Result<(), Refusal> {
         Ok(self.hub.unsubscribe(now, key, names, patterns)?)
+    }
+
+    /// The same for a subscriber that has lost the right to listen to them: what was published before is not for it any
+    /// more, and nobody's budget pays for it.
+    ///
+    /// # Errors
+    ///
+    /// It would take too much work; all of the subscriber has to end then.
+    pub fn take_away(
+        &mut self,
+        now: Instant,
+        key: SubscriberKey,
+        names: &[&str],
+        patterns: &[Pattern],
+    ) -> Result<(), Refusal> {
+        Ok(self.hub.take_away(now, key, names, patterns)?)
     }
 
     /// Bytes that are remembered of idempotency keys.

@@ -11,12 +11,15 @@ pub struct Publishing<'b> {
     pub messages: Several<(Cow<'b, str>, Publication)>,
     /// How a repeat is recognised.
     pub once: Option<Once<'b>>,
+    /// Whose key that is: that of the subject of a token, which may be nobody in particular. None = the application's,
+    /// which a client must not be able to guess.
+    pub whose: Option<Box<str>>,
 }
 
 impl<'b> Publishing<'b> {
     /// One message that may be published again and again.
     pub fn of(channel: impl Into<Cow<'b, str>>, publication: Publication) -> Self {
-        Self { messages: Several::one((channel.into(), publication)), once: None }
+        Self { messages: Several::one((channel.into(), publication)), once: None, whose: None }
     }
 }
 

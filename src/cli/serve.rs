@@ -33,9 +33,6 @@ pub fn run(loaded: Loaded, options: Options) -> ExitCode {
 }
 
 fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
-    if !config.channels.is_empty() || !config.token_keys.is_empty() {
-        return Err(io::Error::other("[[channels]] and [[tokens.keys]] are not served by this version"));
-    }
     let config = effective(config);
     let demo = config.demo;
     let drain_seconds = config.drain_seconds;
@@ -97,6 +94,9 @@ fn log_facts(config: &Config) {
         _ => "whoever shows one of the tokens",
     };
     log::info!("publishing: {publishers}");
+    if !config.channels.is_empty() || !config.token_keys.is_empty() {
+        log::info!("access: {} rules, {} keys of tokens", config.channels.len(), config.token_keys.len());
+    }
     let history = &config.history;
     let room = if config.limits.memory == 0 { usize::MAX } else { config.limits.memory / 2 };
     log::info!(

@@ -297,6 +297,8 @@ setting::settings! {
         publishes_per_second: u32 = 10_000, Number(1..=100_000_000);
         /// Tokens of one address that are found bad in a second; above, 429.
         tokens_refused_per_second: u32 = 50, Number(1..=1_000_000);
+        /// Rights taken back that are remembered; above, all tokens as old as the oldest of these are refused.
+        revocations: usize = 10_000, Number(1..=10_000_000);
         /// Verified tokens remembered, so that one that comes again is not verified again.
         tokens_remembered: usize = 10_000, Number(2..=10_000_000);
         /// Channels that exist at once, at most half of them without ever a message; above, 503.

@@ -3,7 +3,7 @@
 use super::{Config, SETTINGS, Setting};
 
 /// Sections that are taken over anew.
-const LIVE_SECTIONS: [&str; 7] = ["publish", "tokens", "cors", "poll", "sse", "limits", "turn"];
+const LIVE_SECTIONS: [&str; 6] = ["publish", "cors", "poll", "sse", "limits", "turn"];
 /// Settings that are.
 const LIVE: [&str; 8] = [
     "heartbeat",
@@ -16,7 +16,9 @@ const LIVE: [&str; 8] = [
     "tls.key",
 ];
 /// Settings of these sections that are not: what they bound was laid out when the server started.
-const FIXED: [&str; 5] = [
+const FIXED: [&str; 7] = [
+    "limits.revocations",
+    "limits.tokens_remembered",
     "limits.memory",
     "limits.tombstones",
     "limits.fdajax_head_bytes",
@@ -46,6 +48,8 @@ pub fn reload(running: &Config, read: &Config) -> Reloaded {
             restart.extend((setting.copy)(&mut running.clone(), read).then_some(setting.name));
         }
     }
+    restart.extend((running.channels != read.channels).then_some("channels"));
+    restart.extend((running.token_keys != read.token_keys).then_some("tokens.keys"));
     Reloaded { config, changed, restart }
 }
 

@@ -1,6 +1,6 @@
 //! Who may publish: whoever shows the token, and, while none is configured, peers on a loopback address.
 
-use super::{Caller, cors, fdajax};
+use super::cors;
 use crate::broker::forwarded_for;
 use crate::config::Config;
 use crate::wire::head::Head;
@@ -37,8 +37,8 @@ const NO_TOKEN: Denied = Denied {
 };
 
 /// Whether the sender of `head` may publish, delete and look at channels.
-pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
-    let tokens = &caller.config.publish.token;
+pub fn may_publish(head: &Head, peer: IpAddr, config: &Config) -> Result<(), Denied> {
+    let tokens = &config.publish.token;
     if !tokens.is_empty() {
         let shown = head.field("authorization").and_then(bearer).unwrap_or_default();
         return match is_one_of(shown, tokens) {
@@ -46,9 +46,7 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
             false => Err(NO_TOKEN),
         };
     }
-    if !forwarded_for(head, caller.peer, caller.config)
-        .is_some_and(|client| client.to_canonical().is_loopback())
-    {
+    if !forwarded_for(head, peer, config).is_some_and(|client| client.to_canonical().is_loopback()) {
         return Err(NOT_LOOPBACK);
     }
     // A page that had its own name point at the loopback address sends no field that tells, but for Host.
@@ -60,15 +58,9 @@ pub fn may_publish(head: &Head, caller: Caller) -> Result<(), Denied> {
 }
 
 /// Whether `shown` is one of the tokens, in a time that does not tell how near it comes to one.
-fn is_one_of(shown: &str, tokens: &[String]) -> bool {
+pub fn is_one_of(shown: &str, tokens: &[String]) -> bool {
     let equal = |found, token: &String| found | shown.as_bytes().ct_eq(token.as_bytes());
     tokens.iter().fold(subtle::Choice::from(0), equal).into()
-}
-
-/// Whether a channel, or one that a pattern matches, is that of one of FDAjax's users, while it is on: only who
-/// may publish may listen there. All other channels are open.
-pub fn is_private(config: &Config, name: &str) -> bool {
-    config.fdajax.enabled && fdajax::is_private(name)
 }
 
 /// The token in an `Authorization` field.
@@ -124,8 +116,7 @@ mod tests {
         let bytes = format!("POST /pub/a HTTP/1.1\r\nHost: localhost:8080\r\n{fields}\r\n");
         let mut slots = head::slots();
         let head = head::parse(bytes.as_bytes(), &mut slots).unwrap();
-        let caller = Caller { peer: peer.parse().unwrap(), admin: true, config };
-        may_publish(&head, caller).err().map_or(200, |denied| denied.status)
+        may_publish(&head, peer.parse().unwrap(), config).err().map_or(200, |denied| denied.status)
     }
 
     #[test]
@@ -165,8 +156,9 @@ mod tests {
             let bytes = format!("GET /pub/a HTTP/1.1\r\nHost: {host}\r\n\r\n");
             let mut slots = head::slots();
             let head = head::parse(bytes.as_bytes(), &mut slots).unwrap();
-            let caller = Caller { peer: [127, 0, 0, 1].into(), admin: true, config: &Config::default() };
-            let verdict = may_publish(&head, caller).err().map_or(200, |denied| denied.status);
+            let verdict = may_publish(&head, [127, 0, 0, 1].into(), &Config::default())
+                .err()
+                .map_or(200, |denied| denied.status);
             assert_eq!(verdict, status, "{host}");
         }
     }

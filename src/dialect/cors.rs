@@ -1,5 +1,6 @@
 //! Cross-origin rules (WHATWG Fetch, section 3.3): which pages of other origins may read our answers.
 
+use super::identity::has_token;
 use crate::config::Cors;
 use crate::conn::OriginIndex;
 use crate::wire::head::Head;
@@ -17,26 +18,62 @@ pub struct Rules {
     all: bool,
     /// Origins listed by name and what answers to them carry.
     listed: Vec<(String, String)>,
+    /// What answers to requests carry that have a token in their query: the same in the same order, and fields that
+    /// keep the token from caches and from pages that are linked to. Empty where tokens are not used.
+    hiding: Vec<String>,
 }
 
+/// Marks the index of an origin whose request has a token in its query.
+const HIDES: u16 = 1 << 15;
+/// What answers to such requests carry.
+const HIDING: &str = "Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n";
+/// Scripts read by it why they are refused.
+const CHALLENGE: &str = "Access-Control-Expose-Headers: WWW-Authenticate\r\n";
+
 impl Rules {
-    /// The rules of the settings.
-    pub fn new(cors: &Cors) -> Self {
+    /// The rules of the settings. `tokens` tells whether tokens are used.
+    pub fn new(cors: &Cors, tokens: bool) -> Self {
         let all = cors.origins.iter().any(|origin| origin == "*");
         let some = cors.origins.iter().any(|origin| origin != "*");
         let vary = if some || !all { "Vary: Origin\r\n" } else { "" };
-        let default =
-            if all { format!("Access-Control-Allow-Origin: *\r\n{vary}{EXPOSED}") } else { vary.into() };
+        let challenge = if tokens { CHALLENGE } else { "" };
+        let default = match all {
+            true => format!("Access-Control-Allow-Origin: *\r\n{vary}{EXPOSED}{challenge}"),
+            false => vary.into(),
+        };
         let names =
             cors.origins.iter().filter(|origin| *origin != "*").map(|origin| origin.to_ascii_lowercase());
-        let listed = names.map(|origin| (origin.clone(), listed_fields(&origin))).collect();
-        Self { default, all, listed }
+        let listed: Vec<_> =
+            names.map(|origin| (origin.clone(), listed_fields(&origin) + challenge)).collect();
+        let mut rules = Self { default, all, listed, hiding: Vec::new() };
+        if tokens {
+            rules.hide();
+        }
+        rules
+    }
+
+    /// Makes the fields of answers to requests with a token in their query.
+    fn hide(&mut self) {
+        let listed =
+            self.listed.iter().map(|(_, fields)| if fields.is_empty() { &self.default } else { fields });
+        self.hiding =
+            std::iter::once(&self.default).chain(listed).map(|fields| format!("{fields}{HIDING}")).collect();
+    }
+
+    /// What answers to the request must carry: which listed origin it comes from, and whether it has a token in its
+    /// query.
+    pub fn find(&self, head: &Head) -> OriginIndex {
+        let origin = self.place(head);
+        match !self.hiding.is_empty() && has_token(head.query) {
+            true => NonZeroU16::new(origin.map_or(0, NonZeroU16::get) | HIDES),
+            false => origin,
+        }
     }
 
     /// Takes other rules. Those who wait for an answer keep the place of their origin, so an origin that is not listed
     /// any more stays where it is and is told nothing.
-    pub fn renew(&mut self, cors: &Cors) {
-        let Self { default, listed, all } = Self::new(cors);
+    pub fn renew(&mut self, cors: &Cors, tokens: bool) {
+        let Self { default, listed, all, .. } = Self::new(cors, tokens);
         self.default = default;
         self.all = all;
         for (_, fields) in &mut self.listed {
@@ -48,28 +85,33 @@ impl Rules {
                 None => self.listed.push((origin, fields)),
             }
         }
+        if tokens {
+            self.hide();
+        }
     }
 
     /// Which listed origin the request comes from.
-    pub fn find(&self, head: &Head) -> OriginIndex {
+    fn place(&self, head: &Head) -> OriginIndex {
         let origin = head.field("origin").filter(|_| !self.listed.is_empty())?;
-        let place = self
-            .listed
-            .iter()
-            .position(|(listed, fields)| !fields.is_empty() && listed.eq_ignore_ascii_case(origin))?;
-        NonZeroU16::new(u16::try_from(place + 1).ok()?)
+        let is_it =
+            |(listed, fields): &(String, String)| !fields.is_empty() && listed.eq_ignore_ascii_case(origin);
+        let place = self.listed.iter().position(is_it)?;
+        NonZeroU16::new(u16::try_from(place + 1).ok().filter(|index| *index < HIDES)?)
     }
 
     /// The origin the request comes from, if it is allowed only because all are.
     pub fn unlisted<'b>(&self, head: &Head<'b>) -> Option<&'b str> {
-        head.field("origin").filter(|_| self.all && self.find(head).is_none())
+        head.field("origin").filter(|_| self.all && self.place(head).is_none())
     }
 
     /// The fields of answers to that origin, complete lines.
     pub fn fields(&self, origin: OriginIndex) -> &str {
-        let listed = origin
-            .and_then(|index| self.listed.get(usize::from(index.get()) - 1))
-            .filter(|(_, fields)| !fields.is_empty());
+        let index = origin.map_or(0, NonZeroU16::get);
+        if index & HIDES != 0 {
+            return self.hiding.get(usize::from(index & !HIDES)).unwrap_or(&self.default);
+        }
+        let listed = usize::from(index).checked_sub(1).and_then(|place| self.listed.get(place));
+        let listed = listed.filter(|(_, fields)| !fields.is_empty());
         listed.map_or(&self.default, |(_, fields)| fields)
     }
 }

@@ -7,16 +7,19 @@ mod bayeux;
 pub mod cors;
 pub mod fdajax;
 pub mod holder;
+pub mod identity;
 pub mod native;
 mod session;
 pub mod upgrade;
 
 pub use bayeux::DEPTH_MAX as BAYEUX_DEPTH_MAX;
 pub use holder::Holder;
+pub use identity::{Access, Denial, Identity};
 use native::Asked;
 pub use session::{Act, Context, Dialects};
 
 use crate::broker::Publishing;
+use crate::broker::access::Revocation;
 use crate::config::Config;
 use crate::hub::Start;
 use crate::transport::{Streaming, Transport};
@@ -32,6 +35,12 @@ pub struct Caller<'a> {
     pub admin: bool,
     /// The settings.
     pub config: &'a Config,
+    /// The judge.
+    pub access: &'a Access,
+    /// Who asks.
+    pub identity: &'a Identity,
+    /// The second since 1970.
+    pub unix: u64,
 }
 
 /// What a request asks for.
@@ -64,6 +73,8 @@ pub enum Operation {
     Metrics,
     /// Counters as JSON.
     Stats,
+    /// To take a right back.
+    Revoke(Revocation),
 }
 
 /// Messages to publish.

@@ -15,14 +15,17 @@
 use super::bayeux::{self, Bayeux};
 use super::fdajax::Fdajax;
 use super::holder::Holder;
+use crate::broker::access::Revocation;
 use crate::broker::{Broker, Client};
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Protocol, Request, Slot};
+use crate::dialect::{Access, Denial, Identity};
 use crate::id::Seed;
 use crate::table::Table;
 use crate::time::{Instant, Now};
+use crate::wire::head::Head;
 use crate::wire::response::Response;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// What a protocol asks of the server for a connection that it holds.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub struct Context<'a> {
     pub config: &'a Config,
     /// The door to channels and subscribers.
     pub broker: &'a mut Broker,
+    /// Who may do what.
+    pub access: &'a mut Access,
     /// Whose budget pays for what is asked.
     pub client: Client,
     /// The clocks.
@@ -62,6 +67,12 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Who sent `head` on a connection.
+    pub fn identify(&mut self, from: ConnId, head: &Head) -> Result<Identity, Denial> {
+        let peer = self.peer(from).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        self.access.identify(head, peer, self.config, self.now, &mut self.broker.stats)
+    }
+
     /// Asks something for a held connection.
     pub fn act(&mut self, connection: ConnId, act: Act) {
         self.outbox.push((connection, act));
@@ -196,6 +207,20 @@ impl Dialects {
         if let Some(fdajax) = &mut self.fdajax {
             fdajax.tick(context);
         }
+    }
+
+    /// Ends what is done by grants that have ended.
+    pub fn end_grants(&mut self, context: &mut Context) {
+        self.bayeux.end_grants(context);
+        if let Some(fdajax) = &mut self.fdajax {
+            fdajax.end_grants(context);
+        }
+    }
+
+    /// Ends what a revocation concerns. Returns how many sessions and windows lost something.
+    pub fn revoke(&mut self, context: &mut Context, revocation: &Revocation) -> usize {
+        let windows = self.fdajax.as_mut().map_or(0, |fdajax| fdajax.revoke(context, revocation));
+        windows + self.bayeux.revoke(context, revocation)
     }
 
     /// When [`Dialects::tick`] has something to do.

@@ -23,7 +23,7 @@ pub struct Entry {
 /// A named sequence of messages and those who listen to it.
 #[derive(Debug)]
 pub struct Channel {
-    name: Rc<str>,
+    pub(super) name: Rc<str>,
     /// What is kept.
     pub ring: Ring,
     /// Dense, in no order: 8 bytes a subscriber.

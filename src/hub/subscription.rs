@@ -7,6 +7,7 @@ use super::{Hub, HubError};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 impl Hub {
     /// Adds a subscriber of the channels `names` (which must be distinct) and of all channels that match
@@ -261,6 +262,33 @@ impl Hub {
         names: &[&str],
         patterns: &[Pattern],
     ) -> Result<(), HubError> {
+        let left = self.no_longer(key, names, patterns)?;
+        self.part(now, key, &left);
+        Ok(())
+    }
+
+    /// The same for a subscriber that has lost the right to them: what was published before is not for it any more.
+    pub fn take_away(
+        &mut self,
+        now: Instant,
+        key: SubscriberKey,
+        names: &[&str],
+        patterns: &[Pattern],
+    ) -> Result<(), HubError> {
+        for channel in self.no_longer(key, names, patterns)? {
+            self.end_membership(now, key, channel);
+        }
+        Ok(())
+    }
+
+    /// Notes that a subscriber no longer asks for these channels and patterns. Returns the channels that it has no more
+    /// to do with.
+    fn no_longer(
+        &mut self,
+        key: SubscriberKey,
+        names: &[&str],
+        patterns: &[Pattern],
+    ) -> Result<Vec<ChannelKey>, HubError> {
         let unnamed: BTreeSet<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
         let known = self.patterns.get(&key).map(Vec::as_slice).unwrap_or_default();
         let mut unwanted: Vec<&Pattern> = patterns.iter().collect();
@@ -268,19 +296,18 @@ impl Hub {
         let is_removed = |pattern: &Pattern| unwanted.binary_search(&pattern).is_ok();
         let (removed, kept): (Vec<Pattern>, Vec<Pattern>) = known.iter().cloned().partition(is_removed);
         if unnamed.is_empty() && removed.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         self.grow(key);
         let left = self.left_after(key, &unnamed, &removed, &kept)?;
-        let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return Ok(()) };
+        let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return Ok(left) };
         unnamed.iter().for_each(|&channel| many.set_named(channel, false));
         if kept.is_empty() {
             self.patterns.remove(&key);
         } else if !removed.is_empty() {
             self.patterns.insert(key, kept);
         }
-        self.part(now, key, &left);
-        Ok(())
+        Ok(left)
     }
 
     /// The channels that a subscriber has no more to do with once it no longer asks for some by their names, nor for
@@ -333,6 +360,21 @@ impl Hub {
         if let Memberships::Many(many) = &mut self.subscribers[key].memberships {
             many.set_named(channel, true);
         }
+    }
+
+    /// What a subscriber asks for: channels by their names, those too that it has left and not had all of, and
+    /// patterns.
+    pub fn listens_to(&self, key: SubscriberKey) -> (Vec<Rc<str>>, Vec<Pattern>) {
+        let name = |channel: ChannelKey| Rc::clone(&self.channels[channel].name);
+        let names = match &self.subscribers[key].memberships {
+            Memberships::One { channel, .. } => vec![name(*channel)],
+            Memberships::Many(many) => {
+                let named =
+                    many.all.iter().filter(|(_, membership)| membership.named || membership.is_left());
+                named.map(|(_, membership)| name(membership.channel)).collect()
+            }
+        };
+        (names, self.patterns.get(&key).cloned().unwrap_or_default())
     }
 
     /// How many channels a subscriber asks for by name, or has left and not had all of, and by how many patterns it

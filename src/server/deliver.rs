@@ -29,6 +29,9 @@ impl Server {
             self.end_overfull(now, sink);
         }
         self.dismiss(now, sink);
+        if !self.revoked.is_empty() {
+            self.end_revoked(now, sink);
+        }
         if !self.due.is_empty() {
             self.serve_due(now, sink);
         }
@@ -223,7 +226,7 @@ impl Server {
     }
 
     /// Turns an answered poll into an idle connection again.
-    fn end_poll(&mut self, now: Now, slot: Slot, close: bool, sink: &mut impl Sink) {
+    pub(super) fn end_poll(&mut self, now: Now, slot: Slot, close: bool, sink: &mut impl Sink) {
         self.leave(now.at, slot);
         self.connections[slot].closing |= close;
         self.send(now.at, slot, sink);

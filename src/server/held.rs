@@ -87,6 +87,7 @@ impl Server {
         let mut context = Context {
             config: &self.config,
             broker: &mut self.broker,
+            access: &mut self.access,
             client,
             now,
             outbox: &mut self.outbox,

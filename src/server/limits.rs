@@ -135,6 +135,11 @@ pub static LIMITS: &[Limit] = &[
         "429 with `Retry-After`; WebSocket 1008",
         &["tokens_refused"],
     ),
+    setting(
+        "limits.revocations",
+        "all tokens as old as those of the oldest are refused",
+        &["rights_revoked"],
+    ),
     setting("limits.tokens_remembered", "those not used lately are verified again", &["tokens_verified"]),
     fixed("bytes of a token", TOKEN_BYTES_MAX, "401", &["tokens_refused"]),
     setting("limits.channels", "503 with `Retry-After`; an error to the command", &["channels_refused"]),

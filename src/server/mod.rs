@@ -16,6 +16,8 @@ mod memory;
 mod plain;
 mod report;
 mod request;
+mod revoking;
+mod rights;
 mod socket;
 mod surplus;
 #[cfg(test)]
@@ -26,7 +28,7 @@ use crate::broker::{self, Broker, Client, Rate};
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol, Slot};
 use crate::dialect::native::Targets;
-use crate::dialect::{Dialects, cors};
+use crate::dialect::{Access, Dialects, cors};
 use crate::hub::{Hub, Message, Publication, ROOM, SubscriberKey};
 use crate::id::Seed;
 use crate::stats::Stats;
@@ -176,6 +178,12 @@ pub struct Server {
     /// What requests to listen asked for lately.
     targets: Targets,
     dialects: Dialects,
+    /// What is judged by.
+    access: Access,
+    /// By what right each connection listens.
+    rights: rights::Rights,
+    /// Connections that have lost a right, and have to be told.
+    revoked: revoking::Revoked,
     effects: VecDeque<Effect>,
     /// What the protocols with sessions asked and has not been done yet.
     outbox: held::Outbox,
@@ -220,12 +228,16 @@ impl Server {
         Self::widen(&mut config);
         let memory = Memory::new(config.limits.memory);
         config.history.total_bytes = memory.room_for_history(config.history.total_bytes);
+        let access = Access::new(&config, seed);
         Self {
             broker: Broker::new(&config, seed, now.at),
             wheel: Wheel::with_room(now.at, ROOM),
             targets: Targets::default(),
             dialects: Dialects::new(&config, seed, now),
-            cors: cors::Rules::new(&config.cors),
+            cors: cors::Rules::new(&config.cors, access.is_on()),
+            access,
+            rights: rights::Rights::default(),
+            revoked: Vec::new(),
             keep_alive: keep_alive(&config),
             dates: Dates::default(),
             connections: Table::with_capacity(ROOM),
@@ -266,7 +278,7 @@ impl Server {
     pub fn reconfigure(&mut self, mut config: Config) {
         Self::widen(&mut config);
         self.broker.reconfigure(&config);
-        self.cors.renew(&config.cors);
+        self.cors.renew(&config.cors, self.access.is_on());
         self.targets = Targets::default();
         // Who is counted may have changed.
         self.addresses = Addresses::default();
@@ -603,6 +615,7 @@ impl Server {
             connection.input = None;
             connection.output = None;
             self.wheel.clear(slot);
+            self.forget_right(slot);
             self.effects.push_back(Effect::Close(id));
         }
     }

@@ -8,7 +8,7 @@ use crate::conn::{
     ConnId, Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request,
 };
 use crate::dialect::native::{self, Asked, answer};
-use crate::dialect::{Caller, Command, Holder, Open, Operation, Publish, Subscribe, cors};
+use crate::dialect::{Caller, Command, Denial, Holder, Identity, Open, Operation, Publish, Subscribe, cors};
 use crate::hub::{Start, SubscriberKey};
 use crate::time::{HttpDate, Instant, Now};
 use crate::transport::{self, Look, NOT_KEPT, Polling, Transport, poll};
@@ -26,6 +26,8 @@ struct Reply<'a> {
     close: bool,
     /// The origin that the answer must name.
     origin: OriginIndex,
+    /// Who asks.
+    identity: &'a Identity,
 }
 
 /// Bytes that cost as much to look at as a small request.
@@ -189,7 +191,7 @@ impl Server {
         self.memory.gathered += gathered.used;
         if gathering.in_body() && !was_in_body {
             let head = &gathering.request(&mut slots)?.head;
-            if let Some(refusal) = self.judge_before_body(slot, head) {
+            if let Some(refusal) = self.judge_before_body(now, slot, head) {
                 match refusal {
                     Early::Surplus => self.turn_away(now, slot, Some(head)),
                     Early::Refused(response) => self.refuse_to(now, slot, Some(head), &response),
@@ -215,20 +217,38 @@ impl Server {
 
     /// Whether a request is refused whatever its body, which then need not be kept, nor asked for.
     #[cold]
-    fn judge_before_body(&self, slot: Slot, head: &Head) -> Option<Early> {
+    fn judge_before_body(&mut self, now: Now, slot: Slot, head: &Head) -> Option<Early> {
         let connection = &self.connections[slot];
         match connection.door.surplus() {
             Some(_) => Some(Early::Surplus),
             None if self.claim(head.path).is_some() => None,
-            None => native::before_body(head, self.caller(slot)).map(Early::Refused),
+            None => {
+                let refused = match self.identify(slot, now, head) {
+                    Ok(identity) => native::before_body(head, self.caller(now, slot, &identity)),
+                    Err(refusal) => Some(refusal.response(native::wants_text(head))),
+                };
+                refused.map(Early::Refused)
+            }
+        }
+    }
+
+    /// Who sent `head`. Elsewhere than where messages are published and listened to, a token means nothing.
+    fn identify(&mut self, slot: Slot, now: Now, head: &Head) -> Result<Identity, Denial> {
+        let Self { access, config, broker, connections, .. } = self;
+        match access.is_on() || !access.rules.is_open() {
+            true if native::is_judged(head.path) => {
+                access.identify(head, connections[slot].peer, config, now, &mut broker.stats)
+            }
+            _ => Ok(Identity::default()),
         }
     }
 
     /// Who asks by a connection.
-    fn caller(&self, slot: Slot) -> Caller<'_> {
+    fn caller<'a>(&'a self, now: Now, slot: Slot, identity: &'a Identity) -> Caller<'a> {
         let connection = &self.connections[slot];
         let admin = connection.door == Door::Admin || self.config.admin_listen.is_none();
-        Caller { peer: connection.peer, admin, config: &self.config }
+        let Self { config, access, .. } = self;
+        Caller { peer: connection.peer, admin, config, access, identity, unix: now.unix }
     }
 
     /// Starts or stops the clock for an incomplete request. Empty lines are none, and wind up no clock: else they
@@ -402,9 +422,19 @@ impl Server {
             close: !head.keep_alive || self.draining || connection.door.surplus().is_some(),
             head,
             origin: self.cors.find(head),
+            identity: &Identity::default(),
         };
+        let identity = match self.identify(slot, now, head) {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                let response = refusal.response(native::wants_text(head));
+                self.execute(now, slot, Command::Respond(response), &reply);
+                return log::debug!(target: "encke::access", "{peer} refused {}: {}", Shown(head.target), refusal.detail());
+            }
+        };
+        let reply = Reply { identity: &identity, ..reply };
         let mut targets = std::mem::take(&mut self.targets);
-        let command = native::command(head, request.body, self.caller(slot), &mut targets);
+        let command = native::command(head, request.body, self.caller(now, slot, &identity), &mut targets);
         let outcome = self.execute(now, slot, command, &reply);
         self.targets = targets;
         log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, Shown(head.target));
@@ -454,6 +484,7 @@ impl Server {
             Operation::Health => self.health(),
             Operation::Metrics => self.metrics(),
             Operation::Stats => self.statistics(now),
+            Operation::Revoke(revocation) => answer::ended(self.revoke(now, revocation), as_text),
         }
     }
 
@@ -489,6 +520,7 @@ impl Server {
         subscribe: Subscribe,
         reply: &Reply,
     ) -> Result<u16, Response> {
+        self.note_right(slot, reply.identity);
         let Subscribe { asked, start, transport, .. } = subscribe;
         if self.draining && native::asks_for_events(reply.head) {
             return Err(self.leaving(slot, native::wants_text(reply.head)));
@@ -543,6 +575,7 @@ impl Server {
     /// Attaches a subscriber and makes its connection a WebSocket.
     #[inline(never)]
     fn carry_out_open(&mut self, now: Now, slot: Slot, open: Open, reply: &Reply) -> Result<u16, Response> {
+        self.note_right(slot, reply.identity);
         let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
         let look = Look::of_socket(stream);
         let attached = self.attach(now, slot, reply.head, asked, start);

@@ -1,9 +1,9 @@
 //! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
 
 use super::{BACKLOG_BYTES_MAX, Effect, PIPELINE_BYTES_MAX, Server, Sink};
+use crate::broker::access::Bearer;
 use crate::broker::{Once, Publishing, Refusal};
 use crate::conn::{Incoming, Phase, Protocol, Slot, User};
-use crate::dialect::fdajax::is_private;
 use crate::dialect::native::{answer, websocket as native};
 use crate::hub::{Pattern, Start, SubscriberKey};
 use crate::time::{Instant, Now};
@@ -12,9 +12,6 @@ use std::borrow::Cow;
 
 const MAY_NOT_PUBLISH: &str = "this connection may not publish: without publish.token, only loopback clients may; \
     with it, the handshake must carry `Authorization: Bearer <token>`; with --admin-listen, connect there";
-
-const MAY_NOT_LISTEN: &str =
-    "this connection may not listen to channels of FDAjax's users: only who may publish may";
 
 impl Server {
     /// Takes bytes that arrived on a WebSocket.
@@ -125,9 +122,11 @@ impl Server {
     /// Carries out a command of the native API.
     fn obey(&mut self, now: Now, slot: Slot, subscriber: SubscriberKey, may_publish: bool, text: &str) {
         let native::Request { reference, order } = native::read(text, &self.config);
+        // Its client has to know when it ends.
+        let told = matches!(order, Ok(native::Order::Token(_)));
         let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, may_publish, order));
         self.broker.stats.requests_failed += u64::from(outcome.is_err());
-        if let Some(answer) = native::answer(reference, outcome) {
+        if let Some(answer) = native::answer(reference, outcome, told) {
             websocket::write_text(&mut self.out, answer.as_bytes());
         }
     }
@@ -143,18 +142,21 @@ impl Server {
         let client = self.client_of(slot);
         let refused = |refusal: Refusal| refusal.detail().to_owned();
         match order {
-            native::Order::Publish(..) if !may_publish => Err(MAY_NOT_PUBLISH.into()),
+            native::Order::Token(token) => self.renew(now, slot, subscriber, &token, may_publish),
+            native::Order::Publish(channel, ..) if !self.may_publish_on(slot, &channel, may_publish)? => {
+                Err(MAY_NOT_PUBLISH.into())
+            }
             native::Order::Publish(channel, publication, key) => {
                 let once = key.as_deref().map(|key| Once::Key { key, method: "POST" });
-                let what = Publishing { once, ..Publishing::of(channel, *publication) };
+                let whose = self.publisher_of(slot, may_publish);
+                let what = Publishing { once, whose, ..Publishing::of(channel, *publication) };
                 let receipts = self.broker.publish(now.at, client, what).map_err(refused)?;
                 Ok(answer::one(&receipts.first))
             }
             native::Order::Subscribe(names, patterns) => {
-                let mut asked = names.iter().map(AsRef::as_ref).chain(patterns.iter().map(Pattern::as_str));
-                if self.config.fdajax.enabled && !may_publish && asked.any(is_private) {
-                    return Err(MAY_NOT_LISTEN.into());
-                }
+                let asked = names.iter().map(AsRef::as_ref).chain(patterns.iter().map(Pattern::as_str));
+                let judged = self.access.judge_subscribe(self.bearer(slot, may_publish), asked);
+                judged.map_err(|refusal| refusal.detail().into_owned())?;
                 let max = self.config.limits.channels_per_connection;
                 if self.broker.hub.subscriptions(subscriber) + names.len() + patterns.len() > max {
                     return Err(format!(
@@ -173,6 +175,25 @@ impl Server {
                 });
                 done.map(|()| "true".to_owned()).map_err(refused)
             }
+        }
+    }
+
+    /// Whose the idempotency keys of a WebSocket are; none = the application's.
+    fn publisher_of(&self, slot: Slot, may_publish: bool) -> Option<Box<str>> {
+        if may_publish || !self.access.is_on() {
+            return None;
+        }
+        let grant = self.bearer(slot, may_publish).grant;
+        Some(grant.and_then(|grant| grant.subject.clone()).unwrap_or_default())
+    }
+
+    /// Whether the user of a WebSocket may publish to `channel`: by a rule, or because the handshake had shown it.
+    fn may_publish_on(&self, slot: Slot, channel: &str, may_publish: bool) -> Result<bool, String> {
+        let bearer = self.bearer(slot, may_publish);
+        let bearer = Bearer { publisher: bearer.publisher && may_publish, ..bearer };
+        match self.access.judge_publish(bearer, channel) {
+            None => Ok(may_publish),
+            Some(verdict) => verdict.map(|()| true).map_err(|refusal| refusal.detail().into_owned()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Deadlines: one timer a connection, set when it begins to do something and looked at when it fires.
 
+use super::rights::ENDED_SECONDS;
 use super::surplus::SURPLUS_MS;
 use super::{Server, Sink};
 use crate::conn::{Phase, Slot, User};
@@ -43,6 +44,7 @@ impl Server {
             Phase::Streaming(_) => self.stream_end(since).min(self.heartbeat_at(slot, now)),
             Phase::Socket(_) => {
                 let end = self.stream_end(since).min(self.message_end(slot));
+                let end = end.min(self.first_subscription_end(slot));
                 end.min(self.heartbeat_at(slot, now))
             }
             Phase::Lingering => since + LINGER_MS,
@@ -101,12 +103,18 @@ impl Server {
     /// When the client has taken nothing for too long.
     fn stalled_at(&self, slot: Slot) -> Instant {
         let output = self.connections[slot].output.as_ref();
-        let limit = self.config.limits.stalled_seconds;
+        let limit = match self.access.is_on() && self.rights.has_ended(slot) {
+            true => ENDED_SECONDS.min(self.config.limits.stalled_seconds),
+            false => self.config.limits.stalled_seconds,
+        };
         output.map_or(Instant::NEVER, |output| output.progress.plus_seconds(limit))
     }
 
     /// Does what is due: timeouts and heartbeats of a few connections. The others have the next turn.
     pub fn tick(&mut self, now: Now, sink: &mut impl Sink) {
+        if self.access.next_end() <= now.unix {
+            self.end_grants(now, sink);
+        }
         let is_late = self.wheel.next_deadline() + LATE_MS < now.at;
         let most = if is_late { self.config.turn.deliveries.max(TIMERS) } else { TIMERS };
         for _ in 0..most {
@@ -126,12 +134,15 @@ impl Server {
 
     /// When the next turn must come; now, if work is left over.
     pub fn next_deadline(&self, now: Now) -> Instant {
-        let work = self.broker.hub.has_ready() || !self.deleted.is_empty() || !self.outbox.is_empty();
+        let work = self.broker.hub.has_ready()
+            || !self.deleted.is_empty()
+            || !self.revoked.is_empty()
+            || !self.outbox.is_empty();
         match work || !self.abandoned.is_empty() || !self.due.is_empty() || !self.backlog.is_empty() {
             true => now.at,
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
-                own.min(self.dialects.next_deadline())
+                own.min(self.dialects.next_deadline()).min(self.next_look_for_ends(now))
             }
         }
     }
@@ -148,6 +159,10 @@ impl Server {
             Phase::Streaming(_) | Phase::Socket(_) if self.stream_end(since) <= now.at => {
                 self.broker.stats.streams_expired += 1;
                 self.end_stream(now.at, slot, sink);
+            }
+            Phase::Socket(_) if self.first_subscription_end(slot) <= now.at => {
+                self.close_socket(now.at, slot, Some(close::EXPIRED), "a token and a subscription were due");
+                self.send(now.at, slot, sink);
             }
             Phase::Socket(_) if self.message_end(slot) <= now.at => {
                 self.broker.stats.sockets_failed += 1;

@@ -65,3 +65,8 @@ pub fn write_opening(out: &mut Vec<u8>, start: MessageId, callback: &str, config
     out.extend_from_slice(b"-->\n");
     write_call(out, format!("{{\"next\":\"{start}\"}}").as_bytes());
 }
+
+/// Appends the call that tells why the page ends.
+pub fn write_farewell(out: &mut Vec<u8>, object: &str) {
+    write_call(out, object.as_bytes());
+}

@@ -1,6 +1,7 @@
 //! JSONP: a poll that is answered by a script, `callback([envelope…], next)`, for pages of other origins in
 //! browsers that know nothing better. A third argument, `true`, tells that messages are missing.
 
+use super::Ending;
 use super::envelope::write_envelope;
 use super::poll::write_ids;
 use super::script;
@@ -41,4 +42,16 @@ pub fn write_answer(
     if !envelope.head_only {
         out.extend_from_slice(&body);
     }
+}
+
+/// Appends an answer that tells why listening ends: `callback([], next, {"expired":true})`.
+pub fn write_ending(out: &mut Vec<u8>, callback: &str, next: MessageId, why: Ending, envelope: &Envelope) {
+    let body = format!("/**/{callback}([],\"{next}\",{{\"{}\":true}});", why.name());
+    response::write_head(out, 200, envelope);
+    write_ids(out, next, &[]);
+    let _ = write!(
+        out,
+        "Content-Type: text/javascript; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
 }

@@ -319,6 +319,44 @@ pub fn ending(look: Look, retry_ms: Option<u64>) -> Vec<u8> {
     [&last, closing(look.chunked)].concat()
 }
 
+/// Why listening ends before its client wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The token has expired.
+    Expired,
+    /// The right was taken back.
+    Revoked,
+}
+
+impl Ending {
+    /// What it is called in events and objects.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// What a stream is told whose right to listen ends, and which goes on at `next` if it comes back with another. Nothing
+/// where the technique has no words for it.
+pub fn farewell(look: Look, why: Ending, next: MessageId) -> Vec<u8> {
+    let name = why.name();
+    let object = format!("{{\"{name}\":true,\"next\":\"{next}\"}}");
+    let mut payload = Vec::new();
+    match look.stream {
+        Streaming::Sse => sse::write_farewell(&mut payload, name, next),
+        Streaming::SseEnvelope => sse::write_farewell_envelope(&mut payload, &object, next),
+        Streaming::Lines => stream::write_farewell(&mut payload, &object),
+        Streaming::Iframe => iframe::write_farewell(&mut payload, &object),
+        Streaming::Multipart => multipart::write_farewell(&mut payload, why, next, object.as_bytes()),
+        Streaming::Replace => multipart::write_farewell(&mut payload, why, next, b""),
+        Streaming::WebSocket => websocket::write_farewell(&mut payload, &object),
+        Streaming::Raw | Streaming::WebSocketRaw => return payload,
+    }
+    framed(payload, look.chunked)
+}
+
 /// What a request for server-sent events gets instead of a `refusal` that is only for now: an answer that ends at once,
 /// and tells when to come back, and why.
 pub fn come_back(retry_ms: u64, refusal: &Response) -> Response {

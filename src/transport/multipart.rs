@@ -8,9 +8,10 @@
 //! parts of type `application/json` without `Encke-Id`. In `multipart/x-mixed-replace` they would be shown, so
 //! a gap is told by a field of the next part, and there are no signs of life.
 
-use super::envelope;
 use super::poll::write_gap_field;
+use super::{Ending, envelope};
 use crate::hub::{Gap, Message};
+use crate::id::MessageId;
 use crate::wire::media;
 use crate::wire::query::encode_path;
 use data_encoding::BASE64_MIME;
@@ -67,4 +68,14 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
 /// Appends the notice of a gap as a field of the part that will follow.
 pub fn write_gap_ahead(out: &mut Vec<u8>, gap: &Gap) {
     write_gap_field(out, std::slice::from_ref(gap));
+}
+
+/// Appends the part that tells why the stream ends, in its fields for who shows parts.
+pub fn write_farewell(out: &mut Vec<u8>, why: Ending, next: MessageId, object: &[u8]) {
+    let field = match why {
+        Ending::Expired => "Encke-Expired",
+        Ending::Revoked => "Encke-Revoked",
+    };
+    let _ = write!(out, "{field}: true\r\nEncke-Next: {next}\r\n");
+    write_body(out, media::JSON, object);
 }

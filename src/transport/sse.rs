@@ -73,3 +73,13 @@ pub fn write_opening(out: &mut Vec<u8>, start: MessageId, retry_ms: u64, heartbe
 pub fn write_retry(out: &mut Vec<u8>, retry_ms: u64) {
     let _ = writeln!(out, "retry: {retry_ms}");
 }
+
+/// Appends the event that tells why the stream ends; its id is where the client goes on.
+pub fn write_farewell(out: &mut Vec<u8>, name: &str, next: MessageId) {
+    let _ = write!(out, "event: encke.{name}\nid: {next}\ndata: {{\"{name}\":true}}\n\n");
+}
+
+/// The same among envelopes.
+pub fn write_farewell_envelope(out: &mut Vec<u8>, object: &str, next: MessageId) {
+    let _ = write!(out, "id: {next}\ndata: {object}\n\n");
+}

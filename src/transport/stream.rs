@@ -15,3 +15,9 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
     envelope::write_gap(out, gap);
     out.extend_from_slice(b"}\n");
 }
+
+/// Appends the line that tells why the stream ends.
+pub fn write_farewell(out: &mut Vec<u8>, object: &str) {
+    out.extend_from_slice(object.as_bytes());
+    out.push(b'\n');
+}

@@ -44,3 +44,8 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
     payload.push(b'}');
     write_text(out, &payload);
 }
+
+/// Appends the object that tells why the connection will be closed.
+pub fn write_farewell(out: &mut Vec<u8>, object: &str) {
+    write_text(out, object.as_bytes());
+}

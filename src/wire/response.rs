@@ -30,13 +30,19 @@ impl Response {
 
     /// An error as `application/problem+json` (RFC 9457), or as text for those who asked for it.
     pub fn problem(status: u16, detail: &str, as_text: bool) -> Self {
+        Self::problem_of(status, None, detail, as_text)
+    }
+
+    /// The same, with a word for programs in the member `error`.
+    pub fn problem_of(status: u16, error: Option<&str>, detail: &str, as_text: bool) -> Self {
         if as_text {
             return Self::new(status, media::TEXT, format!("{detail}\n").into_bytes());
         }
         let detail = serde_json::Value::from(detail);
         let title = reason(status);
+        let error = error.map(|error| format!("\"error\":\"{error}\",")).unwrap_or_default();
         let body = format!(
-            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":{detail}}}\n"
+            "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},{error}\"detail\":{detail}}}\n"
         );
         Self::new(status, media::PROBLEM, body.into_bytes())
     }

@@ -36,6 +36,10 @@ pub mod close {
     pub const TOO_BIG: u16 = 1009;
     /// The server has no room at the moment.
     pub const TRY_AGAIN_LATER: u16 = 1013;
+    /// The token has expired, or was never shown (RFC 6455 leaves the numbers from 4000 to applications).
+    pub const EXPIRED: u16 = 4401;
+    /// The right to be connected was taken back.
+    pub const REVOKED: u16 = 4403;
 }
 
 const CONTINUATION: u8 = 0;

@@ -1,6 +1,8 @@
 //! Who may publish, and what moves to the admin listener.
 
 use crate::harness::Encke;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 const FORWARDED: &str = "X-Forwarded-For: 203.0.113.9";
 
@@ -85,4 +87,87 @@ fn publishing_moves_to_the_admin_listener() {
     server.publish("x", "across listeners");
     assert_eq!(poll.answer().text(), "across listeners");
     assert_eq!(server.admin().ask("DELETE", "/pub/x", &[], b"").status, 204);
+}
+
+/// A folder with a settings file, the key that it names, and rules for the chat.
+fn settings(name: &str, rules: &str, key: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("encke-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("app.key"), key).unwrap();
+    let text = format!(
+        "[tokens]\nissuer = \"https://app.example\"\naudience = \"encke\"\n\
+         [[tokens.keys]]\nid = \"app\"\nalgorithm = \"HS256\"\nfile = \"app.key\"\n{rules}"
+    );
+    std::fs::write(folder.join("encke.toml"), text).unwrap();
+    folder
+}
+
+const CHAT: &str = "[[channels]]\nmatch = \"chat/**\"\nsubscribe = \"token\"\npublish = \"token\"\n\
+                    [[channels]]\nmatch = \"**\"\n";
+const KEY: &str = "0123456789abcdef0123456789abcdef\n";
+
+fn encke(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+    command.current_dir(folder).args(arguments).env_remove("ENCKE_CONFIG").output().unwrap()
+}
+
+#[test]
+fn what_encke_token_makes_a_server_with_the_same_settings_takes() {
+    let folder = settings("token", CHAT, KEY);
+    let file = folder.join("encke.toml");
+    let make = [
+        "token",
+        "--config",
+        "encke.toml",
+        "--key",
+        "app.key",
+        "--subject",
+        "alice",
+        "--subscribe",
+        "chat/*",
+    ];
+    let made = encke(&folder, &[&make[..], &["--publish", "chat/lobby", "--expires", "1h"]].concat());
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let checked = encke(&folder, &["token", "--config", "encke.toml", "--check", &token]);
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("subscribe  chat/*"), "{checked:?}");
+    let refused = encke(&folder, &["token", "--config", "encke.toml", "--check", "x"]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("refused: "));
+
+    let server = Encke::start_logging("debug", &["--config", file.to_str().unwrap()]);
+    let bearer = format!("Authorization: Bearer {token}");
+    assert_eq!(server.get("/sub/chat/a?as=interval", &[]).status, 401);
+    assert_eq!(server.get("/sub/chat/a?as=interval", &[&bearer]).status, 304);
+    assert_eq!(server.ask("POST", "/pub/chat/lobby", &[&bearer], b"hello").status, 202);
+    assert_eq!(server.ask("POST", "/pub/chat/a", &[&bearer], b"hello").status, 403);
+    let answer = server.get(&format!("/sub/chat/lobby?after=oldest&access_token={token}"), &[]);
+    assert_eq!((answer.status, answer.text().as_str()), (200, "hello"));
+    assert_eq!(server.get(&format!("/sub/chat/a?access_token={token}x"), &[]).status, 401);
+    server.logged("access_token=[redacted]");
+    assert!(!server.log().contains(&token[..40]), "{}", server.log());
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn settings_that_close_less_than_they_seem_to_do_not_start() {
+    let open_end = "[[channels]]\nmatch = \"chat/**\"\nsubscribe = \"token\"\n";
+    for (name, rules, key, expected) in [
+        ("open", open_end, KEY, "encke.toml:8: channels: a rule restricts subscribing"),
+        ("short", CHAT, "too short\n", "encke.toml:4: tokens.keys: app.key holds a secret of 9 bytes"),
+        (
+            "typo",
+            "[[channels]]\nmach = \"**\"\n",
+            KEY,
+            "encke.toml:9: channels.mach: unknown setting, did you mean match?",
+        ),
+    ] {
+        let folder = settings(name, rules, key);
+        let checked = encke(&folder, &["config", "--check", "encke.toml"]);
+        let told = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(!checked.status.success() && told.contains(expected), "{told}");
+        let started = encke(&folder, &["--config", "encke.toml", "--listen", "127.0.0.1:0"]);
+        let told = String::from_utf8_lossy(&started.stderr).into_owned();
+        assert!(!started.status.success() && told.contains(expected), "{told}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 }

@@ -1,6 +1,6 @@
 //! What somebody may do, and until when.
 
-use crate::hub::covers;
+use crate::hub::{covers, meets};
 
 /// What was granted to somebody.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -19,11 +19,18 @@ pub struct Grant {
     pub subscribe: Vec<Box<str>>,
     /// Names and patterns of channels to publish to.
     pub publish: Vec<Box<str>>,
+    /// Names and patterns of channels that were taken back.
+    pub except: Vec<Box<str>>,
     /// What others are told about the subject, as JSON.
     pub info: Option<Box<str>>,
 }
 
 impl Grant {
+    /// Whether `item`, a name or a pattern, or some channel of it, was taken back.
+    pub fn lacks(&self, item: &str) -> bool {
+        self.except.iter().any(|taken| meets(taken, item))
+    }
+
     /// Whether one of the granted patterns includes all of `item`, a name or a pattern. Never several together: that
     /// errs on refusing, and is clear to who writes the patterns.
     pub fn may_subscribe(&self, item: &str) -> bool {

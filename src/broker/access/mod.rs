@@ -5,9 +5,11 @@
 //! read by `cli`, and the time comes as an argument.
 
 mod grant;
+mod revocations;
 mod rules;
 pub mod tokens;
 
 pub use grant::Grant;
+pub use revocations::{Left, Revocation, Revocations, Whose};
 pub use rules::{Bearer, Rules, Verdict};
 pub use tokens::{Bad, Tokens};

@@ -82,6 +82,9 @@ impl Rules {
         if who.publisher {
             return Verdict::Allowed;
         }
+        if who.grant.is_some_and(|grant| grant.lacks(item)) {
+            return Verdict::Forbidden;
+        }
         for rule in self.rules.iter().filter(|rule| meets(&rule.pattern, item)) {
             let allowed = match rule.subscribe {
                 Who::Anyone => true,
@@ -104,6 +107,7 @@ impl Rules {
             return Verdict::Allowed;
         }
         match self.publishers(name) {
+            _ if who.grant.is_some_and(|grant| grant.lacks(name)) => Verdict::Forbidden,
             None => Verdict::Unsaid,
             Some(Who::Anyone) => Verdict::Allowed,
             Some(Who::Token) if who.grant.is_some_and(|grant| grant.may_publish(name)) => Verdict::Allowed,
@@ -114,6 +118,11 @@ impl Rules {
     /// Who may publish to a channel, if a rule says so.
     pub fn publishers(&self, name: &str) -> Option<Who> {
         self.rules.iter().find(|rule| covers(&rule.pattern, name))?.publish
+    }
+
+    /// Whether some rule lets everybody publish.
+    pub fn is_publishable(&self) -> bool {
+        self.rules.iter().any(|rule| rule.publish == Some(Who::Anyone))
     }
 
     /// The patterns of rules that no channel reaches, as an earlier one covers them, which is told, too.

@@ -129,7 +129,9 @@ impl Bayeux {
             (visitor.cookie, set_cookie) = (hash, Some(field));
         }
         let callback = callback.map(Into::into);
-        let exchange = Exchange { from, socket: false, callback, visitor, alone: messages.len() == 1 };
+        let identity = cx.identify(from, head);
+        let alone = messages.len() == 1;
+        let exchange = Exchange { from, socket: false, callback, visitor, alone, identity };
         let mut replies = Replies::new();
         for message in messages {
             self.take(cx, &exchange, message, &mut replies);

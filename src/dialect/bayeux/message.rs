@@ -57,6 +57,9 @@ pub struct Ext<'a> {
     /// The client's clock.
     #[serde(borrow)]
     pub timesync: Option<&'a RawValue>,
+    /// What says who the client is.
+    #[serde(borrow)]
+    pub token: Option<&'a RawValue>,
 }
 
 /// What a client wishes of a connect.
@@ -103,6 +106,11 @@ impl<'a> Incoming<'a> {
     /// The session the message says it is of; an id that is no string is one nobody has.
     pub fn client_id(&self) -> Option<Cow<'a, str>> {
         self.client_id.map(|raw| text(raw).unwrap_or_default())
+    }
+
+    /// `ext.token`; what is no text is a bad token.
+    pub fn token(&self) -> Option<Cow<'a, str>> {
+        self.ext().token.map(|raw| text(raw).unwrap_or_default())
     }
 
     /// `connectionType`.

@@ -94,7 +94,10 @@ impl Bayeux {
             cx.broker.stats.sessions_refused += 1;
             return Err((reply::TOO_MANY_SESSIONS, later));
         }
+        let identity = Self::identity_of(cx, exchange, message)
+            .map_err(|denial| (reply::of_denial(&denial), Advice::None))?;
         let key = self.sessions.begin(self.secrets.draw(), exchange.visitor.cookie, cx.now.at);
+        self.note_identity(cx, key, identity);
         let session = self.sessions.get(key);
         session.acks = message.ext().ack.is_some_and(|ack| ack.get() == "true");
         // What comes before the first connect need not wait for it.
@@ -119,6 +122,12 @@ impl Bayeux {
         let Some(key) = self.session_of(cx, exchange, message) else {
             return refuse_connect(cx, message, replies);
         };
+        if self.is_of_another(exchange, key) {
+            return refuse_token(replies, id, reply::ANOTHER_SUBJECT, Advice::None);
+        }
+        if let Err(failure) = self.renew(cx, key, message) {
+            return refuse_token(replies, id, failure, self.advice(cx.config, key));
+        }
         self.release_older(cx, key);
         let ext = message.ext();
         if let Some(batch) = ext.ack.and_then(|raw| raw.get().parse().ok()) {
@@ -272,6 +281,14 @@ impl Bayeux {
             self.end(cx, key, Advice::None);
         }
     }
+}
+
+/// Refuses a connect because of the token that it shows.
+fn refuse_token(replies: &mut Replies, id: Option<&str>, failure: &str, advice: Advice) {
+    let out = replies.next();
+    reply::begin(out, CONNECT, id, Some(failure));
+    advice.write(out);
+    replies.close();
 }
 
 /// Refuses a connect of a session that is not there: the client has to begin another.

@@ -16,6 +16,7 @@
 mod channel;
 mod deliver;
 mod http;
+mod identity;
 mod message;
 mod meta;
 mod publish;
@@ -27,7 +28,7 @@ mod subscription;
 mod timesync;
 
 use super::holder::SessionKey;
-use super::{Act, Context};
+use super::{Act, Context, Denial, Identity};
 use crate::broker::Rate;
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -62,6 +63,8 @@ pub struct Bayeux {
     secrets: Secrets,
     /// Hashes of the cookies of browsers with WebSockets, where sessions are bound to them.
     browsers: BTreeMap<ConnId, u64>,
+    /// What the handshakes of WebSockets had shown, if they had shown anything.
+    identities: BTreeMap<ConnId, Identity>,
     draining: bool,
 }
 
@@ -76,6 +79,8 @@ struct Exchange {
     visitor: Visitor,
     /// The message is alone in its batch.
     alone: bool,
+    /// Who asks, as far as the request, or the WebSocket's handshake, has shown.
+    identity: Result<Identity, Denial>,
 }
 
 /// Who asks.
@@ -103,6 +108,7 @@ impl Bayeux {
             cookies: seed.key("Bayeux cookies"),
             secrets: Secrets::new(seed.key("Bayeux secrets")),
             browsers: BTreeMap::new(),
+            identities: BTreeMap::new(),
             draining: false,
         }
     }
@@ -134,6 +140,9 @@ impl Bayeux {
             Ok(None) => return refuse(replies, token, id, reply::CHANNEL_MISSING),
             Err(_) => return refuse(replies, token, id, reply::CHANNEL_INVALID),
         };
+        if let Some(failure) = identity::failure(exchange, message) {
+            return identity::refuse(replies, token, id, failure);
+        }
         match &*channel {
             "/meta/handshake" => self.handshake(cx, exchange, message, replies),
             "/meta/connect" => self.connect(cx, exchange, message, replies),
@@ -229,6 +238,7 @@ impl Bayeux {
     /// Takes note that a connection has gone.
     pub fn gone(&mut self, cx: &mut Context, connection: ConnId) {
         self.browsers.remove(&connection);
+        self.identities.remove(&connection);
         let Some(holder) = self.holders.get_mut(connection.slot.index()) else { return };
         let key = *holder;
         if self.sessions.look(key).is_none() {
@@ -290,6 +300,12 @@ impl Bayeux {
 
     /// Ends a session. A connect that is held is answered with `advice`.
     fn end(&mut self, cx: &mut Context, key: SessionKey, advice: Advice) {
+        let failure = matches!(advice, Advice::Handshake { .. }).then_some(reply::SESSION_UNKNOWN);
+        self.end_because(cx, key, failure, advice);
+    }
+
+    /// The same with another reason.
+    fn end_because(&mut self, cx: &mut Context, key: SessionKey, failure: Option<&str>, advice: Advice) {
         let session = self.sessions.remove(key);
         if let Some(subscriber) = session.subscriber {
             cx.broker.hub.detach(cx.now.at, subscriber);
@@ -297,7 +313,6 @@ impl Bayeux {
         stream::close(cx, session.pipe);
         if let Some(held) = session.held {
             let mut replies = Replies::new();
-            let failure = matches!(advice, Advice::Handshake { .. }).then_some(reply::SESSION_UNKNOWN);
             let out = replies.next();
             reply::begin(out, Some("\"/meta/connect\""), held.id.as_deref(), failure);
             advice.write(out);
@@ -323,7 +338,8 @@ fn refuse(replies: &mut Replies, channel: Option<&str>, id: Option<&str>, failur
 }
 
 /// Whether answers name the origin of any page. Faye's clients send credentials with everything, which browsers
-/// allow only where the origin is named; they mean nothing here, unless sessions are bound to a cookie.
+/// allow only where the origin is named; they mean nothing here, unless sessions are bound to a cookie, or a cookie may
+/// carry a token.
 pub const fn names_origins(config: &Config) -> bool {
-    !config.bayeux.bind_sessions_to_cookie
+    !config.bayeux.bind_sessions_to_cookie && config.tokens.cookie.is_none()
 }

@@ -1,4 +1,5 @@
-//! Publishing by Bayeux clients: allowed by channel patterns alone, whoever they are.
+//! Publishing by Bayeux clients: allowed by a rule that names who may publish, else by the channels that the settings
+//! list, whoever they are.
 
 use super::channel::Channel;
 use super::message::Incoming;
@@ -19,11 +20,12 @@ impl Bayeux {
         message: &Incoming,
         channel: &str,
     ) -> Result<(), Cow<'static, str>> {
-        let session = match message.client_id() {
-            None => None,
+        let (session, key) = match message.client_id() {
+            None => (None, None),
             Some(id) => match self.session_of(cx, exchange, message) {
                 None => return Err(reply::SESSION_UNKNOWN.into()),
-                Some(_) => Some(id),
+                Some(key) if self.is_of_another(exchange, key) => return Err(reply::ANOTHER_SUBJECT.into()),
+                Some(key) => (Some(id), Some(key)),
             },
         };
         let name = match Channel::read(channel) {
@@ -33,8 +35,12 @@ impl Bayeux {
             Some(Channel::Service) => return Ok(()),
             Some(Channel::Pattern(_)) | None => return Err(reply::CHANNEL_INVALID.into()),
         };
-        if !self.publish.name(name) {
-            return Err(reply::denied(channel, "publish").into());
+        match cx.access.judge_publish(self.bearer(exchange, key), name) {
+            None if self.publish.name(name) => {}
+            None => return Err(reply::denied(channel, "publish").into()),
+            Some(verdict) => {
+                verdict.map_err(|denial| reply::denied_with(denial.status(), channel, "publish"))?;
+            }
         }
         let data = message.data.ok_or(reply::DATA_MISSING)?.get();
         json::check_valid(data).map_err(|_| reply::DATA_INVALID)?;

@@ -3,6 +3,7 @@
 //! Clients act on advice and never on error codes, so the rules for advice are strict (see [`Advice`]).
 
 use crate::broker::Refusal;
+use crate::dialect::Denial;
 use crate::wire::response::write_all;
 
 /// The session is unknown: never was, has expired, or is that of another browser.
@@ -49,6 +50,33 @@ pub const fn refused(refusal: Refusal) -> &'static str {
         Refusal::TooManyMatches => TOO_MANY_SUBSCRIPTIONS,
         Refusal::TooManyChannels | Refusal::TooManySubscribers => TOO_MANY_CHANNELS,
     }
+}
+
+/// The token is bad.
+pub const TOKEN_INVALID: &str = "401::invalid_token";
+/// The token of the session has ended.
+pub const TOKEN_EXPIRED: &str = "401::token_expired";
+/// The right of the session was taken back.
+pub const REVOKED: &str = "403::revoked";
+/// The token is of another subject than the session.
+pub const ANOTHER_SUBJECT: &str = "403::another_subject";
+/// The request shows several tokens.
+pub const TOKENS_DIFFER: &str = "400::tokens_differ";
+/// `limits.tokens_refused_per_second` is reached.
+pub const TOO_MANY_BAD_TOKENS: &str = "429::too_many_bad_tokens";
+
+/// How it is called here that somebody is denied.
+pub const fn of_denial(denial: &Denial) -> &'static str {
+    match denial {
+        Denial::TooManyBad => TOO_MANY_BAD_TOKENS,
+        Denial::Contradiction(_) => TOKENS_DIFFER,
+        Denial::BadToken(_) | Denial::NoToken(_) | Denial::Forbidden(_) => TOKEN_INVALID,
+    }
+}
+
+/// That something is refused on `channel`: `401:/a/b:subscribe_denied` if a token would help.
+pub fn denied_with(status: u16, channel: &str, what: &str) -> String {
+    format!("{status}:{channel}:{what}_denied")
 }
 
 /// That something is not allowed on `channel`: `403:/a/b:publish_denied`.

@@ -5,6 +5,7 @@
 
 use super::timesync::Timesync;
 use crate::conn::ConnId;
+use crate::dialect::Identity;
 use crate::dialect::holder::SessionKey;
 use crate::hub::SubscriberKey;
 use crate::id::Seq;
@@ -25,6 +26,8 @@ pub struct Session {
     secret: u128,
     /// A hash of the browser's cookie.
     pub cookie: u64,
+    /// Whose it is, and what they may do.
+    pub identity: Identity,
     /// Its cursor in the hub, from the first subscription on.
     pub subscriber: Option<SubscriberKey>,
     /// The connect that waits for news.
@@ -106,6 +109,7 @@ impl Sessions {
         let session = Session {
             secret,
             cookie,
+            identity: Identity::default(),
             subscriber: None,
             held: None,
             pipe: None,

@@ -7,7 +7,7 @@ use super::message;
 use super::reply::Replies;
 use super::{Bayeux, Exchange, Visitor};
 use crate::conn::{ConnId, Request};
-use crate::dialect::{Act, Context, upgrade};
+use crate::dialect::{Act, Context, Identity, upgrade};
 
 impl Bayeux {
     /// Makes the connection a WebSocket.
@@ -15,12 +15,28 @@ impl Bayeux {
         match upgrade::answer(&request.head, cx.config) {
             Err(problem) => cx.act(from, Act::Answer(problem)),
             Ok(answer) => {
+                match cx.identify(from, &request.head) {
+                    Err(denial) => return cx.act(from, Act::Answer(denial.response(false))),
+                    Ok(identity) if identity.publisher || identity.grant.is_some() => {
+                        self.identities.insert(from, identity);
+                    }
+                    Ok(_) => {}
+                }
                 let cookie = self.visitor(cx, &request.head).cookie;
                 if cx.config.bayeux.bind_sessions_to_cookie && cookie != 0 {
                     self.browsers.insert(from, cookie);
                 }
                 cx.act(from, Act::Upgrade(answer));
             }
+        }
+    }
+
+    /// What the handshake of a WebSocket had shown, as long as it counts.
+    fn identity_shown(&self, cx: &Context, from: ConnId) -> Identity {
+        let shown = self.identities.get(&from).cloned().unwrap_or_default();
+        match shown.grant.as_ref().is_none_or(|grant| grant.is_valid(cx.now.unix)) {
+            true => shown,
+            false => Identity::default(),
         }
     }
 
@@ -40,7 +56,9 @@ impl Bayeux {
             cx.broker.stats.sockets_failed += 1;
             return cx.act(from, Act::End);
         }
-        let exchange = Exchange { from, socket: true, callback: None, visitor, alone: messages.len() == 1 };
+        let alone = messages.len() == 1;
+        let identity = Ok(self.identity_shown(cx, from));
+        let exchange = Exchange { from, socket: true, callback: None, visitor, alone, identity };
         let mut replies = Replies::new();
         for message in messages {
             self.take(cx, &exchange, message, &mut replies);

@@ -7,7 +7,6 @@ use super::reply::{self, Replies};
 use super::{Bayeux, Exchange, timesync};
 use crate::broker::{Refusal, Search};
 use crate::dialect::Context;
-use crate::dialect::access;
 use crate::dialect::holder::{Holder, SessionKey};
 use crate::hub::{Pattern, Start};
 use crate::id::MessageId;
@@ -30,7 +29,8 @@ impl Bayeux {
         adds: bool,
     ) {
         let done = match self.session_of(cx, exchange, message) {
-            Some(key) => self.search(cx, key, message, adds),
+            Some(key) if self.is_of_another(exchange, key) => Err(reply::ANOTHER_SUBJECT.into()),
+            Some(key) => self.search(cx, exchange, key, message, adds),
             None => Err(reply::SESSION_UNKNOWN.into()),
         };
         let out = replies.next();
@@ -48,12 +48,13 @@ impl Bayeux {
     fn search(
         &mut self,
         cx: &mut Context,
+        exchange: &Exchange,
         key: SessionKey,
         message: &Incoming,
         adds: bool,
     ) -> Result<(), Cow<'static, str>> {
         let search = cx.broker.search(cx.now.at, cx.client).map_err(reply::refused)?;
-        let done = self.carry_out(cx, &search, key, message, adds);
+        let done = self.carry_out(cx, &search, exchange, key, message, adds);
         cx.broker.end_search(cx.now.at, search);
         done
     }
@@ -63,6 +64,7 @@ impl Bayeux {
         &mut self,
         cx: &mut Context,
         search: &Search,
+        exchange: &Exchange,
         key: SessionKey,
         message: &Incoming,
         adds: bool,
@@ -77,8 +79,9 @@ impl Bayeux {
                 Some(Channel::Meta) => return Err(reply::denied(text, "subscribe").into()),
                 // Private messages need no subscription.
                 Some(Channel::Service) => {}
-                Some(channel) if adds && !self.may_subscribe(cx, &channel) => {
-                    return Err(reply::denied(text, "subscribe").into());
+                Some(channel) if adds => {
+                    self.may_subscribe(cx, exchange, key, text, &channel)?;
+                    channels.push((text, channel));
                 }
                 Some(channel) => channels.push((text, channel)),
             }
@@ -101,15 +104,24 @@ impl Bayeux {
         Ok(())
     }
 
-    /// Whether Bayeux clients may listen to `channel`: the settings list it, and it is not that of one of
-    /// FDAjax's users.
-    fn may_subscribe(&self, cx: &Context, channel: &Channel) -> bool {
+    /// Whether the session may listen to `channel`: the settings list it, and the judge allows it.
+    fn may_subscribe(
+        &self,
+        cx: &Context,
+        exchange: &Exchange,
+        key: SessionKey,
+        text: &str,
+        channel: &Channel,
+    ) -> Result<(), Cow<'static, str>> {
         let (listed, name) = match channel {
             Channel::Name(name) => (self.subscribe.name(name), *name),
             Channel::Pattern(pattern) => (self.subscribe.pattern(pattern), pattern.as_str()),
-            Channel::Meta | Channel::Service => return false,
+            Channel::Meta | Channel::Service => (false, ""),
         };
-        listed && !access::is_private(cx.config, name)
+        match listed {
+            true => self.judge_subscribe(cx, exchange, key, name),
+            false => Err(reply::denied(text, "subscribe").into()),
+        }
     }
 
     /// Whether the session may have so many more, and the hub has room for them.

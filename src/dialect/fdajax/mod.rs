@@ -19,6 +19,7 @@ mod info;
 mod peers;
 mod post;
 mod query;
+mod rights;
 mod script;
 mod slots;
 mod types;
@@ -31,6 +32,7 @@ pub use windows::is_private;
 use super::holder::{UserKey, WindowKey};
 use super::native::encoded;
 use super::{Act, Context, cors};
+use crate::broker::access::Grant;
 use crate::config::Config;
 use crate::conn::{ConnId, Request};
 use crate::id::Seed;
@@ -43,6 +45,8 @@ use crate::wire::response::Response;
 use crate::wire::shown::Shown;
 use query::{Query, Verb};
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use users::Users;
 use windows::{State, Window};
 
@@ -55,6 +59,8 @@ pub struct Fdajax {
     windows: Table<WindowKey, Window>,
     /// The window that a connection's slot holds open.
     by_connection: Vec<WindowKey>,
+    /// By what right a window listens, if a token gives one.
+    grants: BTreeMap<WindowKey, Rc<Grant>>,
     /// One timer a window: the end of its being remembered, or its next ping.
     timers: Wheel<WindowKey>,
 }
@@ -83,6 +89,7 @@ impl Fdajax {
             users: Users::new(config.limits.fdajax_guest_seconds, seed.key("FDAjax sessions")),
             windows: Table::default(),
             by_connection: Vec::new(),
+            grants: BTreeMap::new(),
             timers: Wheel::new(now.at),
         })
     }
@@ -126,6 +133,11 @@ impl Fdajax {
             who::is_admin(context, from, head, &query).map_err(|why| refuse(403, Doubt::Admin, why))?;
             return self.command(context, &query).map(Some);
         }
+        let identity = context.identify(from, head).map_err(|denial| denial.response(false))?;
+        rights::judge(context, &identity, &query).map_err(|denial| {
+            doubtful(context, from, Doubt::Other, &denial.detail());
+            denial.response(false)
+        })?;
         let user = self.identify(context, head, &query).inspect_err(|answer| {
             doubtful(context, from, Doubt::Session, &String::from_utf8_lossy(&answer.body));
         })?;
@@ -133,7 +145,11 @@ impl Fdajax {
         let outcome = match query.verb {
             Verb::Cancel => self.cancel(context, user, &query).map(Some),
             Verb::ChatSig => self.signal(context, user, &query).map(Some),
-            _ => self.open(context, (user, from), head.authority, &query),
+            _ => {
+                let opened = self.open(context, (user, from), head.authority, &query);
+                self.note_right(context, from, identity);
+                opened
+            }
         };
         self.users.note_idle(context.now.at, user);
         outcome

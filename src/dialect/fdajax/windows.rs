@@ -84,7 +84,7 @@ impl Window {
         }
     }
 
-    const fn connection(&self) -> Option<ConnId> {
+    pub(super) const fn connection(&self) -> Option<ConnId> {
         match self.state {
             State::Open(connection) => Some(connection),
             State::Idle | State::Gone => None,
@@ -311,7 +311,8 @@ impl Fdajax {
 
     /// Removes a window. What it left undelivered is not judged at once: a page that is loaded anew cancels its
     /// window, and asks for the same messages a moment later.
-    fn forget(&mut self, context: &mut Context, key: WindowKey) {
+    pub(super) fn forget(&mut self, context: &mut Context, key: WindowKey) {
+        self.grants.remove(&key);
         let window = self.windows.remove(key);
         if let Some(connection) = window.connection() {
             self.by_connection[connection.slot.index()] = NO_WINDOW;

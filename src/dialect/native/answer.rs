@@ -141,3 +141,26 @@ fn describe(info: &ChannelInfo) -> Description<'_> {
     let ChannelInfo { ref channel, newest, subscribers, messages } = *info;
     Description { id: newest, channel, subscribers, messages }
 }
+
+/// The answer to a revocation by which so many lost something that they had. It does not outlive the server.
+pub fn ended(count: usize, as_text: bool) -> Response {
+    match as_text {
+        true => Response::new(200, media::TEXT, format!("ended: {count}\ndurable: false\n").into_bytes()),
+        false => {
+            Response::new(200, media::JSON, format!("{{\"ended\":{count},\"durable\":false}}\n").into_bytes())
+        }
+    }
+}
+
+/// What a WebSocket is told that loses some of what it listens to: `{"revoked":true,"channels":[…]}`.
+pub fn revoked<'i>(channels: impl Iterator<Item = &'i str>) -> String {
+    let mut out = b"{\"revoked\":true,\"channels\":[".to_vec();
+    for (place, channel) in channels.enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_string(&mut out, channel);
+    }
+    out.extend_from_slice(b"]}");
+    String::from_utf8_lossy(&out).into_owned()
+}

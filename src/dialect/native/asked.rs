@@ -7,7 +7,6 @@
 use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_position, read_start, select};
 use super::{Refused, check_unknown};
 use crate::config::Config;
-use crate::dialect::access;
 use crate::hub::{Pattern, Start, place_of};
 use crate::transport::{self, Transport};
 use crate::wire::query;
@@ -40,8 +39,6 @@ pub struct Asked {
     pub names: Vec<Box<str>>,
     /// Distinct patterns of channel names.
     pub patterns: Vec<Pattern>,
-    /// Only who may publish may listen to one of them.
-    pub private: bool,
     /// `as=`.
     pub transport: Option<Transport>,
     /// Where to begin: `last_event_id=` or `lastEventId=`, which the client has reached, else `after=`.
@@ -71,6 +68,11 @@ struct Known {
 }
 
 impl Targets {
+    /// Nothing, for a WebSocket that will say later what it wants.
+    pub fn nothing(&mut self, query: &str, config: &Config) -> Result<&Asked, Refused> {
+        Ok(self.latest.insert(Asked::empty(config).with_query(query, config)?))
+    }
+
     /// What `target` asks for, which consists of the list `channels` below `/sub/` and of `query`.
     pub fn read(
         &mut self,
@@ -96,27 +98,42 @@ impl Targets {
 }
 
 impl Asked {
+    fn empty(config: &Config) -> Self {
+        Self {
+            names: Vec::new(),
+            patterns: Vec::new(),
+            transport: None,
+            start: None,
+            timeout_seconds: config.poll.timeout_seconds,
+            loud: false,
+            callback: None,
+            max: BATCH_DEFAULT.min(config.limits.batch_messages) as u16,
+        }
+    }
+
+    /// The names and patterns that are asked for, as they are written.
+    pub fn items(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name).chain(self.patterns.iter().map(Pattern::as_str))
+    }
+
     fn read(channels: &str, query: &str, config: &Config) -> Result<Self, Refused> {
         let decoded = query::split(channels, b',').map(query::decode_path);
         let (names, patterns) = select(decoded, config)?;
         let names: Vec<Box<str>> = names.into_iter().map(|name| name.into_owned().into()).collect();
-        let mut all = names.iter().map(|name| &**name).chain(patterns.iter().map(Pattern::as_str));
-        let private = all.any(|name| access::is_private(config, name));
-        let max = BATCH_DEFAULT.min(config.limits.batch_messages) as u16;
-        let timeout_seconds = config.poll.timeout_seconds;
-        let (transport, start, loud, callback) = (None, None, false, None);
-        let mut asked =
-            Self { names, patterns, private, transport, start, timeout_seconds, loud, callback, max };
+        Self { names, patterns, ..Self::empty(config) }.with_query(query, config)
+    }
+
+    fn with_query(mut self, query: &str, config: &Config) -> Result<Self, Refused> {
         let mut reached = None;
         for pair in query::pairs(query) {
             let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
             match &*name {
                 "last_event_id" | "lastEventId" => reached = read_position(&value),
-                _ => asked.set(&name, &value, config)?,
+                _ => self.set(&name, &value, config)?,
             }
         }
-        asked.start = reached.or(asked.start);
-        Ok(asked)
+        self.start = reached.or(self.start);
+        Ok(self)
     }
 
     /// Notes a pair of the query. What is unknown may be meant for somebody on the way, unless it is nearly known.

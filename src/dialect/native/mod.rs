@@ -4,12 +4,15 @@ pub mod answer;
 mod asked;
 mod pages;
 mod publish;
+mod revoke;
+mod rights;
 mod subscribe;
 pub mod websocket;
 
 pub use asked::{Asked, Targets};
 pub use subscribe::{POLL_SECONDS_MAX, asks_for_events};
 
+use super::identity::{has_token, without_token};
 use super::{Caller, Command, Operation, access, cors, upgrade};
 use crate::config::is_misspelled;
 use crate::hub::{channel_name, is_simple};
@@ -35,12 +38,23 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mu
         let command = get_only(head, || listen(head, channels, caller, targets));
         return command.unwrap_or_else(|refused| problem(head, refused));
     }
-    let publication = path.strip_prefix("/pub").filter(|_| caller.admin);
-    if let Some(rest) = publication.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+    let publication = path.strip_prefix("/pub").filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    if let Some(rest) = publication.filter(|rest| caller.admin || rights::is_public(head, rest, caller)) {
         return publication_command(head, body, rest, caller)
             .unwrap_or_else(|refused| problem(head, refused));
     }
+    if path == "/revoke" && caller.admin && caller.access.is_on() {
+        return revoke::read(head, body, caller, caller.unix)
+            .unwrap_or_else(|refused| problem(head, refused));
+    }
     elsewhere(head, caller)
+}
+
+/// Whether what a request to `path` shows of tokens matters: where channels are read and written.
+pub fn is_judged(path: &str) -> bool {
+    let below =
+        |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    below("/sub") || below("/pub")
 }
 
 /// What a request asks for that neither listens nor publishes.
@@ -70,11 +84,18 @@ fn listen<'b>(
     caller: Caller,
     targets: &'b mut Targets,
 ) -> Result<Command<'b>, Refused> {
-    let asked = targets.read(head.target, channels, head.query, caller.config)?;
-    if asked.private
-        && let Err(denied) = access::may_publish(head, caller)
-    {
-        return Ok(refuse(head, denied));
+    let asked = match () {
+        () if channels.is_empty() && caller.access.is_on() && upgrade::is_asked(head) => {
+            targets.nothing(head.query, caller.config)?
+        }
+        () if caller.access.is_on() && has_token(head.query) => {
+            let query = without_token(head.query);
+            targets.read(&format!("{}?{query}", head.path), channels, &query, caller.config)?
+        }
+        () => targets.read(head.target, channels, head.query, caller.config)?,
+    };
+    if let Err(refusal) = rights::may_listen(asked, channels, caller) {
+        return Ok(Command::Respond(refusal.response(wants_text(head))));
     }
     match upgrade::is_asked(head) {
         true => websocket::open(head, asked, caller),
@@ -92,14 +113,21 @@ fn listen<'b>(
 pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
     let command = match head.path {
         _ if head.has_fragment => problem(head, (400, HAS_FRAGMENT.to_owned())),
-        path if caller.admin && (path == "/pub" || path.starts_with("/pub/")) => match head.method {
-            Method::Post | Method::Put => match access::may_publish(head, caller) {
-                Err(denied) => refuse(head, denied),
-                Ok(()) if media::is_encoded(head) => Command::Respond(encoded(head)),
-                Ok(()) => return None,
-            },
-            _ => return None,
-        },
+        path if (path == "/pub" || path.starts_with("/pub/"))
+            && (caller.admin || rights::is_public(head, &path["/pub".len()..], caller)) =>
+        {
+            match head.method {
+                Method::Post | Method::Put => {
+                    match rights::may_publish(head, &path["/pub".len()..], caller) {
+                        Err(refused) => Command::Respond(refused),
+                        Ok(()) if media::is_encoded(head) => Command::Respond(encoded(head)),
+                        Ok(()) => return None,
+                    }
+                }
+                _ => return None,
+            }
+        }
+        "/revoke" if caller.admin && caller.access.is_on() => revoke::refused(head, caller)?,
         path if path.starts_with("/sub/") => get_only(head, || Ok(Command::Operate(Operation::Health)))
             .unwrap_or_else(|refused| problem(head, refused)),
         _ => elsewhere(head, caller),
@@ -130,8 +158,8 @@ fn publication_command<'b>(
     if head.method == Method::Options {
         return options(allowed_methods(rest), head);
     }
-    if let Err(denied) = access::may_publish(head, caller) {
-        return Ok(refuse(head, denied));
+    if let Err(refused) = rights::may_publish(head, rest, caller) {
+        return Ok(Command::Respond(refused));
     }
     if media::is_encoded(head) {
         return Ok(Command::Respond(encoded(head)));
@@ -141,8 +169,12 @@ fn publication_command<'b>(
         return Ok(not_allowed(allowed_methods(rest), head));
     }
     match (head.method, channels.is_empty()) {
-        (Method::Post | Method::Put, false) => publish::read(head, body, channels, caller.config),
-        (Method::Post, true) => publish::read_batch(head, body, caller.config),
+        (Method::Post | Method::Put, false) => publish::read(head, body, channels, caller.config)
+            .map(|command| rights::of_subject(command, head, caller)),
+        (Method::Post, true) => {
+            let batch = publish::read_batch(head, body, caller.config)?;
+            Ok(rights::judge_batch(head, body, batch, caller))
+        }
         (Method::Get | Method::Head, false) => Ok(Command::Operate(Operation::Info(one_channel(channels)?))),
         (Method::Get | Method::Head, true) => Ok(Command::Operate(Operation::List(prefix(head)?))),
         (Method::Delete, false) => Ok(Command::Operate(Operation::Delete(one_channel(channels)?))),
@@ -159,12 +191,12 @@ pub fn encoded(head: &Head) -> Response {
 
 /// Tells who may not.
 #[cold]
-fn refuse<'b>(head: &Head, denied: access::Denied) -> Command<'b> {
-    let mut response = Response::problem(denied.status, denied.detail, wants_text(head));
-    if denied.status == 401 {
-        response = response.with("WWW-Authenticate", "Bearer");
+fn refusal(head: &Head, denied: access::Denied) -> Response {
+    let response = Response::problem(denied.status, denied.detail, wants_text(head));
+    match denied.status {
+        401 => response.with("WWW-Authenticate", "Bearer"),
+        _ => response,
     }
-    Command::Respond(response)
 }
 
 /// The methods of `/pub`, of the list `/pub/`, and of a channel.
@@ -208,7 +240,8 @@ fn prefix(head: &Head) -> Result<String, Refused> {
 
 /// Refuses a parameter that is none of the `known`, but nearly one: it would be overlooked in silence.
 fn check_unknown(name: &str, known: &[&str]) -> Result<(), Refused> {
-    match known.iter().find(|known| is_misspelled(name, known)) {
+    let is_known = known.contains(&name);
+    match known.iter().find(|known| !is_known && is_misspelled(name, known)) {
         Some(meant) => Err((400, format!("there is no parameter {name}=; {meant}= may be meant"))),
         None => Ok(()),
     }

@@ -44,7 +44,7 @@ pub fn read<'b>(
         add_channels(&mut messages, others, config.limits.channels_per_request)?;
     }
     let list = messages.len() > 1;
-    let what = Publishing { messages, once: once(head)? };
+    let what = Publishing { messages, once: once(head)?, whose: None };
     Ok(Command::Publish(Publish { what, list, as_text: wants_text(head) }))
 }
 
@@ -221,7 +221,7 @@ pub fn read_batch<'b>(head: &Head<'b>, body: &[u8], config: &Config) -> Result<C
         }
     }
     let messages = Several::from_vec(messages).ok_or_else(|| bad("the batch is empty"))?;
-    let what = Publishing { messages, once: once(head)? };
+    let what = Publishing { messages, once: once(head)?, whose: None };
     Ok(Command::Publish(Publish { what, list: true, as_text: wants_text(head) }))
 }
 

@@ -35,7 +35,8 @@ pub fn open<'b>(head: &Head, asked: &'b Asked, caller: Caller) -> Result<Command
     if let Some(name) = offered {
         response = response.with("Sec-WebSocket-Protocol", name);
     }
-    let may_publish = caller.admin && access::may_publish(head, caller).is_ok();
+    let by_itself = || access::may_publish(head, caller.peer, caller.config).is_ok();
+    let may_publish = caller.admin && (caller.identity.publisher || by_itself());
     Ok(Command::Open(Open { subscribe, stream, response, may_publish }))
 }
 
@@ -48,6 +49,8 @@ pub enum Order<'a> {
     Subscribe(Vec<Cow<'a, str>>, Vec<Pattern>),
     /// To listen to these no longer.
     Unsubscribe(Vec<Cow<'a, str>>, Vec<Pattern>),
+    /// To be judged by this token from now on.
+    Token(Cow<'a, str>),
 }
 
 /// A command that was understood or not, and what its answer must carry.
@@ -68,6 +71,8 @@ struct Object<'a> {
     subscribe: Option<Vec<Cow<'a, str>>>,
     #[serde(borrow)]
     unsubscribe: Option<Vec<Cow<'a, str>>>,
+    #[serde(borrow)]
+    token: Option<Cow<'a, str>>,
     #[serde(rename = "ref")]
     _reference: Option<&'a RawValue>,
 }
@@ -98,8 +103,9 @@ fn order<'a>(text: &'a str, config: &Config) -> Result<Order<'a>, String> {
         });
         subscribe::select(bytes, config).map_err(|(_, detail)| detail)
     };
-    match (object.publish, object.subscribe, object.unsubscribe) {
-        (Some(mut line), None, None) => {
+    match (object.publish, object.subscribe, object.unsubscribe, object.token) {
+        (None, None, None, Some(token)) => Ok(Order::Token(token)),
+        (Some(mut line), None, None, None) => {
             let key = line.idempotency_key.take();
             if key.as_deref().is_some_and(|key| !is_key(key)) {
                 return Err("idempotency_key has 1 to 255 bytes".into());
@@ -107,19 +113,22 @@ fn order<'a>(text: &'a str, config: &Config) -> Result<Order<'a>, String> {
             let (channel, publication) = line_publication(line).map_err(|(_, detail)| detail)?;
             Ok(Order::Publish(channel, Box::new(publication), key))
         }
-        (None, Some(items), None) => select(items).map(|(names, patterns)| Order::Subscribe(names, patterns)),
-        (None, None, Some(items)) => {
+        (None, Some(items), None, None) => {
+            select(items).map(|(names, patterns)| Order::Subscribe(names, patterns))
+        }
+        (None, None, Some(items), None) => {
             select(items).map(|(names, patterns)| Order::Unsubscribe(names, patterns))
         }
-        _ => Err("a command is one of publish, subscribe and unsubscribe".into()),
+        _ => Err("a command is one of publish, subscribe, unsubscribe and token".into()),
     }
 }
 
-/// The answer to a command, of which `outcome` is JSON or what went wrong; none to one that succeeded and has no `ref`.
-pub fn answer(reference: Option<&RawValue>, outcome: Result<String, String>) -> Option<String> {
+/// The answer to a command, of which `outcome` is JSON or what went wrong; none to one that succeeded and has no `ref`,
+/// unless what it says is `told` all the same.
+pub fn answer(reference: Option<&RawValue>, outcome: Result<String, String>, told: bool) -> Option<String> {
     let lead = reference.map(|reference| format!("\"ref\":{reference},")).unwrap_or_default();
     match outcome {
-        Ok(_) if reference.is_none() => None,
+        Ok(_) if reference.is_none() && !told => None,
         Ok(value) => Some(format!("{{{lead}\"ok\":{value}}}")),
         Err(detail) => Some(format!("{{{lead}\"error\":{}}}", Value::from(detail))),
     }

@@ -3,8 +3,10 @@
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
 //! get, `sim` lets a seed decide what happens, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond,
-//! `door` publishes in every language, `fdajax` and `bayeux` let a seed speak these protocols.
+//! `door` publishes in every language, `access` asks for what rules and tokens do not give, `fdajax` and `bayeux` let a
+//! seed speak these protocols.
 
+mod access;
 mod bayeux;
 mod budgets;
 mod client;

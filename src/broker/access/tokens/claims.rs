@@ -35,6 +35,11 @@ pub fn read(payload: &[u8], settings: &Settings, unix: u64) -> Result<Grant, Bad
     }
 }
 
+/// The number of a token, whatever else it says.
+pub fn number(payload: &[u8]) -> Option<Box<str>> {
+    text(&Json::object(payload)?, "jti").ok()?
+}
+
 fn issuer(claims: &Claims, settings: &Settings) -> Result<(), Bad> {
     let issuer = claims.get("iss").map(|value| value.as_text().ok_or(Bad("the token's iss is not text")));
     let issuer = issuer.transpose()?;

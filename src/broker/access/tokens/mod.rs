@@ -11,7 +11,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-use super::Grant;
+use super::{Grant, Left, Revocation, Revocations};
 use crate::config::{Algorithm, Config, Tokens as Settings};
 use jws::Parts;
 use keys::Key;
@@ -50,6 +50,7 @@ pub struct Tokens {
     keys: Vec<Key>,
     settings: Settings,
     verified: Memory,
+    revoked: Revocations,
 }
 
 impl Tokens {
@@ -74,8 +75,9 @@ impl Tokens {
             }
         }
         let verified = Memory::new(config.limits.tokens_remembered);
+        let revoked = Revocations::new(config.limits.revocations);
         match problems.is_empty() {
-            true => Ok(Self { keys, settings: config.tokens.clone(), verified }),
+            true => Ok(Self { keys, settings: config.tokens.clone(), verified, revoked }),
             false => Err(problems),
         }
     }
@@ -85,16 +87,45 @@ impl Tokens {
         if let Some(grant) = self.verified.find(token) {
             return in_time(&grant, unix).map(|()| grant);
         }
-        let grant = Rc::new(self.verify(token, unix)?);
+        let grant = Rc::new(self.left_of(self.verify(token, unix)?)?);
         self.verified.insert(token, Rc::clone(&grant));
         Ok(grant)
     }
 
-    /// The same, without remembering anything.
+    /// A grant without what was taken back of it.
+    fn left_of(&self, grant: Grant) -> Result<Grant, Bad> {
+        match self.revoked.left(&grant) {
+            Left::All => Ok(grant),
+            Left::Except(except) => Ok(Grant { except, ..grant }),
+            Left::Nothing => Err(Bad::REVOKED),
+        }
+    }
+
+    /// Takes a right back. Every token is verified anew, as what is remembered does not know.
+    pub fn revoke(&mut self, revocation: Revocation, unix: u64) {
+        self.verified.clear();
+        self.revoked.add(revocation, unix);
+    }
+
+    /// What a revocation that is given `text` means: the token itself if it is one of ours, expired or not, else the
+    /// number of one. `None` if it looks like a token and is not good.
+    pub fn number_of(&self, text: &str) -> Option<Box<str>> {
+        let Ok(parts) = Parts::read(text) else { return Some(text.into()) };
+        self.verify_signature(&parts).ok()?;
+        claims::number(&parts.payload).or_else(|| Some(fingerprint(parts.signed)))
+    }
+
+    /// Whether `token` was verified and is remembered.
+    pub fn knows(&self, token: &str) -> bool {
+        self.verified.younger.contains_key(token) || self.verified.older.contains_key(token)
+    }
+
+    /// What `token` grants in the second `unix`, without remembering anything.
     pub fn verify(&self, token: &str, unix: u64) -> Result<Grant, Bad> {
         let parts = Parts::read(token)?;
         self.verify_signature(&parts)?;
-        let grant = claims::read(&parts.payload, &self.settings, unix)?;
+        let mut grant = claims::read(&parts.payload, &self.settings, unix)?;
+        grant.id.get_or_insert_with(|| fingerprint(parts.signed));
         in_time(&grant, unix).map(|()| grant)
     }
 
@@ -123,6 +154,13 @@ impl Tokens {
     }
 }
 
+/// What a token without a number goes by: a hash of what is signed. Not of the signature, of which there can be several
+/// that are good.
+fn fingerprint(signed: &[u8]) -> Box<str> {
+    let hash = ring::digest::digest(&ring::digest::SHA256, signed);
+    format!("~{}", data_encoding::HEXLOWER.encode(hash.as_ref())).into()
+}
+
 /// Whether what was granted counts in that second.
 fn in_time(grant: &Grant, unix: u64) -> Result<(), Bad> {
     match () {
@@ -143,6 +181,10 @@ struct Memory {
 }
 
 impl Memory {
+    fn clear(&mut self) {
+        (self.younger, self.older) = Default::default();
+    }
+
     fn new(max: usize) -> Self {
         Self { max: max.div_ceil(2), ..Self::default() }
     }

@@ -1,0 +1,196 @@
+//! What was taken back: tokens of a subject that were issued until some moment, or a single token, for all channels or
+//! for some.
+//!
+//! No token is valid for longer than `tokens.max_seconds`, so an entry lapses when the last token that it concerns must
+//! have expired. The list is bounded all the same. When it is full, the entry whose tokens are the oldest goes and
+//! becomes a watermark: every token issued until then is refused. So a full list refuses too much, never too little.
+
+use super::Grant;
+use crate::hub::meets;
+use std::collections::BTreeMap;
+
+/// Who, or what, loses its right.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// All tokens of a subject that were issued until this second, by the issuer's clock. One that does not say when it
+    /// was issued is one of them.
+    Subject(Box<str>),
+    /// The token of that number.
+    Token(Box<str>),
+}
+
+/// A right that is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    /// Whose.
+    pub whose: Whose,
+    /// Tokens issued until this second are concerned; of a single token it says when it was revoked.
+    pub before: u64,
+    /// The names and patterns of channels it is for; empty = all.
+    pub channels: Vec<Box<str>>,
+    /// The second from which no token that it concerns can count any more.
+    pub lapses: u64,
+}
+
+impl Revocation {
+    /// Whether it concerns who was granted that.
+    pub fn concerns(&self, grant: &Grant) -> bool {
+        match &self.whose {
+            Whose::Subject(subject) => {
+                grant.subject.as_ref() == Some(subject) && grant.issued.unwrap_or(0) <= self.before
+            }
+            Whose::Token(id) => grant.id.as_ref() == Some(id),
+        }
+    }
+
+    /// Whether it takes back all of `item`, a name or a pattern, or some channel of it.
+    pub fn takes(&self, item: &str) -> bool {
+        self.channels.is_empty() || self.channels.iter().any(|taken| meets(taken, item))
+    }
+}
+
+/// All that were taken back.
+#[derive(Debug, Default)]
+pub struct Revocations {
+    entries: BTreeMap<Whose, Vec<Revocation>>,
+    count: usize,
+    max: usize,
+    /// Tokens issued until this second are refused, whoever they are of.
+    watermark: Option<u64>,
+}
+
+/// What is left of a grant.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Left {
+    /// All of it.
+    All,
+    /// All but these channels.
+    Except(Vec<Box<str>>),
+    /// Nothing.
+    Nothing,
+}
+
+impl Revocations {
+    /// None, and room for `max`.
+    pub fn new(max: usize) -> Self {
+        Self { max, ..Self::default() }
+    }
+
+    /// Notes that a right is taken back.
+    pub fn add(&mut self, revocation: Revocation, unix: u64) {
+        self.lapse(unix);
+        while self.count >= self.max.max(1) {
+            self.raise_watermark();
+        }
+        let entries = self.entries.entry(revocation.whose.clone()).or_default();
+        let old = entries.len();
+        // One that says the same, or less, is none any more.
+        entries.retain(|entry| {
+            entry.before > revocation.before
+                || !revocation.channels.is_empty() && entry.channels != revocation.channels
+        });
+        self.count = self.count + 1 + entries.len() - old;
+        entries.push(revocation);
+    }
+
+    /// What is left of a grant.
+    pub fn left(&self, grant: &Grant) -> Left {
+        let issued = grant.issued.unwrap_or(0);
+        if self.watermark.is_some_and(|watermark| issued <= watermark) {
+            return Left::Nothing;
+        }
+        let subject = grant.subject.clone().map(Whose::Subject);
+        let token = grant.id.clone().map(Whose::Token);
+        let mut except = Vec::new();
+        let found = [subject, token].into_iter().flatten().filter_map(|whose| self.entries.get(&whose));
+        for entry in found.flatten().filter(|entry| entry.concerns(grant)) {
+            match entry.channels.is_empty() {
+                true => return Left::Nothing,
+                false => except.extend(entry.channels.iter().cloned()),
+            }
+        }
+        if except.is_empty() { Left::All } else { Left::Except(except) }
+    }
+
+    /// Forgets entries that concern nobody any more.
+    fn lapse(&mut self, unix: u64) {
+        self.entries.retain(|_, entries| {
+            entries.retain(|entry| entry.lapses > unix);
+            !entries.is_empty()
+        });
+        self.count = self.entries.values().map(Vec::len).sum();
+    }
+
+    /// Makes room by refusing every token that is as old as those of the oldest entry.
+    fn raise_watermark(&mut self) {
+        let oldest = self.entries.values().flatten().map(|entry| entry.before).min();
+        self.watermark = self.watermark.max(oldest);
+        let watermark = self.watermark.unwrap_or(0);
+        self.entries.retain(|_, entries| {
+            entries.retain(|entry| entry.before > watermark);
+            !entries.is_empty()
+        });
+        self.count = self.entries.values().map(Vec::len).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revocation(whose: Whose, before: u64, channels: &[&str]) -> Revocation {
+        let channels = channels.iter().map(|channel| (*channel).into()).collect();
+        Revocation { whose, before, channels, lapses: before + 100 }
+    }
+
+    fn grant(subject: &str, id: &str, issued: Option<u64>) -> Grant {
+        Grant { subject: Some(subject.into()), id: Some(id.into()), issued, ..Grant::default() }
+    }
+
+    #[test]
+    fn whom_a_revocation_concerns() {
+        let mut all = Revocations::new(10);
+        all.add(revocation(Whose::Subject("alice".into()), 50, &[]), 50);
+        all.add(revocation(Whose::Token("7".into()), 50, &[]), 50);
+        all.add(revocation(Whose::Subject("bob".into()), 50, &["chat/**"]), 50);
+        for (subject, id, issued, left) in [
+            ("alice", "1", Some(50), Left::Nothing),
+            ("alice", "1", None, Left::Nothing),
+            ("alice", "1", Some(51), Left::All),
+            ("carol", "7", Some(99), Left::Nothing),
+            ("carol", "8", Some(1), Left::All),
+            ("bob", "9", Some(1), Left::Except(vec!["chat/**".into()])),
+        ] {
+            assert_eq!(all.left(&grant(subject, id, issued)), left, "{subject} {id} {issued:?}");
+        }
+        assert!(revocation(Whose::Token("7".into()), 0, &["chat/**"]).takes("*/a"));
+        assert!(!revocation(Whose::Token("7".into()), 0, &["chat/**"]).takes("news"));
+    }
+
+    #[test]
+    fn entries_lapse_and_the_same_is_noted_once() {
+        let mut all = Revocations::new(10);
+        for before in [50, 60, 60] {
+            all.add(revocation(Whose::Subject("alice".into()), before, &[]), 60);
+        }
+        assert_eq!(all.count, 1);
+        all.add(revocation(Whose::Subject("bob".into()), 170, &[]), 170);
+        assert_eq!(all.count, 1);
+        assert_eq!(all.left(&grant("alice", "1", Some(50))), Left::All);
+    }
+
+    #[test]
+    fn a_full_list_refuses_more_and_never_less() {
+        let mut all = Revocations::new(3);
+        for number in 0..100 {
+            all.add(revocation(Whose::Subject(format!("user{number}").into()), 1000 + number, &[]), 1000);
+            assert!(all.count <= 3);
+            for revoked in 0..=number {
+                let grant = grant(&format!("user{revoked}"), "1", Some(1000 + revoked));
+                assert_eq!(all.left(&grant), Left::Nothing, "user{revoked} after {number}");
+            }
+        }
+        assert_eq!(all.left(&grant("user0", "1", Some(1200))), Left::All);
+        assert_eq!(all.left(&grant("stranger", "1", None)), Left::Nothing);
+    }
+}

@@ -1,0 +1,337 @@
+//! Who asks, as the judge must know it: what a request shows of tokens, and how somebody is refused.
+//!
+//! A token comes as `Authorization: Bearer`, as `access_token=` in the query, or, where neither is there, in a cookie.
+//! A cookie is sent by browsers for whatever page asks, so it counts only if the page is one of ours. Identity belongs
+//! to the request: a proxy sends those of many people by one connection.
+
+use super::access::{bearer, is_one_of, may_publish};
+use super::{cors, upgrade};
+use crate::broker::access::{Bad, Bearer, Grant, Rules, Tokens, Verdict};
+use crate::broker::{Client, Rate};
+use crate::config::{Config, Who};
+use crate::id::Seed;
+use crate::stats::Stats;
+use crate::time::Now;
+use crate::wire::head::{Head, Method};
+use crate::wire::query;
+use crate::wire::response::Response;
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+/// The parameter of a query that carries a token (RFC 6750, section 2.3).
+const PARAMETER: &str = "access_token";
+/// Never.
+pub const NEVER: u64 = u64::MAX;
+
+/// What is judged by, and what was found out lately.
+#[derive(Debug)]
+pub struct Access {
+    /// The rules of channels.
+    pub rules: Rules,
+    /// The keys of tokens.
+    pub tokens: Tokens,
+    /// There is a rule or a key: what a request shows matters.
+    is_on: bool,
+    /// Bad tokens of each address.
+    refused: Rate,
+    /// The second in which the first grant ends of those by which somebody listens; an earlier one at worst.
+    next_end: u64,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Default)]
+pub struct Identity {
+    /// Whoever shows a publish token.
+    pub publisher: bool,
+    /// A loopback peer, while there is no publish token.
+    pub local: bool,
+    /// What was granted to them.
+    pub grant: Option<Rc<Grant>>,
+}
+
+impl Identity {
+    /// Who it is, if a token says so.
+    pub fn subject(&self) -> Option<&str> {
+        self.grant.as_ref()?.subject.as_deref()
+    }
+
+    /// As the judge takes it.
+    pub fn bearer(&self) -> Bearer<'_> {
+        Bearer { publisher: self.publisher, local: self.local, grant: self.grant.as_deref() }
+    }
+}
+
+/// Why somebody is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Denial {
+    /// What is shown contradicts itself.
+    Contradiction(&'static str),
+    /// The token is bad.
+    BadToken(Bad),
+    /// Too many bad tokens come from that address.
+    TooManyBad,
+    /// A token is needed, for this.
+    NoToken(String),
+    /// Nobody has granted this.
+    Forbidden(String),
+}
+
+impl Denial {
+    /// Its status.
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Contradiction(_) => 400,
+            Self::BadToken(_) | Self::NoToken(_) => 401,
+            Self::TooManyBad => 429,
+            Self::Forbidden(_) => 403,
+        }
+    }
+
+    /// What went wrong, as RFC 6750 calls it; none where no token was shown.
+    const fn error(&self) -> Option<&'static str> {
+        match self {
+            Self::Contradiction(_) => Some("invalid_request"),
+            Self::BadToken(_) => Some("invalid_token"),
+            Self::Forbidden(_) => Some("insufficient_scope"),
+            Self::NoToken(_) | Self::TooManyBad => None,
+        }
+    }
+
+    /// A sentence for who is refused.
+    pub fn detail(&self) -> Cow<'_, str> {
+        match self {
+            Self::Contradiction(detail) => Cow::Borrowed(detail),
+            Self::BadToken(Bad(detail)) => Cow::Borrowed(detail),
+            Self::TooManyBad => {
+                "too many bad tokens come from this address (limits.tokens_refused_per_second)".into()
+            }
+            Self::NoToken(what) => {
+                format!("{what} needs a token: send `Authorization: Bearer <token>`").into()
+            }
+            Self::Forbidden(what) => format!("{what} is not granted").into(),
+        }
+    }
+
+    /// The answer (RFC 6750, section 3). Nothing of the token or of rules is in it.
+    pub fn response(&self, as_text: bool) -> Response {
+        let response = Response::problem_of(self.status(), self.error(), &self.detail(), as_text);
+        let challenge = match (self, self.error()) {
+            (Self::TooManyBad, _) => return response.with("Retry-After", 1),
+            (Self::BadToken(Bad(why)) | Self::Contradiction(why), Some(error)) => {
+                format!("Bearer error=\"{error}\", error_description=\"{why}\"")
+            }
+            (_, Some(error)) => format!("Bearer error=\"{error}\""),
+            (_, None) => "Bearer".into(),
+        };
+        response.with("WWW-Authenticate", challenge)
+    }
+}
+
+impl Access {
+    /// That of the settings, which were checked before: keys that cannot be read verify nothing.
+    pub fn new(config: &Config, seed: Seed) -> Self {
+        Self {
+            rules: Rules::new(config),
+            tokens: Tokens::new(config).unwrap_or_default(),
+            is_on: !config.channels.is_empty() || !config.token_keys.is_empty(),
+            refused: Rate::new(seed.key("bad tokens by address")),
+            next_end: NEVER,
+        }
+    }
+
+    /// Whether what a request shows matters.
+    pub const fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// The second in which a grant may end by which somebody listens; who looks for them begins anew.
+    pub const fn next_end(&self) -> u64 {
+        self.next_end
+    }
+
+    /// Begins to look for grants that have ended.
+    pub fn begin_sweep(&mut self) {
+        self.next_end = NEVER;
+    }
+
+    /// Notes that somebody listens by `grant`.
+    pub fn note(&mut self, grant: &Grant) {
+        self.next_end = self.next_end.min(grant.ends);
+    }
+
+    /// Who sent `head`. Where neither rules nor tokens are used, nobody in particular.
+    pub fn identify(
+        &mut self,
+        head: &Head,
+        peer: IpAddr,
+        config: &Config,
+        now: Now,
+        stats: &mut Stats,
+    ) -> Result<Identity, Denial> {
+        let local = !self.rules.is_open() && may_publish(head, peer, config).is_ok();
+        if !self.is_on || head.method == Method::Options {
+            return Ok(Identity { local, ..Identity::default() });
+        }
+        let local = local && config.publish.token.is_empty();
+        let Some((token, is_cookie)) = shown(head, config)? else {
+            return Ok(Identity { local, ..Identity::default() });
+        };
+        if !is_cookie && is_one_of(&token, &config.publish.token) {
+            return Ok(Identity { publisher: true, ..Identity::default() });
+        }
+        let grant = self.check(&token, Client::of(head, peer, config), config, now, stats)?;
+        Ok(Identity { publisher: false, local, grant: Some(grant) })
+    }
+
+    /// What `token` grants, which `client` shows. Forgeries cost a verification each, so an address may
+    /// show only so many.
+    pub fn check(
+        &mut self,
+        token: &str,
+        client: Client,
+        config: &Config,
+        now: Now,
+        stats: &mut Stats,
+    ) -> Result<Rc<Grant>, Denial> {
+        let is_known = self.tokens.knows(token);
+        let counts = !is_known && client.counted;
+        if counts && self.refused.so_far(now.at, client.address) >= config.limits.tokens_refused_per_second {
+            stats.tokens_refused += 1;
+            return Err(Denial::TooManyBad);
+        }
+        match self.tokens.check(token, now.unix) {
+            Ok(grant) => {
+                stats.tokens_verified += u64::from(!is_known);
+                Ok(grant)
+            }
+            Err(bad) => {
+                stats.tokens_refused += 1;
+                if counts {
+                    self.refused.count(now.at, client.address);
+                }
+                Err(Denial::BadToken(bad))
+            }
+        }
+    }
+
+    /// Whether `who` may subscribe to all of `items`, names and patterns; else the first that is refused.
+    pub fn judge_subscribe<'i>(
+        &self,
+        who: Bearer<'_>,
+        items: impl Iterator<Item = &'i str>,
+    ) -> Result<(), Denial> {
+        if self.rules.is_open() {
+            return Ok(());
+        }
+        for item in items {
+            let what = || format!("listening to {item:?}");
+            match self.rules.subscribe(who, item) {
+                Verdict::Allowed | Verdict::Unsaid => {}
+                Verdict::Unidentified => return Err(Denial::NoToken(what())),
+                Verdict::Forbidden => return Err(Denial::Forbidden(what())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `who` may publish to the channel `name` by a rule; `None` if no rule says so.
+    pub fn judge_publish(&self, who: Bearer<'_>, name: &str) -> Option<Result<(), Denial>> {
+        let what = || format!("publishing to {name:?}");
+        match self.rules.publish(who, name) {
+            Verdict::Allowed => Some(Ok(())),
+            Verdict::Unsaid => None,
+            Verdict::Unidentified => Some(Err(Denial::NoToken(what()))),
+            Verdict::Forbidden => Some(Err(Denial::Forbidden(what()))),
+        }
+    }
+
+    /// Whether a rule lets others publish to that channel than who may without rules.
+    pub fn is_public(&self, name: &str) -> bool {
+        self.rules.publishers(name).is_some_and(|who| who != Who::Publishers)
+    }
+}
+
+/// The token that a request shows, and whether a cookie does.
+fn shown<'b>(head: &Head<'b>, config: &Config) -> Result<Option<(Cow<'b, str>, bool)>, Denial> {
+    const TWICE: Denial = Denial::Contradiction("the request shows more than one token");
+    let mut fields = head.fields("authorization");
+    let field = fields.next().map(|value| std::str::from_utf8(value).unwrap_or_default());
+    if fields.next().is_some() {
+        return Err(TWICE);
+    }
+    let header = field.and_then(|value| match value.trim().eq_ignore_ascii_case("bearer") {
+        true => Some(""),
+        false => bearer(value),
+    });
+    let mut parameters = query_tokens(head.query);
+    let parameter = parameters.next();
+    if parameters.next().is_some() {
+        return Err(TWICE);
+    }
+    match (header, parameter) {
+        (Some(header), Some(parameter)) if header != parameter => Err(TWICE),
+        (Some(header), _) => Ok(Some((Cow::Borrowed(header), false))),
+        (None, Some(parameter)) => Ok(Some((parameter, false))),
+        (None, None) => Ok(cookie(head, config)?.map(|token| (Cow::Borrowed(token), true))),
+    }
+}
+
+/// The values of `access_token` in a query.
+fn query_tokens(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    // What is not UTF-8 is no token, and is one that is shown.
+    let read = |pair| match query::split_once(pair, b'=') {
+        Some((name, _)) if !is_parameter(name) => None,
+        None if !is_parameter(pair) => None,
+        _ => Some(query::pairs(pair).next().flatten().map_or(Cow::Borrowed(""), |(_, value)| value)),
+    };
+    query::split(text, b'&').filter_map(read)
+}
+
+fn is_parameter(name: &str) -> bool {
+    name == PARAMETER || name.contains('%') && *query::decode_path(name) == *PARAMETER.as_bytes()
+}
+
+/// Whether a query carries a token.
+pub fn has_token(text: &str) -> bool {
+    !text.is_empty() && query_tokens(text).next().is_some()
+}
+
+/// The same query without its tokens.
+pub fn without_token(text: &str) -> String {
+    let is_other = |pair: &&str| !is_parameter(query::split_once(pair, b'=').map_or(pair, |(name, _)| name));
+    query::split(text, b'&').filter(is_other).collect::<Vec<_>>().join("&")
+}
+
+/// The token in the cookie, if it counts.
+fn cookie<'b>(head: &Head<'b>, config: &Config) -> Result<Option<&'b str>, Denial> {
+    let Some(name) = config.tokens.cookie.as_deref() else { return Ok(None) };
+    let fields = head.fields("cookie").filter_map(|field| std::str::from_utf8(field).ok());
+    let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let mut values = pairs.filter(|(known, _)| *known == name).map(|(_, value)| value.trim_matches('"'));
+    let Some(first) = values.next().filter(|_| is_of_our_page(head, config)) else { return Ok(None) };
+    match values.all(|other| other == first) {
+        true => Ok(Some(first)),
+        false => Err(Denial::BadToken(Bad("two cookies carry different tokens"))),
+    }
+}
+
+/// Whether a browser says that a page of ours sends this, or one of an origin that is listed by its name: for others, a
+/// cookie is as if it were not there. Who publishes, or opens a WebSocket, must say so by `Origin`.
+fn is_of_our_page(head: &Head, config: &Config) -> bool {
+    let acts = matches!(head.method, Method::Post | Method::Put | Method::Delete) || upgrade::is_asked(head);
+    let host = head.authority;
+    let is_ours = |origin: &str| {
+        let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
+        is_own || config.cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin))
+    };
+    let mut origins = head.fields("origin");
+    if origins.next().is_some() {
+        return origins.next().is_none() && head.field("origin").is_some_and(is_ours);
+    }
+    match head.field("sec-fetch-site") {
+        _ if acts => false,
+        Some(site) => matches!(site, "same-origin" | "none"),
+        None => head.field("referer").is_some_and(|referer| is_ours(cors::origin_of(referer))),
+    }
+}

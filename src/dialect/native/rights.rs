@@ -1,0 +1,115 @@
+//! Whether who asks may do it: requests of the native API before the judge.
+
+use super::{Asked, channel, refusal, wants_text};
+use crate::broker::access::Bearer;
+use crate::dialect::{Caller, Command, Denial, access};
+use crate::wire::head::{Head, Method};
+use crate::wire::query;
+use crate::wire::response::Response;
+
+/// Whether the sender may listen to all that is asked for. `channels` is that as it was written, of which the first
+/// that is refused is named.
+pub fn may_listen(asked: &Asked, channels: &str, caller: Caller) -> Result<(), Denial> {
+    let who = caller.identity.bearer();
+    let Err(refusal) = caller.access.judge_subscribe(who, asked.items()) else { return Ok(()) };
+    for item in query::split(channels, b',').map(query::decode_path) {
+        let item = String::from_utf8_lossy(&item);
+        caller.access.judge_subscribe(who, std::iter::once(&*item))?;
+    }
+    Err(refusal)
+}
+
+/// Whether the listener for clients takes a publication to `rest`, while there is another one for publishers: if rules
+/// let others publish to all these channels.
+pub fn is_public(head: &Head, rest: &str, caller: Caller) -> bool {
+    let channels = rest.strip_prefix('/').unwrap_or_default();
+    let by_name = matches!(head.method, Method::Post | Method::Put | Method::Options) && !channels.is_empty();
+    let max = caller.config.limits.channels_per_request;
+    let mut names = query::split(channels, b',').take(max).map(channel);
+    caller.access.is_on()
+        && by_name
+        && names.all(|name| name.is_ok_and(|name| caller.access.is_public(&name)))
+}
+
+/// Whether the sender may do what is asked below `/pub`, where `rest` is the remaining path; else the answer. What a
+/// batch is for is not known from its head: it is judged by [`judge_batch`], unless its sender may publish nowhere.
+pub fn may_publish(head: &Head, rest: &str, caller: Caller) -> Result<(), Response> {
+    let ordinary = || match caller.identity.publisher && caller.admin {
+        true => Ok(()),
+        false => access::may_publish(head, caller.peer, caller.config),
+    };
+    let channels = rest.strip_prefix('/').unwrap_or_default();
+    let publishes = matches!(head.method, Method::Post | Method::Put);
+    if !caller.access.is_on() || !publishes {
+        return ordinary().map_err(|denied| refusal(head, denied));
+    }
+    let who = Bearer { publisher: caller.identity.publisher && caller.admin, ..caller.identity.bearer() };
+    if channels.is_empty() {
+        let may_somewhere = caller.access.rules.is_publishable()
+            || who.grant.is_some_and(|grant| !grant.publish.is_empty())
+            || who.publisher;
+        return match may_somewhere {
+            true => Ok(()),
+            false => ordinary().map_err(|denied| refusal(head, denied)),
+        };
+    }
+    let max = caller.config.limits.channels_per_request;
+    for part in query::split(channels, b',').take(max) {
+        let name =
+            channel(part).map_err(|(status, detail)| Response::problem(status, &detail, wants_text(head)))?;
+        match caller.access.judge_publish(who, &name) {
+            Some(verdict) => verdict.map_err(|refusal| refusal.response(wants_text(head)))?,
+            None => ordinary().map_err(|denied| refusal(head, denied))?,
+        }
+    }
+    Ok(())
+}
+
+/// The batch, if its sender may publish all of it; else the answer, which names the line.
+pub fn judge_batch<'b>(head: &Head, body: &[u8], batch: Command<'b>, caller: Caller) -> Command<'b> {
+    let Command::Publish(publish) = &batch else { return batch };
+    if !caller.access.is_on() {
+        return batch;
+    }
+    let who = caller.identity.bearer();
+    let ordinary = who.publisher || access::may_publish(head, caller.peer, caller.config).is_ok();
+    for (place, (name, _)) in publish.what.messages.iter().enumerate() {
+        let verdict = caller.access.judge_publish(who, name).unwrap_or_else(|| match ordinary {
+            true => Ok(()),
+            false => Err(Denial::Forbidden(format!("publishing to {name:?}"))),
+        });
+        let Err(refusal) = verdict else { continue };
+        let line = |what: String| format!("line {}: {what}", line_of(body, place));
+        let refusal = match refusal {
+            Denial::Forbidden(what) => Denial::Forbidden(line(what)),
+            Denial::NoToken(what) => Denial::NoToken(line(what)),
+            other => other,
+        };
+        return respond(head, &refusal);
+    }
+    of_subject(batch, head, caller)
+}
+
+/// A publication whose idempotency key is its sender's: a key that somebody else guesses must not make the application's
+/// message a repeat. Those who may publish without rules share theirs, as they always did.
+pub fn of_subject<'b>(command: Command<'b>, head: &Head, caller: Caller) -> Command<'b> {
+    let Command::Publish(mut publish) = command else { return command };
+    let is_application = |caller: Caller| {
+        caller.identity.publisher || access::may_publish(head, caller.peer, caller.config).is_ok()
+    };
+    if publish.what.once.is_some() && caller.access.is_on() && !is_application(caller) {
+        publish.what.whose = Some(caller.identity.subject().unwrap_or_default().into());
+    }
+    Command::Publish(publish)
+}
+
+/// The number of the line that message number `place` of a batch stands in, counted from 1.
+fn line_of(body: &[u8], place: usize) -> usize {
+    let lines = body.split(|byte| *byte == b'\n').enumerate();
+    let mut messages = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    messages.nth(place).map_or(place, |(line, _)| line) + 1
+}
+
+fn respond(head: &Head, refusal: &Denial) -> Command<'static> {
+    Command::Respond(refusal.response(wants_text(head)))
+}

@@ -1,0 +1,76 @@
+//! Taking rights back: who listens by a token that is revoked ends, or loses the channels, within the same turn.
+//!
+//! The request that revokes counts whom it concerns; they are told when the turn's answers are written, as nobody is
+//! served inside another one's request. Nothing is delivered in between.
+
+use super::{Server, Sink};
+use crate::broker::access::{Grant, Revocation};
+use crate::conn::{ConnId, Phase, Slot};
+use crate::dialect::Identity;
+use crate::hub::Pattern;
+use crate::time::Now;
+use crate::transport::Ending;
+use std::rc::Rc;
+
+/// Connections that lose something, and what took it from them.
+pub(super) type Revoked = Vec<(ConnId, Rc<Revocation>)>;
+
+impl Server {
+    /// Takes a right back. Returns how many lose something that they listened to.
+    #[cold]
+    pub(super) fn revoke(&mut self, now: Now, revocation: Revocation) -> usize {
+        self.broker.stats.rights_revoked += 1;
+        self.access.tokens.revoke(revocation.clone(), now.unix);
+        let revocation = Rc::new(revocation);
+        let mut ended = 0;
+        for slot in self.rights.holders(|grant| revocation.concerns(grant)) {
+            let Some(connection) = self.connections.get(slot) else { continue };
+            let is_socket = matches!(connection.phase, Phase::Socket(_));
+            let loses = self.loses(slot, &revocation);
+            ended += usize::from(loses);
+            // A WebSocket that does not listen to them may not begin to, nor publish there.
+            if loses || is_socket {
+                self.revoked.push((self.id(slot), Rc::clone(&revocation)));
+            }
+        }
+        self.consult(now, |dialects, context| ended += dialects.revoke(context, &revocation));
+        ended
+    }
+
+    /// Whether a connection listens to something that is taken from it.
+    fn loses(&self, slot: Slot, revocation: &Revocation) -> bool {
+        let Some(key) = self.connections.get(slot).and_then(|connection| connection.subscriber()) else {
+            return false;
+        };
+        let (names, patterns) = self.broker.hub.listens_to(key);
+        let mut items = names.iter().map(|name| &**name).chain(patterns.iter().map(Pattern::as_str));
+        revocation.channels.is_empty() || items.any(|item| revocation.takes(item))
+    }
+
+    /// Tells those who have lost something.
+    #[cold]
+    pub(super) fn end_revoked(&mut self, now: Now, sink: &mut impl Sink) {
+        for (id, revocation) in std::mem::take(&mut self.revoked) {
+            let Some(slot) = self.find(id) else { continue };
+            let keeps_some = !revocation.channels.is_empty();
+            let is_socket = matches!(self.connections[slot].phase, Phase::Socket(_));
+            match keeps_some && is_socket {
+                true => self.take_from_socket(now, slot, &revocation, sink),
+                false => self.end_right(now, slot, Ending::Revoked, sink),
+            }
+        }
+    }
+
+    /// Takes channels from an open WebSocket, which goes on with the others.
+    fn take_from_socket(&mut self, now: Now, slot: Slot, revocation: &Revocation, sink: &mut impl Sink) {
+        let Some(grant) = self.rights.grant(slot) else { return };
+        let except = grant.except.iter().chain(&revocation.channels).cloned().collect();
+        let grant = Rc::new(Grant { except, ..Grant::clone(grant) });
+        let key = self.connections[slot].subscriber();
+        self.note_right(slot, &Identity { grant: Some(grant), ..Identity::default() });
+        if let Some(key) = key {
+            self.end_ungranted(now, slot, key, false);
+        }
+        self.send(now.at, slot, sink);
+    }
+}

@@ -1,0 +1,297 @@
+//! By what right each connection listens, and what happens when it ends.
+//!
+//! A connection has a number for its grant, four bytes in an array beside the table of connections; the grants
+//! themselves are shared by all who listen by the same token. Ends are looked for when the wall clock says that one may
+//! have come: it steps, and a timer that was set once would not notice.
+
+use super::{Server, Sink};
+use crate::broker::access::{Bad, Bearer, Grant};
+use crate::conn::{Phase, Slot};
+use crate::dialect::identity::NEVER;
+use crate::dialect::native::answer;
+use crate::dialect::{Denial, Identity};
+use crate::hub::{Pattern, SubscriberKey};
+use crate::time::{Instant, Now};
+use crate::transport::{self, Ending, Polling, Streaming, jsonp};
+use crate::wire::response::{self, Envelope};
+use crate::wire::websocket::{self, close};
+use slab::Slab;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Seconds that a connection may take to drain whose right has ended.
+pub(super) const ENDED_SECONDS: u64 = 5;
+
+/// Numbers below this say something of their own.
+const GRANTS: u32 = 3;
+const NOBODY: u32 = 0;
+const PUBLISHER: u32 = 1;
+const ENDED: u32 = 2;
+
+/// By what right connections listen.
+#[derive(Debug, Default)]
+pub(super) struct Rights {
+    /// By slot.
+    numbers: Vec<u32>,
+    grants: Slab<Held>,
+    /// The grants by their address, which is theirs for as long as they are held.
+    known: BTreeMap<*const Grant, usize>,
+}
+
+#[derive(Debug)]
+struct Held {
+    grant: Rc<Grant>,
+    holders: usize,
+}
+
+impl Rights {
+    fn number(&self, slot: Slot) -> u32 {
+        self.numbers.get(slot.index()).copied().unwrap_or(NOBODY)
+    }
+
+    fn set(&mut self, slot: Slot, number: u32) {
+        let index = slot.index();
+        if index >= self.numbers.len() {
+            if number == NOBODY {
+                return;
+            }
+            self.numbers.resize(index + 1, NOBODY);
+        }
+        let old = std::mem::replace(&mut self.numbers[index], number);
+        let Some(key) = old.checked_sub(GRANTS).map(|key| key as usize) else { return };
+        let held = &mut self.grants[key];
+        held.holders -= 1;
+        if held.holders == 0 {
+            let held = self.grants.remove(key);
+            self.known.remove(&Rc::as_ptr(&held.grant));
+        }
+    }
+
+    fn set_grant(&mut self, slot: Slot, grant: &Rc<Grant>) {
+        let address = Rc::as_ptr(grant);
+        let key = match self.known.get(&address) {
+            Some(key) => *key,
+            None => {
+                let key = self.grants.insert(Held { grant: Rc::clone(grant), holders: 0 });
+                self.known.insert(address, key);
+                key
+            }
+        };
+        self.grants[key].holders += 1;
+        self.set(slot, key as u32 + GRANTS);
+    }
+
+    /// What was granted to who listens there.
+    pub(super) fn grant(&self, slot: Slot) -> Option<&Rc<Grant>> {
+        let key = self.number(slot).checked_sub(GRANTS)?;
+        self.grants.get(key as usize).map(|held| &held.grant)
+    }
+
+    /// Whether the right of that connection has ended, so that it only drains.
+    pub(super) fn has_ended(&self, slot: Slot) -> bool {
+        self.number(slot) == ENDED
+    }
+
+    /// The slots of who listens by a grant of which `is_meant` says yes.
+    pub(super) fn holders(&self, is_meant: impl Fn(&Grant) -> bool) -> Vec<Slot> {
+        let meant: Vec<bool> = {
+            let mut meant = vec![false; self.grants.capacity()];
+            self.grants.iter().for_each(|(key, held)| meant[key] = is_meant(&held.grant));
+            meant
+        };
+        let holds = |number: &u32| {
+            let key = number.checked_sub(GRANTS).map(|key| key as usize);
+            key.is_some_and(|key| meant.get(key).copied().unwrap_or(false))
+        };
+        let slots = self.numbers.iter().enumerate().filter(|(_, number)| holds(number));
+        slots.map(|(index, _)| Slot::new(index as u32)).collect()
+    }
+
+    fn grants(&self) -> impl Iterator<Item = &Grant> {
+        self.grants.iter().map(|(_, held)| &*held.grant)
+    }
+}
+
+impl Server {
+    /// Notes by what right the connection listens from now on.
+    pub(super) fn note_right(&mut self, slot: Slot, identity: &Identity) {
+        if !self.access.is_on() {
+            return;
+        }
+        match &identity.grant {
+            Some(grant) => {
+                self.access.note(grant);
+                self.rights.set_grant(slot, grant);
+            }
+            None => self.rights.set(slot, if identity.publisher { PUBLISHER } else { NOBODY }),
+        }
+    }
+
+    /// Forgets by what right the connection listened.
+    pub(super) fn forget_right(&mut self, slot: Slot) {
+        if self.access.is_on() {
+            self.rights.set(slot, NOBODY);
+        }
+    }
+
+    /// Who uses an open WebSocket. `may_publish` is what its handshake had shown.
+    pub(super) fn bearer(&self, slot: Slot, may_publish: bool) -> Bearer<'_> {
+        let publisher = self.rights.number(slot) == PUBLISHER;
+        let local = may_publish && !publisher && self.config.publish.token.is_empty();
+        let is_application = may_publish && !self.access.is_on() && !local;
+        Bearer {
+            publisher: publisher || is_application,
+            local,
+            grant: self.rights.grant(slot).map(|grant| &**grant),
+        }
+    }
+
+    /// When to look whether a grant has ended: with the next second, as long as there is one that can. The wall clock
+    /// may step until then, so its end is not worked out.
+    pub(super) fn next_look_for_ends(&self, now: Now) -> Instant {
+        match self.access.next_end() {
+            NEVER => Instant::NEVER,
+            _ => now.at + (1000 - u64::from(now.unix_ms)),
+        }
+    }
+
+    /// Ends those who listen by a grant that has ended.
+    #[cold]
+    pub(super) fn end_grants(&mut self, now: Now, sink: &mut impl Sink) {
+        self.access.begin_sweep();
+        for slot in self.rights.holders(|grant| !grant.is_valid(now.unix)) {
+            self.end_right(now, slot, Ending::Expired, sink);
+        }
+        self.rights.grants().for_each(|grant| self.access.note(grant));
+        self.consult(now, |dialects, context| dialects.end_grants(context));
+        self.act(now, sink);
+    }
+
+    /// Ends who listens by a connection, in band: it is told why, and from where it may go on.
+    pub(super) fn end_right(&mut self, now: Now, slot: Slot, why: Ending, sink: &mut impl Sink) {
+        let Some(connection) = self.connections.get(slot) else { return self.forget_right(slot) };
+        let subscriber = connection.subscriber();
+        let (Some(key), Phase::Parked(_) | Phase::Streaming(_) | Phase::Socket(_)) =
+            (subscriber, &connection.phase)
+        else {
+            // It is between two requests, and the next shows another token.
+            return self.forget_right(slot);
+        };
+        self.rights.set(slot, ENDED);
+        match connection.phase {
+            Phase::Parked(_) => self.end_poll_by(now, slot, key, why, sink),
+            _ => self.end_stream_by(now, slot, key, why, sink),
+        }
+    }
+
+    fn end_poll_by(&mut self, now: Now, slot: Slot, key: SubscriberKey, why: Ending, sink: &mut impl Sink) {
+        let connection = &self.connections[slot];
+        let Phase::Parked(parked) = connection.phase else { return };
+        let close = parked.close || connection.is_done();
+        let next = self.broker.hub.position(key);
+        let callback = self.take_callback(key);
+        let fields = self.cors.fields(parked.origin);
+        let envelope = Envelope {
+            date: self.dates.at(now.unix),
+            head_only: false,
+            close,
+            fields,
+            keep_alive: &self.keep_alive,
+        };
+        match callback.filter(|_| parked.polling == Polling::Script) {
+            Some(callback) => jsonp::write_ending(&mut self.out, &callback, next, why, &envelope),
+            None => {
+                let refusal = match why {
+                    Ending::Expired => Denial::BadToken(Bad::EXPIRED),
+                    Ending::Revoked => Denial::Forbidden("listening on".into()),
+                };
+                response::write_response(&mut self.out, &refusal.response(false).at(next), &envelope);
+            }
+        }
+        self.end_poll(now, slot, close, sink);
+    }
+
+    fn end_stream_by(&mut self, now: Now, slot: Slot, key: SubscriberKey, why: Ending, sink: &mut impl Sink) {
+        let Some(look) = self.connections[slot].look() else { return };
+        let next = self.broker.hub.position(key);
+        let notice = transport::farewell(look, why, next);
+        if let Phase::Socket(_) = self.connections[slot].phase {
+            self.out.extend_from_slice(&notice);
+            let (code, reason) = match why {
+                Ending::Expired => (close::EXPIRED, "the token has expired"),
+                Ending::Revoked => (close::REVOKED, "the right to listen was revoked"),
+            };
+            self.close_socket(now.at, slot, Some(code), reason);
+            return self.send(now.at, slot, sink);
+        }
+        let mut bytes = notice;
+        bytes.extend_from_slice(&transport::ending(look, None));
+        self.leave(now.at, slot);
+        self.connections[slot].closing = true;
+        self.send_bytes(now.at, slot, &bytes, sink);
+        if self.connections.get(slot).is_some_and(|connection| !matches!(connection.phase, Phase::Closed)) {
+            self.arm(slot, now.at);
+        }
+    }
+
+    /// Lets an open WebSocket be judged by another token from now on. What it does not grant ends.
+    pub(super) fn renew(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        key: SubscriberKey,
+        token: &str,
+        may_publish: bool,
+    ) -> Result<String, String> {
+        if !self.access.is_on() {
+            return Err("this server has no [[tokens.keys]] and no rules: it takes no tokens".into());
+        }
+        let client = self.client_of(slot);
+        let Self { access, config, broker, .. } = self;
+        let checked = access.check(token, client, config, now, &mut broker.stats);
+        let grant = checked.map_err(|refusal| refusal.detail().into_owned())?;
+        if let Some(old) = self.rights.grant(slot)
+            && old.subject != grant.subject
+        {
+            return Err("the token is of another subject than the one before".into());
+        }
+        let expires = grant.ends.saturating_sub(self.config.tokens.leeway_seconds);
+        self.note_right(slot, &Identity { grant: Some(grant), ..Identity::default() });
+        self.end_ungranted(now, slot, key, may_publish);
+        Ok(format!("{{\"expires\":{expires}}}"))
+    }
+
+    /// Ends the subscriptions of an open WebSocket that its user has no right to any more.
+    pub(super) fn end_ungranted(&mut self, now: Now, slot: Slot, key: SubscriberKey, may_publish: bool) {
+        let (names, patterns) = self.broker.hub.listens_to(key);
+        let bearer = self.bearer(slot, may_publish);
+        let is_refused = |item: &str| self.access.judge_subscribe(bearer, std::iter::once(item)).is_err();
+        let names: Vec<Rc<str>> = names.into_iter().filter(|name| is_refused(name)).collect();
+        let patterns: Vec<Pattern> =
+            patterns.into_iter().filter(|pattern| is_refused(pattern.as_str())).collect();
+        if names.is_empty() && patterns.is_empty() {
+            return;
+        }
+        let borrowed: Vec<&str> = names.iter().map(|name| &**name).collect();
+        if self.broker.take_away(now.at, key, &borrowed, &patterns).is_err() {
+            // It listens to so much that taking some of it away is more work than a command may make: all of it ends.
+            return self.close_socket(now.at, slot, Some(close::REVOKED), "the right to listen was revoked");
+        }
+        let ended = borrowed.iter().copied().chain(patterns.iter().map(Pattern::as_str));
+        let notice = answer::revoked(ended);
+        if self.connections[slot].look().is_some_and(|look| look.stream == Streaming::WebSocket) {
+            websocket::write_text(&mut self.out, notice.as_bytes());
+        }
+    }
+
+    /// Until when a WebSocket that listens to nothing must have said what it wants.
+    pub(super) fn first_subscription_end(&self, slot: Slot) -> Instant {
+        let connection = &self.connections[slot];
+        let waits = self.access.is_on()
+            && connection.subscriber().is_some_and(|key| self.broker.hub.subscriptions(key) == 0);
+        match waits {
+            true => connection.since.plus_seconds(self.config.limits.head_seconds),
+            false => Instant::NEVER,
+        }
+    }
+}
