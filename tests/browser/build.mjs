@@ -45,8 +45,10 @@ export async function build() {
   const code = await small(await bundle('encke.js')), more = await small(await bundle(MORE));
   const [end, name] = /export\{(\w+) as Encke\};$/.exec(code) ?? [];
   if (!end) throw Error('the client exports something other than the class Encke');
-  // In a script, too, import() finds what lies beside it.
-  const script = `(()=>{${code.replace(end, '')}globalThis.Encke=${name}})();`;
+  // A script of another origin does not know where it comes from when it imports; the page does when it begins.
+  const inner = code.replace(end, '').replace(`import("./${MORE}")`, `import(src?new URL("${MORE}",src).href:"./${MORE}")`);
+  if (!inner.includes('import(src')) throw Error('the client does not load its second file');
+  const script = `(()=>{const src=globalThis.document?.currentScript?.src;${inner}globalThis.Encke=${name}})();`;
   return { 'dist/encke.js': code + '\n', 'dist/encke.global.js': script + '\n', ['dist/' + MORE]: more + '\n' };
 }
 

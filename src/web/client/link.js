@@ -8,7 +8,7 @@ const RETRY_MS = 1000, RETRY_MS_MAX = 30000;
 const WAIT_MS_MAX = 300000; // no `Retry-After` makes anybody wait longer
 const SHORT_MS = 10000, SHORT_MAX = 3; // so many lines in a row that lived no longer, and something else is tried
 const BLAME_MS = 10000, BLAME_MS_MAX = 3.6e6; // how long a technique is not tried; doubled each time
-const REFUSED_MS = 60000; // how long a channel is not asked for again
+const REFUSED_MS = 60000, FAILED_MS = 5000; // how long a channel is not asked for again
 const CHECK_MS = 1000; // how often an open line looks for something better
 
 const page = globalThis;
@@ -248,11 +248,16 @@ export class Link {
     if (has.every(channel => wanted.includes(channel)) && wanted.every(channel => has.concat(line._asked).includes(channel))) return;
     this._trial?._cut('again');
     this._isJoining = true;
-    const isDone = await more(({ join }) => join(this, line)).catch(() => 1);
+    // What cannot be done now is told, and tried again.
+    await more(({ join }) => join(this, line)).catch(async error => {
+      this._refuse(this._wanted().filter(channel => !has.includes(channel)), error, FAILED_MS);
+      this._comet._changed();
+      await new Promise(done => setTimeout(done, FAILED_MS));
+    });
     this._isJoining = false;
     this._comet._changed();
     // There may be another line by now, or other channels.
-    if (!isDone) this._sync();
+    this._sync();
   }
 
   _refuse(channels, error, ms = REFUSED_MS) {

@@ -8,7 +8,7 @@ export const poll = line => repeat(line, async query => batch(line._comet, await
 /** Asks until that fails; the first wait is short, to see that it works. */
 export async function repeat(line, ask) {
   const { _comet: comet } = line;
-  for (let seconds = 1; ; seconds = comet.pollSeconds) {
+  for (let seconds = 1; !line._why; seconds = comet.pollSeconds) {
     const began = Date.now();
     line._alive(seconds * 1000 + comet.patience);
     const { messages, next, gap } = await ask({ timeout: seconds });
