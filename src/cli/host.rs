@@ -56,7 +56,7 @@ impl Host for Process {
     }
 
     fn applied(&mut self, config: &Config) {
-        logging::set_level(&config.log);
+        logging::set_level(&config.log.level);
     }
 
     fn tell(&mut self, moment: Moment) {

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use env_logger::{Env, Target, WriteStyle};
+use log::LevelFilter;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Lines that wait to be written; further ones are lost.
@@ -46,7 +47,7 @@ struct State {
     is_writing: bool,
 }
 
-/// Sets up logging: as much as `RUST_LOG` says, or else up to `level`.
+/// Sets up logging: as much as `RUST_LOG` says, or else up to `level`; and the access log, which has a switch of its own.
 pub fn start(level: &str) -> Log {
     let lines = Arc::new(Lines::default());
     let mut builder = env_logger::Builder::new();
@@ -55,9 +56,9 @@ pub fn start(level: &str) -> Log {
         builder.write_style(WriteStyle::Always);
     }
     match has_filter() {
-        true => drop(builder.parse_env(Env::default())),
+        true => drop(builder.parse_env(Env::default()).filter_module("encke::access", LevelFilter::Info)),
         // All passes here, so that the level can be another one later.
-        false => drop(builder.filter_level(log::LevelFilter::Trace)),
+        false => drop(builder.filter_level(LevelFilter::Trace)),
     }
     let writer = Writer { lines: Arc::clone(&lines), out: io::stderr, has_room: stderr_has_room };
     builder.target(Target::Pipe(Box::new(writer)));

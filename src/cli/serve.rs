@@ -17,7 +17,7 @@ const OWN_DESCRIPTORS: usize = 16;
 
 /// Starts the server and returns when it has left.
 pub fn run(loaded: Loaded, options: Options) -> ExitCode {
-    let logging = logging::start(&loaded.config.log);
+    let logging = logging::start(&loaded.config.log.level);
     for warning in settings::warnings(&loaded) {
         log::warn!("{warning}");
     }

@@ -72,8 +72,6 @@ setting::settings! {
         trusted_proxies: Vec<IpNet> = Vec::new(), List(Network);
         /// File that the process writes its number into, for `encke reload`; none = none.
         pid_file: Option<PathBuf> = None, Optional(TextFile);
-        /// What is logged: `error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` wins over it.
-        log: String = "info".into(), One(Level);
     }
 
     /// Who may publish; without a token, only peers on a loopback address.
@@ -188,6 +186,15 @@ setting::settings! {
         log_level: u64 = 1, Number(0..=3);
         /// How much is logged of what is refused: 0 nothing, 1 admin commands, 2 sessions, 3 everything.
         log_security: u64 = 2, Number(0..=3);
+    }
+
+    /// What is logged.
+    log: Log {
+        /// Up to which level: `error`, `warn`, `info`, `debug` or `trace`; `RUST_LOG` wins over it.
+        level: String = "info".into(), One(Level);
+        /// Log a line for each request, at the target `encke::access`: address, method, target without secrets, status,
+        /// bytes, milliseconds, agent.
+        access: bool = false, Flag;
     }
 
     /// Server-sent events.

@@ -3,15 +3,14 @@
 use super::{Config, SETTINGS, Setting};
 
 /// Sections that are taken over anew.
-const LIVE_SECTIONS: [&str; 6] = ["publish", "cors", "poll", "sse", "limits", "turn"];
+const LIVE_SECTIONS: [&str; 7] = ["log", "publish", "cors", "poll", "sse", "limits", "turn"];
 /// Settings that are.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 7] = [
     "heartbeat",
     "drain_seconds",
     "channel_idle_seconds",
     "techniques_off",
     "trusted_proxies",
-    "log",
     "tls.certificate",
     "tls.key",
 ];

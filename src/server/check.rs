@@ -52,6 +52,11 @@ impl Server {
         };
         assert!(self.incoming.keys().all(is_socket), "part of a message is kept for nobody");
         assert!(self.callbacks.len() <= listening, "a callback is kept for nobody");
+        let is_answering = |slot: Slot| {
+            let phase = self.connections.get(slot).map(|found| &found.phase);
+            !matches!(phase, None | Some(Phase::Idle | Phase::Reading | Phase::Lingering | Phase::Closed))
+        };
+        assert!(self.log_open().all(is_answering), "a line of the access log is kept for nobody");
         let is_open = |slot: &Slot| self.connections.contains(*slot);
         assert!(self.origins.keys().all(is_open), "an origin is kept for nobody");
         assert!(self.clients.keys().all(is_open), "an address is kept for nobody");

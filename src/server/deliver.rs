@@ -91,6 +91,7 @@ impl Server {
             let Some(notice) = transport::gap_notice(look, &gaps) else {
                 return self.cut_off(now.at, slot, sink);
             };
+            self.log_bytes(slot, notice.len());
             self.send_bytes(now.at, slot, &notice, sink);
             let connection = &self.connections[slot];
             if connection.output.is_some() || matches!(connection.phase, Phase::Closed) {
@@ -102,6 +103,7 @@ impl Server {
         if written.broken {
             return self.close(now.at, slot);
         }
+        self.log_bytes(slot, written.offered);
         self.settle(key, written.last, written.count);
         match written.rest {
             Some(output) => {
@@ -148,6 +150,7 @@ impl Server {
             offered += bytes.len();
             frames.push(IoSlice::new(bytes));
         }
+        written.offered = offered;
         let Wrote::Bytes(taken) = write_slices(sink, id, &frames) else {
             return Written { broken: true, ..written };
         };
@@ -182,7 +185,9 @@ impl Server {
         let close = poll.close || connection.is_done() || self.draining;
         let callback = self.take_callback(poll.subscriber);
         let envelope = EnvelopeOf { head_only: false, close };
+        let begin = self.out.len();
         if self.compose_poll(now, &poll, callback.as_deref(), no_news, envelope) {
+            self.log_answer(now.at, slot, begin, false);
             return self.end_poll(now, slot, close, sink);
         }
         if let Some(callback) = callback {
@@ -249,6 +254,7 @@ impl Server {
         let Some(look) = connection.look() else { return };
         let retry_ms = self.draining.then(|| self.return_ms(slot));
         let ending = transport::ending(look, retry_ms);
+        self.log_bytes(slot, ending.len());
         self.leave(now, slot);
         self.connections[slot].closing = true;
         self.send_bytes(now, slot, &ending, sink);
@@ -308,6 +314,7 @@ impl Server {
         connection.enter(next, now.at);
         connection.closing |= close;
         connection.output.get_or_insert_with(|| Box::new(Output::blocked(now.at))).push(&goodbye);
+        self.log_goodbye(now.at, slot, &goodbye);
     }
 
     /// Says goodbye to the subscribers of deleted channels.
@@ -341,6 +348,8 @@ struct Written {
     frames: usize,
     /// What these take.
     encoded: usize,
+    /// Bytes of all that was to be written.
+    offered: usize,
     /// There may be more to pull.
     more: bool,
     /// What the socket did not take.

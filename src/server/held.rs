@@ -163,16 +163,20 @@ impl Server {
             fields,
             keep_alive: &self.keep_alive,
         };
+        let begin = self.out.len();
         match act {
             Act::Answer(response) => {
                 self.broker.stats.requests_failed += u64::from(response.status >= 400);
                 response::write_response(&mut self.out, &response, &envelope);
+                self.log_answer(now.at, slot, begin, false);
                 self.release(now, slot, close);
             }
             Act::Begin(response) => {
                 hold.begun = true;
                 write_stream_head(&mut self.out, &response, chunked, &envelope);
-                if hold.head_only {
+                let head_only = hold.head_only;
+                self.log_answer(now.at, slot, begin, !head_only);
+                if head_only {
                     self.leave(now.at, slot);
                     self.connections[slot].closing |= close;
                 }
@@ -183,10 +187,16 @@ impl Server {
                 let envelope = Envelope { head_only: false, close: false, ..envelope };
                 response::write_response(&mut self.out, &response, &envelope);
                 let user = User::Session(hold.protocol);
+                self.log_answer(now.at, slot, begin, true);
                 self.connections[slot].enter(Phase::Socket(user), now.at);
             }
-            Act::Write(bytes) if chunked => write_chunk(&mut self.out, &[&bytes]),
-            Act::Write(bytes) => self.out.extend_from_slice(&bytes),
+            Act::Write(bytes) => {
+                match chunked {
+                    true => write_chunk(&mut self.out, &[&bytes]),
+                    false => self.out.extend_from_slice(&bytes),
+                }
+                self.log_bytes(slot, bytes.len());
+            }
             Act::End => {
                 if begun {
                     self.out.extend_from_slice(transport::closing(chunked));
@@ -200,7 +210,10 @@ impl Server {
     /// The same for a connection that is a WebSocket.
     fn write_socket_act(&mut self, now: Now, slot: Slot, act: Act) {
         match act {
-            Act::Write(bytes) => websocket::write_text(&mut self.out, &bytes),
+            Act::Write(bytes) => {
+                websocket::write_text(&mut self.out, &bytes);
+                self.log_bytes(slot, bytes.len());
+            }
             Act::End => self.close_socket(now.at, slot, Some(websocket::close::NORMAL), ""),
             Act::Close => self.close(now.at, slot),
             Act::Answer(_) | Act::Begin(_) | Act::Upgrade(_) => {
@@ -211,6 +224,7 @@ impl Server {
 
     /// Frees a connection whose answer is complete.
     fn release(&mut self, now: Now, slot: Slot, close: bool) {
+        self.log_end(now.at, slot);
         let connection = &mut self.connections[slot];
         connection.enter(Phase::Idle, now.at);
         connection.closing |= close;

@@ -6,6 +6,7 @@
 //! input is given, and [`poll_effect`](Server::poll_effect), to be drained at the end of the turn.
 //! A turn is: inputs, then `tick`, then [`deliver`](Server::deliver), then effects.
 
+mod access_log;
 mod addresses;
 #[cfg(any(test, feature = "check"))]
 mod check;
@@ -37,6 +38,7 @@ use crate::time::{Dates, Instant, Now, Wheel};
 use crate::transport::Format;
 use crate::wire::head::{Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
+use access_log::AccessLog;
 use addresses::Addresses;
 use memory::Memory;
 use std::collections::{BTreeMap, VecDeque};
@@ -218,6 +220,8 @@ pub struct Server {
     /// The header fields of answers after which the connection stays open: for how long.
     keep_alive: Box<str>,
     dates: Dates,
+    /// Requests that are being answered, while there is an access log.
+    access_log: Option<Box<AccessLog>>,
     started: Now,
     draining: bool,
 }
@@ -240,6 +244,7 @@ impl Server {
             revoked: Vec::new(),
             keep_alive: keep_alive(&config),
             dates: Dates::default(),
+            access_log: config.log.access.then(Box::default),
             connections: Table::with_capacity(ROOM),
             generations: 0,
             addresses: Addresses::default(),
@@ -280,6 +285,9 @@ impl Server {
         self.broker.reconfigure(&config);
         self.cors.renew(&config.cors, self.access.is_on());
         self.targets = Targets::default();
+        if self.access_log.is_some() != config.log.access {
+            self.access_log = config.log.access.then(Box::default);
+        }
         // Who is counted may have changed.
         self.addresses = Addresses::default();
         for (_, connection) in self.connections.iter() {
@@ -587,9 +595,10 @@ impl Server {
         let head_only = head.is_some_and(|head| head.method == Method::Head);
         let envelope =
             Envelope { date: self.dates.at(now.unix), head_only, close: true, fields, keep_alive: "" };
+        let begin = self.out.len();
         response::write_response(&mut self.out, response, &envelope);
+        self.log_refusal(now, slot, head, begin);
         let connection = &mut self.connections[slot];
-        log::debug!(target: "encke::access", "{} refused: {}", connection.peer, response.status);
         connection.input = None;
         connection.closing = true;
         connection.enter(Phase::Lingering, now.at);
@@ -623,6 +632,7 @@ impl Server {
     /// Takes the connection's subscriber out of the hub, if it has one, or tells the protocol that holds the
     /// connection.
     fn leave(&mut self, now: Instant, slot: Slot) {
+        self.log_end(now, slot);
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(protocol) = connection.holder() {

@@ -49,6 +49,9 @@ impl Server {
             let is_settled = outcome == Outcome::Whole && !plain.frame.format.is_poll();
             delivered += u64::from(is_settled || self.settle_plain(now.at, plain, outcome));
         }
+        if self.access_log.is_some() {
+            self.log_plain_streams(&batch);
+        }
         self.broker.stats.messages_delivered += delivered;
         self.broker.stats.deliveries += delivered;
         batch.len()
@@ -157,10 +160,37 @@ impl Server {
             }
         }
         if is_poll {
+            self.log_plain(now, slot, frame);
             self.leave(now, slot);
         }
         self.arm(slot, now);
         is_delivered
+    }
+}
+
+impl Server {
+    /// Notes the answer to a poll in the access log.
+    fn log_plain(&mut self, now: Instant, slot: Slot, frame: Frame) {
+        if self.access_log.is_some() {
+            let bytes = self.encoded_len(frame);
+            self.log_written(now, slot, bytes);
+        }
+    }
+
+    /// Counts what streams got in the access log.
+    #[cold]
+    fn log_plain_streams(&mut self, batch: &[Plain]) {
+        for &Plain { slot, frame, .. } in batch.iter().filter(|plain| !plain.frame.format.is_poll()) {
+            let bytes = self.encoded_len(frame);
+            self.log_bytes(slot, bytes);
+        }
+    }
+
+    /// Bytes of a frame that has been encoded.
+    #[cold]
+    fn encoded_len(&self, frame: Frame) -> usize {
+        let message = self.broker.hub.message(frame.channel, frame.seq);
+        message.and_then(|message| message.encoded(frame.format.number())).map_or(0, <[u8]>::len)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::time::{HttpDate, Instant, Now};
 use crate::transport::{self, Look, NOT_KEPT, Polling, Transport, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
-use crate::wire::shown::Shown;
 use crate::wire::websocket::close;
 use std::io::Write;
 use std::num::NonZeroU16;
@@ -406,14 +405,13 @@ impl Server {
         let head = &request.head;
         let connection = &mut self.connections[slot];
         connection.enter(Phase::Idle, now.at);
-        let peer = connection.peer;
         if let Some(surplus) = connection.door.surplus()
             && !Self::serves_surplus(surplus, head)
         {
             return self.turn_away(now, slot, Some(head));
         }
         if let Some(protocol) = self.claim(head.path) {
-            log::debug!(target: "encke::access", "{peer} {:?} {} {protocol:?}", head.method, Shown(head.path));
+            self.log_request(now, slot, head, Some(protocol));
             return self.hold(now, slot, protocol, request);
         }
         let connection = &self.connections[slot];
@@ -424,33 +422,38 @@ impl Server {
             origin: self.cors.find(head),
             identity: &Identity::default(),
         };
+        self.log_request(now, slot, head, None);
+        let begin = self.out.len();
         let identity = match self.identify(slot, now, head) {
             Ok(identity) => identity,
             Err(refusal) => {
                 let response = refusal.response(native::wants_text(head));
                 self.execute(now, slot, Command::Respond(response), &reply);
-                return log::debug!(target: "encke::access", "{peer} refused {}: {}", Shown(head.target), refusal.detail());
+                return self.log_answer(now.at, slot, begin, false);
             }
         };
         let reply = Reply { identity: &identity, ..reply };
         let mut targets = std::mem::take(&mut self.targets);
         let command = native::command(head, request.body, self.caller(now, slot, &identity), &mut targets);
-        let outcome = self.execute(now, slot, command, &reply);
+        self.execute(now, slot, command, &reply);
         self.targets = targets;
-        log::debug!(target: "encke::access", "{peer} {:?} {} {outcome}", head.method, Shown(head.target));
+        // A poll that waits, and what is endless, has its line later.
+        if let Phase::Idle = self.connections[slot].phase {
+            self.log_answer(now.at, slot, begin, false);
+        }
     }
 
-    /// Carries out a command. Returns what to log: the answer's status, or what became of a subscriber.
-    fn execute(&mut self, now: Now, slot: Slot, command: Command, reply: &Reply) -> u16 {
+    /// Carries out a command.
+    fn execute(&mut self, now: Now, slot: Slot, command: Command, reply: &Reply) {
         let response = match command {
             Command::Respond(response) => response,
             Command::Publish(publish) => self.carry_out_publish(now, slot, publish, reply),
             Command::Subscribe(subscribe) => match self.carry_out_subscribe(now, slot, subscribe, reply) {
-                Ok(status) => return status,
+                Ok(()) => return,
                 Err(response) => softened(response, reply.head),
             },
             Command::Open(open) => match self.carry_out_open(now, slot, open, reply) {
-                Ok(status) => return status,
+                Ok(()) => return,
                 Err(response) => response,
             },
             Command::Operate(operation) => self.operate(now, operation, native::wants_text(reply.head)),
@@ -460,7 +463,6 @@ impl Server {
             Envelope { keep_alive: &self.keep_alive, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
         response::write_response(&mut self.out, &response, &envelope);
         self.answered(slot, reply.close);
-        response.status
     }
 
     /// Carries out what mostly operators ask for.
@@ -519,7 +521,7 @@ impl Server {
         slot: Slot,
         subscribe: Subscribe,
         reply: &Reply,
-    ) -> Result<u16, Response> {
+    ) -> Result<(), Response> {
         self.note_right(slot, reply.identity);
         let Subscribe { asked, start, transport, .. } = subscribe;
         if self.draining && native::asks_for_events(reply.head) {
@@ -546,7 +548,7 @@ impl Server {
                 self.begin_poll(now, slot, poll, reply, subscribe.callback);
             }
         }
-        Ok(200)
+        Ok(())
     }
 
     /// Makes the connection in `slot` a subscriber of what it asked for with `head`.
@@ -574,7 +576,7 @@ impl Server {
 
     /// Attaches a subscriber and makes its connection a WebSocket.
     #[inline(never)]
-    fn carry_out_open(&mut self, now: Now, slot: Slot, open: Open, reply: &Reply) -> Result<u16, Response> {
+    fn carry_out_open(&mut self, now: Now, slot: Slot, open: Open, reply: &Reply) -> Result<(), Response> {
         self.note_right(slot, reply.identity);
         let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
         let look = Look::of_socket(stream);
@@ -583,6 +585,7 @@ impl Server {
             attached.map_err(|error| self.refused(slot, error, native::wants_text(reply.head)))?;
         let start = self.broker.hub.position(subscriber);
         let gaps = self.broker.hub.take_gaps(subscriber);
+        let begin = self.out.len();
         let envelope = Envelope { close: false, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
         response::write_head(&mut self.out, response.status, &envelope);
         let heartbeat = self.config.heartbeat;
@@ -595,6 +598,7 @@ impl Server {
         self.broker.stats.streams_started += 1;
         let user = User::Subscriber { subscriber, stream, may_publish, loud: asked.loud };
         self.remember_client(slot, Client::of(reply.head, self.connections[slot].peer, &self.config));
+        self.log_answer(now.at, slot, begin, true);
         self.connections[slot].enter(Phase::Socket(user), now.at);
         self.note_format(slot);
         // As with streams, heartbeats are counted from here.
@@ -602,7 +606,7 @@ impl Server {
         if self.draining {
             self.close_socket(now.at, slot, Some(close::GOING_AWAY), "come back");
         }
-        Ok(response.status)
+        Ok(())
     }
 
     /// Writes the head of a stream and what it begins with; messages follow at the end of the turn.
@@ -615,6 +619,7 @@ impl Server {
             close: !chunked || reply.close,
             ..envelope(self.dates.at(now.unix), reply, &self.cors)
         };
+        let begin = self.out.len();
         response::write_head(&mut self.out, 200, &envelope);
         let content_type = transport::content_type(look.stream);
         let _ = write!(
@@ -643,6 +648,7 @@ impl Server {
             self.broker.hub.detach(now.at, subscriber);
             return self.answered(slot, true);
         }
+        self.log_answer(now.at, slot, begin, true);
         self.connections[slot].enter(Phase::Streaming(stream), now.at);
         self.note_format(slot);
         // Heartbeats are counted from here, not from an earlier deadline.

@@ -127,6 +127,7 @@ impl Server {
         let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, may_publish, order));
         self.broker.stats.requests_failed += u64::from(outcome.is_err());
         if let Some(answer) = native::answer(reference, outcome, told) {
+            self.log_bytes(slot, answer.len());
             websocket::write_text(&mut self.out, answer.as_bytes());
         }
     }

@@ -227,6 +227,7 @@ impl Server {
             },
             _ => return false,
         };
+        self.log_bytes(slot, sign.len());
         self.send_bytes(now, slot, &sign, sink);
         true
     }

@@ -14,7 +14,7 @@ const SECRET: &str = "s3cret-s3cret";
 
 #[test]
 fn a_thread_writes_the_log_and_leaves() {
-    let server = Encke::start_logging("encke::access=debug,info", &[]);
+    let server = Encke::start(&["--log-access"]);
     assert_eq!(server.threads(), 1, "a second thread makes every system call dearer");
     server.publish("a", "x");
     server.logged("post /pub/a");
@@ -25,8 +25,10 @@ fn a_thread_writes_the_log_and_leaves() {
 
 #[test]
 fn no_peer_writes_the_log() {
-    let server =
-        Encke::start_logging("trace", &["--fdajax", "--fdajax-log-level", "3", "--fdajax-log-security", "3"]);
+    let server = Encke::start_logging(
+        "trace",
+        &["--log-access", "--fdajax", "--fdajax-log-level", "3", "--fdajax-log-security", "3"],
+    );
     let raw = |text: &str| {
         let mut client = server.connect();
         client.try_send(text.as_bytes());

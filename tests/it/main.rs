@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod access_log;
 mod batch;
 mod bayeux;
 mod client;

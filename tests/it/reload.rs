@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use rustix::process::Signal;
 
-use crate::harness::Encke;
+use crate::harness::{Encke, until};
 
 /// A settings file of its own.
 struct Settings(PathBuf);
@@ -124,15 +124,22 @@ fn proxies_may_be_networks_and_change() {
 
 #[test]
 fn the_log_gets_more_and_less() {
-    let settings = Settings::new("log", "log = \"info\"\n");
+    let settings = Settings::new("log", "log.level = \"info\"\n");
     let server = Encke::start(&["--config", settings.name()]);
     assert_eq!(server.get("/no-such-page", &[]).status, 404);
     assert!(!server.log().contains("no-such-page"));
-    settings.write("log = \"debug\"\n");
+    settings.write("log.level = \"error\"\nlog.access = true\n");
     server.signal(Signal::HUP);
-    server.logged("count from now on: log");
-    assert_eq!(server.get("/no-such-page", &[]).status, 404);
-    server.logged("debug");
+    until("the access log is on", || {
+        assert_eq!(server.get("/no-such-page", &[]).status, 404);
+        server.log().contains("no-such-page").then_some(())
+    });
+    settings.write("log.level = \"trace\"\n");
+    server.signal(Signal::HUP);
+    server.logged("count from now on: log.level, log.access");
+    server.get("/another", &[]);
+    server.logged("trace mio");
+    assert!(!server.log().contains("/another"));
 }
 
 fn reload(options: &[&str]) -> Output {

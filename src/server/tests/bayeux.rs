@@ -44,6 +44,7 @@ impl Talk {
         (config.bayeux.timeout_ms, config.bayeux.max_interval_ms) = (2_000, 3_000);
         config.history.messages = 1 + random.below(6) as usize;
         config.limits.publishes_per_second = 20;
+        config.log.access = random.one_in(2);
         let mut bench = Bench::new(config.clone());
         bench.server = Server::new(config, seed, bench.world.now);
         Self { random, bench, lines: Vec::new(), sessions: Vec::new(), numbers: 0, transcript: Vec::new() }

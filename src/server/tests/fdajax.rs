@@ -31,6 +31,7 @@ impl Talk {
         (config.fdajax.enabled, config.fdajax.merge_messages) = (true, flag());
         (config.fdajax.send_redirects, config.fdajax.send_pings) = (flag(), u64::from(flag()));
         config.fdajax.html_begin = if flag() { "<html>".into() } else { String::new() };
+        config.log.access = flag();
         config.fdajax.allow_peer_call = vec!["chat".into(), "gchat".into()];
         (config.fdajax.win_timeout, config.fdajax.mes_live_max) = (random.below(600), random.below(900));
         (config.limits.fdajax_guests, config.history.messages) = (1 + random.below(6) as usize, 3);
