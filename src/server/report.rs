@@ -37,7 +37,7 @@ impl Server {
     /// The counters in the Prometheus text format.
     pub(super) fn metrics(&self) -> Response {
         let mut text = String::new();
-        for (name, help, value) in self.broker.stats.each() {
+        for (name, help, value) in self.stats().each() {
             let _ = writeln!(
                 text,
                 "# HELP encke_{name}_total {help}\n# TYPE encke_{name}_total counter\nencke_{name}_total {value}"
@@ -56,7 +56,8 @@ impl Server {
         all.insert("epoch".into(), self.broker.hub.newest().epoch.to_string().into());
         all.insert("newest".into(), self.broker.hub.newest().to_string().into());
         all.insert("uptime_seconds".into(), json!(now.at.millis_since(self.started.at) / 1000));
-        let values = self.broker.stats.each().chain(self.gauges());
+        let stats = self.stats();
+        let values = stats.each().chain(self.gauges());
         all.extend(values.map(|(name, _, value)| (name.to_owned(), Value::from(value))));
         Response::new(200, media::JSON, Value::Object(all).to_string().into_bytes())
     }
