@@ -41,7 +41,10 @@ export type Token = string | (() => string | undefined | Promise<string | undefi
 export interface Options {
   /** What to listen to: one channel or several; `*` stands for a segment, a last `**` for all that follow. */
   channels?: string | Iterable<string>;
-  /** Sent as bearer token, as `access_token=` where there are no headers. A function is asked before each attempt. */
+  /**
+   * Sent as bearer token, as `access_token=` where there are no headers. A function is asked before each attempt, before
+   * its token ends (`exp` of a JWT), and once more after a 401.
+   */
   token?: Token;
   /** Where to begin: an id, `oldest`, `now` or `-N` for the last N of each channel. Default `now`. */
   after?: string;

@@ -144,7 +144,10 @@ export class Encke {
     await this._turn();
     const answer = await this._fetch(this._url(as, channels, more), token, { signal });
     // An event stream that is refused is a 200, as browsers never come back after anything else.
-    if (!ANSWERS.includes(answer.status) || answer.headers.get('Retry-After')) throw await problem(answer);
+    if (!ANSWERS.includes(answer.status) || answer.headers.get('Retry-After')) {
+      this._take({ next: answer.headers.get('Encke-Next') });
+      throw await problem(answer);
+    }
     return answer;
   }
 

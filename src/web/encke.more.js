@@ -4,5 +4,6 @@ export { join, joined } from './client/join.js';
 export { jsonp } from './client/jsonp.js';
 export { poll } from './client/poll.js';
 export { publish } from './client/publish.js';
+export { ended, renew } from './client/renew.js';
 export { sift } from './client/sift.js';
 export { Tabs } from './client/tabs.js';

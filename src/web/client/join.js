@@ -1,6 +1,7 @@
 // How channels are joined where no command does it: from a place on that was known before.
 
 import { isRefusal } from './http.js';
+import { claims } from './names.js';
 import { batch } from './poll.js';
 
 const FAILED_MS = 5000; // how long a channel is not asked for again that could not be asked for
@@ -76,7 +77,8 @@ export async function drain(comet, channels, goal) {
 async function ask(comet, channels, after) {
   const stop = new AbortController(), timer = setTimeout(() => stop.abort(), comet.patience);
   try {
-    const token = comet._bearer ?? await comet._credential();
+    const isGood = comet._bearer && !(claims(comet._bearer).exp * 1000 < Date.now() + comet.patience);
+    const token = isGood ? comet._bearer : await comet._credential();
     return await batch(comet, await comet._get('interval', channels, { token, after, signal: stop.signal }), channels);
   } finally {
     clearTimeout(timer);

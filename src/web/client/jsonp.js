@@ -13,7 +13,9 @@ async function ask(line, query) {
   await line._comet._turn();
   return new Promise((done, fail) => {
     const callback = `encke_${Date.now()}_${count++}`, script = document.createElement('script');
-    page[callback] = (messages, next, gap) => {
+    page[callback] = (messages, next, more) => {
+      const gap = more === true;
+      if (more?.expired) fail(Object.assign(Error('the token has expired'), { status: 401 }));
       // It does not say on which channel.
       if (gap) line._channels.forEach(channel => line._take({ gap: { channel, after: line._comet.after } }));
       done({ messages, next, gap });

@@ -29,6 +29,7 @@ export class Line {
     this._isAsking = 1;
     this._token = await this._comet._credential();
     this._isAsking = 0;
+    if (typeof this._comet.token === 'function') more(({ renew }) => renew(this)).catch(() => 0);
     this._alive();
     // A line that was cut meanwhile asks for nothing.
     if (!this._signal.aborted) await TECHNIQUES[this._technique](this);
@@ -60,7 +61,10 @@ export class Line {
   _take(envelope) {
     const beat = envelope.heartbeat * 1000;
     if (beat > 0) this._beat = Math.min(Math.max(beat, 1000), BEAT_MS_MAX);
-    return !this._signal.aborted && this._comet._take(envelope);
+    if (envelope.revoked) more(({ ended }) => ended(this, envelope)).catch(() => 0);
+    const isNews = !this._signal.aborted && this._comet._take(envelope);
+    if (envelope.expired) throw Object.assign(Error('the token has expired'), { status: 401 });
+    return isNews;
   }
 
   _get(as, query) {
@@ -83,7 +87,8 @@ const TECHNIQUES = {
       line._signal.addEventListener('abort', () => socket.close());
       socket.onopen = ping;
       socket.onerror = () => fail(Error('the WebSocket failed'));
-      socket.onclose = ({ reason } = {}) => reason ? fail(Error(reason)) : done();
+      // Codes from 4400 on are statuses of HTTP.
+      socket.onclose = ({ reason, code } = {}) => reason ? fail(Object.assign(Error(reason), { status: code > 4400 ? code - 4000 : 0 })) : done();
       socket.onmessage = ({ data }) => {
         try {
           const envelope = JSON.parse(data);
