@@ -134,7 +134,7 @@ fn what_encke_token_makes_a_server_with_the_same_settings_takes() {
     let refused = encke(&folder, &["token", "--config", "encke.toml", "--check", "x"]);
     assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("refused: "));
 
-    let server = Encke::start_logging("debug", &["--config", file.to_str().unwrap()]);
+    let server = Encke::start_logging("debug", &["--config", file.to_str().unwrap(), "--log-access"]);
     let bearer = format!("Authorization: Bearer {token}");
     assert_eq!(server.get("/sub/chat/a?as=interval", &[]).status, 401);
     assert_eq!(server.get("/sub/chat/a?as=interval", &[&bearer]).status, 304);

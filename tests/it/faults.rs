@@ -251,7 +251,7 @@ const TALKATIVE: usize = 2000;
 #[test]
 fn a_full_disk_for_the_log_costs_the_log_alone() {
     let full = OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-    let mut server = Encke::start_at(free_address(), full.into(), &[]);
+    let mut server = Encke::start_at(free_address(), full.into(), &["--log-access"]);
     let mut client = server.connect();
     (0..TALKATIVE).for_each(|_| assert_eq!(client.get("/healthz", &[]).status, 200));
     drop(client);
@@ -261,7 +261,7 @@ fn a_full_disk_for_the_log_costs_the_log_alone() {
 
 #[test]
 fn nobody_waits_for_the_reader_of_the_log() {
-    let mut server = Encke::start_at(free_address(), Stdio::piped(), &[]);
+    let mut server = Encke::start_at(free_address(), Stdio::piped(), &["--log-access"]);
     let mut client = server.connect();
     for _ in 0..4 * TALKATIVE {
         assert_eq!(client.get("/healthz", &[]).status, 200);
