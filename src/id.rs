@@ -121,6 +121,59 @@ impl MessageId {
     }
 }
 
+/// A place in the history from which a client continues: an id, or `<epoch>:<seq>~<n>` for whoever takes latest values:
+/// values of keys up to `seq`, everything else up to `seq + n`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// Up to here everything was had.
+    pub id: MessageId,
+    /// So many numbers further, everything but values of keys was.
+    pub ahead: Seq,
+}
+
+impl From<MessageId> for Place {
+    fn from(id: MessageId) -> Self {
+        Self { id, ahead: 0 }
+    }
+}
+
+/// Bytes of the longest text of a place.
+const PLACE_BYTES_MAX: usize = ID_BYTES_MAX + 21;
+
+impl Place {
+    /// As it is written.
+    pub fn text(self) -> ArrayString<PLACE_BYTES_MAX> {
+        let mut text = ArrayString::new();
+        text.push_str(&self.id.text());
+        if self.ahead > 0 {
+            text.push('~');
+            text.push_str(itoa::Buffer::new().format(self.ahead));
+        }
+        text
+    }
+
+    /// Reads what [`Place::text`] writes; `None` for anything else, longer than [`ID_BYTES_MAX`], or with numbers that do
+    /// not fit.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (id, ahead) = text.split_once('~').map_or((text, None), |(id, ahead)| (id, Some(ahead)));
+        let id = MessageId::parse(id)?;
+        let ahead = ahead.map_or(Some(0), |ahead| read_number(10, ahead.bytes()))?;
+        let is_fit = text.len() <= ID_BYTES_MAX && id.seq.checked_add(ahead).is_some();
+        is_fit.then_some(Self { id, ahead })
+    }
+
+    /// The number up to which everything but values of keys was had.
+    pub const fn rest(self) -> Seq {
+        self.id.seq.saturating_add(self.ahead)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
 /// A number of at least one digit, in lower case; `None` if it is none or does not fit.
 fn read_number(radix: u64, digits: impl Iterator<Item = u8>) -> Option<u64> {
     let mut number = None;
@@ -198,6 +251,30 @@ mod tests {
         check(HALF * HALF, "100000000");
         check(HALF * HALF * HALF + 37, "1000000000011");
         check(u64::MAX, "3w5e11264sgsf");
+    }
+
+    #[test]
+    fn places_read_what_they_write() {
+        for (seq, ahead) in [(0, 0), (0, 7), (1042, 1), (1 << 50, 1 << 50)] {
+            let id = MessageId { epoch: Epoch::from_random(123_456_789), seq };
+            let place = Place { id, ahead };
+            assert_eq!(Place::parse(&place.to_string()), Some(place));
+        }
+        for text in [
+            "",
+            "~",
+            "a:1~",
+            "~1",
+            "a:1~1~1",
+            "a:1~-1",
+            "a:1~+1",
+            "a~1:1",
+            "a:1~b",
+            "a:18446744073709551615~1",
+        ] {
+            assert_eq!(Place::parse(text), None, "{text:?}");
+        }
+        assert_eq!(Place::parse("a:1~0").map(|place| place.to_string()).as_deref(), Some("a:1"));
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! transport  |  broker           how a message looks on the wire  |  who may do what
 //! log                            what is accepted, in order, and how it lies on disk
 //! hub   |   wire                 channels, rings, cursors  |  HTTP bytes <-> values
-//! time, id, config, stats        plain values
+//! time, id, config, stats, merge plain values
 //! table                          tables whose places have types
 //! ```
 #![deny(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod dialect;
 pub mod hub;
 pub mod id;
 pub mod log;
+pub mod merge;
 pub mod reactor;
 pub mod server;
 pub mod stats;

@@ -43,6 +43,8 @@ counters! {
     frames_encoded: "Messages encoded for a wire format.",
     gaps_told: "Gaps announced to subscribers.",
     messages_evicted: "Messages that a history limit, or a shortage of memory, threw away.",
+    keys_refused: "Publications with a key refused because of `limits.keys_per_channel`, `limits.keys` or `history.total_bytes`.",
+    removals_forgotten: "Removals of keys forgotten early, because of their number.",
     messages_expired: "Messages whose own TTL ran out.",
     polls_parked: "Polls that had to wait.",
     polls_timed_out: "Polls that ended without news.",

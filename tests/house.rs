@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The floors, from the ground up; files import only from floors below their own.
 const FLOORS: [&[&str]; 10] = [
     &["table"],
-    &["time", "id", "config", "stats"],
+    &["time", "id", "config", "stats", "merge"],
     &["hub", "wire"],
     &["log"],
     &["transport", "broker"],

@@ -94,11 +94,12 @@ impl Broker {
             return Err(Refusal::TooManyMessages);
         }
         match messages.len() {
-            1 => self.hub.admits_one(&messages.first.0)?,
+            1 => self.hub.admits_one(&messages.first.0, &messages.first.1)?,
             _ => self.hub.admits(messages.iter().map(|(channel, _)| &**channel))?,
         }
         let receipts = messages.map(|(channel, publication)| {
-            let published = self.hub.commit(now, &channel, self.order.accept(), publication);
+            let published =
+                self.hub.commit(now, &channel, self.order.accept(self.hub.newest().seq), publication);
             Receipt { channel, published }
         });
         if let Some(known) = known {
@@ -114,8 +115,8 @@ impl Broker {
         channel: &str,
         publication: Publication,
     ) -> Result<Published, Refusal> {
-        self.hub.admits_one(channel)?;
-        Ok(self.hub.commit(now, channel, self.order.accept(), publication))
+        self.hub.admits_one(channel, &publication)?;
+        Ok(self.hub.commit(now, channel, self.order.accept(self.hub.newest().seq), publication))
     }
 
     /// Leave for `client` to have channels looked at for its patterns. Tell [`Broker::end_search`] when that is done.
@@ -242,6 +243,8 @@ impl Broker {
             gaps_told: hub.gaps_told,
             messages_evicted: hub.messages_evicted,
             messages_expired: hub.messages_expired,
+            keys_refused: own.keys_refused + hub.keys_refused,
+            removals_forgotten: hub.removals_forgotten,
             ..own.clone()
         }
     }

@@ -14,8 +14,12 @@ pub struct Order {
 }
 
 impl Order {
-    /// The number of one more message.
-    pub const fn accept(&mut self) -> Seq {
+    /// The number of one more message. History has come to `newest`: what expires, and channels that are deleted, take
+    /// numbers there.
+    pub const fn accept(&mut self, newest: Seq) -> Seq {
+        if newest > self.last {
+            self.last = newest;
+        }
         self.last += 1;
         self.last
     }

@@ -1,6 +1,6 @@
 //! What is refused, as data: each dialect has its own words for it.
 
-use crate::hub::HubError;
+use crate::hub::{HubError, KeyError};
 
 /// Why something was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,15 @@ pub enum Refusal {
     TooManySubscribers,
     /// `limits.channels_per_pattern` is exceeded.
     TooManyMatches,
+    /// What was to become of a key cannot be.
+    Key {
+        /// Why.
+        error: KeyError,
+        /// Which message of several, from 0.
+        place: usize,
+    },
+    /// The latest value is not the one that the publisher named.
+    NotLatest,
 }
 
 impl From<HubError> for Refusal {
@@ -26,6 +35,9 @@ impl From<HubError> for Refusal {
             HubError::TooManySubscribers => Self::TooManySubscribers,
             HubError::TooManyMatches => Self::TooManyMatches,
             HubError::TooManySearches => Self::TooManySearches,
+            HubError::TooManyKeys | HubError::TooManyValueBytes => {
+                Self::Key { error: KeyError::NoRoom(error), place: 0 }
+            }
         }
     }
 }
@@ -45,6 +57,10 @@ impl Refusal {
             Self::TooManyChannels => HubError::TooManyChannels.detail(),
             Self::TooManySubscribers => HubError::TooManySubscribers.detail(),
             Self::TooManyMatches => HubError::TooManyMatches.detail(),
+            Self::Key { error, .. } => error.detail(),
+            Self::NotLatest => {
+                "the latest value of the key is another one than If-Match names; nothing was published"
+            }
         }
     }
 
@@ -54,8 +70,13 @@ impl Refusal {
         match self {
             Self::TooManyMessages => Some((1, 5)),
             Self::TooManySearches => Some((1, 10)),
-            Self::TooManyChannels | Self::TooManySubscribers => Some((60, 60)),
-            Self::KeyReused | Self::TooManyMatches => None,
+            Self::TooManyChannels
+            | Self::TooManySubscribers
+            | Self::Key { error: KeyError::NoRoom(_), .. } => Some((60, 60)),
+            Self::KeyReused | Self::TooManyMatches | Self::NotLatest => None,
+            Self::Key {
+                error: KeyError::NoSuchKey | KeyError::NotPatchable | KeyError::TooLarge, ..
+            } => None,
         }
     }
 }

@@ -310,6 +310,10 @@ setting::settings! {
         tokens_remembered: usize = 10_000, Number(2..=10_000_000);
         /// Channels that exist at once, at most half of them without ever a message; above, 503.
         channels: usize = 1_000_000, Number(1..=100_000_000);
+        /// Keys with a latest value on one channel, and removals remembered there; above, 503 to who publishes a new key.
+        keys_per_channel: usize = 10_000, Number(1..=100_000_000);
+        /// Keys with a latest value in all channels; above, 503 to who publishes a new key.
+        keys: usize = 1_000_000, Number(1..=1_000_000_000);
         /// Subscribers of one channel; above, 503.
         subscribers_per_channel: usize = 1_000_000, Number(1..=100_000_000);
         /// Channels that the patterns of one subscriber may match; above, 400.
@@ -326,7 +330,8 @@ setting::settings! {
         idempotency_keys: usize = 65_536, Number(1..=100_000_000);
         /// Bytes of idempotency keys and of what is remembered with them; the oldest is forgotten first.
         idempotency_bytes: usize = 32 << 20, Bytes(1..=TIB);
-        /// Forgotten channels whose lost messages are remembered; beyond, gaps are announced on suspicion.
+        /// Forgotten channels whose lost messages are remembered, and removals of keys; beyond, gaps are announced on
+        /// suspicion.
         tombstones: usize = 65_536, Number(1..=100_000_000);
         /// Bytes of a request's head while FDAjax is on, whose messages travel there; the larger of this and
         /// head_bytes counts.

@@ -13,7 +13,7 @@ impl Hub {
     /// The channel `name` for one more subscriber, or why it may not come.
     pub(super) fn admit_listener(&mut self, now: Instant, name: &str) -> Result<ChannelKey, HubError> {
         if let Some(key) = self.names.find(&self.channels, name)
-            && self.channels[key].subscribers.len() < self.bounds.subscribers
+            && self.channels[key].listeners() < self.bounds.subscribers
         {
             return Ok(key);
         }
@@ -36,7 +36,7 @@ impl Hub {
         }
         let room = self.bounds.matches.saturating_sub(if patterns.is_empty() { 0 } else { so_far });
         let matching = self.matching(&known, patterns, room)?;
-        let full = |key: ChannelKey| self.channels[key].subscribers.len() >= self.bounds.subscribers;
+        let full = |key: ChannelKey| self.channels[key].listeners() >= self.bounds.subscribers;
         let matched = matching.iter().flatten().map(|&(key, _)| key);
         let is_full = known.iter().copied().chain(matched).any(full);
         match matching {

@@ -1,9 +1,12 @@
 //! A channel: its ring and who listens.
 
-use super::ring::Ring;
+use super::latest::Latest;
+use super::pace::{Group, Pace};
+use super::ring::{Gone, Ring};
 use super::subscriber::SubscriberKey;
-use crate::id::{Epoch, MessageId};
+use crate::id::{Epoch, MessageId, Seq};
 use crate::table::place;
+use crate::time::Instant;
 use std::rc::Rc;
 
 place! {
@@ -26,13 +29,24 @@ pub struct Channel {
     pub(super) name: Rc<str>,
     /// What is kept.
     pub ring: Ring,
-    /// Dense, in no order: 8 bytes a subscriber.
+    /// Those who are told at once. Dense, in no order: 8 bytes a subscriber.
     pub subscribers: Vec<Entry>,
     /// How many of them have left, and only have to get what was published before.
     pub left: u32,
+    /// What there is only where keys are published or somebody wants latest values.
+    pub keyed: Option<Box<Keyed>>,
     /// It has had a message. One that has not is there for those who listen to it, and goes with the last of
     /// them; subscribers by pattern join with the first message.
     pub spoken: bool,
+}
+
+/// Latest values, and who is told at some pace.
+#[derive(Debug, Default)]
+pub struct Keyed {
+    /// The newest message of each key.
+    pub latest: Latest,
+    /// One for each pace that somebody has; few.
+    pub groups: Vec<Group>,
 }
 
 /// What the API tells of a channel.
@@ -46,22 +60,19 @@ pub struct ChannelInfo {
     pub subscribers: usize,
     /// Messages kept.
     pub messages: usize,
+    /// Keys that have a value.
+    pub keys: usize,
 }
 
 impl Channel {
     /// A channel without messages, which lost those up to `evicted` in a former life.
     pub fn new(name: Rc<str>, evicted: u64) -> Self {
-        Self { name, ring: Ring::new(evicted), subscribers: Vec::new(), left: 0, spoken: false }
+        Self { name, ring: Ring::new(evicted), subscribers: Vec::new(), left: 0, keyed: None, spoken: false }
     }
 
     /// Its name.
     pub const fn name(&self) -> &Rc<str> {
         &self.name
-    }
-
-    /// How many listen to what will be published.
-    pub const fn listeners(&self) -> usize {
-        self.subscribers.len() - self.left as usize
     }
 
     /// What the API tells of it.
@@ -71,6 +82,86 @@ impl Channel {
             newest: (!self.ring.is_empty()).then(|| MessageId { epoch, seq: self.ring.newest() }),
             subscribers: self.listeners(),
             messages: self.ring.len(),
+            keys: self.latest().map_or(0, Latest::keys),
         }
+    }
+
+    /// Its latest values and removals, if it ever had any.
+    pub fn latest(&self) -> Option<&Latest> {
+        self.keyed.as_ref().map(|keyed| &keyed.latest)
+    }
+
+    /// The number of its newest message that is kept in any way, 0 if none is.
+    pub fn newest(&self) -> Seq {
+        self.ring.newest().max(self.latest().map_or(0, Latest::newest))
+    }
+
+    /// The highest number of a message that is lost for those who want latest values.
+    pub fn lost_of_latest(&self) -> Seq {
+        self.ring.evicted_unkeyed().max(self.latest().map_or(0, Latest::forgotten))
+    }
+
+    /// How many listen to what will be published.
+    pub fn listeners(&self) -> usize {
+        self.places() - self.left as usize
+    }
+
+    /// How many are on its lists: those who have left stay there until they have had all.
+    pub fn places(&self) -> usize {
+        self.subscribers.len() + self.paced().map(|group| group.members.len()).sum::<usize>()
+    }
+
+    /// Whether nobody listens and no key has a value, so that it is forgotten once it is empty.
+    pub fn is_idle(&self) -> bool {
+        self.places() == 0 && self.latest().is_none_or(|latest| latest.keys() == 0)
+    }
+
+    /// Everybody who listens.
+    pub fn members(&self) -> impl Iterator<Item = &Entry> {
+        self.subscribers.iter().chain(self.paced().flat_map(|group| &group.members))
+    }
+
+    fn paced(&self) -> impl Iterator<Item = &Group> {
+        self.keyed.iter().flat_map(|keyed| &keyed.groups)
+    }
+
+    /// The list of those who are told at `pace`.
+    pub fn list(&mut self, pace: Pace) -> &mut Vec<Entry> {
+        if pace.is_none() { &mut self.subscribers } else { &mut self.group(pace).members }
+    }
+
+    /// The group of `pace`.
+    pub fn group(&mut self, pace: Pace) -> &mut Group {
+        let newest = self.newest();
+        let groups = &mut self.keyed.get_or_insert_default().groups;
+        let place = groups.iter().position(|group| group.pace == pace).unwrap_or_else(|| {
+            groups.push(Group::new(pace, newest));
+            groups.len() - 1
+        });
+        &mut groups[place]
+    }
+
+    /// Lets go of a group that nobody needs.
+    pub fn drop_group(&mut self, pace: Pace) {
+        if let Some(keyed) = &mut self.keyed {
+            keyed.groups.retain(|group| group.pace != pace || group.deltas > 0 || !group.members.is_empty());
+        }
+    }
+
+    /// The group of `pace`, if there is one.
+    pub fn known_group(&self, pace: Pace) -> Option<&Group> {
+        self.paced().find(|group| group.pace == pace)
+    }
+
+    /// Throws the oldest message of the ring away because of a limit.
+    pub fn evict(&mut self, now: Instant) -> Gone {
+        let latest = self.keyed.as_ref().map(|keyed| &keyed.latest);
+        self.ring.evict(now, latest)
+    }
+
+    /// Takes out of the ring what is too old at `now`, by its own TTL or by the age limit.
+    pub fn expire(&mut self, age_ms: u64, now: Instant) -> Gone {
+        let latest = self.keyed.as_ref().map(|keyed| &keyed.latest);
+        self.ring.expire(age_ms, now, latest)
     }
 }

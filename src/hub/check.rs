@@ -1,6 +1,8 @@
 //! What always holds in a hub, for tests.
 
 use super::channel::Entry;
+use super::latest::Latest;
+use super::pace::Pace;
 use super::subscriber::{Memberships, Owner, SubscriberKey};
 use super::{Hub, HubError, Publication, Published};
 use crate::time::Instant;
@@ -14,8 +16,14 @@ impl Hub {
         name: &str,
         publication: Publication,
     ) -> Result<Published, HubError> {
-        self.admits_one(name)?;
+        self.admits_one(name, &publication)?;
         Ok(self.commit(now, name, self.seq + 1, publication))
+    }
+
+    /// Publishes that `key` is gone from channel `name`; `None` if it has no value there.
+    pub fn remove(&mut self, now: Instant, name: &str, key: &str) -> Option<Published> {
+        self.value(now, name, key)?;
+        self.publish(now, name, Publication::removal(key)).ok()
     }
 
     /// What the owner of a subscriber has noted.
@@ -32,17 +40,28 @@ impl Hub {
     pub(crate) fn check(&self) {
         self.check_channels();
         self.check_subscribers();
-        let rings = self.channels.iter().map(|(_, channel)| &channel.ring);
-        let (mut messages, mut bytes) = (0, 0);
-        for ring in rings {
+        let (mut messages, mut bytes, mut keys, mut value_bytes, mut removals) = (0, 0, 0, 0, 0);
+        for (_, channel) in self.channels.iter() {
+            let ring = &channel.ring;
             let kept: Vec<_> = ring.after(0).collect();
             messages += kept.len();
             bytes += kept.iter().map(|message| message.cost() + message.frames_cost()).sum::<usize>();
             assert_eq!(ring.bytes(), kept.iter().map(|message| message.cost()).sum::<usize>());
             assert!(kept.windows(2).all(|pair| pair[0].id.seq < pair[1].id.seq));
             assert!(kept.first().is_none_or(|oldest| oldest.id.seq > ring.evicted()));
+            assert!(ring.evicted_unkeyed() <= ring.evicted());
+            let Some(latest) = channel.latest() else { continue };
+            latest.check();
+            let others = latest.after(0).filter(|message| !ring.contains(message.id.seq));
+            bytes += others.map(|message| message.cost() + message.frames_cost()).sum::<usize>();
+            keys += latest.keys();
+            value_bytes += latest.bytes();
+            removals += latest.removals();
+            assert!(latest.keys() <= self.bounds.keys_per_channel);
+            assert!(latest.removals() <= self.bounds.keys_per_channel);
         }
         assert_eq!((self.history.messages(), self.history.bytes()), (messages, bytes));
+        assert_eq!((self.keys, self.value_bytes, self.removals.len()), (keys, value_bytes, removals));
     }
 
     fn check_channels(&self) {
@@ -52,7 +71,7 @@ impl Hub {
         assert_eq!(silent, self.silent);
         for (name, key) in self.names.under("") {
             let channel = &self.channels[key];
-            let is_needed = channel.spoken || channel.ring.is_empty() && !channel.subscribers.is_empty();
+            let is_needed = channel.spoken || channel.ring.is_empty() && channel.places() > 0;
             assert!(is_needed, "{name}: without messages, and nobody listens");
             assert_eq!(channel.name(), name);
             assert!(channel.ring.newest() <= self.seq && channel.ring.evicted() <= self.seq);
@@ -61,8 +80,18 @@ impl Hub {
             }
             let has_left = |entry: &&Entry| self.has_left(entry.subscriber, key);
             assert_eq!(channel.subscribers.iter().filter(has_left).count(), channel.left as usize, "{name}");
-            for (place, entry) in channel.subscribers.iter().enumerate() {
-                let (of, index) = match &self.subscribers[entry.subscriber].memberships {
+            if let Some(expiry) = channel.latest().and_then(Latest::next_expiry) {
+                assert!(self.timers.fires_by(key, expiry), "{name}: a value that expires is overlooked");
+            }
+            let mut all = vec![(Pace::NONE, &channel.subscribers)];
+            let groups = channel.keyed.iter().flat_map(|keyed| &keyed.groups);
+            all.extend(groups.map(|group| (group.pace, &group.members)));
+            let listed =
+                all.iter().flat_map(|(pace, list)| list.iter().enumerate().map(move |it| (*pace, it)));
+            for (pace, (place, entry)) in listed {
+                let subscriber = &self.subscribers[entry.subscriber];
+                assert_eq!(subscriber.view.list(), pace, "{name}: a subscriber on a wrong list");
+                let (of, index) = match &subscriber.memberships {
                     Memberships::One { channel, index } => (*channel, *index),
                     Memberships::Many(many) => many.all[entry.membership as usize].place(),
                 };
@@ -78,25 +107,30 @@ impl Hub {
             assert!(!subscriber.queued || queued.contains(&key), "{key:?} is ready but not queued");
             assert_eq!(subscriber.stranger, self.strangers.contains_key(&key));
             assert!(subscriber.after <= self.seq);
+            assert_eq!(subscriber.view.has_aside(), self.asides.contains_key(&key));
+            let view = subscriber.view;
             listed += match &subscriber.memberships {
                 Memberships::One { .. } => 1,
                 Memberships::Many(many) => {
                     many.check();
                     for (_, membership) in &many.all {
-                        let ring = &self.channels[membership.place().0].ring;
+                        let channel = &self.channels[membership.place().0];
                         let had = subscriber.after.max(membership.floor);
-                        let behind = (ring.newest() > had || ring.evicted() > had) && had < membership.until;
+                        let is_lost = view.is_plain() && channel.ring.evicted() > had;
+                        // What waits for a tick is noted with the tick.
+                        let behind = Self::has_news(channel, view, had) || is_lost;
+                        let behind = behind && view.list().is_none() && had < membership.until;
                         assert!(!behind || membership.has_news(), "{key:?} overlooks news");
-                        let first = ring.after(had).next().map(|message| message.id.seq);
+                        let first = channel.ring.after(had).next().map(|message| message.id.seq);
                         let first = first.filter(|seq| *seq <= membership.until);
                         let is_early = first.is_none_or(|first| membership.next <= first);
-                        assert!(is_early, "{key:?} comes to its news too late");
+                        assert!(is_early || !view.is_plain(), "{key:?} comes to its news too late");
                     }
                     many.all.len()
                 }
             };
         }
-        let places: usize = self.channels.iter().map(|(_, channel)| channel.subscribers.len()).sum();
+        let places: usize = self.channels.iter().map(|(_, channel)| channel.places()).sum();
         assert_eq!(listed, places);
         assert!(self.patterns.keys().all(|&key| self.subscribers.contains(key)));
         assert!(self.strangers.keys().all(|&key| self.subscribers.contains(key)));

@@ -66,6 +66,16 @@ impl History {
         self.bytes
     }
 
+    /// Bytes of all messages that may be kept.
+    pub const fn total_bytes(&self) -> usize {
+        self.total_bytes
+    }
+
+    /// Lets go of a message that was among the latest values, and is in no ring any more.
+    pub fn release(&mut self, message: &Message) {
+        self.bytes -= message.cost() + message.frames_cost();
+    }
+
     /// Notes `bytes` of newly encoded frames.
     pub const fn charge(&mut self, bytes: usize) {
         self.bytes += bytes;
@@ -92,13 +102,13 @@ impl History {
         self.order.push(message.id.seq, key);
         self.messages += 1;
         self.bytes += message.cost();
-        let ring = &mut channels[key].ring;
-        ring.push(message, self.limits.age_ms);
+        let channel = &mut channels[key];
+        channel.ring.push(message, self.limits.age_ms);
         let mut evicted = 0;
-        while ring.bytes() > self.limits.bytes && ring.len() > 1 {
-            evicted += self.settle(ring.evict(now)).evicted;
+        while channel.ring.bytes() > self.limits.bytes && channel.ring.len() > 1 {
+            evicted += self.settle(channel.evict(now)).evicted;
         }
-        if ring.len() == self.limits.messages + 1 {
+        if channel.ring.len() == self.limits.messages + 1 {
             self.overfull.push(key);
         }
         evicted + self.enforce_total(channels, now)
@@ -111,7 +121,7 @@ impl History {
             let Some((seq, key)) = self.order.pop() else { break };
             // The oldest of all, if its ring still keeps it, is the oldest of its ring.
             if is_kept(channels, seq, key) {
-                evicted += self.settle(channels[key].ring.evict(now)).evicted;
+                evicted += self.settle(channels[key].evict(now)).evicted;
             }
         }
         self.order.sweep(self.messages, |seq, key| is_kept(channels, seq, key));
@@ -130,7 +140,7 @@ impl History {
         for key in std::mem::take(&mut self.overfull) {
             let Some(channel) = channels.get_mut(key) else { continue };
             while channel.ring.len() > self.limits.messages {
-                evicted += self.settle(channel.ring.evict(now)).evicted;
+                evicted += self.settle(channel.evict(now)).evicted;
             }
         }
         evicted + self.enforce_total(channels, now)
@@ -157,7 +167,7 @@ impl History {
             if !is_kept || !may_go(channel, seq) {
                 return is_kept;
             }
-            evicted += self.settle(channel.ring.evict(now)).evicted;
+            evicted += self.settle(channel.evict(now)).evicted;
             if channel.ring.is_empty() {
                 emptied.push(key);
             }
@@ -169,7 +179,7 @@ impl History {
 
     /// Takes out of `channel` what is too old.
     pub fn expire(&mut self, channel: &mut Channel, now: Instant) -> Gone {
-        let gone = channel.ring.expire(self.limits.age_ms, now);
+        let gone = channel.expire(self.limits.age_ms, now);
         self.settle(gone)
     }
 
@@ -177,7 +187,7 @@ impl History {
     pub fn clear(&mut self, channel: &mut Channel, now: Instant) -> usize {
         let mut evicted = 0;
         while !channel.ring.is_empty() {
-            evicted += self.settle(channel.ring.evict(now)).evicted;
+            evicted += self.settle(channel.evict(now)).evicted;
         }
         evicted
     }

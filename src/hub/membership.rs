@@ -2,7 +2,9 @@
 
 use super::Hub;
 use super::channel::{Channel, ChannelKey, Entry};
+use super::pace::Pace;
 use super::subscriber::{Membership, Memberships, SubscriberKey};
+use super::view::View;
 use crate::id::Seq;
 use crate::time::Instant;
 
@@ -21,12 +23,18 @@ impl Hub {
     /// Ends the memberships in the channels `left` of a subscriber of several. Where it has not had all that was
     /// published before, that is still for it: it stays on the list until its cursor has passed it.
     pub(super) fn part(&mut self, now: Instant, key: SubscriberKey, left: &[ChannelKey]) {
+        let view = self.subscribers[key].view;
         for &channel in left {
             let subscriber = &mut self.subscribers[key];
             let Memberships::Many(many) = &mut subscriber.memberships else { return };
             let Some(place) = many.find(channel) else { continue };
             let membership = &mut many.all[place as usize];
             if membership.is_left() {
+                continue;
+            }
+            if !view.is_plain() {
+                // What it lacks of latest values is not what was published meanwhile.
+                self.end_membership(now, key, channel);
                 continue;
             }
             let had = subscriber.after.max(membership.floor);
@@ -43,11 +51,20 @@ impl Hub {
 
     /// Takes a subscriber of several channels off the list of one.
     pub(super) fn end_membership(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey) {
+        let view = self.subscribers[key].view;
         let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return };
         if let Some(membership) = many.remove(channel) {
             self.channels[channel].left -= u32::from(membership.is_left());
-            self.leave(now, membership.channel, membership.index);
+            self.leave(now, membership.channel, membership.index, view);
         }
+    }
+
+    /// Ends the memberships that a subscriber has left, whatever it is owed there.
+    pub(super) fn end_left(&mut self, now: Instant, key: SubscriberKey) {
+        let Memberships::Many(many) = &self.subscribers[key].memberships else { return };
+        let left = many.all.iter().filter(|(_, membership)| membership.is_left());
+        let left: Vec<ChannelKey> = left.map(|(_, membership)| membership.channel).collect();
+        left.into_iter().for_each(|channel| self.end_membership(now, key, channel));
     }
 
     /// Whether a subscriber on the list of a channel has left it, and only has to get what was published before.
@@ -90,8 +107,12 @@ impl Hub {
 
     /// Puts subscriber `key` on the list of `channel`.
     pub(super) fn join(&mut self, key: SubscriberKey, channel: ChannelKey, floor: Seq) {
-        let index = self.channels[channel].subscribers.len() as u32;
         let subscriber = &mut self.subscribers[key];
+        let view = subscriber.view;
+        let index = match view.is_plain() {
+            true => self.channels[channel].subscribers.len() as u32,
+            false => list_of(&mut self.channels[channel], view).len() as u32,
+        };
         let membership = match &mut subscriber.memberships {
             Memberships::One { channel: only, index: place } => {
                 (*only, *place) = (channel, index);
@@ -99,15 +120,19 @@ impl Hub {
                 0
             }
             Memberships::Many(many) => {
-                let ring = &self.channels[channel].ring;
+                let of = &self.channels[channel];
                 let had = subscriber.after.max(floor);
-                let has_news = ring.newest() > had || ring.evicted() > had;
+                let has_news = Self::has_news(of, view, had) || of.ring.evicted() > had;
                 let next = if has_news { had + 1 } else { 0 };
                 let (named, stranger) = (false, false);
                 many.insert(Membership { channel, index, floor, next, named, stranger, until: Seq::MAX })
             }
         };
-        self.channels[channel].subscribers.push(Entry { subscriber: key, membership });
+        let list = match view.is_plain() {
+            true => &mut self.channels[channel].subscribers,
+            false => self.channels[channel].list(view.list()),
+        };
+        list.push(Entry { subscriber: key, membership });
     }
 
     /// Removes a subscriber. Its key is invalid afterwards.
@@ -116,25 +141,43 @@ impl Hub {
         if subscriber.stranger {
             self.strangers.remove(&key);
         }
+        let view = subscriber.view;
+        if view.has_aside() {
+            self.asides.remove(&key);
+        }
         if !self.overfull.is_empty() {
             self.overfull.retain(|other| *other != key);
         }
         match subscriber.memberships {
-            Memberships::One { channel, index } => self.leave(now, channel, index),
+            Memberships::One { channel, index } => self.leave(now, channel, index, view),
             Memberships::Many(many) => {
                 self.patterns.remove(&key);
                 for (_, membership) in &many.all {
                     self.channels[membership.channel].left -= u32::from(membership.is_left());
                     // Leaving moves others in a channel's list, never this one: it is on each list once.
-                    self.leave(now, membership.channel, membership.index);
+                    self.leave(now, membership.channel, membership.index, view);
                 }
             }
         }
     }
 
     /// Takes place `index` off the list of `channel` and tells whoever is moved there.
-    fn leave(&mut self, now: Instant, channel: ChannelKey, index: u32) {
-        let list = &mut self.channels[channel].subscribers;
+    fn leave(&mut self, now: Instant, channel: ChannelKey, index: u32, view: View) {
+        self.take_off(channel, index, view.list());
+        if !view.is_plain() {
+            leave_group(&mut self.channels[channel], view);
+        }
+        if self.channels[channel].places() == 0 {
+            match self.channels[channel].spoken {
+                true => self.schedule(now, channel),
+                false => self.forget(channel),
+            }
+        }
+    }
+
+    /// The same of the list of those who are told at `pace`, and nothing else.
+    fn take_off(&mut self, channel: ChannelKey, index: u32, pace: Pace) {
+        let list = self.channels[channel].list(pace);
         list.swap_remove(index as usize);
         if let Some(moved) = list.get(index as usize) {
             match &mut self.subscribers[moved.subscriber].memberships {
@@ -146,11 +189,60 @@ impl Hub {
         if room > CROWD && list.len() < room / 4 {
             list.shrink_to(room / 2);
         }
-        if list.is_empty() {
-            match self.channels[channel].spoken {
-                true => self.schedule(now, channel),
-                false => self.forget(channel),
+    }
+
+    /// Moves a subscriber to the lists where those stand who have such a view, and gives it that view.
+    pub(super) fn relist(&mut self, now: Instant, key: SubscriberKey, mut view: View) {
+        let old = self.subscribers[key].view;
+        view.set_aside(old.has_aside());
+        self.subscribers[key].view = view;
+        for (membership, channel) in self.channels_of_member(key) {
+            let from = match &self.subscribers[key].memberships {
+                Memberships::One { index, .. } => *index,
+                Memberships::Many(many) => many.all[membership as usize].index,
+            };
+            let list = list_of(&mut self.channels[channel], view);
+            if old.list() != view.list() {
+                let to = list.len() as u32;
+                list.push(Entry { subscriber: key, membership });
+                match &mut self.subscribers[key].memberships {
+                    Memberships::One { index, .. } => *index = to,
+                    Memberships::Many(many) => many.all[membership as usize].index = to,
+                }
+                self.take_off(channel, from, old.list());
+            }
+            if !old.is_plain() {
+                leave_group(&mut self.channels[channel], old);
+            }
+            self.schedule(now, channel);
+        }
+    }
+
+    /// The channels of a subscriber, each with the place of its membership.
+    pub(super) fn channels_of_member(&self, key: SubscriberKey) -> Vec<(u32, ChannelKey)> {
+        match &self.subscribers[key].memberships {
+            Memberships::One { channel, .. } => vec![(0, *channel)],
+            Memberships::Many(many) => {
+                many.all.iter().map(|(place, membership)| (place as u32, membership.channel)).collect()
             }
         }
     }
+}
+
+/// The list for subscribers with such a view, of whom one more comes.
+#[inline(never)]
+fn list_of(channel: &mut Channel, view: View) -> &mut Vec<Entry> {
+    if view.is_delta() {
+        channel.group(view.pace()).deltas += 1;
+    }
+    channel.list(view.list())
+}
+
+/// Takes note that a subscriber with such a view has left the channel.
+#[inline(never)]
+fn leave_group(channel: &mut Channel, view: View) {
+    if view.is_delta() {
+        channel.group(view.pace()).deltas -= 1;
+    }
+    channel.drop_group(view.pace());
 }

@@ -2,6 +2,7 @@
 
 use super::Hub;
 use super::channel::{Channel, Entry};
+use super::latest::ENTRY_BYTES;
 use super::subscriber::{Many, Membership, Memberships, Subscriber};
 use crate::id::Seq;
 use crate::time::Instant;
@@ -20,6 +21,7 @@ impl Hub {
             + self.names.bytes()
             + self.channels.len() * (size_of::<Channel>() + CHANNEL_BYTES)
             + self.subscribers.len() * (size_of::<Subscriber>() + size_of::<Entry>())
+            + (self.keys + self.removals.len()) * ENTRY_BYTES
     }
 
     /// About how many bytes take the memberships of subscribers of several channels, and patterns. Looks at every
@@ -37,7 +39,7 @@ impl Hub {
     /// Throws away `bytes` of what is kept for channels without subscribers, or all of it, the oldest first.
     /// Returns how many bytes that were.
     pub fn shed_idle(&mut self, now: Instant, bytes: usize) -> usize {
-        self.shed(now, bytes, |channel, _| channel.subscribers.is_empty())
+        self.shed(now, bytes, |channel, _| channel.places() == 0)
     }
 
     /// The same of all channels, but what subscribers are about to get stays, and `keep` bytes of history in all.

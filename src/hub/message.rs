@@ -15,6 +15,8 @@ pub enum Data {
     Text(Box<str>),
     /// Anything else.
     Binary(Box<[u8]>),
+    /// Nothing: the key of the message is gone.
+    Removed,
 }
 
 impl Data {
@@ -23,6 +25,7 @@ impl Data {
         match self {
             Self::Json(text) | Self::Text(text) => text.as_bytes(),
             Self::Binary(bytes) => bytes,
+            Self::Removed => &[],
         }
     }
 }
@@ -54,6 +57,21 @@ impl Publication {
     /// A publication of `data` and nothing else.
     pub const fn of(data: Data) -> Self {
         Self { data, content_type: None, event: None, key: None, ttl_ms: None }
+    }
+
+    /// Bytes that a message of it takes without frames: what the limits of a ring count.
+    pub fn cost(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        size_of::<Message>()
+            + self.data.bytes().len()
+            + text(&self.content_type)
+            + text(&self.event)
+            + text(&self.key)
+    }
+
+    /// Says that `key` is gone.
+    pub fn removal(key: &str) -> Self {
+        Self { key: Some(key.into()), ..Self::of(Data::Removed) }
     }
 }
 
@@ -89,7 +107,7 @@ impl Frame {
 }
 
 impl Message {
-    pub(super) const fn new(
+    pub(crate) const fn new(
         id: MessageId,
         channel: Rc<str>,
         publication: Publication,
@@ -128,6 +146,16 @@ impl Message {
         bytes
     }
 
+    /// The key whose latest value this is, or that it removes.
+    pub fn key(&self) -> Option<&str> {
+        self.publication.key.as_deref()
+    }
+
+    /// Whether it says that its key is gone.
+    pub const fn is_removal(&self) -> bool {
+        matches!(self.publication.data, Data::Removed)
+    }
+
     /// When the message's own TTL runs out.
     pub fn expires(&self) -> Instant {
         self.publication.ttl_ms.map_or(Instant::NEVER, |ttl| self.published + ttl)
@@ -140,13 +168,7 @@ impl Message {
 
     /// Bytes the message takes without its frames: what the limits of a ring count.
     pub fn cost(&self) -> usize {
-        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
-        let publication = &self.publication;
-        size_of::<Self>()
-            + publication.data.bytes().len()
-            + text(&publication.content_type)
-            + text(&publication.event)
-            + text(&publication.key)
+        self.publication.cost()
     }
 
     /// Bytes of its frames.

@@ -16,14 +16,18 @@ mod admission;
 mod channel;
 #[cfg(any(test, feature = "check"))]
 mod check;
+mod conflate;
 mod directory;
 mod history;
+mod keyed;
+mod latest;
 mod membership;
 mod memory;
 mod message;
 mod name;
 mod news;
 mod order;
+mod pace;
 mod pull;
 mod ring;
 mod subscriber;
@@ -31,11 +35,15 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod view;
 
 pub use channel::{ChannelInfo, ChannelKey};
+pub use conflate::Stage;
 pub use directory::place_of;
+pub use keyed::{Change, KeyError};
 pub use message::{Data, Message, Publication, one_line};
 pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name, covers, is_simple, meets};
+pub use pace::Pace;
 pub use pull::{Gap, Lacking};
 pub use subscriber::{Owner, Start, SubscriberKey};
 
@@ -46,11 +54,15 @@ use crate::time::{Instant, Wheel};
 use channel::Channel;
 use directory::Directory;
 use history::{History, Limits};
+use latest::Latest;
+use pace::Ticks;
 use ring::Gone;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use subscriber::{Memberships, Subscriber};
 use tombstones::Tombstones;
+use view::Aside;
+pub use view::Wish;
 
 /// Subscribers and connections for which there is room from the beginning. Room is not memory until it is used, but of
 /// such arrays the system gives each a place of its own, where it can grow; one that grows among other things leaves
@@ -72,6 +84,19 @@ pub struct Hub {
     /// The ids that [`Subscriber::stranger`]s came with.
     strangers: BTreeMap<SubscriberKey, MessageId>,
     ready: VecDeque<SubscriberKey>,
+    /// Those with a large delivery before them, which must not keep others waiting.
+    bulk: VecDeque<SubscriberKey>,
+    /// What is known of few subscribers of latest values.
+    asides: BTreeMap<SubscriberKey, Aside>,
+    /// Channels with news for subscribers of some pace.
+    ticks: Ticks,
+    /// Channels that keep what was superseded until all who are to be told have been.
+    in_delivery: Vec<ChannelKey>,
+    /// Keys that have a value on some channel, and bytes of these values.
+    keys: usize,
+    value_bytes: usize,
+    /// Removals that are remembered, and on which channel.
+    removals: BTreeMap<Seq, ChannelKey>,
     /// One timer a channel: its next expiry, or its end when it is empty.
     timers: Wheel<ChannelKey>,
     history: History,
@@ -105,6 +130,12 @@ struct Bounds {
     subscribers: usize,
     /// Channels that the patterns of one subscriber match.
     matches: usize,
+    /// Keys of one channel that have a value, and removals remembered there.
+    keys_per_channel: usize,
+    /// Keys of all channels.
+    keys: usize,
+    /// Removals remembered of all channels.
+    removals: usize,
 }
 
 /// Channels that may be looked at in a second for the patterns of one address.
@@ -123,6 +154,10 @@ pub enum HubError {
     TooManyMatches,
     /// [`LOOKED_AT_PER_SECOND`] or [`LOOKED_AT_IN_ALL`] is reached.
     TooManySearches,
+    /// `limits.keys_per_channel` or `limits.keys` is reached.
+    TooManyKeys,
+    /// Latest values alone would take more than `history.total_bytes`.
+    TooManyValueBytes,
 }
 
 impl HubError {
@@ -136,6 +171,12 @@ impl HubError {
             }
             Self::TooManySearches => {
                 "too many channels would be looked at for patterns of your address, or of all, in this second; try again later"
+            }
+            Self::TooManyKeys => {
+                "limits.keys_per_channel or limits.keys is reached; no new key can have a value"
+            }
+            Self::TooManyValueBytes => {
+                "the latest values of all keys take history.total_bytes; remove some, or raise the limit"
             }
         }
     }
@@ -158,6 +199,9 @@ impl Bounds {
             channels: config.limits.channels,
             subscribers: config.limits.subscribers_per_channel,
             matches: config.limits.channels_per_pattern,
+            keys_per_channel: config.limits.keys_per_channel,
+            keys: config.limits.keys,
+            removals: config.limits.tombstones,
         }
     }
 }
@@ -185,6 +229,13 @@ impl Hub {
             patterns: BTreeMap::new(),
             strangers: BTreeMap::new(),
             ready: VecDeque::new(),
+            bulk: VecDeque::new(),
+            asides: BTreeMap::new(),
+            ticks: Ticks::default(),
+            in_delivery: Vec::new(),
+            keys: 0,
+            value_bytes: 0,
+            removals: BTreeMap::new(),
             timers: Wheel::new(now),
             history: History::new(limits, config.history.total_bytes),
             tombstones: Tombstones::new(config.limits.tombstones),
@@ -207,7 +258,7 @@ impl Hub {
     }
 
     /// The id that message number `seq` of this history has.
-    const fn id(&self, seq: Seq) -> MessageId {
+    pub(super) const fn id(&self, seq: Seq) -> MessageId {
         MessageId { epoch: self.epoch, seq }
     }
 
@@ -215,9 +266,13 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// There is no such channel yet, and as many as there may be.
-    pub fn admits_one(&mut self, name: &str) -> Result<(), HubError> {
-        match self.names.find(&self.channels, name) {
+    /// There is no such channel yet, and as many as there may be; or no value yet of its key.
+    pub fn admits_one(&mut self, name: &str, publication: &Publication) -> Result<(), HubError> {
+        let known = self.names.find(&self.channels, name);
+        if publication.key.is_some() {
+            self.admits_key(known, publication).inspect_err(|_| self.counts.keys_refused += 1)?;
+        }
+        match known {
             Some(_) => Ok(()),
             None => self.admits([name]),
         }
@@ -247,18 +302,30 @@ impl Hub {
         if !self.channels[key].spoken {
             self.begin_speaking(key);
         }
-        self.seq = seq;
+        let id = self.id(seq);
+        self.accept(now, key, id, publication);
+        let channel = &self.channels[key];
+        Published { id, subscribers: channel.listeners(), messages: channel.ring.len() }
+    }
+
+    /// Keeps a message and marks those ready who listen.
+    fn accept(&mut self, now: Instant, key: ChannelKey, id: MessageId, publication: Publication) {
+        self.seq = id.seq;
         self.counts.messages_published += 1;
-        let channel = &mut self.channels[key];
-        let id = MessageId { epoch: self.epoch, seq };
+        let channel = &self.channels[key];
         #[cfg(test)]
         self.journal.push(Message::new(id, Rc::clone(channel.name()), publication.clone(), now));
         let message = Rc::new(Message::new(id, Rc::clone(channel.name()), publication, now));
+        let old = match message.key() {
+            Some(_) => self.keep_latest(key, &message),
+            None => None,
+        };
         self.counts.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
         self.mark_ready(key);
+        if self.channels[key].keyed.is_some() {
+            self.note_paced(now, key, id.seq, old.as_ref());
+        }
         self.schedule(now, key);
-        let channel = &self.channels[key];
-        Published { id, subscribers: channel.listeners(), messages: channel.ring.len() }
     }
 
     /// Marks every subscriber of the channel ready to pull.
@@ -290,6 +357,11 @@ impl Hub {
     /// Whether [`Hub::next_ready`] has anybody to name.
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty()
+    }
+
+    /// Whether [`Hub::next_bulk`] has anybody to name.
+    pub fn has_bulk(&self) -> bool {
+        !self.bulk.is_empty()
     }
 
     /// Whether the subscriber waits to be named by [`Hub::next_ready`]. Who does not has nothing to pull.
@@ -338,7 +410,7 @@ impl Hub {
         }
         let channel = &self.channels[key];
         let name = Rc::clone(channel.name());
-        let by_name = channel.subscribers.iter().map(|entry| entry.subscriber);
+        let by_name = channel.members().map(|entry| entry.subscriber);
         let by_name: BTreeSet<SubscriberKey> =
             by_name.filter(|key| self.patterns.contains_key(key)).collect();
         let joining: Vec<SubscriberKey> = self
@@ -387,10 +459,14 @@ impl Hub {
     /// Sees to it that the channel's timer fires when the next thing happens to it, or before.
     fn schedule(&mut self, now: Instant, key: ChannelKey) {
         let channel = &self.channels[key];
-        match channel.ring.next_expiry() {
+        let mut next = channel.ring.next_expiry();
+        if let Some(latest) = channel.latest() {
+            next = next.into_iter().chain(latest.next_expiry()).min();
+        }
+        match next {
             // With every message of a full ring it moves on: a timer that fires too early finds out.
             Some(expiry) => self.timers.set_by(key, expiry),
-            None if channel.subscribers.is_empty() => {
+            None if channel.is_idle() => {
                 self.timers.set(key, now.plus_seconds(self.idle_seconds));
             }
             None => self.timers.clear(key),
@@ -410,6 +486,9 @@ impl Hub {
     pub fn tick_while(&mut self, now: Instant, mut time: impl FnMut() -> bool) {
         self.end_settled(now);
         self.counts.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
+        if !self.in_delivery.is_empty() {
+            self.settle_groups();
+        }
         while let Some(key) = self.timers.expire(now) {
             self.lapse(now, key);
             if !time() {
@@ -425,8 +504,11 @@ impl Hub {
         let gone = self.history.expire(channel, now);
         self.counts.messages_expired += gone.expired as u64;
         self.counts.messages_evicted += gone.evicted as u64;
-        let was_idle = gone == Gone::default() && channel.ring.is_empty();
-        match was_idle && channel.subscribers.is_empty() {
+        if channel.keyed.is_some() {
+            self.remove_expired(now, key);
+        }
+        let channel = &self.channels[key];
+        match gone == Gone::default() && channel.ring.is_empty() && channel.is_idle() {
             true => self.forget(key),
             false => self.schedule(now, key),
         }
@@ -434,7 +516,7 @@ impl Hub {
 
     /// When [`Hub::tick`] has something to do next.
     pub fn next_deadline(&self) -> Instant {
-        self.timers.next_deadline()
+        self.timers.next_deadline().min(self.ticks.next())
     }
 
     /// Forgets the history of channel `name`. Of its subscribers, those whose owner `ends` with it are
@@ -447,8 +529,8 @@ impl Hub {
         ends: impl Fn(Owner) -> bool,
     ) -> Option<Vec<(Owner, MessageId)>> {
         let key = self.names.get(name)?;
-        let list = &self.channels[key].subscribers;
-        let members: Vec<SubscriberKey> = list.iter().map(|entry| entry.subscriber).collect();
+        let list = self.channels[key].members();
+        let members: Vec<SubscriberKey> = list.map(|entry| entry.subscriber).collect();
         let mut ended = Vec::new();
         for member in members {
             let owner = self.owner(member);
@@ -462,7 +544,12 @@ impl Hub {
         // One that never had a message has gone with its last subscriber.
         let Some(channel) = self.channels.get_mut(key) else { return Some(ended) };
         self.counts.messages_evicted += self.history.clear(channel, now) as u64;
-        match channel.subscribers.is_empty() {
+        if self.clear_latest(key) {
+            // Whoever has had its newest message has to be told all the same: the values are gone.
+            let lost = self.next_id().seq;
+            self.channels[key].ring.lose(lost);
+        }
+        match self.channels[key].places() == 0 {
             true => self.forget(key),
             false => self.schedule(now, key),
         }
@@ -472,11 +559,14 @@ impl Hub {
     /// Removes an empty channel, leaving a tombstone.
     fn forget(&mut self, key: ChannelKey) {
         self.timers.clear(key);
+        // Only removals may be left of its keys.
+        let newest_removal = self.channels[key].latest().map_or(0, Latest::newest_removal);
+        self.clear_latest(key);
         let channel = self.channels.remove(key);
-        debug_assert!(channel.ring.is_empty() && channel.subscribers.is_empty());
+        debug_assert!(channel.ring.is_empty() && channel.places() == 0);
         self.names.remove(channel.name());
         match channel.spoken {
-            true => self.tombstones.bury(channel.name(), channel.ring.evicted()),
+            true => self.tombstones.bury(channel.name(), channel.ring.evicted().max(newest_removal)),
             false => self.silent -= 1,
         }
     }
@@ -518,6 +608,7 @@ impl Hub {
             subscribers: self.subscribers.len(),
             messages: self.history.messages(),
             bytes: self.history.bytes(),
+            keys: self.keys,
         }
     }
 }
@@ -537,6 +628,10 @@ pub struct Counts {
     pub gaps_told: u64,
     /// Messages that a limit threw away.
     pub messages_evicted: u64,
+    /// Publications with a key refused because there are too many.
+    pub keys_refused: u64,
+    /// Removals of keys forgotten early.
+    pub removals_forgotten: u64,
     /// Messages whose own TTL ran out.
     pub messages_expired: u64,
 }
@@ -550,6 +645,8 @@ pub struct Gauges {
     pub subscribers: usize,
     /// Messages in all rings.
     pub messages: usize,
-    /// Bytes these messages are charged with.
+    /// Bytes these messages and all latest values are charged with.
     pub bytes: usize,
+    /// Keys that have a value on some channel.
+    pub keys: usize,
 }

@@ -51,6 +51,9 @@ impl Hub {
         if !subscriber.queued || subscriber.stranger {
             return None;
         }
+        if !subscriber.view.is_plain() {
+            return self.first_latest(now, subscriber, channel);
+        }
         let Subscriber { owner, note, after, joined, .. } = *subscriber;
         // Nearly always a crowd has had the same, and so lacks the same. What is newer than all of them is for all.
         if let Some(same) = before
@@ -66,6 +69,20 @@ impl Hub {
         let message = lacking.next().filter(|message| subscriber.is_for(message, now))?;
         let more = lacking.next().is_some();
         Some(Lacking { owner, note, channel, after, seq: message.id.seq, more })
+    }
+
+    /// The same of a subscriber that wants latest values: something if it lacks one message of all, which nothing can
+    /// have superseded then.
+    #[inline(never)]
+    fn first_latest(&self, now: Instant, subscriber: &Subscriber, channel: ChannelKey) -> Option<Lacking> {
+        let Subscriber { owner, note, after, view, .. } = *subscriber;
+        if !view.is_simple() || self.lost(channel, after) {
+            return None;
+        }
+        let mut lacking = self.channels[channel].ring.after(after);
+        let message = lacking.next().filter(|message| subscriber.is_for(message, now))?;
+        let more = lacking.next().is_some();
+        (!more).then_some(Lacking { owner, note, channel, after, seq: message.id.seq, more })
     }
 
     /// Takes the subscriber that [`Hub::first_lacking`] told of out of the queue, and notes that it has everything up
@@ -95,6 +112,9 @@ impl Hub {
         pulled: &mut impl Extend<&'a Rc<Message>>,
     ) {
         let subscriber = &self.subscribers[key];
+        if !subscriber.view.is_plain() {
+            return self.pull_latest(now, key, max, pulled);
+        }
         let is_due = |message: &&Rc<Message>| subscriber.is_for(message, now);
         match &subscriber.memberships {
             Memberships::One { channel, .. } => {
@@ -138,6 +158,9 @@ impl Hub {
     pub fn advance(&mut self, key: SubscriberKey, seq: Seq) {
         let subscriber = &mut self.subscribers[key];
         debug_assert!(seq >= subscriber.after);
+        if !subscriber.view.is_plain() {
+            return self.advance_latest(key, seq);
+        }
         subscriber.after = seq;
         let Memberships::Many(many) = &mut subscriber.memberships else { return };
         let mut looked_at = 0;
@@ -173,13 +196,19 @@ impl Hub {
 
     /// The gaps the subscriber must be told of before its next message. Asking counts as telling.
     pub fn take_gaps(&mut self, key: SubscriberKey) -> Vec<Gap> {
-        self.look_for_gaps(key, Seq::MAX)
+        match self.subscribers[key].view.is_plain() {
+            true => self.look_for_gaps(key, Seq::MAX),
+            false => self.take_latest_gaps(key, false),
+        }
     }
 
     /// The same of a subscriber that is going to pull at most so many messages: who is behind on thousands of channels
     /// is told channel by channel, as it comes to them. [`Hub::pull`] goes no further than that.
     pub fn take_gaps_for(&mut self, now: Instant, key: SubscriberKey, messages: usize) -> Vec<Gap> {
         let subscriber = &self.subscribers[key];
+        if !subscriber.view.is_plain() {
+            return self.take_latest_gaps(key, false);
+        }
         let up_to = match &subscriber.memberships {
             Memberships::Many(many) if many.news.len() > messages && !subscriber.stranger => {
                 // Where nothing is to be pulled, no message comes from.
@@ -225,6 +254,14 @@ impl Hub {
         match has_gap {
             true => self.settle_gaps(key),
             false => Vec::new(),
+        }
+    }
+
+    /// The same for a poll, whose client continues at one place for all channels.
+    pub fn take_gaps_of_poll(&mut self, key: SubscriberKey) -> Vec<Gap> {
+        match self.subscribers[key].view.is_plain() {
+            true => self.take_gaps(key),
+            false => self.take_latest_gaps(key, true),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The latest messages of one channel, oldest first, and the watermark of what was thrown away.
 
+use super::latest::Latest;
 use super::message::Message;
 use crate::id::Seq;
 use crate::time::Instant;
@@ -26,6 +27,8 @@ pub struct Ring {
     bytes: usize,
     /// The highest number that a limit threw away. Everything kept is newer.
     evicted: Seq,
+    /// The same of messages without a key, which nothing supersedes.
+    evicted_unkeyed: Seq,
     /// No message has to leave before this.
     soonest: Instant,
 }
@@ -33,7 +36,7 @@ pub struct Ring {
 impl Ring {
     /// An empty ring of a channel that lost messages up to `evicted` in a former life.
     pub fn new(evicted: Seq) -> Self {
-        Self { evicted, soonest: Instant::NEVER, ..Self::default() }
+        Self { evicted, evicted_unkeyed: evicted, soonest: Instant::NEVER, ..Self::default() }
     }
 
     /// Messages kept.
@@ -54,6 +57,16 @@ impl Ring {
     /// The highest number thrown away by a limit; 0 if none was.
     pub const fn evicted(&self) -> Seq {
         self.evicted
+    }
+
+    /// The highest number of a message without a key thrown away by a limit; 0 if none was.
+    pub const fn evicted_unkeyed(&self) -> Seq {
+        self.evicted_unkeyed
+    }
+
+    /// Notes that everything up to `seq` is lost, whatever it was.
+    pub const fn lose(&mut self, seq: Seq) {
+        (self.evicted, self.evicted_unkeyed) = (seq, seq);
     }
 
     /// The number of the newest message kept, 0 if none is.
@@ -104,10 +117,10 @@ impl Ring {
         self.messages.push_back((message.id.seq, message));
     }
 
-    /// Throws the oldest message away because of a limit.
-    pub fn evict(&mut self, now: Instant) -> Gone {
+    /// Throws the oldest message away because of a limit. Bytes of one that is among the `latest` values do not go.
+    pub fn evict(&mut self, now: Instant, latest: Option<&Latest>) -> Gone {
         let Some((_, message)) = self.messages.pop_front() else { return Gone::default() };
-        self.remove(&message, now)
+        self.remove(&message, now, latest)
     }
 
     /// Throws the frames of message `seq` away, if it is kept and nobody else holds it. Returns what they took.
@@ -123,13 +136,13 @@ impl Ring {
     }
 
     /// Takes out what is too old at `now`, by its own TTL or by the age limit.
-    pub fn expire(&mut self, age_ms: u64, now: Instant) -> Gone {
+    pub fn expire(&mut self, age_ms: u64, now: Instant, latest: Option<&Latest>) -> Gone {
         let mut gone = Gone::default();
         let mut soonest = Instant::NEVER;
         for (seq, message) in std::mem::take(&mut self.messages) {
             let end = leaves(&message, age_ms);
             if end <= now {
-                let one = self.remove(&message, now);
+                let one = self.remove(&message, now, latest);
                 gone.expired += one.expired;
                 gone.evicted += one.evicted;
                 gone.bytes += one.bytes;
@@ -148,16 +161,20 @@ impl Ring {
     }
 
     /// Accounts for a message that has left.
-    fn remove(&mut self, message: &Message, now: Instant) -> Gone {
+    fn remove(&mut self, message: &Message, now: Instant, latest: Option<&Latest>) -> Gone {
         self.bytes -= message.cost();
         let expired = message.expired(now);
         if !expired {
             self.evicted = message.id.seq;
+            if message.key().is_none() {
+                self.evicted_unkeyed = message.id.seq;
+            }
         }
+        let stays = latest.is_some_and(|latest| latest.contains(message.id.seq));
         Gone {
             expired: usize::from(expired),
             evicted: usize::from(!expired),
-            bytes: message.cost() + message.frames_cost(),
+            bytes: if stays { 0 } else { message.cost() + message.frames_cost() },
         }
     }
 }

@@ -3,7 +3,8 @@
 use super::channel::ChannelKey;
 use super::message::Message;
 use super::news::News;
-use crate::id::{MessageId, Seq};
+use super::view::{View, Wish};
+use crate::id::{MessageId, Place, Seq};
 use crate::table::place;
 use crate::time::Instant;
 use slab::Slab;
@@ -29,8 +30,39 @@ pub enum Start {
     Last(usize),
     /// After the message with this id.
     After(MessageId),
+    /// At this place. Who wants all messages begins after its id.
+    At(Place),
+    /// With the latest values, for who wants them; else with what is published from now on.
+    Snapshot,
     /// With the oldest message that was published at this time or later.
     Since(Instant),
+}
+
+impl Start {
+    /// What it means to a subscriber with that wish: only those of latest values have places and snapshots.
+    pub(super) fn meant_for(self, wish: Wish) -> Self {
+        match self {
+            Self::After(id) if wish.is_latest() => Self::At(id.into()),
+            Self::At(place) if !wish.is_latest() => Self::After(place.id),
+            Self::Snapshot if !wish.is_latest() => Self::Now,
+            Self::Now
+            | Self::Oldest
+            | Self::Last(_)
+            | Self::After(_)
+            | Self::At(_)
+            | Self::Since(_)
+            | Self::Snapshot => self,
+        }
+    }
+
+    /// The id up to which everything but values was had, if one is named.
+    pub(super) fn rest(self) -> Option<MessageId> {
+        match self {
+            Self::After(id) => Some(id),
+            Self::At(place) => Some(MessageId { seq: place.rest(), ..place.id }),
+            Self::Now | Self::Oldest | Self::Last(_) | Self::Since(_) | Self::Snapshot => None,
+        }
+    }
 }
 
 /// One cursor and its channels.
@@ -42,6 +74,8 @@ pub struct Subscriber {
     pub(super) joined: Seq,
     pub(super) memberships: Memberships,
     pub(super) owner: Owner,
+    /// What it wants, if it wants the latest values.
+    pub(super) view: View,
     /// What its owner has noted; see [`Hub::note`].
     pub(super) note: u8,
     /// In the ready queue.
@@ -125,6 +159,19 @@ impl Memberships {
             if membership.next == 0 && !membership.is_left() {
                 membership.next = seq;
                 many.news.push(seq, place);
+            }
+        }
+    }
+}
+
+impl Memberships {
+    /// Notes that the channel of membership `place` may have news beyond what was `had`.
+    pub(super) fn expect_news(&mut self, place: u32, had: Seq) {
+        if let Self::Many(many) = self {
+            let membership = &many.all[place as usize];
+            if membership.next == 0 {
+                let had = had.max(membership.floor);
+                many.expect(place, had + 1);
             }
         }
     }

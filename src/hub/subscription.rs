@@ -3,8 +3,9 @@
 use super::channel::ChannelKey;
 use super::name::Pattern;
 use super::subscriber::{Many, Membership, Memberships, Owner, Start, Subscriber, SubscriberKey};
+use super::view::{View, Wish};
 use super::{Hub, HubError};
-use crate::id::{MessageId, Seq};
+use crate::id::{MessageId, Place, Seq};
 use crate::time::Instant;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -17,19 +18,33 @@ impl Hub {
         now: Instant,
         owner: Owner,
         names: &[&str],
-        mut patterns: Vec<Pattern>,
+        patterns: Vec<Pattern>,
         start: Start,
     ) -> Result<SubscriberKey, HubError> {
+        self.attach_as(now, owner, names, patterns, start, Wish::default())
+    }
+
+    /// The same for who has a wish.
+    pub fn attach_as(
+        &mut self,
+        now: Instant,
+        owner: Owner,
+        names: &[&str],
+        mut patterns: Vec<Pattern>,
+        start: Start,
+        wish: Wish,
+    ) -> Result<SubscriberKey, HubError> {
+        let start = start.meant_for(wish);
         if let ([name], true) = (names, patterns.is_empty()) {
             let channel = self.admit_listener(now, name)?;
             let only = Memberships::One { channel: ChannelKey::NONE, index: 0 };
-            let key = self.insert(owner, only, false, start);
+            let key = self.insert(owner, only, false, start, wish);
             self.join_at_start(now, key, channel, start);
             return Ok(key);
         }
         let had_lost = self.had_lost(&patterns, start)?;
         let matching = self.admit_listeners(names, &patterns, 0)?;
-        let key = self.insert(owner, Memberships::Many(Box::default()), had_lost, start);
+        let key = self.insert(owner, Memberships::Many(Box::default()), had_lost, start, wish);
         for name in names {
             let channel = self.channel_to_hear(now, name);
             self.join_at_start(now, key, channel, start);
@@ -46,7 +61,7 @@ impl Hub {
         if matches!(start, Start::Oldest | Start::Last(_)) {
             self.begin_at_floors(key);
         }
-        if self.subscribers[key].stranger {
+        if self.subscribers[key].stranger || start == Start::Snapshot {
             self.mark(key);
         }
         Ok(key)
@@ -55,7 +70,7 @@ impl Hub {
     /// Whether channels that patterns would have matched are forgotten, with messages that a subscriber which begins
     /// at `start` never had. The question is asked again when it is told of that.
     fn had_lost(&mut self, patterns: &[Pattern], start: Start) -> Result<bool, HubError> {
-        let Start::After(id) = start else { return Ok(false) };
+        let Some(id) = start.rest() else { return Ok(false) };
         if !self.is_ours(id) {
             return Ok(false);
         }
@@ -76,22 +91,62 @@ impl Hub {
         memberships: Memberships,
         had_lost: bool,
         start: Start,
+        wish: Wish,
     ) -> SubscriberKey {
         let after = match start {
             Start::Now => self.seq,
             Start::After(id) if self.is_ours(id) => id.seq,
+            Start::At(place) if self.is_place(place) => place.id.seq,
             _ => 0,
         };
-        let stranger = had_lost || matches!(start, Start::After(id) if !self.is_ours(id));
+        let came_with = start.rest().filter(|&id| had_lost || !self.is_ours(id));
+        let stranger = came_with.is_some();
         let joined = self.seq;
-        let subscriber = Subscriber { after, joined, memberships, owner, note: 0, queued: false, stranger };
+        let (view, note, queued) = (View::of(wish), 0, false);
+        let subscriber = Subscriber { after, joined, memberships, owner, view, note, queued, stranger };
         let key = self.subscribers.insert(subscriber);
-        if let Start::After(id) = start
-            && stranger
-        {
+        if let Some(id) = came_with {
             self.strangers.insert(key, id);
         }
+        if !view.is_plain() {
+            self.begin_latest(key, start);
+        }
         key
+    }
+
+    /// Notes what a subscriber of latest values counts as had, and from which values patches cannot be made.
+    #[inline(never)]
+    fn begin_latest(&mut self, key: SubscriberKey, start: Start) {
+        let newest = self.seq;
+        let horizon = match start {
+            Start::Snapshot => newest,
+            Start::At(place) if self.is_place(place) => {
+                if place.ahead > 0 {
+                    place.rest()
+                } else {
+                    0
+                }
+            }
+            Start::At(_) => newest,
+            Start::Now | Start::Oldest | Start::Last(_) | Start::After(_) | Start::Since(_) => 0,
+        };
+        let given = match start {
+            Start::Snapshot | Start::Oldest => 0,
+            // Another history: it begins anew.
+            Start::At(place) if !self.is_place(place) => 0,
+            Start::At(_) | Start::Now | Start::Last(_) | Start::After(_) | Start::Since(_) => newest,
+        };
+        if horizon > 0 {
+            self.aside_mut(key).horizon = horizon;
+        }
+        if given > 0 && self.subscribers[key].view.is_delta() {
+            self.aside_mut(key).given = given;
+        }
+    }
+
+    /// Whether `place` was given out by this history.
+    fn is_place(&self, place: Place) -> bool {
+        place.id.epoch == self.epoch && place.rest() <= self.seq
     }
 
     /// Moves the cursor of a subscriber of several channels up to where the first of them begins: what is
@@ -120,9 +175,12 @@ impl Hub {
 
     /// Joins a channel with the floor that `start` means there.
     fn join_at_start(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
+        if !self.subscribers[key].view.is_plain() {
+            return self.join_latest(now, key, channel, start);
+        }
         let ring = &self.channels[channel].ring;
         let floor = match start {
-            Start::Now | Start::After(_) => 0,
+            Start::Now | Start::Snapshot | Start::After(_) | Start::At(_) => 0,
             Start::Oldest => ring.evicted(),
             Start::Last(count) => ring.before_last(count, now),
             Start::Since(time) => ring.before(time),
@@ -144,6 +202,43 @@ impl Hub {
         }
     }
 
+    /// The same for a subscriber of latest values.
+    #[inline(never)]
+    fn join_latest(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
+        let of = &self.channels[channel];
+        let newest = self.seq;
+        let floor = match start {
+            Start::Now | Start::Snapshot | Start::After(_) | Start::At(_) | Start::Oldest => 0,
+            Start::Last(count) => of.ring.before_last(count, now),
+            Start::Since(time) => of.ring.before(time),
+        };
+        let foreign = matches!(start, Start::At(place) if !self.is_place(place));
+        let horizon = match start {
+            Start::Snapshot => Some(newest),
+            Start::At(place) if !foreign => (place.ahead > 0).then_some(place.rest()),
+            Start::At(_) => Some(newest),
+            Start::Oldest => Some(of.lost_of_latest()),
+            Start::Now | Start::Last(_) | Start::After(_) | Start::Since(_) => None,
+        };
+        self.join(key, channel, floor);
+        if let Some(horizon) = horizon.filter(|&horizon| horizon > 0) {
+            self.set_horizon(key, channel, horizon);
+        }
+        let subscriber = &mut self.subscribers[key];
+        if let Memberships::Many(many) = &mut subscriber.memberships
+            && foreign
+            && let Some(place) = many.find(channel)
+        {
+            many.all[place as usize].stranger = true;
+        }
+        let had = subscriber.after.max(floor);
+        let of = &self.channels[channel];
+        let is_lost = of.lost_of_latest() > had.max(horizon.unwrap_or(0));
+        if of.newest() > had || is_lost || foreign || start == Start::Snapshot {
+            self.mark(key);
+        }
+    }
+
     /// Adds channels or patterns to a subscriber, each beginning where `start` says; what it listens to already is
     /// left as it is. Does all of it or nothing.
     pub fn subscribe(
@@ -154,6 +249,8 @@ impl Hub {
         patterns: &[Pattern],
         start: impl Fn(&str) -> Start,
     ) -> Result<(), HubError> {
+        let wish = self.wish(key);
+        let start = |name: &str| start(name).meant_for(wish);
         let known = self.patterns.get(&key);
         let is_new = |pattern: &&Pattern| known.is_none_or(|known| known.binary_search(pattern).is_err());
         let patterns: Vec<Pattern> = patterns.iter().filter(is_new).cloned().collect();
@@ -213,7 +310,8 @@ impl Hub {
         let mut many = Box::<Many>::default();
         let place = many.insert(only);
         subscriber.memberships = Memberships::Many(many);
-        self.channels[channel].subscribers[index as usize].membership = place;
+        let list = subscriber.view.list();
+        self.channels[channel].list(list)[index as usize].membership = place;
     }
 
     /// Moves the cursor back if one of the channels about to be joined begins before it: what the subscriber had on
@@ -222,6 +320,7 @@ impl Hub {
         let begin = |&(channel, start): &(ChannelKey, Start)| match start {
             Start::Now => None,
             Start::After(id) if self.is_ours(id) => Some(id.seq),
+            Start::Snapshot | Start::At(_) => Some(0),
             Start::After(_) | Start::Oldest | Start::Last(_) | Start::Since(_) => {
                 Some(self.channels[channel].ring.evicted())
             }
@@ -243,6 +342,7 @@ impl Hub {
         let floor = match start {
             Start::Now => self.seq,
             Start::After(id) if self.is_ours(id) => id.seq,
+            Start::At(_) | Start::Snapshot | Start::Oldest if self.is_latest(key) => 0,
             _ => self.channels[channel].ring.evicted(),
         };
         if let Memberships::Many(many) = &mut self.subscribers[key].memberships

@@ -1,7 +1,7 @@
 //! How a record lies on disk: a byte of kinds, then fields in a fixed order, lengths and numbers as LEB128.
 //!
 //! ```text
-//! kinds: bits 0-1 data (0 JSON, 1 text, 2 binary) · 2 content type · 3 event · 4 key · 5 TTL · 6, 7: 0
+//! kinds: bits 0-1 data (0 JSON, 1 text, 2 binary, 3 the key is gone) · 2 content type · 3 event · 4 key · 5 TTL · 6, 7: 0
 //! at · channel · [content type] · [event] · [key] · [TTL] · data
 //! ```
 //!
@@ -16,6 +16,7 @@ const DATA: u8 = 0b11;
 const JSON: u8 = 0;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
+const REMOVED: u8 = 3;
 const CONTENT_TYPE: u8 = 1 << 2;
 const EVENT: u8 = 1 << 3;
 const KEY: u8 = 1 << 4;
@@ -40,6 +41,7 @@ impl Record {
             Data::Json(_) => JSON,
             Data::Text(_) => TEXT,
             Data::Binary(_) => BINARY,
+            Data::Removed => REMOVED,
         };
         let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
         out.push(
@@ -79,6 +81,7 @@ impl Record {
             JSON => Data::Json(read_text(bytes)?.into()),
             TEXT => Data::Text(read_text(bytes)?.into()),
             BINARY => Data::Binary(read_bytes(bytes)?.into()),
+            _ if read_bytes(bytes)?.is_empty() => Data::Removed,
             _ => return Err(Damaged),
         };
         if !bytes.is_empty() {
@@ -163,9 +166,10 @@ mod tests {
                 2 => Some(random.below(1 << 20)),
                 _ => None,
             },
-            data: match random.below(3) {
+            data: match random.below(4) {
                 0 => Data::Json(data.into()),
                 1 => Data::Text(data.into()),
+                2 => Data::Removed,
                 _ => Data::Binary(data.bytes().map(|byte| byte ^ 0x80).collect()),
             },
         };

@@ -143,6 +143,16 @@ pub static LIMITS: &[Limit] = &[
     setting("limits.tokens_remembered", "those not used lately are verified again", &["tokens_verified"]),
     fixed("bytes of a token", TOKEN_BYTES_MAX, "401", &["tokens_refused"]),
     setting("limits.channels", "503 with `Retry-After`; an error to the command", &["channels_refused"]),
+    setting(
+        "limits.keys_per_channel",
+        "503 with `Retry-After` to who publishes a new key, an error to the command; of removals, the oldest is forgotten",
+        &["keys_refused", "removals_forgotten"],
+    ),
+    setting(
+        "limits.keys",
+        "503 with `Retry-After` to who publishes a new key; an error to the command",
+        &["keys_refused"],
+    ),
     fixed("bytes of a channel's name", NAME_BYTES_MAX, "400", FAILED),
     setting(
         "limits.subscribers_per_channel",

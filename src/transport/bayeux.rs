@@ -17,7 +17,8 @@ pub fn event(message: &Message, replay: bool) -> (&[u8], usize) {
     let format = if replay { Format::BayeuxReplay } else { Format::Bayeux };
     message.frame(format.number(), |message| {
         let mut out = Vec::new();
-        if !is_reserved(&message.channel) {
+        // It has no word for the removal of a key.
+        if !is_reserved(&message.channel) && !message.is_removal() {
             write_event(&mut out, message, replay.then(|| replay_id(message.id)));
         }
         out.into()
@@ -60,6 +61,7 @@ fn write_event(out: &mut Vec<u8>, message: &Message, replay: Option<u64>) {
             write_data64(out, bytes);
             out.push(b'}');
         }
+        Data::Removed => out.extend_from_slice(b"null"),
     }
     if let Some(position) = replay {
         out.extend_from_slice(format!(",\"ext\":{{\"replayId\":{position}}}").as_bytes());

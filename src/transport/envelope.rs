@@ -31,6 +31,7 @@ pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
             out.push(b',');
             write_data64(out, bytes);
         }
+        Data::Removed => out.extend_from_slice(b",\"removed\":true"),
     }
     out.push(b'}');
 }
@@ -54,6 +55,7 @@ pub fn envelope_len(message: &Message, in_script: bool) -> usize {
         Data::Json(json) if !in_script => json.len(),
         Data::Json(text) | Data::Text(text) => escaped(text),
         Data::Binary(bytes) => bytes.len().div_ceil(3) * 4,
+        Data::Removed => 0,
     };
     let property = |text: &Option<Box<str>>| text.as_deref().map_or(0, escaped);
     AROUND + escaped(&message.channel) + property(&publication.event) + property(&publication.key) + data

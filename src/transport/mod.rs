@@ -202,7 +202,10 @@ pub fn frame(message: &Message, look: Look) -> (&[u8], usize) {
             Streaming::Lines => stream::write_message(&mut payload, message),
             Streaming::Raw => raw::write_message(&mut payload, message),
             Streaming::Iframe => iframe::write_message(&mut payload, message),
-            Streaming::Multipart | Streaming::Replace => multipart::write_message(&mut payload, message),
+            Streaming::Multipart => multipart::write_message(&mut payload, message),
+            // It would blank the picture.
+            Streaming::Replace if message.is_removal() => {}
+            Streaming::Replace => multipart::write_message(&mut payload, message),
             Streaming::WebSocket => websocket::write_message(&mut payload, message),
             Streaming::WebSocketRaw => websocket::write_bare(&mut payload, message),
         }

@@ -8,7 +8,7 @@
 //! parts of type `application/json` without `Encke-Id`. In `multipart/x-mixed-replace` they would be shown, so
 //! a gap is told by a field of the next part, and there are no signs of life.
 
-use super::poll::write_gap_field;
+use super::poll::{write_gap_field, write_key_field};
 use super::{Ending, envelope};
 use crate::hub::{Gap, Message};
 use crate::id::MessageId;
@@ -34,13 +34,16 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message) {
     let publication = &message.publication;
     let content_type = publication.content_type.as_deref().unwrap_or(media::TEXT);
     let _ = write!(out, "Encke-Id: {}\r\nEncke-Channel: {}\r\n", message.id, encode_path(&message.channel));
-    for (name, value) in [("Event", &publication.event), ("Key", &publication.key)] {
-        if let Some(value) = value {
-            let _ = write!(out, "Encke-{name}: {value}\r\n");
-        }
+    if let Some(event) = &publication.event {
+        let _ = write!(out, "Encke-Event: {event}\r\n");
     }
+    write_key_field(out, message);
     let boundary = &BOUNDARY[..BOUNDARY.len() - 2];
     let body = publication.data.bytes();
+    if message.is_removal() {
+        out.extend_from_slice(b"Content-Length: 0\r\n\r\n\r\n");
+        return out.extend_from_slice(BOUNDARY);
+    }
     match memchr::memmem::find(body, boundary) {
         None => write_body(out, content_type, body),
         Some(_) => {

@@ -84,11 +84,21 @@ fn write_verbatim_head(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envel
     if let Some(event) = &publication.event {
         write_all(out, &["Encke-Event: ", event, "\r\n"]);
     }
-    if let Some(key) = &publication.key {
-        write_all(out, &["Encke-Key: ", key, "\r\n"]);
+    write_key_field(out, message);
+    if message.is_removal() {
+        return out.extend_from_slice(b"Content-Length: 0\r\n\r\n");
     }
     let content_type = publication.content_type.as_deref().unwrap_or(media::TEXT);
     write_body_fields(out, content_type, publication.data.bytes().len());
+}
+
+/// Appends the field that tells the key of a message, or which key is gone. Keys are UTF-8, which scripts would read as
+/// Latin-1: so they are percent-encoded.
+pub(super) fn write_key_field(out: &mut Vec<u8>, message: &Message) {
+    if let Some(key) = message.key() {
+        let name = if message.is_removal() { "Encke-Removed: " } else { "Encke-Key: " };
+        let _ = write!(out, "{name}{}\r\n", encode_path(key));
+    }
 }
 
 /// Appends an answer that is a JSON batch of messages; `next` is the id to continue with.

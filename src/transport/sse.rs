@@ -9,6 +9,10 @@ use std::io::Write;
 /// bytes come as `{"data64":"…"}`.
 pub fn write_message(out: &mut Vec<u8>, message: &Message) {
     let _ = writeln!(out, "id: {}", message.id);
+    if let Some(key) = message.key().filter(|_| message.is_removal()) {
+        let _ = write!(out, "event: encke.removed\ndata: {key}\n\n");
+        return;
+    }
     if let Some(event) = &message.publication.event {
         let _ = writeln!(out, "event: {event}");
     }
@@ -19,6 +23,7 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message) {
             envelope::write_data64(out, bytes);
             out.extend_from_slice(b"}\n");
         }
+        Data::Removed => {}
     }
     out.push(b'\n');
 }

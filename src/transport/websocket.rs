@@ -27,6 +27,8 @@ pub fn write_bare(out: &mut Vec<u8>, message: &Message) {
     match &message.publication.data {
         Data::Json(text) | Data::Text(text) => write_text(out, text.as_bytes()),
         Data::Binary(bytes) => write_binary(out, bytes),
+        // There is no room to say so.
+        Data::Removed => {}
     }
 }
 

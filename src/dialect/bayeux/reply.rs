@@ -48,7 +48,9 @@ pub const fn refused(refusal: Refusal) -> &'static str {
         Refusal::TooManySearches => TOO_MANY_SEARCHES,
         Refusal::KeyReused => KEY_REUSED,
         Refusal::TooManyMatches => TOO_MANY_SUBSCRIPTIONS,
-        Refusal::TooManyChannels | Refusal::TooManySubscribers => TOO_MANY_CHANNELS,
+        Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::Key { .. } | Refusal::NotLatest => {
+            TOO_MANY_CHANNELS
+        }
     }
 }
 

@@ -444,9 +444,11 @@ pub fn refused(refusal: Refusal) -> Response {
             answers::refusal(429, refusal.detail()).with("Retry-After", 1)
         }
         Refusal::KeyReused => answers::refusal(422, refusal.detail()),
-        Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::TooManyMatches => {
-            answers::refusal(503, "limits.channels is reached").with("Retry-After", 60)
-        }
+        Refusal::TooManyChannels
+        | Refusal::TooManySubscribers
+        | Refusal::TooManyMatches
+        | Refusal::Key { .. }
+        | Refusal::NotLatest => answers::refusal(503, "limits.channels is reached").with("Retry-After", 60),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Answers about channels and publications, as JSON or as `key: value` lines.
 
 use crate::broker::{Receipt, Receipts, Refusal};
-use crate::hub::{ChannelInfo, Published};
+use crate::hub::{ChannelInfo, KeyError, Published};
 use crate::id::MessageId;
 use crate::transport::write_string;
 use crate::wire::media;
@@ -69,6 +69,8 @@ struct Description<'a> {
     channel: &'a str,
     subscribers: usize,
     messages: usize,
+    /// Keys that have a value; not told to publishers.
+    keys: Option<usize>,
 }
 
 impl Description<'_> {
@@ -79,13 +81,18 @@ impl Description<'_> {
         }
         write_string(out, self.channel);
         write_all(out, &[",\"subscribers\":", itoa::Buffer::new().format(self.subscribers)]);
-        write_all(out, &[",\"messages\":", itoa::Buffer::new().format(self.messages), "}"]);
+        write_all(out, &[",\"messages\":", itoa::Buffer::new().format(self.messages)]);
+        if let Some(keys) = self.keys {
+            write_all(out, &[",\"keys\":", itoa::Buffer::new().format(keys)]);
+        }
+        out.push(b'}');
     }
 
     fn lines(&self) -> String {
         let id = self.id.map_or_else(String::new, |id| format!(" {id}"));
+        let keys = self.keys.map_or_else(String::new, |keys| format!("keys: {keys}\n"));
         format!(
-            "id:{id}\nchannel: {}\nsubscribers: {}\nmessages: {}\n",
+            "id:{id}\nchannel: {}\nsubscribers: {}\nmessages: {}\n{keys}",
             self.channel, self.subscribers, self.messages
         )
     }
@@ -93,7 +100,7 @@ impl Description<'_> {
 
 const fn describe_published<'a>(channel: &'a str, published: &Published) -> Description<'a> {
     let Published { id, subscribers, messages } = *published;
-    Description { id: Some(id), channel, subscribers, messages }
+    Description { id: Some(id), channel, subscribers, messages, keys: None }
 }
 
 /// The answer to a publication.
@@ -111,6 +118,11 @@ pub fn refused(refusal: Refusal, as_text: bool) -> Response {
         Refusal::KeyReused => 422,
         Refusal::TooManyMessages | Refusal::TooManySearches => 429,
         Refusal::TooManyChannels | Refusal::TooManySubscribers => 503,
+        Refusal::NotLatest => 412,
+        Refusal::Key { error: KeyError::NoSuchKey, .. } => 404,
+        Refusal::Key { error: KeyError::NotPatchable, .. } => 409,
+        Refusal::Key { error: KeyError::TooLarge, .. } => 413,
+        Refusal::Key { error: KeyError::NoRoom(_), .. } => 503,
     };
     Response::problem(status, refusal.detail(), as_text)
 }
@@ -138,8 +150,8 @@ pub fn list(channels: impl Iterator<Item = ChannelInfo>, as_text: bool) -> Respo
 }
 
 fn describe(info: &ChannelInfo) -> Description<'_> {
-    let ChannelInfo { ref channel, newest, subscribers, messages } = *info;
-    Description { id: newest, channel, subscribers, messages }
+    let ChannelInfo { ref channel, newest, subscribers, messages, keys } = *info;
+    Description { id: newest, channel, subscribers, messages, keys: Some(keys) }
 }
 
 /// The answer to a revocation by which so many lost something that they had. It does not outlive the server.

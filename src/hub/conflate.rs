@@ -1,0 +1,537 @@
+//! Conflation: subscribers that want of each key only the newest message.
+//!
+//! Such a subscriber is a cursor like any other; it only pulls from other places: the latest values of a channel instead
+//! of its ring, and from the ring what has no key. While it is given a snapshot it has two numbers, as its client has
+//! ([`Place`]): values up to the cursor, everything else up to a *horizon*, the newest number when it came. The horizon
+//! lies in its [`Aside`], which few have, and none for long.
+
+use super::Hub;
+use super::channel::{Channel, ChannelKey};
+use super::message::Message;
+use super::pace::Pace;
+use super::pull::Gap;
+use super::subscriber::{Membership, Memberships, Subscriber, SubscriberKey};
+use super::view::{Aside, View, Wish};
+use crate::id::{MessageId, Place, Seq};
+use crate::time::Instant;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::iter::Peekable;
+use std::rc::Rc;
+
+/// What a subscriber of one channel lacks, in few numbers: who is at the same stage lacks the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stage {
+    channel: ChannelKey,
+    after: Seq,
+    horizon: Seq,
+    /// The newest message of all: what is lacked changes with it.
+    newest: Seq,
+    /// What patches are made against; see [`Group::step`](super::pace::Group::step).
+    step: Option<Seq>,
+    /// It had nothing from other connections that a patch may change.
+    given: Seq,
+}
+
+impl Hub {
+    /// Whether the subscriber wants latest values.
+    pub fn is_latest(&self, key: SubscriberKey) -> bool {
+        !self.subscribers[key].view.is_plain()
+    }
+
+    /// What the subscriber wants.
+    pub fn wish(&self, key: SubscriberKey) -> Wish {
+        self.subscribers[key].view.wish()
+    }
+
+    /// Whether a snapshot of the subscriber's is unfinished, in which something is left for it.
+    pub fn has_snapshot(&self, key: SubscriberKey) -> bool {
+        let subscriber = &self.subscribers[key];
+        let horizons = self.aside(key).map_or(&[][..], |aside| &aside.horizons);
+        horizons.iter().any(|&(channel, horizon)| {
+            let latest = self.channels[channel].latest();
+            let cursor = subscriber.after.max(self.floor(key, channel));
+            latest.is_some_and(|latest| {
+                let mut values = latest.after(cursor).take_while(|message| message.id.seq <= horizon);
+                values.any(|message| !message.is_removal())
+            })
+        })
+    }
+
+    /// At what stage the subscriber is, if others can be at the same.
+    pub fn stage(&self, key: SubscriberKey) -> Option<Stage> {
+        let subscriber = &self.subscribers[key];
+        let Memberships::One { channel, .. } = subscriber.memberships else { return None };
+        let after = subscriber.after;
+        let horizon = self.horizon(key, channel).max(after);
+        let given = self.aside(key).map_or(0, |aside| aside.given);
+        let step = self.step(subscriber, key, channel);
+        let newest = self.seq;
+        (horizon >= subscriber.joined && !subscriber.stranger).then_some(Stage {
+            channel,
+            after,
+            horizon,
+            newest,
+            step,
+            given: if step.is_some() { given } else { 0 },
+        })
+    }
+
+    /// The value of its key that a subscriber was given last on this connection, if that is known: what a patch of
+    /// `message` is made against.
+    pub fn base(&self, key: SubscriberKey, message: &Message) -> Option<&Rc<Message>> {
+        let subscriber = &self.subscribers[key];
+        if !subscriber.view.is_delta() {
+            return None;
+        }
+        let channel = self.names.get(&message.channel)?;
+        let step = self.step(subscriber, key, channel)?;
+        let group = self.channels[channel].known_group(subscriber.view.pace())?;
+        let given = self.aside(key).map_or(0, |aside| aside.given);
+        group.base(step, message.key()?).filter(|base| base.id.seq > given)
+    }
+
+    /// Which subscribers of its pace a subscriber who wants patches has kept step with on a channel; none if it has not.
+    fn step(&self, subscriber: &Subscriber, key: SubscriberKey, channel: ChannelKey) -> Option<Seq> {
+        let is_cut = self.aside(key).is_some_and(|aside| aside.is_cut);
+        if !subscriber.view.is_delta() || is_cut || self.horizon(key, channel) > 0 {
+            return None;
+        }
+        let group = self.channels[channel].known_group(subscriber.view.pace())?;
+        group.step(subscriber.after.max(self.floor(key, channel)))
+    }
+
+    pub(super) fn aside(&self, key: SubscriberKey) -> Option<&Aside> {
+        match self.subscribers[key].view.has_aside() {
+            true => self.asides.get(&key),
+            false => None,
+        }
+    }
+
+    pub(super) fn aside_mut(&mut self, key: SubscriberKey) -> &mut Aside {
+        self.subscribers[key].view.set_aside(true);
+        self.asides.entry(key).or_default()
+    }
+
+    /// Up to which number everything but values counts as had on a channel; 0 if no snapshot of it is unfinished.
+    fn horizon(&self, key: SubscriberKey, channel: ChannelKey) -> Seq {
+        let horizons = self.aside(key).map_or(&[][..], |aside| &aside.horizons);
+        horizons.iter().find(|(of, _)| *of == channel).map_or(0, |&(_, horizon)| horizon)
+    }
+
+    pub(super) fn set_horizon(&mut self, key: SubscriberKey, channel: ChannelKey, horizon: Seq) {
+        let horizons = &mut self.aside_mut(key).horizons;
+        horizons.retain(|(of, _)| *of != channel);
+        horizons.push((channel, horizon));
+    }
+
+    fn floor(&self, key: SubscriberKey, channel: ChannelKey) -> Seq {
+        match &self.subscribers[key].memberships {
+            Memberships::One { .. } => 0,
+            Memberships::Many(many) => many.find(channel).map_or(0, |place| many.all[place as usize].floor),
+        }
+    }
+
+    /// Adds at most `max` messages that the subscriber lacks to `pulled`, in the order of their numbers.
+    pub(super) fn pull_latest<'a>(
+        &'a self,
+        now: Instant,
+        key: SubscriberKey,
+        max: usize,
+        pulled: &mut impl Extend<&'a Rc<Message>>,
+    ) {
+        let subscriber = &self.subscribers[key];
+        match &subscriber.memberships {
+            Memberships::One { channel, .. } => {
+                let horizon = self.horizon(key, *channel);
+                pulled.extend(self.lacking(now, subscriber, *channel, subscriber.after, horizon).take(max));
+            }
+            Memberships::Many(many) => {
+                let dirty = many.news.in_order().map(|(_, place)| &many.all[place as usize]);
+                let mut channels: Vec<_> = dirty
+                    .map(|membership| {
+                        let horizon = self.horizon(key, membership.channel);
+                        let after = subscriber.after.max(membership.floor);
+                        self.lacking(now, subscriber, membership.channel, after, horizon).peekable()
+                    })
+                    .collect();
+                merge(&mut channels, max, pulled);
+            }
+        }
+    }
+
+    /// What a subscriber lacks of a channel: values after `after`, all else after `horizon`, if that is larger.
+    fn lacking<'a>(
+        &'a self,
+        now: Instant,
+        subscriber: &'a Subscriber,
+        channel: ChannelKey,
+        after: Seq,
+        horizon: Seq,
+    ) -> impl Iterator<Item = &'a Rc<Message>> {
+        let channel = &self.channels[channel];
+        let horizon = horizon.max(after);
+        let values = channel.latest().into_iter().flat_map(move |latest| latest.after(after));
+        let mut values =
+            values.filter(move |message| message.id.seq > horizon || !message.is_removal()).peekable();
+        let mut rest = channel.ring.after(horizon).filter(|message| message.key().is_none()).peekable();
+        let both = std::iter::from_fn(move || match (values.peek(), rest.peek()) {
+            (Some(value), Some(other)) if value.id.seq > other.id.seq => rest.next(),
+            (Some(_), _) => values.next(),
+            (None, _) => rest.next(),
+        });
+        both.filter(move |message| subscriber.is_for(message, now))
+    }
+
+    /// Whether a channel has something that a subscriber lacks who has had it up to `had`.
+    pub(super) fn has_news(channel: &Channel, view: View, had: Seq) -> bool {
+        match view.is_plain() {
+            true => channel.ring.newest() > had,
+            false => channel.newest() > had,
+        }
+    }
+
+    /// The gaps the subscriber must be told of, as [`Hub::take_gaps`] says. After each it gets a fresh snapshot. With
+    /// `whole`, its client continues at one place for all channels: then all of them begin anew.
+    #[cold]
+    pub(super) fn take_latest_gaps(&mut self, key: SubscriberKey, whole: bool) -> Vec<Gap> {
+        if !self.subscribers[key].view.list().is_none() {
+            self.touch_news(key);
+        }
+        let subscriber = &self.subscribers[key];
+        let after = subscriber.after;
+        let lost = |hub: &Self, channel: ChannelKey, had: Seq| {
+            hub.channels[channel].lost_of_latest() > had.max(hub.horizon(key, channel))
+        };
+        let members: Vec<(ChannelKey, Seq, bool)> = match &subscriber.memberships {
+            Memberships::One { channel, .. } => vec![(*channel, after, subscriber.stranger)],
+            Memberships::Many(many) => {
+                let had = |floor: Seq| after.max(floor);
+                many.all.iter().map(|(_, it)| (it.channel, had(it.floor), it.stranger)).collect()
+            }
+        };
+        let is_stranger = subscriber.stranger;
+        let mut told: Vec<(ChannelKey, Seq)> = members
+            .iter()
+            .filter(|&&(channel, had, stranger)| stranger || lost(self, channel, had))
+            .map(|&(channel, had, _)| (channel, had))
+            .collect();
+        if told.is_empty() && !is_stranger {
+            return Vec::new();
+        }
+        let newest = self.newest();
+        let came_with = self.strangers.remove(&key);
+        let mut gaps: Vec<Gap> = Vec::new();
+        let mut anew: Vec<ChannelKey> = Vec::new();
+        let patterns =
+            if is_stranger { self.patterns.get(&key).cloned().unwrap_or_default() } else { Vec::new() };
+        for pattern in patterns {
+            let foreign = came_with.is_some_and(|id| !self.is_ours(id));
+            let has_lost = came_with.is_some_and(|id| self.tombstones.may_have_lost(&pattern, id.seq).0);
+            if foreign || has_lost {
+                let matching =
+                    members.iter().filter(|(channel, ..)| pattern.matches(self.channels[*channel].name()));
+                anew.extend(matching.map(|&(channel, ..)| channel));
+                let channel = pattern.as_str().into();
+                gaps.push(Gap { channel, after: came_with.unwrap_or(newest), oldest: newest });
+            }
+        }
+        if whole {
+            // A snapshot leaves out what has no key, and removals: they would be missing.
+            let lacks = |&(channel, had, _): &(ChannelKey, Seq, bool)| {
+                let had = had.max(self.horizon(key, channel));
+                let channel = &self.channels[channel];
+                let mut removals = channel.latest().into_iter().flat_map(|latest| latest.after(had));
+                let mut rest = channel.ring.after(had);
+                removals.any(|message| message.is_removal()) || rest.any(|message| message.key().is_none())
+            };
+            told.extend(
+                members.iter().filter(|member| lacks(member)).map(|&(channel, had, _)| (channel, had)),
+            );
+        }
+        told.sort_unstable();
+        told.dedup_by_key(|(channel, _)| *channel);
+        gaps.extend(told.iter().map(|&(channel, had)| {
+            let channel = &self.channels[channel];
+            Gap {
+                channel: Rc::clone(channel.name()),
+                after: came_with.unwrap_or_else(|| self.id(had)),
+                oldest: channel.ring.oldest().map_or(newest, |seq| self.id(seq)),
+            }
+        }));
+        if gaps.is_empty() {
+            self.subscribers[key].stranger = false;
+            return gaps;
+        }
+        match whole {
+            true => anew.extend(members.iter().map(|&(channel, ..)| channel)),
+            false => anew.extend(told.iter().map(|&(channel, _)| channel)),
+        }
+        self.begin_anew(key, &anew);
+        self.counts.gaps_told += gaps.len() as u64;
+        gaps
+    }
+
+    /// Marks those channels of a subscriber that have news: of what was published since the last tick it has not been told
+    /// one channel after the other.
+    fn touch_news(&mut self, key: SubscriberKey) {
+        let Subscriber { after, view, memberships, .. } = &mut self.subscribers[key];
+        let Memberships::Many(many) = memberships else { return };
+        let channels = &self.channels;
+        let had = |membership: &Membership| membership.floor.max(*after);
+        let has_news =
+            |membership: &Membership| Self::has_news(&channels[membership.channel], *view, had(membership));
+        let silent = many.all.iter().filter(|(_, membership)| membership.next == 0 && has_news(membership));
+        let found: Vec<(u32, Seq)> =
+            silent.map(|(place, membership)| (place as u32, had(membership))).collect();
+        found.into_iter().for_each(|(place, had)| many.expect(place, had + 1));
+    }
+
+    /// Has the subscriber given fresh snapshots of these of its channels.
+    fn begin_anew(&mut self, key: SubscriberKey, channels: &[ChannelKey]) {
+        let newest = self.seq;
+        let subscriber = &mut self.subscribers[key];
+        subscriber.stranger = false;
+        let after = std::mem::take(&mut subscriber.after);
+        if let Memberships::Many(many) = &mut subscriber.memberships {
+            for (_, membership) in &mut many.all {
+                membership.stranger = false;
+                membership.floor = membership.floor.max(after);
+            }
+            for &channel in channels {
+                let Some(place) = many.find(channel) else { continue };
+                many.all[place as usize].floor = 0;
+                many.expect(place, 1);
+            }
+        }
+        for &channel in channels {
+            self.set_horizon(key, channel, newest);
+        }
+        self.aside_mut(key).horizon = newest;
+    }
+
+    /// Notes that the subscriber has been given everything up to `seq`, but what lies before a floor or a horizon.
+    pub(super) fn advance_latest(&mut self, key: SubscriberKey, seq: Seq) {
+        let Subscriber { view, after, .. } = self.subscribers[key];
+        if view.is_fresh() && seq > after {
+            self.aside_mut(key).is_told = true;
+        }
+        self.move_to(key, seq);
+    }
+
+    /// Notes that the subscriber was not given all there is.
+    pub fn cut(&mut self, key: SubscriberKey) {
+        if self.subscribers[key].view.is_delta() {
+            self.aside_mut(key).is_cut = true;
+        }
+    }
+
+    fn move_to(&mut self, key: SubscriberKey, seq: Seq) {
+        let subscriber = &mut self.subscribers[key];
+        subscriber.after = seq;
+        if let Memberships::Many(many) = &mut subscriber.memberships {
+            let news: Vec<u32> = many.news.in_order().map(|(_, place)| place).collect();
+            for place in news {
+                let membership = &many.all[place as usize];
+                let had = seq.max(membership.floor);
+                let has_news = Self::has_news(&self.channels[membership.channel], subscriber.view, had);
+                many.expect(place, if has_news { had + 1 } else { 0 });
+            }
+        }
+    }
+
+    /// Notes that the subscriber has been given all there is. If that ends a snapshot, or
+    /// several, tells from where to where there was nothing more in it: the client may continue at either, as a place or
+    /// as an id.
+    pub fn finish(&mut self, now: Instant, key: SubscriberKey) -> Option<(Place, MessageId)> {
+        let newest = self.newest();
+        if self.aside(key).is_some_and(|aside| aside.is_told) {
+            self.aside_mut(key).is_told = false;
+            self.settle_pace(now, key);
+        }
+        if self.aside(key).is_some_and(|aside| aside.is_cut) {
+            self.aside_mut(key).is_cut = false;
+            self.drop_spent_aside(now, key);
+        }
+        let after = self.subscribers[key].after;
+        let is_end = self.aside(key).is_some_and(|aside| !aside.horizons.is_empty() || aside.horizon > 0);
+        if !is_end {
+            return None;
+        }
+        let aside = self.aside_mut(key);
+        aside.horizons.clear();
+        aside.horizon = 0;
+        self.drop_spent_aside(now, key);
+        self.move_to(key, newest.seq);
+        let place = Place { id: self.id(after), ahead: newest.seq - after };
+        (place.ahead > 0).then_some((place, newest))
+    }
+
+    fn drop_spent_aside(&mut self, now: Instant, key: SubscriberKey) {
+        if self.asides.get(&key).is_some_and(|aside| aside.is_spent(now)) {
+            self.asides.remove(&key);
+            self.subscribers[key].view.set_aside(false);
+        }
+    }
+
+    /// From where the subscriber would continue if it lost its connection now.
+    pub fn place(&self, key: SubscriberKey) -> Place {
+        let after = self.subscribers[key].after;
+        let horizon = self.aside(key).map_or(0, |aside| aside.horizon);
+        Place { id: self.id(after), ahead: horizon.saturating_sub(after) }
+    }
+
+    /// Has a subscriber that was told something at no tick wait for those of its pace from now on.
+    fn settle_pace(&mut self, now: Instant, key: SubscriberKey) {
+        let view = self.subscribers[key].view;
+        let mut settled = view;
+        settled.settle();
+        self.relist(now, key, settled);
+        self.aside_mut(key).not_before = now + view.pace().period();
+        self.remind(now, key);
+    }
+
+    /// Sees to it that the next tick looks at the channels of a subscriber of some pace.
+    fn remind(&mut self, now: Instant, key: SubscriberKey) {
+        let subscriber = &self.subscribers[key];
+        let pace = subscriber.view.list();
+        let (after, view) = (subscriber.after, subscriber.view);
+        let behind = |channel: &ChannelKey| Self::has_news(&self.channels[*channel], view, after);
+        let channels = self.channels_of_member(key).into_iter().map(|(_, channel)| channel);
+        let channels: Vec<ChannelKey> = channels.filter(behind).collect();
+        for channel in channels {
+            let group = self.channels[channel].group(pace);
+            if !std::mem::replace(&mut group.is_pending, true) {
+                self.ticks.add(now, pace, channel);
+            }
+        }
+    }
+
+    /// Has a subscriber of [`Pace::HELD`] told at once from now on; it is ready if it lacks something.
+    pub fn release(&mut self, now: Instant, key: SubscriberKey) {
+        let view = self.subscribers[key].view;
+        if view.pace() == Pace::HELD {
+            let simple = View::of(Wish { pace: Pace::NONE, ..view.wish() });
+            self.relist(now, key, simple);
+            self.touch_news(key);
+            self.mark(key);
+        }
+    }
+
+    /// Gives the subscriber another wish. What is wanted already is never taken back; only the pace may change.
+    pub fn set_wish(&mut self, now: Instant, key: SubscriberKey, wish: Wish) {
+        let old = self.subscribers[key].view;
+        let known = old.wish();
+        let pace = if wish.pace.is_none() { known.pace } else { wish.pace };
+        let wish = Wish { latest: true, pace, delta: known.delta || wish.delta };
+        let mut view = View::of(wish);
+        if !known.pace.is_none() && !old.is_fresh() {
+            view.settle();
+        }
+        if view.wish() == known {
+            return;
+        }
+        if old.is_plain() {
+            self.end_left(now, key);
+        }
+        let newest = self.seq;
+        self.relist(now, key, view);
+        if wish.delta && !known.delta {
+            // What it was given before was not noted.
+            self.aside_mut(key).given = newest;
+        }
+        if !view.list().is_none() {
+            self.remind(now, key);
+        }
+    }
+
+    /// Does what is due at the ticks of all paces: marks those ready who may have something.
+    pub fn tick_paces(&mut self, now: Instant) {
+        while let Some((pace, channels)) = self.ticks.take_due(now) {
+            for channel in channels {
+                self.tick_channel(now, pace, channel);
+            }
+        }
+    }
+
+    fn tick_channel(&mut self, now: Instant, pace: Pace, key: ChannelKey) {
+        // Its channel may have been forgotten, and another one be in its place.
+        let Some(channel) = self.channels.get_mut(key) else { return };
+        let newest = channel.newest();
+        let groups = channel.keyed.iter_mut().flat_map(|keyed| &mut keyed.groups);
+        let Some(group) = groups.into_iter().find(|group| group.pace == pace && group.is_pending) else {
+            return;
+        };
+        group.tick(newest);
+        self.in_delivery.push(key);
+        let mut skipped = false;
+        for place in 0.. {
+            let Some(entry) =
+                self.channels[key].known_group(pace).and_then(|group| group.members.get(place)).copied()
+            else {
+                break;
+            };
+            let subscriber = &mut self.subscribers[entry.subscriber];
+            subscriber.memberships.expect_news(entry.membership, subscriber.after);
+            if subscriber.view.has_aside() {
+                if self.asides.get(&entry.subscriber).is_some_and(|aside| aside.not_before > now) {
+                    skipped = true;
+                    continue;
+                }
+                self.drop_spent_aside(now, entry.subscriber);
+            }
+            self.mark(entry.subscriber);
+        }
+        if skipped {
+            self.channels[key].group(pace).is_pending = true;
+            self.ticks.add(now, pace, key);
+        }
+    }
+
+    /// Lets go of what was superseded before all had been told, as all have been.
+    #[inline(never)]
+    pub(super) fn settle_groups(&mut self) {
+        for key in std::mem::take(&mut self.in_delivery) {
+            let Some(channel) = self.channels.get_mut(key) else { continue };
+            let newest = channel.newest();
+            for group in channel.keyed.iter_mut().flat_map(|keyed| &mut keyed.groups) {
+                group.settle(newest);
+            }
+        }
+    }
+
+    /// Marks a subscriber ready for a large delivery, behind those that others wait for.
+    pub fn mark_bulk(&mut self, key: SubscriberKey) {
+        self.bulk.push_back(key);
+    }
+
+    /// The next subscriber with a large delivery before it.
+    pub fn next_bulk(&mut self) -> Option<SubscriberKey> {
+        while let Some(key) = self.bulk.pop_front() {
+            // A key may be stale; then somebody looks in vain.
+            if self.subscribers.get(key).is_some_and(|subscriber| !subscriber.view.is_plain()) {
+                return Some(key);
+            }
+        }
+        None
+    }
+}
+
+/// Adds the first `max` messages of all channels together, in the order of their numbers.
+fn merge<'a, I>(channels: &mut [Peekable<I>], max: usize, pulled: &mut impl Extend<&'a Rc<Message>>)
+where
+    I: Iterator<Item = &'a Rc<Message>>,
+{
+    let head = |channel: &mut Peekable<I>| channel.peek().map(|message| message.id.seq);
+    let heads = channels.iter_mut().enumerate();
+    let mut heap: BinaryHeap<Reverse<(Seq, usize)>> =
+        heads.filter_map(|(index, channel)| Some(Reverse((head(channel)?, index)))).collect();
+    for _ in 0..max {
+        let Some(Reverse((_, index))) = heap.pop() else { return };
+        pulled.extend(channels[index].next());
+        heap.extend(head(&mut channels[index]).map(|seq| Reverse((seq, index))));
+    }
+}
+
+#[cfg(test)]
+mod tests;

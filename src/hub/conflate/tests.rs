@@ -1,0 +1,387 @@
+//! Subscribers of latest values against what is published: a client is a table of each channel and a place.
+
+use super::*;
+use crate::config::Config;
+use crate::hub::{Data, Owner, Pattern, Publication, Start};
+use crate::id::{Epoch, Random};
+use std::collections::BTreeMap;
+
+const CHANNELS: [&str; 3] = ["q/a", "q/b", "r"];
+const KEYS: [&str; 5] = ["A", "B", "C", "D", "E"];
+
+/// What a client believes.
+#[derive(Debug, Default)]
+struct Client {
+    names: Vec<&'static str>,
+    pattern: Option<&'static str>,
+    wish: Wish,
+    /// It comes anew for each answer.
+    polls: bool,
+    subscriber: Option<SubscriberKey>,
+    place: Option<Place>,
+    /// By channel and key: the number of the value.
+    table: BTreeMap<(String, String), Seq>,
+    /// What this connection has given.
+    given: BTreeMap<(String, String), Seq>,
+    /// By channel, the last number since the last gap.
+    last: BTreeMap<String, Seq>,
+    /// Messages without key up to here are accounted for, by channel.
+    rest: BTreeMap<String, Seq>,
+    had: Vec<Seq>,
+    /// When it was told something last, and whether that was more than once at that moment.
+    told_at: Option<Instant>,
+    /// It has not been told all of that.
+    unfinished: bool,
+}
+
+struct World {
+    random: Random,
+    hub: Hub,
+    now: Instant,
+    clients: Vec<Client>,
+    /// The number of the newest message of each key; removed ones are not there.
+    truth: BTreeMap<(String, String), Seq>,
+    seen: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut config = Config::default();
+        let mut pick = |values: &[u64]| values[random.below(values.len() as u64) as usize];
+        config.history.messages = pick(&[1, 3, 100]) as usize;
+        config.history.bytes = pick(&[600, 1 << 20]) as usize;
+        config.history.total_bytes = pick(&[4000, 1 << 20]) as usize;
+        config.history.seconds = pick(&[1, 10, 3600]);
+        config.limits.keys_per_channel = pick(&[2, 10_000]) as usize;
+        config.limits.keys = pick(&[3, 10_000]) as usize;
+        config.limits.tombstones = pick(&[1, 3, 100]) as usize;
+        config.channel_idle_seconds = pick(&[1, 30]);
+        let now = Instant::from_millis(random.below(1_000_000));
+        let hub = Hub::new(&config, Epoch::from_random(7), now);
+        Self { random, hub, now, clients: Vec::new(), truth: BTreeMap::new(), seen: 0 }
+    }
+
+    fn run(&mut self) {
+        for _ in 0..6 {
+            let client = self.client();
+            self.clients.push(client);
+        }
+        for _ in 0..600 {
+            match self.random.below(12) {
+                0..4 => self.publish(),
+                4 => self.remove(),
+                5 => {
+                    // Deliveries are not put off, so that paces can be judged.
+                    while self.hub.has_ready() {
+                        self.deliver();
+                    }
+                    let leap = [5, 30, 600, 20_000][self.random.below(4) as usize];
+                    self.now = self.now + self.random.below(leap);
+                    self.tick();
+                }
+                6 if self.random.one_in(10) => self.delete(),
+                7 => self.connect(),
+                8 if self.random.one_in(4) => self.lose(),
+                9 if self.random.one_in(8) => self.change_wish(),
+                _ => self.deliver(),
+            }
+            self.observe();
+            self.hub.check();
+        }
+        self.end();
+    }
+
+    fn client(&mut self) -> Client {
+        let mut names: Vec<_> = CHANNELS.into_iter().filter(|_| self.random.one_in(2)).collect();
+        let pattern = self.random.one_in(4).then_some("q/*");
+        if names.is_empty() && pattern.is_none() {
+            names.push("r");
+        }
+        let pace = [0.0, 50.0, 2.0][self.random.below(3) as usize];
+        let pace = Pace::at_most(pace).unwrap_or_default();
+        let polls = pace.is_none() && self.random.one_in(3);
+        let delta = !polls && self.random.one_in(2);
+        Client { names, pattern, polls, wish: Wish { latest: true, pace, delta }, ..Client::default() }
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.random.below(all.len() as u64) as usize]
+    }
+
+    fn publish(&mut self) {
+        let channel = self.of(&CHANNELS);
+        let key = (!self.random.one_in(5)).then(|| self.of(&KEYS).into());
+        let ttl_ms = self.random.one_in(6).then(|| [0, 700, 15_000][self.random.below(3) as usize]);
+        let text = "x".repeat(self.random.below(200) as usize);
+        let publication = Publication { key, ttl_ms, ..Publication::of(Data::Text(text.into())) };
+        let admitted = self.hub.admits_key(self.hub.names.get(channel), &publication).is_ok();
+        let published = self.hub.publish(self.now, channel, publication);
+        assert_eq!(published.is_ok(), admitted);
+    }
+
+    fn remove(&mut self) {
+        let (channel, key) = (self.of(&CHANNELS), self.of(&KEYS));
+        let value = self.hub.value(self.now, channel, key).is_some();
+        assert_eq!(self.hub.remove(self.now, channel, key).is_some(), value);
+    }
+
+    fn delete(&mut self) {
+        let channel = self.of(&CHANNELS);
+        for (Owner(owner), _) in self.hub.delete(self.now, channel, |_| true).unwrap_or_default() {
+            self.clients[owner as usize].subscriber = None;
+        }
+        self.truth.retain(|(of, _), _| of != channel);
+        // A number may have been taken.
+        while self.hub.journal.len() < self.hub.seq as usize {
+            let mut filler = Publication::of(Data::Text("".into()));
+            filler.ttl_ms = Some(0);
+            let id = MessageId { seq: self.hub.journal.len() as Seq + 1, ..self.hub.newest() };
+            self.hub.journal.push(Message::new(id, "none".into(), filler, self.now));
+        }
+        self.seen = self.hub.journal.len();
+    }
+
+    /// Notes what was published since it was called last.
+    fn observe(&mut self) {
+        for message in &self.hub.journal[self.seen..] {
+            let Some(key) = message.key() else { continue };
+            let place = (message.channel.to_string(), key.to_owned());
+            match message.is_removal() {
+                true => _ = self.truth.remove(&place),
+                false => _ = self.truth.insert(place, message.id.seq),
+            }
+        }
+        self.seen = self.hub.journal.len();
+    }
+
+    fn tick(&mut self) {
+        self.hub.tick_paces(self.now);
+        if !self.hub.has_ready() {
+            self.hub.tick(self.now);
+        }
+    }
+
+    fn connect(&mut self) {
+        let at = self.random.below(self.clients.len() as u64) as usize;
+        if self.clients[at].subscriber.is_none() {
+            self.attach(at);
+        }
+    }
+
+    fn attach(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        let start = client.place.map_or(Start::Snapshot, Start::At);
+        let patterns =
+            client.pattern.iter().map(|text| Pattern::parse(text.as_bytes()).unwrap().unwrap()).collect();
+        let key = self.hub.attach_as(self.now, Owner(at as u32), &client.names, patterns, start, client.wish);
+        client.subscriber = key.ok();
+        client.given.clear();
+        (client.told_at, client.unfinished) = (None, false);
+        client.last.clear();
+        if start == Start::Snapshot {
+            client.table.clear();
+            let newest = self.hub.seq;
+            CHANNELS.iter().for_each(|channel| _ = client.rest.insert((*channel).to_owned(), newest));
+        }
+    }
+
+    fn lose(&mut self) {
+        let at = self.random.below(self.clients.len() as u64) as usize;
+        if let Some(key) = self.clients[at].subscriber.take() {
+            self.hub.detach(self.now, key);
+        }
+    }
+
+    fn change_wish(&mut self) {
+        let at = self.random.below(self.clients.len() as u64) as usize;
+        let pace = Pace::at_most([1.0, 20.0][self.random.below(2) as usize]).unwrap();
+        let client = &mut self.clients[at];
+        let Some(key) = client.subscriber.filter(|_| !client.polls) else { return };
+        let wish = Wish { pace, ..client.wish };
+        self.hub.set_wish(self.now, key, wish);
+        client.wish = wish;
+        client.told_at = None;
+    }
+
+    /// Gives one subscriber some of what it lacks, as the server does.
+    fn deliver(&mut self) {
+        let Some(key) = self.hub.next_ready() else { return self.tick() };
+        let Owner(at) = self.hub.owner(key);
+        let at = at as usize;
+        let max = [1, 3, 100][self.random.below(3) as usize];
+        let polls = self.clients[at].polls;
+        let gaps = if polls { self.hub.take_gaps_of_poll(key) } else { self.hub.take_gaps(key) };
+        for gap in &gaps {
+            self.clients[at].gap(gap, self.hub.seq);
+        }
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
+        self.hub.pull(self.now, key, max, &mut pulled);
+        let pulled: Vec<Rc<Message>> = pulled.into_iter().cloned().collect();
+        let is_all = pulled.len() < max;
+        for message in &pulled {
+            if message.key().is_some() && message.id.seq != self.newest_of(message) {
+                panic!("{} is superseded", message.id.seq);
+            }
+            let base = self.hub.base(key, message).map(|base| base.id.seq);
+            self.clients[at].take(message, base);
+        }
+        let client = &mut self.clients[at];
+        if !pulled.is_empty() && !client.wish.pace.is_none() {
+            let (period, now) = (client.wish.pace.period(), self.now.as_millis());
+            let slot = |told: Instant| told.as_millis() / period < now / period;
+            assert!(client.unfinished || client.told_at.is_none_or(slot), "too soon: {client:?}");
+            client.told_at = Some(self.now);
+        }
+        client.unfinished = !is_all;
+        let last = pulled.last().map(|message| message.id.seq);
+        if let Some(last) = last {
+            self.hub.advance(key, last);
+            client.place = Some(if polls { self.hub.place(key) } else { self.hub.id(last).into() });
+        }
+        match is_all {
+            true => {
+                if let Some((place, id)) = self.hub.finish(self.now, key) {
+                    client.place = Some(if polls { place } else { id.into() });
+                }
+                self.complete(at);
+            }
+            false => {
+                self.hub.cut(key);
+                self.hub.mark(key);
+            }
+        }
+        if polls && (last.is_some() || !gaps.is_empty()) {
+            if client_place_is_unset(&self.clients[at]) {
+                self.clients[at].place = Some(self.hub.newest().into());
+            }
+            self.hub.detach(self.now, key);
+            self.attach(at);
+        }
+    }
+
+    fn newest_of(&self, message: &Message) -> Seq {
+        let is_same = |other: &&Message| other.channel == message.channel && other.key() == message.key();
+        self.hub.journal.iter().rev().find(is_same).map_or(0, |newest| newest.id.seq)
+    }
+
+    /// A client that has everything knows the truth.
+    fn complete(&mut self, at: usize) {
+        self.observe();
+        let client = &mut self.clients[at];
+        let wants = |channel: &str| {
+            client.names.contains(&channel) || client.pattern.is_some() && channel.starts_with("q/")
+        };
+        let truth: BTreeMap<_, _> = self
+            .truth
+            .iter()
+            .filter(|((channel, _), _)| wants(channel))
+            .map(|(place, seq)| (place.clone(), *seq))
+            .collect();
+        // A value may have expired that nobody has removed yet.
+        let (hub, now) = (&self.hub, self.now);
+        let holds = |(channel, key): &(String, String)| hub.value(now, channel, key).is_some();
+        for (place, seq) in &truth {
+            assert!(
+                client.table.get(place) == Some(seq) || !holds(place),
+                "{place:?} is not {seq}: {client:?}"
+            );
+        }
+        for (place, seq) in &client.table {
+            let is_deleted = hub.names.get(&place.0).is_none();
+            let is_expired = truth.contains_key(place) && !holds(place);
+            assert!(
+                truth.get(place) == Some(seq) || is_deleted || is_expired,
+                "{place:?} is {seq} for it, which is gone: {client:?}"
+            );
+        }
+        for message in &self.hub.journal {
+            let seq = message.id.seq;
+            let begin = client.rest.get(&*message.channel).copied().unwrap_or_default();
+            let is_due =
+                message.key().is_none() && seq > begin && wants(&message.channel) && !message.expired(now);
+            assert!(!is_due || client.had.contains(&seq), "{seq} without key is missing: {client:?}");
+        }
+        let newest = self.hub.seq;
+        CHANNELS.iter().for_each(|channel| _ = client.rest.insert((*channel).to_owned(), newest));
+    }
+
+    fn end(&mut self) {
+        for at in 0..self.clients.len() {
+            if self.clients[at].subscriber.is_none() {
+                self.attach(at);
+            }
+        }
+        for _ in 0..400 {
+            self.now = self.now + 100;
+            self.tick();
+            self.deliver();
+            self.observe();
+            self.hub.check();
+        }
+        for at in 0..self.clients.len() {
+            // Who was not delivered anything had everything already.
+            if self.clients[at].subscriber.is_some() {
+                self.complete(at);
+            }
+        }
+        for at in 0..self.clients.len() {
+            if let Some(key) = self.clients[at].subscriber.take() {
+                self.hub.detach(self.now, key);
+            }
+        }
+        for channel in CHANNELS {
+            self.hub.delete(self.now, channel, |_| true);
+        }
+        self.hub.check();
+        assert_eq!((self.hub.keys, self.hub.value_bytes, self.hub.history.bytes()), (0, 0, 0));
+        assert!(
+            self.hub.asides.is_empty() && self.hub.removals.is_empty() && self.hub.subscribers.is_empty()
+        );
+    }
+}
+
+fn client_place_is_unset(client: &Client) -> bool {
+    client.place.is_none()
+}
+
+impl Client {
+    fn gap(&mut self, gap: &Gap, newest: Seq) {
+        let matches = |channel: &str| match Pattern::parse(gap.channel.as_bytes()).unwrap() {
+            Some(pattern) => pattern.matches(channel),
+            None => *channel == *gap.channel,
+        };
+        self.table.retain(|(channel, _), _| !matches(channel));
+        self.last.retain(|channel, _| !matches(channel));
+        for channel in CHANNELS.into_iter().filter(|channel| matches(channel)) {
+            self.rest.insert(channel.to_owned(), newest);
+        }
+    }
+
+    fn take(&mut self, message: &Message, base: Option<Seq>) {
+        let seq = message.id.seq;
+        let last = self.last.insert(message.channel.to_string(), seq).unwrap_or_default();
+        assert!(seq > last || self.polls, "{seq} of {} after {last}", message.channel);
+        let Some(key) = message.key() else { return self.had.push(seq) };
+        let place = (message.channel.to_string(), key.to_owned());
+        if base.is_some() {
+            assert_eq!(
+                base,
+                self.given.get(&place).copied(),
+                "the base is what this connection gave last: {seq} {self:?}"
+            );
+        }
+        self.given.insert(place.clone(), seq);
+        match message.is_removal() {
+            true => _ = self.table.remove(&place),
+            false => _ = self.table.insert(place, seq),
+        }
+    }
+}
+
+#[test]
+fn clients_with_a_table_and_a_place_know_the_truth() {
+    for seed in 0..100 {
+        World::new(seed).run();
+    }
+}

@@ -1,0 +1,124 @@
+//! What a subscriber wants of a channel's messages: all, or the latest values, at which pace, as patches or whole.
+
+use super::channel::ChannelKey;
+use super::pace::Pace;
+use crate::id::Seq;
+use crate::time::Instant;
+
+/// What a subscriber asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// No message that a newer one of its key has superseded.
+    pub latest: bool,
+    /// How often at most; implies `latest`.
+    pub pace: Pace,
+    /// Values as patches against the value before where that is possible; implies `latest`.
+    pub delta: bool,
+}
+
+impl Wish {
+    /// Whether it wants latest values.
+    pub const fn is_latest(self) -> bool {
+        self.latest || self.delta || !self.pace.is_none()
+    }
+}
+
+/// A [`Wish`] in one byte, with what else must be known at once of a subscriber that has one. 0 = none, all messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct View(u8);
+
+const LATEST: u8 = 1 << 4;
+const DELTA: u8 = 1 << 5;
+const ASIDE: u8 = 1 << 6;
+const FRESH: u8 = 1 << 7;
+const PACE: u8 = 0xf;
+
+impl View {
+    /// That of a subscriber that has just come.
+    pub fn of(wish: Wish) -> Self {
+        if !wish.is_latest() {
+            return Self::default();
+        }
+        let fresh = if matches!(wish.pace, Pace::NONE | Pace::HELD) { 0 } else { FRESH };
+        Self(LATEST | if wish.delta { DELTA } else { 0 } | fresh | wish.pace.bits())
+    }
+
+    /// Whether all messages are wanted, one after the other.
+    pub const fn is_plain(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether latest values are wanted, whole, at no pace, and nothing particular has to be known.
+    pub const fn is_simple(self) -> bool {
+        self.0 == LATEST
+    }
+
+    /// Whether patches are wanted.
+    pub const fn is_delta(self) -> bool {
+        self.0 & DELTA != 0
+    }
+
+    /// Whether there is an [`Aside`].
+    pub const fn has_aside(self) -> bool {
+        self.0 & ASIDE != 0
+    }
+
+    /// Whether it has a pace and has not been delivered anything yet: the first comes at once.
+    pub const fn is_fresh(self) -> bool {
+        self.0 & FRESH != 0
+    }
+
+    /// Its pace.
+    pub const fn pace(self) -> Pace {
+        Pace::of_bits(self.0 & PACE)
+    }
+
+    /// On which list of a channel it is: that of this pace.
+    pub const fn list(self) -> Pace {
+        if self.is_fresh() { Pace::NONE } else { self.pace() }
+    }
+
+    /// What it wants.
+    pub const fn wish(self) -> Wish {
+        Wish { latest: self.0 & LATEST != 0, pace: self.pace(), delta: self.is_delta() }
+    }
+
+    /// Notes whether there is an [`Aside`].
+    pub const fn set_aside(&mut self, there_is: bool) {
+        self.0 = if there_is { self.0 | ASIDE } else { self.0 & !ASIDE };
+    }
+
+    /// Notes that it has had its first delivery.
+    pub const fn settle(&mut self) {
+        self.0 &= !FRESH;
+    }
+}
+
+/// What is known of few subscribers of latest values, and of each not for long.
+#[derive(Debug, Default)]
+pub struct Aside {
+    /// Channels with an unfinished snapshot: everything but values counts as had up to this number.
+    pub horizons: Vec<(ChannelKey, Seq)>,
+    /// The same of all channels together, as the client is told it; 0 if no snapshot is unfinished.
+    pub horizon: Seq,
+    /// No delivery before this, as the last one was at no tick.
+    pub not_before: Instant,
+    /// It wants patches, and was given a part of what it lacked: what it holds of the rest nobody knows.
+    pub is_cut: bool,
+    /// It has a pace, and its first delivery has begun.
+    pub is_told: bool,
+    /// The client may have values up to this number from another connection: they are no bases of patches.
+    pub given: Seq,
+}
+
+impl Aside {
+    /// Whether it says nothing any more.
+    pub fn is_spent(&self, now: Instant) -> bool {
+        self.horizons.is_empty()
+            && self.horizon == 0
+            && self.given == 0
+            && !self.is_told
+            && !self.is_cut
+            && self.not_before <= now
+    }
+}
