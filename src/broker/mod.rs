@@ -25,20 +25,21 @@ mod several;
 
 pub use client::{Client, forwarded_for, is_exempt};
 pub use gate::Search;
-pub use publish::{Once, Publishing, Receipt, Receipts};
+pub use publish::{IfMatch, Once, Publishing, Receipt, Receipts, Terms};
 pub use rate::{Rate, network};
 pub use refusal::Refusal;
 pub use repeats::REMEMBERED_MS;
 pub use several::Several;
 
 use crate::config::Config;
-use crate::hub::{Hub, Owner, Pattern, Publication, Published, Start, SubscriberKey};
+use crate::hub::{Change, Hub, KeyError, Owner, Pattern, Publication, Published, Start, SubscriberKey, Wish};
 use crate::id::Seed;
 use crate::stats::Stats;
 use crate::time::Instant;
 use gate::Gate;
 use order::Order;
 use repeats::Repeats;
+use std::borrow::Cow;
 
 /// The hub, and the door to it.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Broker {
     order: Order,
     gate: Gate,
     repeats: Repeats,
+    /// `limits.message_bytes`, for what patches make.
+    message_bytes: usize,
     /// What has been counted beside what the hub counts itself; [`Broker::stats`] has both.
     pub stats: Stats,
 }
@@ -60,6 +63,7 @@ impl Broker {
             order: Order::default(),
             gate: Gate::new(config, seed),
             repeats: Repeats::new(config, seed.key("idempotency")),
+            message_bytes: config.limits.message_bytes,
             stats: Stats::default(),
         }
     }
@@ -82,8 +86,10 @@ impl Broker {
         client: Client,
         publishing: Publishing<'b>,
     ) -> Result<Receipts<'b>, Refusal> {
-        let Publishing { messages, once, whose } = publishing;
-        let known = once.map(|once| self.repeats.find(now, once, whose.as_deref(), &messages)).transpose();
+        let Publishing { mut messages, once, whose, terms } = publishing;
+        let known = once
+            .map(|once| self.repeats.find(now, once, whose.as_deref(), &messages, terms.as_deref()))
+            .transpose();
         let known = known.inspect_err(|_| self.stats.publications_refused += 1)?;
         if let Some(earlier) = known.as_ref().and_then(|known| known.receipts.clone()) {
             self.stats.messages_repeated += 1;
@@ -92,6 +98,12 @@ impl Broker {
         if !self.gate.admits_publications(now, client, messages.len()) {
             self.stats.publications_refused += 1;
             return Err(Refusal::TooManyMessages);
+        }
+        if let Some(terms) = terms {
+            self.try_out(now, &mut messages, &terms)?;
+        } else if messages.len() > 1 && messages.first.1.key.is_some() {
+            // The same value on several channels.
+            self.try_out(now, &mut messages, &Terms::default())?;
         }
         match messages.len() {
             1 => self.hub.admits_one(&messages.first.0, &messages.first.1)?,
@@ -106,6 +118,37 @@ impl Broker {
             self.stats.idempotency_keys_forgotten += self.repeats.insert(now, known, &receipts) as u64;
         }
         Ok(receipts)
+    }
+
+    /// Tries changes of keys out: applies patches, and finds out whether all of it can be done.
+    #[inline(never)]
+    fn try_out(
+        &mut self,
+        now: Instant,
+        messages: &mut Several<(Cow<str>, Publication)>,
+        terms: &Terms,
+    ) -> Result<(), Refusal> {
+        let ids: Vec<_> = messages
+            .iter()
+            .filter_map(|(channel, publication)| {
+                let value = self.hub.value(now, channel, publication.key.as_deref()?);
+                Some(value.map(|message| message.id))
+            })
+            .collect();
+        let mut patches = terms.patches.iter().copied().peekable();
+        let changes = messages.iter_mut().enumerate().map(|(place, (channel, publication))| Change {
+            channel,
+            publication,
+            is_patch: patches.next_if_eq(&place).is_some(),
+        });
+        if let Err((place, error)) = self.hub.resolve(now, changes, self.message_bytes) {
+            self.stats.keys_refused += u64::from(matches!(error, KeyError::NoRoom(_)));
+            return Err(Refusal::Key { error, place });
+        }
+        match &terms.if_match {
+            Some(condition) if !ids.into_iter().all(|id| condition.holds(id)) => Err(Refusal::NotLatest),
+            _ => Ok(()),
+        }
     }
 
     /// Publishes a message of the process itself, which nobody counts.
@@ -164,6 +207,22 @@ impl Broker {
         Ok(self.hub.attach(now, owner, names, Vec::new(), start)?)
     }
 
+    /// The same of one that may want latest values.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::attach`].
+    pub fn attach_as(
+        &mut self,
+        now: Instant,
+        owner: Owner,
+        names: &[&str],
+        start: Start,
+        wish: Wish,
+    ) -> Result<SubscriberKey, Refusal> {
+        Ok(self.hub.attach_as(now, owner, names, Vec::new(), start, wish)?)
+    }
+
     /// The same with all channels that match `patterns`, existing ones and those to come.
     pub fn attach_searching(
         &mut self,
@@ -172,9 +231,9 @@ impl Broker {
         owner: Owner,
         names: &[&str],
         patterns: Vec<Pattern>,
-        start: Start,
+        begin: (Start, Wish),
     ) -> Result<SubscriberKey, Refusal> {
-        Ok(self.hub.attach(now, owner, names, patterns, start)?)
+        Ok(self.hub.attach_as(now, owner, names, patterns, begin.0, begin.1)?)
     }
 
     /// Adds channels and patterns to a subscriber, each beginning where `start` says; what it listens to already is left

@@ -2,6 +2,7 @@
 
 use super::several::Several;
 use crate::hub::{Publication, Published};
+use crate::id::MessageId;
 use std::borrow::Cow;
 
 /// Messages to publish, all or none.
@@ -14,12 +15,43 @@ pub struct Publishing<'b> {
     /// Whose key that is: that of the subject of a token, which may be nobody in particular. None = the application's,
     /// which a client must not be able to guess.
     pub whose: Option<Box<str>>,
+    /// What is to be done with values that are there, or must hold of them.
+    pub terms: Option<Box<Terms>>,
+}
+
+/// What is to be done with latest values that are there, or must hold of them: then all of it is tried out first.
+#[derive(Debug, Default, Hash)]
+pub struct Terms {
+    /// Which messages are merge patches for the latest value of their key, in ascending order.
+    pub patches: Vec<usize>,
+    /// What the id of the latest value of each key must be.
+    pub if_match: Option<IfMatch>,
+}
+
+/// A condition for an id (RFC 9110, section 13.1).
+#[derive(Debug, Hash)]
+pub enum IfMatch {
+    /// There is one.
+    Any,
+    /// It is one of these.
+    Ids(Vec<MessageId>),
+}
+
+impl IfMatch {
+    /// Whether it holds for that id; none = there is no value.
+    pub fn holds(&self, id: Option<MessageId>) -> bool {
+        match (self, id) {
+            (_, None) => false,
+            (Self::Any, Some(_)) => true,
+            (Self::Ids(ids), Some(id)) => ids.contains(&id),
+        }
+    }
 }
 
 impl<'b> Publishing<'b> {
     /// One message that may be published again and again.
     pub fn of(channel: impl Into<Cow<'b, str>>, publication: Publication) -> Self {
-        Self { messages: Several::one((channel.into(), publication)), once: None, whose: None }
+        Self { messages: Several::one((channel.into(), publication)), once: None, whose: None, terms: None }
     }
 }
 

@@ -6,7 +6,7 @@
 //! Publishers with keys of their own and clients of sessions, who may be strangers, have separate shares: nobody can push
 //! out what an application relies on.
 
-use super::publish::{Once, Receipt, Receipts};
+use super::publish::{Once, Receipt, Receipts, Terms};
 use super::refusal::Refusal;
 use super::several::Several;
 use crate::config::Config;
@@ -73,10 +73,12 @@ impl Repeats {
         once: Once,
         whose: Option<&str>,
         messages: &Several<(Cow<str>, Publication)>,
+        terms: Option<&Terms>,
     ) -> Result<Known, Refusal> {
         let (place, request, memory) = match once {
             Once::Key { key, method } => {
-                (self.secret.digest((whose, key)), self.secret.digest((method, messages)), &mut self.keys)
+                let request = self.secret.digest((method, messages, terms));
+                (self.secret.digest((whose, key)), request, &mut self.keys)
             }
             Once::Message { session, id } => {
                 let request = self.secret.digest((session, id, messages));
@@ -211,23 +213,28 @@ mod tests {
             |channel: &'static str, text: &str| Several::one((Cow::Borrowed(channel), publication(text)));
         let key = |method| Once::Key { key: "k", method };
         let first = messages("a", "x");
-        let known = repeats.find(at(0), key("POST"), None, &first).unwrap();
+        let known = repeats.find(at(0), key("POST"), None, &first, None).unwrap();
         assert!(known.receipts.is_none());
         let receipts = done(0).receipts;
         repeats.insert(at(0), known, &receipts);
-        assert_eq!(repeats.find(at(0), key("POST"), None, &first).unwrap().receipts, Some(receipts));
+        assert_eq!(repeats.find(at(0), key("POST"), None, &first, None).unwrap().receipts, Some(receipts));
         for (method, messages) in
             [("PUT", &first), ("POST", &messages("b", "x")), ("POST", &messages("a", "y"))]
         {
-            assert_eq!(repeats.find(at(0), key(method), None, messages).unwrap_err(), Refusal::KeyReused);
+            assert_eq!(
+                repeats.find(at(0), key(method), None, messages, None).unwrap_err(),
+                Refusal::KeyReused
+            );
         }
         let message = |session| Once::Message { session, id: "k" };
-        assert!(repeats.find(at(0), key("POST"), Some("alice"), &first).unwrap().receipts.is_none());
-        assert!(repeats.find(at(0), message("s"), None, &first).unwrap().receipts.is_none());
-        let known = repeats.find(at(0), message("s"), None, &first).unwrap();
+        assert!(repeats.find(at(0), key("POST"), Some("alice"), &first, None).unwrap().receipts.is_none());
+        assert!(repeats.find(at(0), message("s"), None, &first, None).unwrap().receipts.is_none());
+        let known = repeats.find(at(0), message("s"), None, &first, None).unwrap();
         repeats.insert(at(0), known, &done(0).receipts);
-        assert!(repeats.find(at(0), message("s"), None, &first).unwrap().receipts.is_some());
-        assert!(repeats.find(at(0), message("t"), None, &first).unwrap().receipts.is_none());
-        assert!(repeats.find(at(0), message("s"), None, &messages("a", "y")).unwrap().receipts.is_none());
+        assert!(repeats.find(at(0), message("s"), None, &first, None).unwrap().receipts.is_some());
+        assert!(repeats.find(at(0), message("t"), None, &first, None).unwrap().receipts.is_none());
+        assert!(
+            repeats.find(at(0), message("s"), None, &messages("a", "y"), None).unwrap().receipts.is_none()
+        );
     }
 }

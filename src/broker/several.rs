@@ -36,6 +36,11 @@ impl<T> Several<T> {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    /// The same, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
+    }
+
     /// What `f` makes of each, in order.
     pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> Several<U> {
         let first = f(self.first);

@@ -12,7 +12,7 @@ pub use input::{Input, Request, whole_request};
 pub use output::Output;
 pub use socket::{Incoming, User};
 
-use crate::hub::SubscriberKey;
+use crate::hub::{Pace, SubscriberKey};
 use crate::table::place;
 use crate::time::Instant;
 use crate::transport::{Look, Polling};
@@ -129,6 +129,8 @@ pub struct Poll {
     pub origin: OriginIndex,
     /// Whether it waits, and what its answer is.
     pub polling: Polling,
+    /// It is answered no earlier than the period of this pace after it came.
+    pub pace: Pace,
     /// The connection ends with this answer.
     pub close: bool,
 }

@@ -7,7 +7,7 @@ use crate::wire::head::Head;
 use std::num::NonZeroU16;
 
 /// Fields that scripts of another origin may read.
-const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Encke-Heartbeat, Encke-Removed, Retry-After\r\n";
+const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Encke-Heartbeat, Encke-Key, Encke-Removed, Retry-After\r\n";
 
 /// The header fields that answers carry, made once from the settings.
 #[derive(Debug)]
@@ -154,7 +154,7 @@ pub fn listed_fields(origin: &str) -> String {
 
 /// Fields that scripts may send in any case.
 const ALLOWED: &str = "Accept, Authorization, Cache-Control, Content-Type, Encke-Event, Encke-Key, Encke-TTL, \
-    Idempotency-Key, If-None-Match, Last-Event-ID, Pragma, X-Requested-With";
+    Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Pragma, X-Requested-With";
 /// Bytes of further fields that are allowed to who asks: pages whose requests are measured or traced send some.
 const ASKED_BYTES_MAX: usize = 1024;
 

@@ -18,8 +18,8 @@ pub use identity::{Access, Denial, Identity};
 use native::Asked;
 pub use session::{Act, Context, Dialects};
 
-use crate::broker::Publishing;
 use crate::broker::access::Revocation;
+use crate::broker::{IfMatch, Publishing};
 use crate::config::Config;
 use crate::hub::Start;
 use crate::transport::{Streaming, Transport};
@@ -67,6 +67,15 @@ pub enum Operation {
     List(String),
     /// To forget a channel.
     Delete(String),
+    /// The latest value of a key.
+    Value {
+        /// Its channel.
+        channel: String,
+        /// The key.
+        key: Box<str>,
+        /// What the client has of it.
+        has: Option<IfMatch>,
+    },
     /// Whether the server is well.
     Health,
     /// Counters as Prometheus text.
@@ -82,6 +91,8 @@ pub enum Operation {
 pub struct Publish<'b> {
     /// Which.
     pub what: Publishing<'b>,
+    /// It is a removal, which is answered by 200.
+    pub is_removal: bool,
     /// The answer is a list even for one message.
     pub list: bool,
     /// The answer is text rather than JSON.

@@ -60,8 +60,8 @@ pub struct ChannelInfo {
     pub subscribers: usize,
     /// Messages kept.
     pub messages: usize,
-    /// Keys that have a value.
-    pub keys: usize,
+    /// Keys that have a value; none if there never was one.
+    pub keys: Option<usize>,
 }
 
 impl Channel {
@@ -82,7 +82,7 @@ impl Channel {
             newest: (!self.ring.is_empty()).then(|| MessageId { epoch, seq: self.ring.newest() }),
             subscribers: self.listeners(),
             messages: self.ring.len(),
-            keys: self.latest().map_or(0, Latest::keys),
+            keys: self.latest().filter(|latest| latest.was_used()).map(Latest::keys),
         }
     }
 

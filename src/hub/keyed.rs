@@ -230,7 +230,7 @@ impl Hub {
                 self.history.release(message);
             }
         }
-        latest.len() > 0 || latest.forgotten() > 0
+        latest.was_used()
     }
 
     /// Takes note, for those who are told at some pace, of message `seq`, which superseded `old`.

@@ -34,9 +34,9 @@ impl Latest {
         self.in_order.len() - self.removals.len()
     }
 
-    /// Values and remembered removals.
-    pub fn len(&self) -> usize {
-        self.in_order.len()
+    /// Whether there ever was a key.
+    pub fn was_used(&self) -> bool {
+        !self.in_order.is_empty() || self.forgotten > 0
     }
 
     /// Remembered removals.
@@ -167,6 +167,10 @@ impl Latest {
             bytes += if message.is_removal() { 0 } else { message.cost() };
         }
         assert_eq!(bytes, self.bytes);
-        assert!(self.removals.iter().all(|seq| *seq > self.forgotten || self.removals.len() < self.len()));
+        assert!(
+            self.removals
+                .iter()
+                .all(|seq| *seq > self.forgotten || self.removals.len() < self.in_order.len())
+        );
     }
 }

@@ -191,6 +191,7 @@ const fn name(method: Method) -> &'static str {
         Method::Head => "HEAD",
         Method::Post => "POST",
         Method::Put => "PUT",
+        Method::Patch => "PATCH",
         Method::Delete => "DELETE",
         Method::Options => "OPTIONS",
     }

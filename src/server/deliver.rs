@@ -4,8 +4,8 @@
 use super::{Body, Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Output, Phase, Poll, Slot};
 use crate::dialect::Holder;
-use crate::hub::{Gap, HubError, Message, Owner, SubscriberKey};
-use crate::id::{MessageId, Seq};
+use crate::hub::{Gap, HubError, Message, Owner, Pace, SubscriberKey};
+use crate::id::{MessageId, Place, Seq};
 use crate::time::{Instant, Now};
 use crate::transport::websocket::CLOSE_GAP;
 use crate::transport::{self, Format, Look, jsonp, poll};
@@ -35,7 +35,11 @@ impl Server {
         if !self.due.is_empty() {
             self.serve_due(now, sink);
         }
+        self.broker.hub.tick_paces(now.at);
         self.deliver_ready(now, sink);
+        if self.broker.hub.has_bulk() || !self.pages.is_empty() {
+            self.deliver_bulk(now, sink);
+        }
         if !self.backlog.is_empty() {
             self.serve_backlog(now, sink);
         }
@@ -43,7 +47,7 @@ impl Server {
         if !is_left {
             self.broker.hub.tick_while(now.at, || !sink.is_late());
         }
-        is_left
+        is_left || self.broker.hub.has_bulk()
     }
 
     fn deliver_ready(&mut self, now: Now, sink: &mut impl Sink) {
@@ -76,7 +80,12 @@ impl Server {
         match &connection.phase {
             // It pulls when its socket takes bytes again.
             _ if connection.output.is_some() => {}
-            Phase::Streaming(_) | Phase::Socket(_) => self.deliver_stream(now, slot, key, sink),
+            Phase::Streaming(_) | Phase::Socket(_) => match self.broker.hub.is_latest(key) {
+                true => self.deliver_latest(now, slot, key, sink),
+                false => self.deliver_stream(now, slot, key, sink),
+            },
+            // Its time has not come yet.
+            Phase::Parked(_) if self.broker.hub.wish(key).pace == Pace::HELD => {}
             Phase::Parked(_) => self.answer_poll(now, slot, None, sink),
             _ => debug_assert!(false, "only who listens is ready"),
         }
@@ -116,7 +125,7 @@ impl Server {
     }
 
     /// Ends a stream whose technique cannot tell the gap it has.
-    fn cut_off(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
+    pub(super) fn cut_off(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
         log::info!("{}: a raw stream with a gap is cut off", self.connections[slot].peer);
         match self.connections[slot].phase {
             Phase::Socket(_) => {
@@ -206,14 +215,27 @@ impl Server {
         EnvelopeOf { head_only, close }: EnvelopeOf,
     ) -> bool {
         let key = poll.subscriber;
-        let gaps = self.broker.hub.take_gaps(key);
+        let gaps = self.broker.hub.take_gaps_of_poll(key);
+        let place = self.broker.hub.place(key);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         self.broker.hub.pull(now.at, key, poll.max(), &mut pulled);
+        let is_all = pulled.len() < poll.max();
+        let count = pulled.len();
         poll::cut_batch(&mut pulled, self.memory.batch_bytes(), callback.is_some());
         let fields = self.cors.fields(poll.origin);
         let envelope = Envelope { date: self.dates.at(now.unix), head_only, close, fields, keep_alive: "" };
         let last = pulled.last().map(|message| message.id);
-        let next = last.unwrap_or_else(|| self.broker.hub.newest());
+        let is_all = is_all && pulled.len() == count;
+        let newest = self.broker.hub.newest();
+        let next = match place.ahead > 0 {
+            // A snapshot: values up to the last of them, everything else up to when it began, or up to now.
+            true => {
+                let id = last.unwrap_or(place.id);
+                let rest = if is_all { newest.seq } else { place.rest() };
+                Place { id, ahead: rest.saturating_sub(id.seq) }
+            }
+            false => last.unwrap_or(newest).into(),
+        };
         let has_news = !pulled.is_empty() || !gaps.is_empty();
         match no_news {
             _ if has_news => {
@@ -376,7 +398,7 @@ fn write_answer(
     messages: &[&Rc<Message>],
     batch: bool,
     callback: Option<&str>,
-    next: MessageId,
+    next: Place,
     gaps: &[Gap],
     envelope: &Envelope,
 ) -> Option<Body> {
@@ -390,7 +412,7 @@ fn write_answer(
             None => poll::write_batch(out, messages, next, gaps, envelope),
         },
         ([message, ..], None) => {
-            let message = poll::write_verbatim_to_one(out, message, gaps, envelope)?;
+            let message = poll::write_verbatim_to_one(out, message, next, gaps, envelope)?;
             return Some(Body { message, format: None, encoded: 0 });
         }
         ([], None) => poll::write_no_news(out, 204, next, gaps, envelope),
@@ -399,13 +421,7 @@ fn write_answer(
 }
 
 /// Appends the answer to a poll without news. A script must be a script even then.
-fn write_no_news(
-    out: &mut Vec<u8>,
-    status: u16,
-    callback: Option<&str>,
-    next: MessageId,
-    envelope: &Envelope,
-) {
+fn write_no_news(out: &mut Vec<u8>, status: u16, callback: Option<&str>, next: Place, envelope: &Envelope) {
     match callback {
         Some(callback) => jsonp::write_answer(out, callback, &[], next, &[], envelope),
         None => poll::write_no_news(out, status, next, &[], envelope),

@@ -12,6 +12,7 @@ mod addresses;
 mod check;
 mod deliver;
 mod held;
+mod latest;
 pub mod limits;
 mod memory;
 mod plain;
@@ -177,6 +178,8 @@ pub struct Server {
     broker: Broker,
     /// One timer a connection.
     wheel: Wheel<Slot>,
+    /// What subscribers of latest values are given who are at the same stage.
+    pages: latest::Pages,
     /// What requests to listen asked for lately.
     targets: Targets,
     dialects: Dialects,
@@ -236,6 +239,7 @@ impl Server {
         Self {
             broker: Broker::new(&config, seed, now.at),
             wheel: Wheel::with_room(now.at, ROOM),
+            pages: latest::Pages::default(),
             targets: Targets::default(),
             dialects: Dialects::new(&config, seed, now),
             cors: cors::Rules::new(&config.cors, access.is_on()),

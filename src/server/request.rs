@@ -9,7 +9,7 @@ use crate::conn::{
 };
 use crate::dialect::native::{self, Asked, answer};
 use crate::dialect::{Caller, Command, Denial, Holder, Identity, Open, Operation, Publish, Subscribe, cors};
-use crate::hub::{Start, SubscriberKey};
+use crate::hub::{Pace, Start, SubscriberKey, Wish};
 use crate::time::{HttpDate, Instant, Now};
 use crate::transport::{self, Look, NOT_KEPT, Polling, Transport, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
@@ -483,6 +483,10 @@ impl Server {
                     None => no_channel(as_text),
                 }
             }
+            Operation::Value { channel, key, has } => {
+                let message = self.broker.hub.value(now.at, &channel, &key);
+                native::keys::value(message.map(|message| &**message), has.as_ref(), as_text)
+            }
             Operation::Health => self.health(),
             Operation::Metrics => self.metrics(),
             Operation::Stats => self.statistics(now),
@@ -498,7 +502,12 @@ impl Server {
     fn carry_out_publish(&mut self, now: Now, slot: Slot, publish: Publish, reply: &Reply) -> Response {
         let client = Client::of(reply.head, self.connections[slot].peer, &self.config);
         match self.broker.publish(now.at, client, publish.what) {
-            Ok(receipts) => answer::published(&receipts, publish.list, publish.as_text),
+            Ok(receipts) => {
+                let response = answer::published(&receipts, publish.list, publish.as_text);
+                if publish.is_removal { Response { status: 200, ..response } } else { response }
+            }
+            Err(refusal) if publish.list => answer::refused_line(refusal, publish.as_text)
+                .unwrap_or_else(|| self.refused(slot, refusal, publish.as_text)),
             Err(refusal) => self.refused(slot, refusal, publish.as_text),
         }
     }
@@ -527,7 +536,16 @@ impl Server {
         if self.draining && native::asks_for_events(reply.head) {
             return Err(self.leaving(slot, native::wants_text(reply.head)));
         }
-        let attached = self.attach(now, slot, reply.head, asked, start);
+        // A poll keeps its time itself, and is given values whole.
+        let wish = match transport {
+            Transport::Stream(_) => asked.wish,
+            Transport::Poll(polling) => {
+                let is_held = polling.waits() && !asked.wish.pace.is_none();
+                let pace = if is_held { Pace::HELD } else { Pace::NONE };
+                Wish { latest: asked.wish.is_latest(), pace, delta: false }
+            }
+        };
+        let attached = self.attach(now, slot, reply.head, asked, start, wish);
         let subscriber =
             attached.map_err(|error| self.refused(slot, error, native::wants_text(reply.head)))?;
         match transport {
@@ -543,6 +561,7 @@ impl Server {
                     batch: NonZeroU16::new(asked.max).filter(|_| subscribe.batch),
                     origin: reply.origin,
                     polling,
+                    pace: if wish.pace == Pace::HELD { asked.wish.pace } else { Pace::NONE },
                     close: reply.close,
                 };
                 self.begin_poll(now, slot, poll, reply, subscribe.callback);
@@ -559,16 +578,26 @@ impl Server {
         head: &Head,
         asked: &Asked,
         start: Start,
+        wish: Wish,
     ) -> Result<SubscriberKey, broker::Refusal> {
         let owner = Holder::Connection(slot).into();
         match &asked.names[..] {
-            [only] if asked.patterns.is_empty() => self.broker.attach(now.at, owner, &[&**only], start),
+            [only] if asked.patterns.is_empty() => {
+                self.broker.attach_as(now.at, owner, &[&**only], start, wish)
+            }
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
                 self.note_work(now.at, slot, names.len(), 0);
                 let client = Client::of(head, self.connections[slot].peer, &self.config);
                 self.broker.searching(now.at, client, |broker, search| {
-                    broker.attach_searching(now.at, search, owner, &names, asked.patterns.clone(), start)
+                    broker.attach_searching(
+                        now.at,
+                        search,
+                        owner,
+                        &names,
+                        asked.patterns.clone(),
+                        (start, wish),
+                    )
                 })
             }
         }
@@ -580,10 +609,10 @@ impl Server {
         self.note_right(slot, reply.identity);
         let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
         let look = Look::of_socket(stream);
-        let attached = self.attach(now, slot, reply.head, asked, start);
+        let attached = self.attach(now, slot, reply.head, asked, start, asked.wish);
         let subscriber =
             attached.map_err(|error| self.refused(slot, error, native::wants_text(reply.head)))?;
-        let start = self.broker.hub.position(subscriber);
+        let start = self.broker.hub.place(subscriber);
         let gaps = self.broker.hub.take_gaps(subscriber);
         let begin = self.out.len();
         let envelope = Envelope { close: false, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
@@ -613,7 +642,7 @@ impl Server {
     fn begin_stream(&mut self, now: Now, slot: Slot, stream: Stream, reply: &Reply, callback: &str) {
         let Stream { subscriber, look, .. } = stream;
         let chunked = look.chunked;
-        let start = self.broker.hub.position(subscriber);
+        let start = self.broker.hub.place(subscriber);
         let gaps = self.broker.hub.take_gaps(subscriber);
         let envelope = Envelope {
             close: !chunked || reply.close,
@@ -658,7 +687,8 @@ impl Server {
     /// Answers a poll if there is anything to answer, else parks it.
     fn begin_poll(&mut self, now: Now, slot: Slot, poll: Poll, reply: &Reply, callback: Option<&str>) {
         let waits = poll.polling.waits() && !reply.head_only && !self.draining;
-        if waits && !self.broker.hub.is_ready(poll.subscriber) {
+        let is_held = !poll.pace.is_none() && !self.broker.hub.has_snapshot(poll.subscriber);
+        if waits && (is_held || !self.broker.hub.is_ready(poll.subscriber)) {
             return self.park(now, slot, poll, callback);
         }
         let no_news = match poll.polling {

@@ -2,11 +2,12 @@
 
 use super::{BACKLOG_BYTES_MAX, Effect, PIPELINE_BYTES_MAX, Server, Sink};
 use crate::broker::access::Bearer;
-use crate::broker::{Once, Publishing, Refusal};
+use crate::broker::{Once, Publishing, Refusal, Terms};
 use crate::conn::{Incoming, Phase, Protocol, Slot, User};
 use crate::dialect::native::{answer, websocket as native};
 use crate::hub::{Pattern, Start, SubscriberKey};
 use crate::time::{Instant, Now};
+use crate::transport::{Look, Streaming};
 use crate::wire::websocket::{self, Bounds, Message, Reader, Violation, close};
 use std::borrow::Cow;
 
@@ -144,17 +145,21 @@ impl Server {
         let refused = |refusal: Refusal| refusal.detail().to_owned();
         match order {
             native::Order::Token(token) => self.renew(now, slot, subscriber, &token, may_publish),
-            native::Order::Publish(channel, ..) if !self.may_publish_on(slot, &channel, may_publish)? => {
+            native::Order::Publish { channel, .. }
+                if !self.may_publish_on(slot, &channel, may_publish)? =>
+            {
                 Err(MAY_NOT_PUBLISH.into())
             }
-            native::Order::Publish(channel, publication, key) => {
+            native::Order::Publish { channel, publication, key, is_patch } => {
                 let once = key.as_deref().map(|key| Once::Key { key, method: "POST" });
                 let whose = self.publisher_of(slot, may_publish);
-                let what = Publishing { once, whose, ..Publishing::of(channel, *publication) };
+                let patches = if is_patch { vec![0] } else { Vec::new() };
+                let terms = publication.key.is_some().then(|| Box::new(Terms { patches, if_match: None }));
+                let what = Publishing { once, whose, terms, ..Publishing::of(channel, *publication) };
                 let receipts = self.broker.publish(now.at, client, what).map_err(refused)?;
                 Ok(answer::one(&receipts.first))
             }
-            native::Order::Subscribe(names, patterns) => {
+            native::Order::Subscribe(names, patterns, wish) => {
                 let asked = names.iter().map(AsRef::as_ref).chain(patterns.iter().map(Pattern::as_str));
                 let judged = self.access.judge_subscribe(self.bearer(slot, may_publish), asked);
                 judged.map_err(|refusal| refusal.detail().into_owned())?;
@@ -164,9 +169,18 @@ impl Server {
                         "a connection may listen to at most {max} channels (limits.channels_per_connection)"
                     ));
                 }
+                if wish.delta
+                    && self.connections[slot].look() == Some(Look::of_socket(Streaming::WebSocketRaw))
+                {
+                    return Err("delta needs envelopes, which encke.raw has not".into());
+                }
+                if wish.is_latest() {
+                    self.broker.hub.set_wish(now.at, subscriber, wish);
+                }
                 let done = self.broker.searching(now.at, client, |broker, search| {
                     let names = borrowed(&names);
-                    broker.subscribe(now.at, search, subscriber, &names, &patterns, |_| Start::Now)
+                    // To who wants all messages, a snapshot is nothing.
+                    broker.subscribe(now.at, search, subscriber, &names, &patterns, |_| Start::Snapshot)
                 });
                 done.map(|()| "true".to_owned()).map_err(refused)
             }

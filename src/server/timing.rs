@@ -4,6 +4,7 @@ use super::rights::ENDED_SECONDS;
 use super::surplus::SURPLUS_MS;
 use super::{Server, Sink};
 use crate::conn::{Phase, Slot, User};
+use crate::hub::Pace;
 use crate::time::{Instant, Now};
 use crate::transport::{self, Look};
 use crate::wire::response::Response;
@@ -40,7 +41,10 @@ impl Server {
             Phase::Idle | Phase::Reading if connection.door.surplus().is_some() => since + SURPLUS_MS,
             Phase::Idle | Phase::Due => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => self.reading_end(slot),
-            Phase::Parked(parked) => since.plus_seconds(parked.timeout_seconds.into()),
+            Phase::Parked(parked) => match self.broker.hub.wish(parked.subscriber).pace {
+                Pace::HELD => since + parked.pace.period(),
+                _ => since.plus_seconds(parked.timeout_seconds.into()).max(since + parked.pace.period()),
+            },
             Phase::Streaming(_) => self.stream_end(since).min(self.heartbeat_at(slot, now)),
             Phase::Socket(_) => {
                 let end = self.stream_end(since).min(self.message_end(slot));
@@ -135,6 +139,7 @@ impl Server {
     /// When the next turn must come; now, if work is left over.
     pub fn next_deadline(&self, now: Now) -> Instant {
         let work = self.broker.hub.has_ready()
+            || self.broker.hub.has_bulk()
             || !self.deleted.is_empty()
             || !self.revoked.is_empty()
             || !self.outbox.is_empty();
@@ -172,8 +177,13 @@ impl Server {
             Phase::Streaming(_) | Phase::Socket(_) => self.heartbeat(now.at, slot, sink),
             // It was set for something that has been done since.
             _ if self.deadline(slot, now.at) > now.at => {}
-            Phase::Parked(_) => {
-                self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink);
+            Phase::Parked(poll) => {
+                let poll = *poll;
+                let is_held = self.broker.hub.wish(poll.subscriber).pace == Pace::HELD;
+                self.broker.hub.release(now.at, poll.subscriber);
+                let goes_on = is_held && self.deadline(slot, now.at) > now.at;
+                let no_news = (!goes_on).then_some(self.config.poll.no_news_status);
+                self.answer_poll(now, slot, no_news, sink);
             }
             Phase::Idle | Phase::Reading if connection.door.surplus().is_some() => {
                 self.turn_away(now, slot, None);

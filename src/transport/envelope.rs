@@ -1,12 +1,13 @@
 //! The JSON envelope: `{"id":…,"channel":…,"event":…,"key":…,"data":…}`, always on one line.
 
 use crate::hub::{Data, Gap, Message, one_line};
-use crate::id::MessageId;
+use crate::id::{MessageId, Place};
+use crate::merge;
 use crate::wire::response::write_all;
 use data_encoding::BASE64;
 
-/// Appends the envelope of `message`.
-pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
+/// Appends the envelope of `message` up to its data.
+fn write_begin(out: &mut Vec<u8>, message: &Message) {
     out.extend_from_slice(b"{\"id\":\"");
     out.extend_from_slice(message.id.text().as_bytes());
     out.extend_from_slice(b"\",\"channel\":");
@@ -18,7 +19,12 @@ pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
             write_string(out, value);
         }
     }
-    match &publication.data {
+}
+
+/// Appends the envelope of `message`.
+pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
+    write_begin(out, message);
+    match &message.publication.data {
         Data::Json(json) => {
             out.extend_from_slice(b",\"data\":");
             out.extend_from_slice(one_line(json).as_bytes());
@@ -34,6 +40,30 @@ pub fn write_envelope(out: &mut Vec<u8>, message: &Message) {
         Data::Removed => out.extend_from_slice(b",\"removed\":true"),
     }
     out.push(b'}');
+}
+
+/// The envelope of `message` as a patch of `base`, the value of the same key before; `None` if there is none, or if it is
+/// not smaller than the whole.
+pub fn patch_envelope(base: &Message, message: &Message) -> Option<Vec<u8>> {
+    let (Data::Json(old), Data::Json(new)) = (&base.publication.data, &message.publication.data) else {
+        return None;
+    };
+    let patch = merge::diff(old, new)?;
+    // Both envelopes are alike but for this.
+    let (of_patch, of_whole) = (",\"base\":\"\",\"patch\":".len(), ",\"data\":".len());
+    let base = base.id.text();
+    if of_patch + base.len() + patch.len() >= of_whole + new.len() {
+        return None;
+    }
+    let mut out = Vec::with_capacity(patch.len() + 128);
+    write_begin(&mut out, message);
+    write_all(&mut out, &[",\"base\":\"", &base, "\",\"patch\":", &one_line(&patch), "}"]);
+    Some(out)
+}
+
+/// Appends `{"next":…}`: where a stream stands.
+pub fn write_next(out: &mut Vec<u8>, next: MessageId) {
+    write_all(out, &["{\"next\":\"", &next.text(), "\"}"]);
 }
 
 /// Bytes of the envelope of `message`, or some more: an answer is bounded by what is written, not by what was
@@ -76,7 +106,7 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
 }
 
 /// Appends `{"next":…,"heartbeat":…}`: where a stream stands, and how often it shows a sign of life.
-pub fn write_place(out: &mut Vec<u8>, next: MessageId, heartbeat_seconds: u64) {
+pub fn write_place(out: &mut Vec<u8>, next: Place, heartbeat_seconds: u64) {
     let seconds = &mut itoa::Buffer::new();
     write_all(
         out,

@@ -9,7 +9,7 @@ use super::envelope;
 use super::script;
 use crate::config::Config;
 use crate::hub::{Gap, Message};
-use crate::id::MessageId;
+use crate::id::{MessageId, Place};
 use std::io::Write;
 
 /// The name of the callback that sends messages to pages of other origins.
@@ -30,7 +30,7 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
     write_call(out, &json);
 }
 
-fn write_call(out: &mut Vec<u8>, json: &[u8]) {
+pub fn write_call(out: &mut Vec<u8>, json: &[u8]) {
     out.extend_from_slice(b"<script>e(");
     script::write_json(out, json);
     out.extend_from_slice(b")</script>\n");
@@ -39,7 +39,7 @@ fn write_call(out: &mut Vec<u8>, json: &[u8]) {
 /// Appends the beginning of the page: the function that all scripts call, blanks against those who hold back
 /// the first bytes of an answer, and where the stream stands. A script that has run is removed, as the page
 /// would grow for ever.
-pub fn write_opening(out: &mut Vec<u8>, start: MessageId, callback: &str, config: &Config) {
+pub fn write_opening(out: &mut Vec<u8>, start: Place, callback: &str, config: &Config) {
     let origins = &config.cors.origins;
     out.extend_from_slice(
         b"<!DOCTYPE html><html><head><meta charset=\"utf-8\"><title>Encke</title></head><body>\n\
@@ -69,4 +69,11 @@ pub fn write_opening(out: &mut Vec<u8>, start: MessageId, callback: &str, config
 /// Appends the call that tells why the page ends.
 pub fn write_farewell(out: &mut Vec<u8>, object: &str) {
     write_call(out, object.as_bytes());
+}
+
+/// Appends a place without a message.
+pub fn write_place(out: &mut Vec<u8>, id: MessageId) {
+    let mut json = Vec::new();
+    envelope::write_next(&mut json, id);
+    write_call(out, &json);
 }

@@ -6,7 +6,7 @@ use super::envelope::write_envelope;
 use super::poll::write_ids;
 use super::script;
 use crate::hub::{Gap, Message};
-use crate::id::MessageId;
+use crate::id::{MessageId, Place};
 use crate::wire::response::{self, Envelope};
 use std::io::Write;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ pub fn write_answer(
     out: &mut Vec<u8>,
     callback: &str,
     messages: &[&Rc<Message>],
-    next: MessageId,
+    next: Place,
     gaps: &[Gap],
     envelope: &Envelope,
 ) {
@@ -48,7 +48,7 @@ pub fn write_answer(
 pub fn write_ending(out: &mut Vec<u8>, callback: &str, next: MessageId, why: Ending, envelope: &Envelope) {
     let body = format!("/**/{callback}([],\"{next}\",{{\"{}\":true}});", why.name());
     response::write_head(out, 200, envelope);
-    write_ids(out, next, &[]);
+    write_ids(out, next.into(), &[]);
     let _ = write!(
         out,
         "Content-Type: text/javascript; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: {}\r\n\r\n{body}",

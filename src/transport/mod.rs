@@ -24,11 +24,11 @@ pub use script::is_callback;
 
 use crate::config::Config;
 use crate::hub::{Gap, Message};
-use crate::id::MessageId;
+use crate::id::{MessageId, Place};
 use crate::wire::chunked::{LAST_CHUNK, chunk_length, write_chunk};
 use crate::wire::media;
 use crate::wire::response::{INERT, Response};
-use crate::wire::websocket::EMPTY_PING;
+use crate::wire::websocket::{EMPTY_PING, write_text};
 use std::borrow::Cow;
 
 /// A way to get messages to a client, as `as=` names it.
@@ -194,23 +194,26 @@ impl Format {
 
 /// The shared bytes of `message` on a stream, and how much was newly encoded for it.
 pub fn frame(message: &Message, look: Look) -> (&[u8], usize) {
-    message.frame(Format::Stream(look).number(), |message| {
-        let mut payload = Vec::with_capacity(message.cost());
-        match look.stream {
-            Streaming::Sse => sse::write_message(&mut payload, message),
-            Streaming::SseEnvelope => sse::write_envelope_event(&mut payload, message),
-            Streaming::Lines => stream::write_message(&mut payload, message),
-            Streaming::Raw => raw::write_message(&mut payload, message),
-            Streaming::Iframe => iframe::write_message(&mut payload, message),
-            Streaming::Multipart => multipart::write_message(&mut payload, message),
-            // It would blank the picture.
-            Streaming::Replace if message.is_removal() => {}
-            Streaming::Replace => multipart::write_message(&mut payload, message),
-            Streaming::WebSocket => websocket::write_message(&mut payload, message),
-            Streaming::WebSocketRaw => websocket::write_bare(&mut payload, message),
-        }
-        framed(payload, look.chunked).into()
-    })
+    message.frame(Format::Stream(look).number(), |message| encode(message, look).into())
+}
+
+/// What a stream is given of `message`.
+fn encode(message: &Message, look: Look) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(message.cost());
+    match look.stream {
+        Streaming::Sse => sse::write_message(&mut payload, message),
+        Streaming::SseEnvelope => sse::write_envelope_event(&mut payload, message),
+        Streaming::Lines => stream::write_message(&mut payload, message),
+        Streaming::Raw => raw::write_message(&mut payload, message),
+        Streaming::Iframe => iframe::write_message(&mut payload, message),
+        Streaming::Multipart => multipart::write_message(&mut payload, message),
+        // It would blank the picture.
+        Streaming::Replace if message.is_removal() => {}
+        Streaming::Replace => multipart::write_message(&mut payload, message),
+        Streaming::WebSocket => websocket::write_message(&mut payload, message),
+        Streaming::WebSocketRaw => websocket::write_bare(&mut payload, message),
+    }
+    framed(payload, look.chunked)
 }
 
 /// `payload` as one chunk, or as it is for HTTP/1.0.
@@ -248,7 +251,7 @@ pub const fn precautions(stream: Streaming) -> &'static str {
 
 /// What a stream begins with, before the first message: `start` is where it stands, `callback` the function
 /// that a forever frame calls.
-pub fn opening(look: Look, start: MessageId, callback: &str, config: &Config) -> Vec<u8> {
+pub fn opening(look: Look, start: Place, callback: &str, config: &Config) -> Vec<u8> {
     let mut payload = Vec::new();
     match look.stream {
         Streaming::Sse | Streaming::SseEnvelope => {
@@ -261,6 +264,56 @@ pub fn opening(look: Look, start: MessageId, callback: &str, config: &Config) ->
         Streaming::Raw | Streaming::WebSocketRaw => {}
     }
     framed(payload, look.chunked)
+}
+
+/// That a stream stands at `id` without a message that says so: a snapshot is complete. Empty where the technique has no
+/// room for it.
+pub fn place_notice(look: Look, id: MessageId) -> Vec<u8> {
+    let mut payload = Vec::new();
+    match look.stream {
+        Streaming::Sse => sse::write_place(&mut payload, id),
+        Streaming::SseEnvelope => sse::write_place_envelope(&mut payload, id),
+        Streaming::Lines => {
+            envelope::write_next(&mut payload, id);
+            payload.push(b'\n');
+        }
+        Streaming::Iframe => iframe::write_place(&mut payload, id),
+        Streaming::Multipart => multipart::write_place(&mut payload, id),
+        Streaming::WebSocket => websocket::write_place(&mut payload, id),
+        Streaming::Raw | Streaming::Replace | Streaming::WebSocketRaw => return payload,
+    }
+    framed(payload, look.chunked)
+}
+
+/// Appends `message` as a patch of `base` to what a stream is given, in the form that `look` has for envelopes. Returns
+/// false, and appends nothing, if there is no such patch, or none that is smaller.
+pub fn write_patch(out: &mut Vec<u8>, look: Look, base: &Message, message: &Message) -> bool {
+    let Some(envelope) = envelope::patch_envelope(base, message) else { return false };
+    let mut payload = Vec::with_capacity(envelope.len() + 64);
+    match look.stream {
+        Streaming::SseEnvelope => sse::write_enveloped(&mut payload, message.id, &envelope),
+        Streaming::Lines => {
+            payload.extend_from_slice(&envelope);
+            payload.push(b'\n');
+        }
+        Streaming::Iframe => iframe::write_call(&mut payload, &envelope),
+        Streaming::WebSocket => write_text(&mut payload, &envelope),
+        Streaming::Sse
+        | Streaming::Raw
+        | Streaming::Multipart
+        | Streaming::Replace
+        | Streaming::WebSocketRaw => return false,
+    }
+    out.extend_from_slice(&framed(payload, look.chunked));
+    true
+}
+
+/// Appends what a stream is given of `message`, without keeping it.
+pub fn write_message(out: &mut Vec<u8>, look: Look, message: &Message) {
+    match message.encoded(Format::Stream(look).number()) {
+        Some(bytes) => out.extend_from_slice(bytes),
+        None => out.extend_from_slice(&encode(message, look)),
+    }
 }
 
 /// The notices of `gaps` on a stream; `None` if the technique cannot tell them in band, so that the stream

@@ -82,3 +82,10 @@ pub fn write_farewell(out: &mut Vec<u8>, why: Ending, next: MessageId, object: &
     let _ = write!(out, "{field}: true\r\nEncke-Next: {next}\r\n");
     write_body(out, media::JSON, object);
 }
+
+/// Appends a place without a message, as a part.
+pub fn write_place(out: &mut Vec<u8>, id: MessageId) {
+    let mut json = Vec::new();
+    envelope::write_next(&mut json, id);
+    write_body(out, media::JSON, &json);
+}

@@ -3,7 +3,7 @@
 use super::Format;
 use super::envelope::{envelope_len, write_envelope};
 use crate::hub::{Gap, Message};
-use crate::id::MessageId;
+use crate::id::Place;
 use crate::wire::media;
 use crate::wire::query::encode_path;
 use crate::wire::response::{self, Envelope, INERT, write_all, write_body_fields};
@@ -16,8 +16,8 @@ pub fn shared_answer<'m>(message: &'m Rc<Message>, format: Format, envelope: &En
     message.frame(format.number(), |_| {
         let mut out = Vec::new();
         match format == Format::PollBatch {
-            true => write_batch(&mut out, &[message], message.id, &[], envelope),
-            false => write_verbatim(&mut out, message, &[], envelope),
+            true => write_batch(&mut out, &[message], message.id.into(), &[], envelope),
+            false => write_verbatim(&mut out, message, message.id.into(), &[], envelope),
         }
         out.into()
     })
@@ -48,10 +48,10 @@ pub fn is_current(answer: &[u8], date: &[u8]) -> bool {
 }
 
 /// Appends an answer that is the message itself.
-pub fn write_verbatim(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelope: &Envelope) {
+pub fn write_verbatim(out: &mut Vec<u8>, message: &Message, next: Place, gaps: &[Gap], envelope: &Envelope) {
     let body = message.publication.data.bytes();
     out.reserve(body.len() + 512);
-    write_verbatim_head(out, message, gaps, envelope);
+    write_verbatim_head(out, message, next, gaps, envelope);
     if !envelope.head_only {
         out.extend_from_slice(body);
     }
@@ -66,21 +66,22 @@ const SHARED_BATCH_BYTES_MIN: usize = 64 << 10;
 pub fn write_verbatim_to_one(
     out: &mut Vec<u8>,
     message: &Rc<Message>,
+    next: Place,
     gaps: &[Gap],
     envelope: &Envelope,
 ) -> Option<Rc<Message>> {
     if envelope.head_only || message.publication.data.bytes().len() < SHARED_BODY_BYTES_MIN {
-        write_verbatim(out, message, gaps, envelope);
+        write_verbatim(out, message, next, gaps, envelope);
         return None;
     }
-    write_verbatim_head(out, message, gaps, envelope);
+    write_verbatim_head(out, message, next, gaps, envelope);
     Some(Rc::clone(message))
 }
 
-fn write_verbatim_head(out: &mut Vec<u8>, message: &Message, gaps: &[Gap], envelope: &Envelope) {
+fn write_verbatim_head(out: &mut Vec<u8>, message: &Message, next: Place, gaps: &[Gap], envelope: &Envelope) {
     let publication = &message.publication;
     response::write_head(out, 200, envelope);
-    write_ids(out, message.id, gaps);
+    write_ids(out, next, gaps);
     if let Some(event) = &publication.event {
         write_all(out, &["Encke-Event: ", event, "\r\n"]);
     }
@@ -105,7 +106,7 @@ pub(super) fn write_key_field(out: &mut Vec<u8>, message: &Message) {
 pub fn write_batch(
     out: &mut Vec<u8>,
     messages: &[&Rc<Message>],
-    next: MessageId,
+    next: Place,
     gaps: &[Gap],
     envelope: &Envelope,
 ) {
@@ -130,19 +131,19 @@ pub fn write_batch_to_one(
     if !is_large || !gaps.is_empty() || envelope.head_only {
         return None;
     }
-    let encode = |_: &Message| batch_body(messages, message.id, false).into();
+    let encode = |_: &Message| batch_body(messages, message.id.into(), false).into();
     let (body, encoded) = message.frame(Format::BatchBody.number(), encode);
-    write_batch_head(out, message.id, gaps, body.len(), envelope);
+    write_batch_head(out, message.id.into(), gaps, body.len(), envelope);
     Some(encoded)
 }
 
-fn write_batch_head(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap], length: usize, envelope: &Envelope) {
+fn write_batch_head(out: &mut Vec<u8>, next: Place, gaps: &[Gap], length: usize, envelope: &Envelope) {
     response::write_head(out, 200, envelope);
     write_ids(out, next, gaps);
     write_body_fields(out, media::JSON, length);
 }
 
-fn batch_body(messages: &[&Rc<Message>], next: MessageId, gap: bool) -> Vec<u8> {
+fn batch_body(messages: &[&Rc<Message>], next: Place, gap: bool) -> Vec<u8> {
     let mut body = b"{\"messages\":[".to_vec();
     for (index, message) in messages.iter().enumerate() {
         if index > 0 {
@@ -156,7 +157,7 @@ fn batch_body(messages: &[&Rc<Message>], next: MessageId, gap: bool) -> Vec<u8> 
 }
 
 /// Appends an answer without news.
-pub fn write_no_news(out: &mut Vec<u8>, status: u16, next: MessageId, gaps: &[Gap], envelope: &Envelope) {
+pub fn write_no_news(out: &mut Vec<u8>, status: u16, next: Place, gaps: &[Gap], envelope: &Envelope) {
     response::write_head(out, status, envelope);
     write_ids(out, next, gaps);
     if !matches!(status, 204 | 304) {
@@ -166,7 +167,7 @@ pub fn write_no_news(out: &mut Vec<u8>, status: u16, next: MessageId, gaps: &[Ga
 }
 
 /// The fields from which a client continues, and the channels it missed messages of.
-pub fn write_ids(out: &mut Vec<u8>, next: MessageId, gaps: &[Gap]) {
+pub fn write_ids(out: &mut Vec<u8>, next: Place, gaps: &[Gap]) {
     let next = &next.text();
     write_all(out, &["Cache-Control: no-store\r\n", INERT]);
     write_all(out, &["ETag: \"", next, "\"\r\nEncke-Next: ", next, "\r\n"]);

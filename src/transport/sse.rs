@@ -2,7 +2,7 @@
 
 use super::envelope;
 use crate::hub::{Data, Gap, Message};
-use crate::id::MessageId;
+use crate::id::{MessageId, Place};
 use std::io::Write;
 
 /// Appends a message as an event: one `data:` per line of the message. An event stream is UTF-8, so other
@@ -68,7 +68,7 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
 ///
 /// It is a named event with data because libraries that are no browser take every block for a message: such a one can
 /// be told from messages, and parsed. For the same reason there is never an empty line but behind data.
-pub fn write_opening(out: &mut Vec<u8>, start: MessageId, retry_ms: u64, heartbeat_seconds: u64) {
+pub fn write_opening(out: &mut Vec<u8>, start: Place, retry_ms: u64, heartbeat_seconds: u64) {
     let _ = write!(out, "retry: {retry_ms}\nid: {start}\nevent: encke.open\ndata: ");
     envelope::write_place(out, start, heartbeat_seconds);
     out.extend_from_slice(b"\n\n");
@@ -87,4 +87,23 @@ pub fn write_farewell(out: &mut Vec<u8>, name: &str, next: MessageId) {
 /// The same among envelopes.
 pub fn write_farewell_envelope(out: &mut Vec<u8>, object: &str, next: MessageId) {
     let _ = write!(out, "id: {next}\ndata: {object}\n\n");
+}
+
+/// Appends a place without a message.
+pub fn write_place(out: &mut Vec<u8>, id: MessageId) {
+    let _ = write!(out, "id: {id}\n\n");
+}
+
+/// The same among envelopes.
+pub fn write_place_envelope(out: &mut Vec<u8>, id: MessageId) {
+    let mut json = Vec::new();
+    envelope::write_next(&mut json, id);
+    write_enveloped(out, id, &json);
+}
+
+/// Appends an event whose data is `json`.
+pub fn write_enveloped(out: &mut Vec<u8>, id: MessageId, json: &[u8]) {
+    let _ = write!(out, "id: {id}\ndata: ");
+    out.extend_from_slice(json);
+    out.extend_from_slice(b"\n\n");
 }

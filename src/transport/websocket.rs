@@ -6,7 +6,7 @@
 
 use super::envelope;
 use crate::hub::{Data, Gap, Message};
-use crate::id::MessageId;
+use crate::id::{MessageId, Place};
 use crate::wire::websocket::{write_binary, write_text};
 
 /// The close code that tells a subscriber of bare messages that some are missing (RFC 6455 leaves the numbers
@@ -33,7 +33,7 @@ pub fn write_bare(out: &mut Vec<u8>, message: &Message) {
 }
 
 /// Appends where the connection stands, and how often it shows a sign of life.
-pub fn write_opening(out: &mut Vec<u8>, start: MessageId, heartbeat_seconds: u64) {
+pub fn write_opening(out: &mut Vec<u8>, start: Place, heartbeat_seconds: u64) {
     let mut payload = Vec::new();
     envelope::write_place(&mut payload, start, heartbeat_seconds);
     write_text(out, &payload);
@@ -50,4 +50,11 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap) {
 /// Appends the object that tells why the connection will be closed.
 pub fn write_farewell(out: &mut Vec<u8>, object: &str) {
     write_text(out, object.as_bytes());
+}
+
+/// Appends a place without a message.
+pub fn write_place(out: &mut Vec<u8>, id: MessageId) {
+    let mut payload = Vec::new();
+    envelope::write_next(&mut payload, id);
+    write_text(out, &payload);
 }

@@ -23,6 +23,7 @@ pub enum Method {
     Head,
     Post,
     Put,
+    Patch,
     Delete,
     Options,
 }
@@ -198,6 +199,7 @@ fn method(name: &str) -> Result<Method, Refusal> {
         "HEAD" => Method::Head,
         "POST" => Method::Post,
         "PUT" => Method::Put,
+        "PATCH" => Method::Patch,
         "DELETE" => Method::Delete,
         "OPTIONS" => Method::Options,
         _ => return Err(Refusal { status: 501, detail: "this method is not implemented here" }),

@@ -65,7 +65,9 @@ fn event_key_and_ttl_come_with_the_line() {
     assert_eq!(post(&server, &line.to_string()).status, 201);
     let envelope = stream.envelope();
     assert_eq!((&envelope["event"], &envelope["key"]), (&json!("tick"), &json!("AAPL")));
-    assert_eq!(server.history("x"), [""; 0]);
+    // A value that has expired is removed, and that is a message.
+    assert_eq!(stream.envelope()["removed"], true);
+    assert_eq!(server.json("/pub/x")["messages"], 1);
 }
 
 #[test]

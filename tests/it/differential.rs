@@ -151,6 +151,7 @@ const fn method(method: Method) -> &'static str {
         Method::Head => "HEAD",
         Method::Post => "POST",
         Method::Put => "PUT",
+        Method::Patch => "PATCH",
         Method::Delete => "DELETE",
         Method::Options => "OPTIONS",
     }

@@ -31,6 +31,7 @@ mod jsonp;
 mod lifecycle;
 mod limits;
 mod logs;
+mod market;
 mod multipart;
 mod overload;
 mod pages;

@@ -110,10 +110,26 @@ pub fn published(receipts: &Receipts, list: bool, as_text: bool) -> Response {
     answer.published()
 }
 
+/// The answer to what the broker refuses of a batch, if it is about one of its messages.
+#[cold]
+pub fn refused_line(refusal: Refusal, as_text: bool) -> Option<Response> {
+    let Refusal::Key { place, .. } = refusal else { return None };
+    let detail = format!("line {}: {}", place + 1, refusal.detail());
+    let response = Response::problem(status_of(refusal), &detail, as_text);
+    Some(match refusal.retry_seconds() {
+        Some((least, _)) => response.with("Retry-After", least),
+        None => response,
+    })
+}
+
 /// The answer to what the broker refuses, without the time after which to try again.
 #[cold]
 pub fn refused(refusal: Refusal, as_text: bool) -> Response {
-    let status = match refusal {
+    Response::problem(status_of(refusal), refusal.detail(), as_text)
+}
+
+const fn status_of(refusal: Refusal) -> u16 {
+    match refusal {
         Refusal::TooManyMatches => 400,
         Refusal::KeyReused => 422,
         Refusal::TooManyMessages | Refusal::TooManySearches => 429,
@@ -123,8 +139,7 @@ pub fn refused(refusal: Refusal, as_text: bool) -> Response {
         Refusal::Key { error: KeyError::NotPatchable, .. } => 409,
         Refusal::Key { error: KeyError::TooLarge, .. } => 413,
         Refusal::Key { error: KeyError::NoRoom(_), .. } => 503,
-    };
-    Response::problem(status, refusal.detail(), as_text)
+    }
 }
 
 /// What a publication of one message did, as JSON.
@@ -151,7 +166,7 @@ pub fn list(channels: impl Iterator<Item = ChannelInfo>, as_text: bool) -> Respo
 
 fn describe(info: &ChannelInfo) -> Description<'_> {
     let ChannelInfo { ref channel, newest, subscribers, messages, keys } = *info;
-    Description { id: newest, channel, subscribers, messages, keys: Some(keys) }
+    Description { id: newest, channel, subscribers, messages, keys }
 }
 
 /// The answer to a revocation by which so many lost something that they had. It does not outlive the server.

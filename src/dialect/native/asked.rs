@@ -7,7 +7,7 @@
 use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_position, read_start, select};
 use super::{Refused, check_unknown};
 use crate::config::Config;
-use crate::hub::{Pattern, Start, place_of};
+use crate::hub::{Pace, Pattern, Start, Wish, place_of};
 use crate::transport::{self, Transport};
 use crate::wire::query;
 
@@ -20,7 +20,7 @@ const TARGET_BYTES_MAX: usize = 512;
 const BATCH_DEFAULT: usize = 100;
 
 /// Names of what a query may ask for.
-const PARAMETERS: [&str; 9] = [
+const PARAMETERS: [&str; 12] = [
     "as",
     "after",
     "last_event_id",
@@ -29,6 +29,9 @@ const PARAMETERS: [&str; 9] = [
     "heartbeat",
     "callback",
     "max",
+    "latest",
+    "rate",
+    "delta",
     "access_token",
 ];
 
@@ -51,6 +54,8 @@ pub struct Asked {
     pub callback: Option<Box<str>>,
     /// Most messages in a batch.
     pub max: u16,
+    /// Whether it wants latest values, at which pace, as patches.
+    pub wish: Wish,
 }
 
 /// Targets that were read lately.
@@ -108,6 +113,7 @@ impl Asked {
             loud: false,
             callback: None,
             max: BATCH_DEFAULT.min(config.limits.batch_messages) as u16,
+            wish: Wish::default(),
         }
     }
 
@@ -158,10 +164,31 @@ impl Asked {
                 let max = number(value, config.limits.batch_messages, "max")?;
                 self.max = u16::try_from(max).unwrap_or(u16::MAX);
             }
+            "latest" => self.wish.latest |= flag("latest", value)?,
+            "delta" => self.wish.delta |= flag("delta", value)?,
+            "rate" => self.wish.pace = pace(value)?,
             _ => check_unknown(name, &PARAMETERS)?,
         }
         Ok(())
     }
+}
+
+/// A flag is set by its name alone.
+fn flag(name: &str, value: &str) -> Result<bool, Refused> {
+    match value {
+        "" | "1" | "true" => Ok(true),
+        _ => Err(bad(format!("{name} is a flag: {name}, {name}=1 or {name}=true"))),
+    }
+}
+
+/// A number of deliveries a second: digits and perhaps a point, nothing else.
+pub fn pace(value: &str) -> Result<Pace, Refused> {
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && value.bytes().filter(|byte| *byte == b'.').count() <= 1
+        && value.bytes().any(|byte| byte.is_ascii_digit());
+    let rate: Option<f64> = value.parse().ok().filter(|_| is_plain);
+    let pace = rate.and_then(Pace::at_most);
+    pace.ok_or_else(|| bad("rate is a number of deliveries a second from 0.1 to 50"))
 }
 
 fn transport_named(name: &str) -> Result<Transport, Refused> {

@@ -2,6 +2,7 @@
 
 pub mod answer;
 mod asked;
+pub mod keys;
 mod pages;
 mod publish;
 mod revoke;
@@ -62,7 +63,7 @@ pub fn is_judged(path: &str) -> bool {
 fn elsewhere<'b>(head: &Head<'b>, caller: Caller) -> Command<'b> {
     let path = head.path;
     let answer = match () {
-        () if path == "*" => options("GET, HEAD, POST, PUT, DELETE, OPTIONS", head),
+        () if path == "*" => options("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS", head),
         () if path == "/healthz" => get_only(head, || Ok(Command::Operate(Operation::Health))),
         () if path == "/metrics" && caller.admin => {
             get_only(head, || Ok(Command::Operate(Operation::Metrics)))
@@ -117,7 +118,7 @@ pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
             && (caller.admin || rights::is_public(head, &path["/pub".len()..], caller)) =>
         {
             match head.method {
-                Method::Post | Method::Put => {
+                Method::Post | Method::Put | Method::Patch => {
                     match rights::may_publish(head, &path["/pub".len()..], caller) {
                         Err(refused) => Command::Respond(refused),
                         Ok(()) if media::is_encoded(head) => Command::Respond(encoded(head)),
@@ -175,9 +176,18 @@ fn publication_command<'b>(
             let batch = publish::read_batch(head, body, caller.config)?;
             Ok(rights::judge_batch(head, body, batch, caller))
         }
-        (Method::Get | Method::Head, false) => Ok(Command::Operate(Operation::Info(one_channel(channels)?))),
+        (Method::Patch, false) => {
+            keys::patch(head, body, channels).map(|command| rights::of_subject(command, head, caller))
+        }
+        (Method::Get | Method::Head, false) => match keys::get(head, channels)? {
+            Some(value) => Ok(value),
+            None => Ok(Command::Operate(Operation::Info(one_channel(channels)?))),
+        },
         (Method::Get | Method::Head, true) => Ok(Command::Operate(Operation::List(prefix(head)?))),
-        (Method::Delete, false) => Ok(Command::Operate(Operation::Delete(one_channel(channels)?))),
+        (Method::Delete, false) => match keys::delete(head, channels)? {
+            Some(removal) => Ok(rights::of_subject(removal, head, caller)),
+            None => Ok(Command::Operate(Operation::Delete(one_channel(channels)?))),
+        },
         _ => Ok(not_allowed(allowed_methods(rest), head)),
     }
 }
@@ -204,7 +214,7 @@ const fn allowed_methods(rest: &str) -> &'static str {
     match rest.len() {
         0 => "POST, OPTIONS",
         1 => "GET, HEAD, POST, OPTIONS",
-        _ => "GET, HEAD, POST, PUT, DELETE, OPTIONS",
+        _ => "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
     }
 }
 

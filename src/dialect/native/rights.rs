@@ -1,6 +1,6 @@
 //! Whether who asks may do it: requests of the native API before the judge.
 
-use super::{Asked, channel, refusal, wants_text};
+use super::{Asked, channel, keys, refusal, wants_text};
 use crate::broker::access::Bearer;
 use crate::dialect::{Caller, Command, Denial, access};
 use crate::wire::head::{Head, Method};
@@ -23,7 +23,8 @@ pub fn may_listen(asked: &Asked, channels: &str, caller: Caller) -> Result<(), D
 /// let others publish to all these channels.
 pub fn is_public(head: &Head, rest: &str, caller: Caller) -> bool {
     let channels = rest.strip_prefix('/').unwrap_or_default();
-    let by_name = matches!(head.method, Method::Post | Method::Put | Method::Options) && !channels.is_empty();
+    let by_name = matches!(head.method, Method::Post | Method::Put | Method::Patch | Method::Options)
+        && !channels.is_empty();
     let max = caller.config.limits.channels_per_request;
     let mut names = query::split(channels, b',').take(max).map(channel);
     caller.access.is_on()
@@ -39,7 +40,10 @@ pub fn may_publish(head: &Head, rest: &str, caller: Caller) -> Result<(), Respon
         false => access::may_publish(head, caller.peer, caller.config),
     };
     let channels = rest.strip_prefix('/').unwrap_or_default();
-    let publishes = matches!(head.method, Method::Post | Method::Put);
+    // Who may publish a value may read it, change it and remove it.
+    let of_key = matches!(head.method, Method::Get | Method::Head | Method::Delete)
+        && keys::named(head).is_ok_and(|key| key.is_some());
+    let publishes = matches!(head.method, Method::Post | Method::Put | Method::Patch) || of_key;
     if !caller.access.is_on() || !publishes {
         return ordinary().map_err(|denied| refusal(head, denied));
     }

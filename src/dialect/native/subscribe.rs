@@ -3,9 +3,9 @@
 use super::Refused;
 use super::asked::Asked;
 use crate::config::Config;
-use crate::dialect::{Subscribe, cors};
+use crate::dialect::{Subscribe, cors, upgrade};
 use crate::hub::{NameError, Pattern, Start};
-use crate::id::MessageId;
+use crate::id::{MessageId, Place};
 use crate::transport::{Polling, Streaming, Transport};
 use crate::wire::head::{Head, Method};
 use crate::wire::{media, query};
@@ -45,13 +45,36 @@ pub fn read<'b>(head: &Head, asked: &'b Asked, config: &Config) -> Result<Subscr
         }
         Transport::Poll(Polling::Long | Polling::Interval) | Transport::Stream(_) => None,
     };
+    let batch = is_script || wants_batch(head);
+    if asked.wish.delta && !has_envelopes(transport, batch) && !upgrade::is_asked(head) {
+        return Err(bad(NO_ENVELOPES));
+    }
     Ok(Subscribe {
         asked,
-        start: header_start(head).or(asked.start).unwrap_or(Start::Now),
+        start: header_start(head).or(asked.start).unwrap_or(Start::Snapshot),
         transport,
-        batch: is_script || wants_batch(head),
+        batch,
         callback,
     })
+}
+
+/// Why a technique has no patches.
+pub const NO_ENVELOPES: &str = "delta needs a technique with envelopes: stream, sse-envelope, iframe, jsonp, WebSocket, or polls \
+     that accept application/json";
+
+/// Whether messages come in envelopes, in which a patch can be told.
+const fn has_envelopes(transport: Transport, batch: bool) -> bool {
+    match transport {
+        Transport::Poll(_) => batch,
+        Transport::Stream(stream) => match stream {
+            Streaming::SseEnvelope | Streaming::Lines | Streaming::Iframe | Streaming::WebSocket => true,
+            Streaming::Sse
+            | Streaming::Raw
+            | Streaming::Multipart
+            | Streaming::Replace
+            | Streaming::WebSocketRaw => false,
+        },
+    }
 }
 
 /// Whether a forever frame may call this function. By a name with dots, whoever gets somebody to open a frame of this
@@ -165,6 +188,7 @@ fn tagged(head: &Head) -> Option<Start> {
     let positions = items.filter(|item| !matches!(*item, "" | "*")).filter_map(read_position);
     positions.max_by_key(|start| match start {
         Start::After(id) if *id != MessageId::FOREIGN => Some(id.seq),
+        Start::At(place) => Some(place.id.seq),
         _ => None,
     })
 }
@@ -194,12 +218,13 @@ pub fn read_start(value: &str) -> Result<Start, Refused> {
     {
         return count.parse().map(Start::Last).map_err(|_| no_id(value));
     }
-    MessageId::parse(value).map(Start::After).ok_or_else(|| no_id(value))
+    let place = Place::parse(value).ok_or_else(|| no_id(value))?;
+    Ok(if place.ahead > 0 { Start::At(place) } else { Start::After(place.id) })
 }
 
 /// An entity tag without what a server that compressed the answer on its way appended to it: Apache `-gzip`, others
 /// `-br` or `--gzip`.
-fn without_coding(tag: &str) -> &str {
+pub fn without_coding(tag: &str) -> &str {
     let Some((id, coding)) = tag.split_once('-') else { return tag };
     let is_coding = matches!(coding.trim_start_matches('-'), "gzip" | "br" | "deflate" | "zstd");
     if !id.is_empty() && is_coding { id } else { tag }

@@ -4,11 +4,12 @@
 //! carries the same `ref`, and `ok` or `error`; a success without `ref` is not answered. A command that makes no
 //! sense is an error and nothing worse: the connection lives.
 
+use super::asked::pace;
 use super::publish::{Line, is_key, line_publication};
 use super::{Asked, Refused, subscribe};
 use crate::config::Config;
 use crate::dialect::{Caller, Command, Open, access, upgrade};
-use crate::hub::{Pattern, Publication};
+use crate::hub::{Pattern, Publication, Wish};
 use crate::transport::{Streaming, Transport};
 use crate::wire::head::Head;
 use crate::wire::json;
@@ -31,6 +32,9 @@ pub fn open<'b>(head: &Head, asked: &'b Asked, caller: Caller) -> Result<Command
     // In the client's own spelling: browsers fail a connection that answers in another.
     let offered = head.listed("sec-websocket-protocol", RAW).and_then(|name| std::str::from_utf8(name).ok());
     let stream = if offered.is_some() { Streaming::WebSocketRaw } else { Streaming::WebSocket };
+    if offered.is_some() && asked.wish.delta {
+        return Err((400, subscribe::NO_ENVELOPES.into()));
+    }
     subscribe.transport = Transport::Stream(stream);
     if let Some(name) = offered {
         response = response.with("Sec-WebSocket-Protocol", name);
@@ -44,9 +48,18 @@ pub fn open<'b>(head: &Head, asked: &'b Asked, caller: Caller) -> Result<Command
 #[derive(Debug)]
 pub enum Order<'a> {
     /// To publish a message on a channel, once, if it has a key.
-    Publish(String, Box<Publication>, Option<Cow<'a, str>>),
-    /// To listen to these, too.
-    Subscribe(Vec<Cow<'a, str>>, Vec<Pattern>),
+    Publish {
+        /// Where.
+        channel: String,
+        /// What.
+        publication: Box<Publication>,
+        /// How a repeat is recognised.
+        key: Option<Cow<'a, str>>,
+        /// Its data is a patch of the latest value.
+        is_patch: bool,
+    },
+    /// To listen to these, too, and from now on so to all channels.
+    Subscribe(Vec<Cow<'a, str>>, Vec<Pattern>, Wish),
     /// To listen to these no longer.
     Unsubscribe(Vec<Cow<'a, str>>, Vec<Pattern>),
     /// To be judged by this token from now on.
@@ -69,6 +82,11 @@ struct Object<'a> {
     publish: Option<Line<'a>>,
     #[serde(borrow)]
     subscribe: Option<Vec<Cow<'a, str>>>,
+    #[serde(default)]
+    latest: bool,
+    rate: Option<serde_json::Number>,
+    #[serde(default)]
+    delta: bool,
     #[serde(borrow)]
     unsubscribe: Option<Vec<Cow<'a, str>>>,
     #[serde(borrow)]
@@ -110,11 +128,17 @@ fn order<'a>(text: &'a str, config: &Config) -> Result<Order<'a>, String> {
             if key.as_deref().is_some_and(|key| !is_key(key)) {
                 return Err("idempotency_key has 1 to 255 bytes".into());
             }
-            let (channel, publication) = line_publication(line).map_err(|(_, detail)| detail)?;
-            Ok(Order::Publish(channel, Box::new(publication), key))
+            let (channel, publication, is_patch) = line_publication(line).map_err(|(_, detail)| detail)?;
+            Ok(Order::Publish { channel, publication: Box::new(publication), key, is_patch })
         }
         (None, Some(items), None, None) => {
-            select(items).map(|(names, patterns)| Order::Subscribe(names, patterns))
+            let pace =
+                object.rate.map(|rate| pace(&rate.to_string())).transpose().map_err(|(_, detail)| detail)?;
+            let wish = Wish { latest: object.latest, pace: pace.unwrap_or_default(), delta: object.delta };
+            select(items).map(|(names, patterns)| Order::Subscribe(names, patterns, wish))
+        }
+        _ if object.latest || object.delta || object.rate.is_some() => {
+            Err("latest, rate and delta go with subscribe".into())
         }
         (None, None, Some(items), None) => {
             select(items).map(|(names, patterns)| Order::Unsubscribe(names, patterns))

@@ -1,0 +1,204 @@
+//! Deliveries to streams of latest values.
+//!
+//! What such a subscriber lacks may be thousands of messages, and all who are at the same stage lack the same: those of
+//! one pace at each tick, and those who come at once. So it is composed in pages, each of them once for all who are at
+//! that stage, and written with one call. What a socket does not take of a page is pulled anew when it takes bytes
+//! again, but for the message begun: a slow client is given fresher values, not later ones.
+
+use super::{Server, Sink, Wrote};
+use crate::conn::{Output, Phase, Slot};
+use crate::dialect::Holder;
+use crate::hub::{Message, Stage, SubscriberKey};
+use crate::id::Seq;
+use crate::time::{Instant, Now};
+use crate::transport::{self, Look};
+use std::io::IoSlice;
+use std::rc::Rc;
+
+/// A page is not made larger by a further message than this; twice as large if it has patches, which are for who gets
+/// all of it at once.
+const PAGE_BYTES_MAX: usize = 256 << 10;
+/// Most messages of a page.
+const PAGE_MESSAGES_MAX: usize = 10_000;
+/// Pages that are kept until all who are to be told have been.
+const PAGES_MAX: usize = 64;
+/// Bytes of large deliveries in one turn: others wait no longer than these take to be written.
+const BULK_BYTES: usize = 4 << 20;
+
+/// What subscribers at one stage are given.
+#[derive(Debug)]
+pub struct Page {
+    bytes: Vec<u8>,
+    /// Where each message ends, and its number.
+    messages: Vec<(usize, Seq)>,
+    /// There is more to give.
+    is_cut: bool,
+}
+
+/// Pages that are at hand.
+#[derive(Debug, Default)]
+pub struct Pages(Vec<(Stage, Look, Rc<Page>)>);
+
+impl Pages {
+    fn find(&self, stage: Stage, look: Look) -> Option<&Rc<Page>> {
+        let found = self.0.iter().rev().find(|(of, with, _)| (*of, *with) == (stage, look));
+        found.map(|(_, _, page)| page)
+    }
+
+    fn keep(&mut self, stage: Stage, look: Look, page: &Rc<Page>) {
+        if self.0.len() >= PAGES_MAX {
+            self.0.remove(0);
+        }
+        self.0.push((stage, look, Rc::clone(page)));
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.0 = Vec::new();
+    }
+}
+
+impl Server {
+    /// Writes what a stream of latest values lacks.
+    pub(super) fn deliver_latest(&mut self, now: Now, slot: Slot, key: SubscriberKey, sink: &mut impl Sink) {
+        let gaps = self.broker.hub.take_gaps(key);
+        let Some(look) = self.connections[slot].look() else { return };
+        if !gaps.is_empty() {
+            let Some(notice) = transport::gap_notice(look, &gaps) else {
+                return self.cut_off(now.at, slot, sink);
+            };
+            self.send_bytes(now.at, slot, &notice, sink);
+            let connection = &self.connections[slot];
+            if connection.output.is_some() || matches!(connection.phase, Phase::Closed) {
+                return;
+            }
+        }
+        if self.broker.hub.has_snapshot(key) {
+            return self.broker.hub.mark_bulk(key);
+        }
+        self.give_page(now, slot, key, look, sink);
+    }
+
+    /// Goes on with large deliveries, for as long as others can wait.
+    pub(super) fn deliver_bulk(&mut self, now: Now, sink: &mut impl Sink) {
+        let mut left = BULK_BYTES;
+        while left > 0 {
+            let Some(key) = self.broker.hub.next_bulk() else { break };
+            let Holder::Connection(slot) = Holder::from(self.broker.hub.owner(key)) else { continue };
+            let connection = &self.connections[slot];
+            // It may have gone, and its place have been taken.
+            if connection.output.is_some() || connection.subscriber() != Some(key) {
+                continue;
+            }
+            if let Some(look) = connection.look() {
+                left = left.saturating_sub(self.give_page(now, slot, key, look, sink).max(1));
+            }
+        }
+        if !self.broker.hub.has_bulk() && !self.broker.hub.has_ready() {
+            self.pages.clear();
+        }
+    }
+
+    /// Gives a stream one page of what it lacks. Returns how many bytes were written.
+    fn give_page(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        key: SubscriberKey,
+        look: Look,
+        sink: &mut impl Sink,
+    ) -> usize {
+        let stage = self.broker.hub.stage(key);
+        let at_hand = stage.and_then(|stage| self.pages.find(stage, look)).cloned();
+        let page = at_hand.unwrap_or_else(|| {
+            let page = Rc::new(self.compose_page(now.at, key, look));
+            if let Some(stage) = stage {
+                self.pages.keep(stage, look, &page);
+            }
+            page
+        });
+        let mut taken = 0;
+        if !page.bytes.is_empty() {
+            let Wrote::Bytes(bytes) = sink.write(self.id(slot), &[IoSlice::new(&page.bytes)]) else {
+                self.close(now.at, slot);
+                return 0;
+            };
+            taken = bytes;
+        }
+        let hub = &mut self.broker.hub;
+        let is_whole = taken == page.bytes.len();
+        // The message begun is on its way.
+        let given = match is_whole {
+            true => page.messages.len(),
+            false => {
+                page.messages.partition_point(|&(end, _)| end <= taken) + usize::from(is_begun(&page, taken))
+            }
+        };
+        if let Some(&(_, last)) = page.messages[..given].last() {
+            hub.advance(key, last);
+        }
+        self.broker.stats.messages_delivered += given as u64;
+        self.broker.stats.deliveries += u64::from(given > 0);
+        if !is_whole {
+            hub.cut(key);
+            let output = Self::rest_of(now.at, &page, taken);
+            self.block(slot, output);
+            self.arm(slot, now.at);
+        } else if page.is_cut {
+            hub.cut(key);
+            hub.mark_bulk(key);
+        } else if let Some((_, id)) = hub.finish(now.at, key) {
+            self.send_bytes(now.at, slot, &transport::place_notice(look, id), sink);
+        }
+        taken
+    }
+
+    /// Composes a page of what a subscriber lacks.
+    fn compose_page(&mut self, now: Instant, key: SubscriberKey, look: Look) -> Page {
+        let hub = &self.broker.hub;
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
+        hub.pull(now, key, PAGE_MESSAGES_MAX, &mut pulled);
+        let mut page = Page { bytes: Vec::new(), messages: Vec::with_capacity(pulled.len()), is_cut: false };
+        let is_delta = hub.wish(key).delta;
+        let most = if is_delta { 2 * PAGE_BYTES_MAX } else { PAGE_BYTES_MAX };
+        for message in &pulled {
+            if page.bytes.len() > most {
+                page.is_cut = true;
+                break;
+            }
+            let base = if is_delta { hub.base(key, message) } else { None };
+            let is_patch =
+                base.is_some_and(|base| transport::write_patch(&mut page.bytes, look, base, message));
+            if !is_patch {
+                transport::write_message(&mut page.bytes, look, message);
+            }
+            page.messages.push((page.bytes.len(), message.id.seq));
+        }
+        page.is_cut |= pulled.len() == PAGE_MESSAGES_MAX;
+        self.broker.hub.charge(page.messages.len(), 0);
+        page
+    }
+
+    /// What a socket has still to take of the message of a page in the midst of which `taken` lies.
+    fn rest_of(now: Instant, page: &Page, taken: usize) -> Output {
+        let mut output = Output::blocked(now);
+        if !is_begun(page, taken) {
+            return output;
+        }
+        let place = page.messages.partition_point(|&(end, _)| end <= taken);
+        output.push(&page.bytes[taken..page.messages[place].0]);
+        output
+    }
+}
+
+/// Whether `taken` lies in the midst of a message of the page.
+fn is_begun(page: &Page, taken: usize) -> bool {
+    let place = page.messages.partition_point(|&(end, _)| end <= taken);
+    let begin = place.checked_sub(1).map_or(0, |before| page.messages[before].0);
+    taken > begin
+}
