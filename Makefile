@@ -63,6 +63,16 @@ deny: ## Licences, sources and banned crates; known vulnerabilities where their 
 	  $(CARGO) deny check bans licenses sources; \
 	  echo "advisories were not checked: their database cannot be reached from here"; fi
 
+.PHONY: deb
+deb: ## A Debian package: program, unit, user, settings, manual pages, completions
+	@command -v cargo-deb >/dev/null || $(CARGO) install cargo-deb --locked
+	$(CARGO) run --quiet --example manual -- target/manual
+	$(CARGO) deb --output target/debian/
+
+.PHONY: test-deb
+test-deb: deb ## Unpack the package into a throw-away root, look whether all is there, and run what is in it
+	packaging/test.sh $$(ls -t target/debian/*.deb | head -1)
+
 .PHONY: sim
 sim: ## Simulate the whole server with 100,000 seeds, the store with 20,000 (ENCKE_SIM_SEED=n, ENCKE_STORE_SEED=n replay one)
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture

@@ -99,7 +99,7 @@ pub fn main() -> ExitCode {
 
 /// The parser. The settings fill only the help of `serve`; elsewhere they work but are not listed, so that
 /// the help fits a screen.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     let named = |arg: &clap::Arg, names: &[&str]| names.contains(&arg.get_id().as_str());
     let first = move |arg: clap::Arg| match named(&arg, &["config", "listen", "demo"]) {
         true => arg.help_heading("Serve"),

@@ -61,7 +61,8 @@ setting::settings! {
         demo: bool = false, Flag;
         /// Seconds between two heartbeats of a stream; the first comes up to a quarter earlier.
         heartbeat: u64 = 15, Seconds(1..=HOUR);
-        /// Seconds a shutdown waits for what is being written; 0 = it does not wait.
+        /// Seconds a shutdown takes: a crowd is sent away over three quarters of it, what is being written is waited for;
+        /// 0 = it does not wait.
         drain_seconds: u64 = 10, Seconds(0..=HOUR);
         /// Seconds an empty channel without subscribers is remembered.
         channel_idle_seconds: u64 = 60, Seconds(1..=DAY);

@@ -12,6 +12,7 @@ use crate::transport::{self, Format, Look, jsonp, poll};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
+use std::borrow::Cow;
 use std::io::IoSlice;
 use std::rc::Rc;
 
@@ -193,7 +194,11 @@ impl Server {
         let Phase::Parked(poll) = connection.phase else { return };
         let close = poll.close || connection.is_done() || self.draining;
         let callback = self.take_callback(poll.subscriber);
-        let envelope = EnvelopeOf { head_only: false, close };
+        let envelope = EnvelopeOf {
+            head_only: false,
+            close,
+            retry: self.draining.then(|| self.return_ms(slot).div_ceil(1000)),
+        };
         let begin = self.out.len();
         if self.compose_poll(now, &poll, callback.as_deref(), no_news, envelope) {
             self.log_answer(now.at, slot, begin, false);
@@ -212,7 +217,7 @@ impl Server {
         poll: &Poll,
         callback: Option<&str>,
         no_news: Option<u16>,
-        EnvelopeOf { head_only, close }: EnvelopeOf,
+        EnvelopeOf { head_only, close, retry }: EnvelopeOf,
     ) -> bool {
         let key = poll.subscriber;
         let gaps = self.broker.hub.take_gaps_of_poll(key);
@@ -222,7 +227,11 @@ impl Server {
         let is_all = pulled.len() < poll.max();
         let count = pulled.len();
         poll::cut_batch(&mut pulled, self.memory.batch_bytes(), callback.is_some());
-        let fields = self.cors.fields(poll.origin);
+        let mut fields = Cow::Borrowed(self.cors.fields(poll.origin));
+        if let Some(seconds) = retry {
+            fields = format!("{fields}Retry-After: {seconds}\r\n").into();
+        }
+        let fields = &*fields;
         let envelope = Envelope { date: self.dates.at(now.unix), head_only, close, fields, keep_alive: "" };
         let last = pulled.last().map(|message| message.id);
         let is_all = is_all && pulled.len() == count;
@@ -357,6 +366,8 @@ pub(super) struct EnvelopeOf {
     pub head_only: bool,
     /// The connection ends with it.
     pub close: bool,
+    /// Seconds after which its client is to come back.
+    pub retry: Option<u64>,
 }
 
 /// What became of one delivery to a stream.

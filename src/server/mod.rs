@@ -11,6 +11,7 @@ mod addresses;
 #[cfg(any(test, feature = "check"))]
 mod check;
 mod deliver;
+mod drain;
 mod held;
 mod latest;
 pub mod limits;
@@ -227,6 +228,8 @@ pub struct Server {
     access_log: Option<Box<AccessLog>>,
     started: Now,
     draining: bool,
+    /// While it leaves: who has not been sent away yet.
+    farewell: Option<drain::Farewell>,
 }
 
 impl Server {
@@ -271,6 +274,7 @@ impl Server {
             body: None,
             started: now,
             draining: false,
+            farewell: None,
             config,
         }
     }

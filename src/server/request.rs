@@ -696,7 +696,8 @@ impl Server {
             Polling::Interval => Some(304),
             Polling::Long | Polling::Script => Some(self.config.poll.no_news_status),
         };
-        let envelope = EnvelopeOf { head_only: reply.head_only, close: reply.close };
+        let retry = self.draining.then(|| self.return_ms(slot).div_ceil(1000));
+        let envelope = EnvelopeOf { head_only: reply.head_only, close: reply.close, retry };
         if !self.compose_poll(now, &poll, callback, no_news, envelope) {
             return self.park(now, slot, poll, callback);
         }

@@ -134,6 +134,9 @@ impl Server {
         if !self.abandoned.is_empty() || !self.outbox.is_empty() || self.dialects.next_deadline() <= now.at {
             self.tick_sessions(now, sink);
         }
+        if self.farewell.is_some() {
+            self.send_away(now, sink);
+        }
     }
 
     /// When the next turn must come; now, if work is left over.
@@ -147,7 +150,8 @@ impl Server {
             true => now.at,
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
-                own.min(self.dialects.next_deadline()).min(self.next_look_for_ends(now))
+                let sessions = self.dialects.next_deadline();
+                own.min(sessions).min(self.next_look_for_ends(now)).min(self.next_farewell())
             }
         }
     }
@@ -240,29 +244,5 @@ impl Server {
         self.log_bytes(slot, sign.len());
         self.send_bytes(now, slot, &sign, sink);
         true
-    }
-
-    /// Begins to leave: answers parked polls, ends streams, closes idle connections. Requests that are
-    /// arriving are still answered.
-    pub fn drain(&mut self, now: Now, sink: &mut impl Sink) {
-        self.draining = true;
-        self.drain_sessions(now, sink);
-        let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let connection = &mut self.connections[slot];
-            match connection.phase {
-                Phase::Parked(_) => self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink),
-                Phase::Streaming(_) | Phase::Socket(_) => self.end_stream(now.at, slot, sink),
-                Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
-                Phase::Idle => connection.closing = true,
-                Phase::Held(_) => self.close(now.at, slot),
-                Phase::Due | Phase::Reading | Phase::Lingering | Phase::Closed => {}
-            }
-        }
-    }
-
-    /// Whether a server that drains has no connection left.
-    pub fn is_drained(&self) -> bool {
-        self.draining && self.connections.is_empty()
     }
 }

@@ -12,6 +12,7 @@ mod budgets;
 mod client;
 mod delivery;
 mod door;
+mod drain;
 mod fdajax;
 mod limits;
 mod oracle;
