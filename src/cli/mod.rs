@@ -9,6 +9,7 @@ mod publish;
 mod reload;
 mod serve;
 mod settings;
+mod status;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -44,7 +45,7 @@ Every setting is an option (encke serve --help), an environment variable and a l
     version = VERSION,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|token|config|reload [OPTIONS] …",
+    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|token|config|reload [OPTIONS] …",
     after_help = EXAMPLES
 )]
 struct Cli {
@@ -64,6 +65,8 @@ enum Command {
     Sub(subscribe::SubscribeArgs),
     /// Make a token that says what its bearer may do, or say what one grants
     Token(token::TokenArgs),
+    /// Show how a running server does, on one screen
+    Status(status::StatusArgs),
     /// Have a running server read its settings anew
     Reload(reload::ReloadArgs),
     /// Print every setting, its value and its meaning, or check a file
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Pub(args) => publish::run(&args),
         Command::Sub(args) => subscribe::run(&args),
         Command::Token(args) => token::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Config(args) => config::run(&args),
     }

@@ -49,6 +49,14 @@ pub fn reload(running: &Config, read: &Config) -> Reloaded {
     }
     restart.extend((running.channels != read.channels).then_some("channels"));
     restart.extend((running.token_keys != read.token_keys).then_some("tokens.keys"));
+    if config.channels != read.channels {
+        changed.push("channels");
+        config.channels.clone_from(&read.channels);
+    }
+    if config.token_keys != read.token_keys {
+        changed.push("tokens.keys");
+        config.token_keys.clone_from(&read.token_keys);
+    }
     Reloaded { config, changed, restart }
 }
 

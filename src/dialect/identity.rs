@@ -140,6 +140,13 @@ impl Access {
         }
     }
 
+    /// Takes the rules and keys of other settings. Who listens already keeps what was granted, until that ends.
+    pub fn reconfigure(&mut self, config: &Config) {
+        self.rules = Rules::new(config);
+        self.tokens.reconfigure(config);
+        self.is_on = !config.channels.is_empty() || !config.token_keys.is_empty();
+    }
+
     /// Whether what a request shows matters.
     pub const fn is_on(&self) -> bool {
         self.is_on

@@ -291,6 +291,7 @@ impl Server {
     pub fn reconfigure(&mut self, mut config: Config) {
         Self::widen(&mut config);
         self.broker.reconfigure(&config);
+        self.access.reconfigure(&config);
         self.cors.renew(&config.cors, self.access.is_on());
         self.targets = Targets::default();
         if self.access_log.is_some() != config.log.access {

@@ -48,6 +48,23 @@ impl Server {
             let _ =
                 writeln!(text, "# HELP encke_{name} {help}\n# TYPE encke_{name} gauge\nencke_{name} {value}");
         }
+        let facts = [
+            ("process_start_time_seconds", "When it started, in seconds since 1970.", self.started.unix),
+            (
+                "process_resident_memory_bytes",
+                "Bytes of the process in memory, as last seen.",
+                self.memory.resident as u64,
+            ),
+        ];
+        for (name, help, value) in facts {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
+        }
+        let _ = writeln!(
+            text,
+            "# HELP encke_build_info Which version runs.\n# TYPE encke_build_info gauge\n\
+             encke_build_info{{version=\"{}\"}} 1",
+            env!("VERSION_AND_COMMIT")
+        );
         Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
     }
 

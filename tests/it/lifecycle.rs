@@ -148,6 +148,62 @@ fn a_variable_that_is_no_setting_is_told() {
 }
 
 #[test]
+fn the_settings_in_the_documents_are_right() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut blocks = 0;
+    for document in ["README.md", "docs/operate.md"] {
+        let text = std::fs::read_to_string(root.join(document)).expect(document);
+        for block in text.split("```toml\n").skip(1) {
+            blocks += 1;
+            let block = block.split("```").next().unwrap_or_default();
+            let name = format!("encke-document-{}-{blocks}.toml", std::process::id());
+            let file = std::env::temp_dir().join(name);
+            std::fs::write(&file, block).expect("a directory for temporary files");
+            let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+            let output = command.args(["config", "--check"]).arg(&file).output().expect("it can be started");
+            let _ = std::fs::remove_file(&file);
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success(), "{document}:\n{block}\n{said}");
+        }
+    }
+    assert!(blocks >= 3);
+}
+
+#[test]
+fn the_status_is_one_screen() {
+    let server = Encke::start(&[]);
+    (0..3).for_each(|_| drop(server.publish("x", "hello")));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
+    let output = command.args(["status", "--url", &server.url("")]).output().expect("it can be started");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let figure = |label: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(label)).expect(label);
+        line.trim_start()
+            .strip_prefix(label)
+            .and_then(|rest| rest.split_whitespace().next())
+            .map(str::to_owned)
+    };
+    assert_eq!(figure("published").as_deref(), Some("3"), "{text}");
+    assert_eq!(figure("channels").as_deref(), Some("1"), "{text}");
+    assert!(text.lines().count() <= 40, "{text}");
+}
+
+#[test]
+fn metrics_tell_what_runs() {
+    let server = Encke::start(&[]);
+    server.publish("x", "hello");
+    let text = server.get("/metrics", &[]).text();
+    let version = format!("encke_build_info{{version=\"{}", env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&version), "{text}");
+    assert!(text.contains("\nencke_messages_published_total 1\n"), "{text}");
+    for name in ["process_start_time_seconds", "process_resident_memory_bytes"] {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        assert!(value.is_some_and(|value| value > 1000), "{name}: {text}");
+    }
+}
+
+#[test]
 fn an_address_in_use_is_said_and_ends_the_start() {
     let server = Encke::start(&[]);
     let addr = server.addr().to_string();

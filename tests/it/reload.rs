@@ -70,6 +70,24 @@ fn what_changes_counts_at_once_and_nobody_is_lost() {
 }
 
 #[test]
+fn rules_of_channels_may_come_and_go() {
+    let settings = Settings::new("rules", "");
+    let server = Encke::start(&["--config", settings.name()]);
+    assert_eq!(server.get("/sub/secret?as=interval", &[]).status, 304);
+    settings.write(
+        "[[channels]]\nmatch = \"secret\"\nsubscribe = \"publishers\"\n\
+         [[channels]]\nmatch = \"**\"\nsubscribe = \"anyone\"\n",
+    );
+    server.signal(Signal::HUP);
+    server.logged("count from now on: channels");
+    let refused = server.get("/sub/secret?as=interval", &[]).status;
+    assert!(matches!(refused, 401 | 403), "{refused}");
+    settings.write("");
+    server.signal(Signal::HUP);
+    until("the rule is gone", || (server.get("/sub/secret?as=interval", &[]).status == 304).then_some(()));
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_says_why() {
     let settings = Settings::new("bad", "[publish]\ntoken = \"first-first\"\n");
     let server = Encke::start(&["--config", settings.name()]);

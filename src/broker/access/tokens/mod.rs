@@ -54,6 +54,13 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Takes the keys of other settings, which were checked before. What was verified by earlier ones is verified anew;
+    /// what was revoked stays revoked.
+    pub fn reconfigure(&mut self, config: &Config) {
+        let Self { keys, settings, verified, revoked: _ } = Self::new(config).unwrap_or_default();
+        (self.keys, self.settings, self.verified) = (keys, settings, verified);
+    }
+
     /// The keys of the settings; or everything that is wrong with them.
     pub fn new(config: &Config) -> Result<Self, Vec<KeyProblem>> {
         let (mut keys, mut problems) = (Vec::<Key>::new(), Vec::new());
