@@ -204,6 +204,28 @@ fn metrics_tell_what_runs() {
 }
 
 #[test]
+fn the_board_shows_metrics_that_exist() {
+    let server = Encke::start(&[]);
+    let metrics = server.get("/metrics", &[]).text();
+    let exists = |name: &str| metrics.contains(&format!("# TYPE {name} "));
+    let board = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/grafana.json");
+    let text = std::fs::read_to_string(board).expect("docs/grafana.json");
+    let board: Value = serde_json::from_str(&text).expect("JSON");
+    let mut expressions = 0;
+    for panel in board["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().expect("targets") {
+            let expression = target["expr"].as_str().expect("an expression");
+            let start = expression.find("encke_").expect("one of our metrics");
+            let name = expression[start..].split(['{', '[', ')']).next().unwrap_or_default();
+            assert!(exists(name), "{name} in {expression}");
+            expressions += 1;
+        }
+    }
+    assert!(expressions > 20);
+    assert!(exists("encke_build_info"), "the board finds the instances by it");
+}
+
+#[test]
 fn an_address_in_use_is_said_and_ends_the_start() {
     let server = Encke::start(&[]);
     let addr = server.addr().to_string();
