@@ -184,7 +184,7 @@ fn metrics_are_prometheus_text() {
     let mut samples = 0;
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with("# ")) {
         let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?} is no sample"));
-        assert!(name.starts_with("encke_"), "{line:?}");
+        assert!(name.starts_with("encke_") || name.starts_with("process_"), "{line:?}");
         assert!(value.parse::<f64>().is_ok(), "{line:?}");
         let family = name.split('{').next().unwrap();
         assert!(text.contains(&format!("# TYPE {family} ")), "{family} has a type");
