@@ -36,6 +36,7 @@ counters! {
     tokens_refused: "Requests and commands refused because of a bad token.",
     sessions_refused: "Bayeux handshakes and FDAjax guests refused by a limit.",
     channels_refused: "Channels refused because `limits.channels` was reached.",
+    publications_not_stored: "Publications refused because the disk did not take them.",
     messages_published: "Messages accepted from publishers.",
     messages_repeated: "Publications answered from their idempotency key, without a new message.",
     messages_delivered: "Messages handed to subscribers.",

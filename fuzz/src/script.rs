@@ -202,6 +202,7 @@ impl Stage {
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
                     Effect::Pause(_) | Effect::Resume(_) => {}
+                    Effect::Append(_) => unreachable!(),
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.close(id),
                 }

@@ -17,6 +17,7 @@ pub mod access;
 mod client;
 mod gate;
 mod order;
+mod proposals;
 mod publish;
 mod rate;
 mod refusal;
@@ -25,6 +26,7 @@ mod several;
 
 pub use client::{Client, forwarded_for, is_exempt};
 pub use gate::Search;
+pub use proposals::{LogSettings, LogWaiting};
 pub use publish::{IfMatch, Once, Publishing, Receipt, Receipts, Terms};
 pub use rate::{Rate, network};
 pub use refusal::Refusal;
@@ -49,6 +51,8 @@ pub struct Broker {
     order: Order,
     gate: Gate,
     repeats: Repeats,
+    /// What waits for the log, if there is one.
+    log: Option<Box<proposals::Proposals>>,
     /// `limits.message_bytes`, for what patches make.
     message_bytes: usize,
     /// What has been counted beside what the hub counts itself; [`Broker::stats`] has both.
@@ -63,6 +67,7 @@ impl Broker {
             order: Order::default(),
             gate: Gate::new(config, seed),
             repeats: Repeats::new(config, seed.key("idempotency")),
+            log: None,
             message_bytes: config.limits.message_bytes,
             stats: Stats::default(),
         }
@@ -93,11 +98,16 @@ impl Broker {
         let known = known.inspect_err(|_| self.stats.publications_refused += 1)?;
         if let Some(earlier) = known.as_ref().and_then(|known| known.receipts.clone()) {
             self.stats.messages_repeated += 1;
+            known.iter().for_each(|known| self.note_repeat(known.place()));
             return Ok(earlier);
         }
         if !self.gate.admits_publications(now, client, messages.len()) {
             self.stats.publications_refused += 1;
             return Err(Refusal::TooManyMessages);
+        }
+        self.check_log()?;
+        if terms.is_some() {
+            self.check_keys(&messages)?;
         }
         if let Some(terms) = terms {
             self.try_out(now, &mut messages, &terms)?;
@@ -110,11 +120,14 @@ impl Broker {
             _ => self.hub.admits(messages.iter().map(|(channel, _)| &**channel))?,
         }
         let receipts = messages.map(|(channel, publication)| {
-            let published =
-                self.hub.commit(now, &channel, self.order.accept(self.hub.newest().seq), publication);
+            let published = self.accept(now, &channel, publication);
             Receipt { channel, published }
         });
         if let Some(known) = known {
+            let place = known.place();
+            if self.log.is_some() {
+                self.note_request(now, place, known.remembered(&receipts));
+            }
             self.stats.idempotency_keys_forgotten += self.repeats.insert(now, known, &receipts) as u64;
         }
         Ok(receipts)
@@ -151,6 +164,16 @@ impl Broker {
         }
     }
 
+    /// Numbers a message and makes it history, or has the log do that.
+    #[inline(always)]
+    fn accept(&mut self, now: Instant, channel: &str, publication: Publication) -> Published {
+        let seq = self.order.accept(self.hub.newest().seq);
+        match self.log.is_some() {
+            true => self.stage(now, channel, seq, publication),
+            false => self.hub.commit(now, channel, seq, publication),
+        }
+    }
+
     /// Publishes a message of the process itself, which nobody counts.
     pub fn publish_own(
         &mut self,
@@ -158,8 +181,9 @@ impl Broker {
         channel: &str,
         publication: Publication,
     ) -> Result<Published, Refusal> {
+        self.check_log()?;
         self.hub.admits_one(channel, &publication)?;
-        Ok(self.hub.commit(now, channel, self.order.accept(self.hub.newest().seq), publication))
+        Ok(self.accept(now, channel, publication))
     }
 
     /// Leave for `client` to have channels looked at for its patterns. Tell [`Broker::end_search`] when that is done.

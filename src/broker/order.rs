@@ -14,6 +14,11 @@ pub struct Order {
 }
 
 impl Order {
+    /// Goes on at number `next`.
+    pub const fn go_on_at(&mut self, next: Seq) {
+        self.last = next - 1;
+    }
+
     /// The number of one more message. History has come to `newest`: what expires, and channels that are deleted, take
     /// numbers there.
     pub const fn accept(&mut self, newest: Seq) -> Seq {

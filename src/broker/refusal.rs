@@ -17,6 +17,8 @@ pub enum Refusal {
     TooManySubscribers,
     /// `limits.channels_per_pattern` is exceeded.
     TooManyMatches,
+    /// Too much waits for the log.
+    LogBehind,
     /// What was to become of a key cannot be.
     Key {
         /// Why.
@@ -57,6 +59,10 @@ impl Refusal {
             Self::TooManyChannels => HubError::TooManyChannels.detail(),
             Self::TooManySubscribers => HubError::TooManySubscribers.detail(),
             Self::TooManyMatches => HubError::TooManyMatches.detail(),
+            Self::LogBehind => {
+                "the disk does not keep up (store.staged_bytes, store.lag_ms); \
+                 try again later, with the same Idempotency-Key"
+            }
             Self::Key { error, .. } => error.detail(),
             Self::NotLatest => {
                 "the latest value of the key is another one than If-Match names; nothing was published"
@@ -68,7 +74,7 @@ impl Refusal {
     /// `None` if the same request will be refused again.
     pub const fn retry_seconds(self) -> Option<(u64, u64)> {
         match self {
-            Self::TooManyMessages => Some((1, 5)),
+            Self::TooManyMessages | Self::LogBehind => Some((1, 5)),
             Self::TooManySearches => Some((1, 10)),
             Self::TooManyChannels
             | Self::TooManySubscribers

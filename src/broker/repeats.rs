@@ -10,14 +10,31 @@ use super::publish::{Once, Receipt, Receipts, Terms};
 use super::refusal::Refusal;
 use super::several::Several;
 use crate::config::Config;
-use crate::hub::Publication;
-use crate::id::Key;
+use crate::hub::{Publication, Published};
+use crate::id::{Epoch, Key, MessageId, Seq};
 use crate::time::Instant;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Milliseconds a request is remembered.
 pub const REMEMBERED_MS: u64 = 120_000;
+
+/// Where a request is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    is_key: bool,
+    digest: u128,
+}
+
+impl Place {
+    /// A name for it that means the same as long as the secret stays.
+    pub fn text(self) -> String {
+        format!("{:032x}", self.digest)
+    }
+}
+
+/// A message's outcome as it is stored: channel, number, subscribers, messages.
+type Outcome<'a> = (Cow<'a, str>, Seq, usize, usize);
 
 /// The requests that are remembered.
 #[derive(Debug)]
@@ -39,6 +56,27 @@ pub struct Known {
     pub receipts: Option<Receipts<'static>>,
 }
 
+impl Known {
+    /// Where it is remembered.
+    pub const fn place(&self) -> Place {
+        Place { is_key: self.is_key, digest: self.place }
+    }
+
+    /// What a later life has to know of it: that of sessions, which end with this one, is nothing.
+    #[cold]
+    pub fn remembered(&self, receipts: &Receipts) -> Option<Box<[u8]>> {
+        let outcomes: Vec<Outcome> = receipts
+            .iter()
+            .map(|Receipt { channel, published }| {
+                (Cow::Borrowed(&**channel), published.id.seq, published.subscribers, published.messages)
+            })
+            .collect();
+        let request = format!("{:032x}", self.request);
+        let bytes = serde_json::to_vec(&(request, outcomes)).ok()?;
+        self.is_key.then(|| bytes.into())
+    }
+}
+
 impl Repeats {
     /// Nothing is remembered yet. `secret` hides which requests share a hash.
     pub fn new(config: &Config, secret: Key) -> Self {
@@ -54,6 +92,34 @@ impl Repeats {
     pub const fn reconfigure(&mut self, config: &Config) {
         self.keys.max = config.limits.idempotency_keys;
         self.keys.bytes_max = config.limits.idempotency_bytes;
+    }
+
+    /// Hides by another secret which requests share a hash. Nothing must be remembered yet.
+    pub const fn use_secret(&mut self, secret: Key) {
+        self.secret = secret;
+    }
+
+    /// Remembers until `until` what an earlier life did, as [`Known::remembered`] tells it.
+    pub fn restore(&mut self, until: Instant, place: &str, answer: &[u8], epoch: Epoch) {
+        let number = |text: &str| u128::from_str_radix(text, 16).ok();
+        let Ok((request, outcomes)) = serde_json::from_slice::<(String, Vec<Outcome>)>(answer) else {
+            return;
+        };
+        let (Some(place), Some(request)) = (number(place), number(&request)) else { return };
+        let mut receipts = outcomes.into_iter().map(|(channel, seq, subscribers, messages)| Receipt {
+            channel: channel.into_owned().into(),
+            published: Published { id: MessageId { epoch, seq }, subscribers, messages },
+        });
+        let Some(first) = receipts.next() else { return };
+        let receipts = Several { first, others: receipts.collect() };
+        let done_at = Instant::from_millis(until.as_millis().saturating_sub(REMEMBERED_MS));
+        self.keys.insert(done_at, place, Done { request, receipts });
+    }
+
+    /// Forgets a request: nothing of it has happened.
+    pub fn forget(&mut self, place: Place) {
+        let memory = if place.is_key { &mut self.keys } else { &mut self.messages };
+        memory.forget(place.digest);
     }
 
     /// Bytes that are remembered.
@@ -149,6 +215,13 @@ impl Memory {
             self.forget_oldest();
         }
         before - self.order.len()
+    }
+
+    fn forget(&mut self, key: u128) {
+        if let Some(done) = self.by_key.remove(&key) {
+            self.bytes -= cost(&done);
+            self.order.retain(|(_, other)| *other != key);
+        }
     }
 
     fn forget_oldest(&mut self) {

@@ -553,6 +553,23 @@ impl Word for TextFile {
     }
 }
 
+/// The name of a directory.
+pub struct FolderName;
+
+impl Word for FolderName {
+    type Value = PathBuf;
+    const ALLOWED: &'static str = "the name of a directory";
+    const PLACEHOLDER: &'static str = "DIR";
+
+    fn parse(text: &str) -> Option<PathBuf> {
+        (!text.is_empty() && !text.chars().any(char::is_control)).then(|| text.into())
+    }
+
+    fn print(value: &PathBuf) -> String {
+        value.to_string_lossy().into_owned()
+    }
+}
+
 /// A word that must be there.
 pub struct One<W>(pub W);
 

@@ -15,6 +15,7 @@ mod print;
 mod reload;
 mod setting;
 mod source;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -30,12 +31,13 @@ pub use print::toml;
 pub use reload::{Reloaded, reload};
 pub use setting::{Column, Section, Setting, Table};
 pub use source::{File, Loaded, Origin, Problem, Sources, check, load, unknown_variables};
+pub use store::Promise;
 
 use access::{Choice, ClaimText, CookieName};
 use kind::Time::{Millis, Seconds};
 use kind::{
-    Address, Bytes, ChannelPattern, Event, Flag, Function, Ip, Level, List, Mount, Network, Number, One,
-    OneOf, Optional, Secret, Secrets, TechniqueName, Text, TextFile, WebOrigin,
+    Address, Bytes, ChannelPattern, Event, Flag, FolderName, Function, Ip, Level, List, Mount, Network,
+    Number, One, OneOf, Optional, Secret, Secrets, TechniqueName, Text, TextFile, WebOrigin,
 };
 
 const HOUR: u64 = 3600;
@@ -261,6 +263,22 @@ setting::settings! {
         total_bytes: usize = 256 << 20, Bytes(1..=TIB);
         /// Seconds a message is kept.
         seconds: u64 = HOUR, Seconds(1..=YEAR);
+    }
+
+    /// The history on disk.
+    store: Store {
+        /// The directory where history is kept, so that a crash loses none of it; docs/history.md. Without it, history
+        /// is in memory and ends with the process.
+        dir: Option<PathBuf> = None, Optional(FolderName);
+        /// When publishers are answered, and messages shown: "synced", once they are on the disk, or "behind", at
+        /// once; then a crash may lose the last of them, and clients are told of a gap.
+        answer: Promise = Promise::Synced, Choice(&Promise::NAMES);
+        /// Milliseconds from one write to the next, unless nothing was published for so long.
+        pause_ms: u64 = 5, Millis(0..=10_000);
+        /// Milliseconds that the disk may be late with "behind"; then publishers get 503.
+        lag_ms: u64 = 200, Millis(1..=HOUR);
+        /// Bytes of messages that may wait for the disk; above, publishers get 503.
+        staged_bytes: usize = 16 << 20, Bytes(1..=GIB);
     }
 
     /// What a peer may ask for; docs/limits.md has the answer at each limit, and what counts it.

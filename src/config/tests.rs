@@ -3,7 +3,8 @@ use std::collections::HashMap;
 use super::*;
 
 /// Values of which every setting takes at least one that is not its default.
-const CANDIDATES: [&str; 11] = [
+const CANDIDATES: [&str; 12] = [
+    "behind",
     "3",
     "304",
     "true",

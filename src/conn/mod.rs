@@ -101,6 +101,8 @@ pub enum Phase {
     Due,
     /// A request has begun to arrive.
     Reading,
+    /// Its answer waits until what it published is stored.
+    Committing,
     /// A poll waits for news.
     Parked(Poll),
     /// An endless answer has begun.

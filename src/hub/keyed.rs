@@ -206,6 +206,14 @@ impl Hub {
 
     /// Publishes the removal of values that have expired on a channel.
     pub(super) fn remove_expired(&mut self, now: Instant, key: ChannelKey) {
+        if self.is_numbered_outside {
+            let channel = &mut self.channels[key];
+            let name = Rc::clone(channel.name());
+            let Some(keyed) = &mut channel.keyed else { return };
+            let expired = std::iter::from_fn(|| keyed.latest.take_expired(now));
+            let keys = expired.filter_map(|value| Some((Rc::clone(&name), value.key()?.into())));
+            return self.expired_keys.extend(keys);
+        }
         while let Some(keyed) = &self.channels[key].keyed
             && let Some(value) = keyed.latest.expired(now)
             && let Some(of) = value.key()

@@ -29,6 +29,7 @@ mod news;
 mod order;
 mod pace;
 mod pull;
+mod restore;
 mod ring;
 mod subscriber;
 mod subscription;
@@ -45,6 +46,7 @@ pub use message::{Data, Message, Publication, one_line};
 pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name, covers, is_simple, meets};
 pub use pace::Pace;
 pub use pull::{Gap, Lacking};
+pub use restore::ExpiredKey;
 pub use subscriber::{Owner, Start, SubscriberKey};
 
 use crate::config::Config;
@@ -101,6 +103,11 @@ pub struct Hub {
     timers: Wheel<ChannelKey>,
     history: History,
     tombstones: Tombstones,
+    /// Cursors below this have a gap everywhere.
+    lost: Seq,
+    /// Somebody else gives all numbers, and removes values that have expired; and these are to be removed.
+    is_numbered_outside: bool,
+    expired_keys: Vec<ExpiredKey>,
     idle_seconds: u64,
     bounds: Bounds,
     /// Channels that have never had a message.
@@ -239,6 +246,9 @@ impl Hub {
             timers: Wheel::new(now),
             history: History::new(limits, config.history.total_bytes),
             tombstones: Tombstones::new(config.limits.tombstones),
+            lost: 0,
+            is_numbered_outside: false,
+            expired_keys: Vec::new(),
             idle_seconds: config.channel_idle_seconds,
             bounds: Bounds::new(config),
             silent: 0,

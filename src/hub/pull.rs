@@ -275,7 +275,7 @@ impl Hub {
         let newest = self.newest();
         let epoch = self.epoch;
         let after = self.strangers.remove(&key);
-        let foreign = after.is_some_and(|id| !self.is_ours(id));
+        let foreign = after.is_some_and(|id| !self.is_known(id));
         let subscriber = &mut self.subscribers[key];
         let patterns = match std::mem::take(&mut subscriber.stranger) {
             true => self.patterns.get(&key),

@@ -99,7 +99,7 @@ impl Hub {
             Start::At(place) if self.is_place(place) => place.id.seq,
             _ => 0,
         };
-        let came_with = start.rest().filter(|&id| had_lost || !self.is_ours(id));
+        let came_with = start.rest().filter(|&id| had_lost || !self.is_known(id));
         let stranger = came_with.is_some();
         let joined = self.seq;
         let (view, note, queued) = (View::of(wish), 0, false);
@@ -165,6 +165,11 @@ impl Hub {
         id.epoch == self.epoch && id.seq <= self.seq
     }
 
+    /// Whether all that was published since `id` was given out is known, but for what limits threw away.
+    pub(super) fn is_known(&self, id: MessageId) -> bool {
+        self.is_ours(id) && id.seq >= self.lost
+    }
+
     /// The channel `name`, which may be new.
     fn channel_to_hear(&mut self, now: Instant, name: &str) -> ChannelKey {
         match self.names.find(&self.channels, name) {
@@ -186,7 +191,7 @@ impl Hub {
             Start::Since(time) => ring.before(time),
         };
         self.join(key, channel, floor);
-        let foreign = matches!(start, Start::After(id) if !self.is_ours(id));
+        let foreign = matches!(start, Start::After(id) if !self.is_known(id));
         let ring = &self.channels[channel].ring;
         let subscriber = &mut self.subscribers[key];
         let had = subscriber.after.max(floor);

@@ -45,6 +45,12 @@ impl Tombstones {
         }
     }
 
+    /// Notes that any unknown channel may have lost messages up to `seq`.
+    pub fn suspect(&mut self, seq: Seq) {
+        self.watermark = self.watermark.max(seq);
+        self.highest = self.highest.max(seq);
+    }
+
     /// Whether a forgotten channel that `pattern` matches may have lost messages newer than `after`, and how many had
     /// to be looked at to know.
     pub fn may_have_lost(&self, pattern: &Pattern, after: Seq) -> (bool, usize) {

@@ -5,8 +5,10 @@
 //! of an earlier life is the same thing, from the first number on. A server without a log does both in one call.
 
 mod codec;
+mod figures;
 
 pub use codec::Damaged;
+pub use figures::{COMMIT_BUCKETS_US, Figures};
 
 use crate::hub::Publication;
 use crate::id::{Epoch, Seq};
@@ -158,6 +160,8 @@ pub enum Condition {
 pub struct Opening {
     /// Its name.
     pub epoch: Epoch,
+    /// What hides idempotency keys in it.
+    pub secret: u128,
     /// The number of the next record.
     pub next: Seq,
     /// Cursors below this have a gap on every channel: what they had may not be all that there was.

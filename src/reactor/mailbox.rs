@@ -1,6 +1,8 @@
 //! How other threads speak to the reactor: a bounded queue, and a waker that ends its sleep once per batch.
 
+use super::store::Told;
 use crate::hub::Publication;
+use crate::log::Figures;
 use mio::Waker;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,6 +21,8 @@ pub enum Mail {
         /// This message.
         publication: Publication,
     },
+    /// To hear what the store tells, and has counted.
+    Store(Vec<Told>, Box<Figures>),
 }
 
 /// A handle to the reactor, for any thread.

@@ -13,6 +13,7 @@
 //! that most requests cost one read and one write.
 
 mod clock;
+mod history;
 mod host;
 mod lateness;
 mod listener;
@@ -33,8 +34,7 @@ pub use sys::raise_descriptors;
 use crate::broker::is_exempt;
 use crate::config::Config;
 use crate::conn::ConnId;
-use crate::id::Epoch;
-use crate::id::Seed;
+use crate::id::{Epoch, Seed};
 use crate::server::{Effect, Server, Sink};
 use crate::time::{Instant, Now};
 use arrayvec::ArrayVec;
@@ -50,6 +50,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
+use store::Store;
 use tls::{Certificates, Tls};
 
 const WAKER: Token = Token(usize::MAX);
@@ -104,6 +105,10 @@ pub struct Reactor {
     /// How often the service manager is told that the process is alive, and when next.
     watchdog: Option<Duration>,
     alive_at: Instant,
+    /// The history on disk, if it is kept there.
+    store: Option<Store>,
+    /// Why the process must not go on.
+    failure: Option<String>,
     /// When a shutdown stops waiting.
     leave_at: Option<Instant>,
 }
@@ -135,13 +140,15 @@ impl Reactor {
         let pace = Pace::new(config.turn.milliseconds);
         let mut clock = Clock::start();
         let now = clock.now();
+        let running = config.clone();
+        let (server, store) = history::begin(config, seed, now, &mailbox)?;
         Ok(Self {
-            running: config.clone(),
+            running,
             has_admin_given,
             watchdog: host.watchdog().map(|period| period / 2),
             alive_at: now.at,
             host,
-            server: Server::new(config, seed, now),
+            server,
             sockets: Sockets::new(tls, pace),
             listeners,
             mailbox,
@@ -155,6 +162,8 @@ impl Reactor {
             lateness: Lateness::new(now),
             feed_at: Instant::NEVER,
             leave_at: None,
+            store,
+            failure: None,
             poll,
         })
     }
@@ -194,8 +203,13 @@ impl Reactor {
             if self.watchdog.is_some() {
                 self.show_life(now);
             }
+            if let Some(why) = self.failure.take() {
+                return Err(io::Error::other(why));
+            }
             if self.has_left(now) {
-                return Ok(Left { connections: self.server.connections() });
+                let connections = self.server.connections();
+                self.end_store();
+                return Ok(Left { connections });
             }
         }
     }
@@ -269,6 +283,7 @@ impl Reactor {
                 Effect::Close(id) => self.sockets.close(id),
                 Effect::Pause(id) => self.sockets.pause(id),
                 Effect::Resume(id) => self.sockets.resume(id),
+                Effect::Append(proposal) => self.append(*proposal),
             }
         }
         if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
@@ -393,6 +408,7 @@ impl Reactor {
                         log::warn!("a message of the process itself was refused: {error:?}");
                     }
                 }
+                Ok(Mail::Store(told, figures)) => self.hear(now, told, *figures),
             }
         }
         self.mailbox.wake();

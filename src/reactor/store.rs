@@ -14,15 +14,13 @@
 mod clocks;
 mod directory;
 mod engine;
-mod figures;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod thread;
 
 pub use directory::Directory;
-pub use engine::{Order, Promise, Settings, Told};
-pub use figures::{COMMIT_BUCKETS_US, Figures};
+pub use engine::{DEAD_MAX, Order, Settings, Told};
 pub use thread::{Opened, Store, open};
 
 use std::fmt;

@@ -75,7 +75,7 @@ impl Server {
         let waits = connection.output.is_some();
         let phase_may = match connection.phase {
             Phase::Idle => waits || input.is_blank() || connection.door.surplus().is_some(),
-            Phase::Due | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => true,
+            Phase::Due | Phase::Reading | Phase::Committing | Phase::Parked(_) | Phase::Held(_) => true,
             Phase::Socket(_) => self.due.contains(&self.id(slot)) || self.backlog.contains(&self.id(slot)),
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => waits,
         };

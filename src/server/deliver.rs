@@ -1,7 +1,7 @@
 //! Delivering: at the end of a turn, whoever is ready pulls at its cursor, and what is pulled leaves in one
 //! write.
 
-use super::{Body, Server, Sink, Wrote, write_slices};
+use super::{Body, Effect, Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Output, Phase, Poll, Slot};
 use crate::dialect::Holder;
 use crate::hub::{Gap, HubError, Message, Owner, Pace, SubscriberKey};
@@ -47,6 +47,8 @@ impl Server {
         let is_left = self.broker.hub.has_ready();
         if !is_left {
             self.broker.hub.tick_while(now.at, || !sink.is_late());
+            let removals = self.broker.remove_expired(now.at);
+            self.effects.extend(removals.map(|proposal| Effect::Append(Box::new(proposal))));
         }
         is_left || self.broker.hub.has_bulk()
     }

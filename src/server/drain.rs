@@ -50,8 +50,9 @@ impl Server {
                 Phase::Parked(_) | Phase::Streaming(_) | Phase::Socket(_) => waiting.push_back(id),
                 Phase::Idle if connection.output.is_none() => self.close(now.at, id.slot),
                 Phase::Idle => connection.closing = true,
+                Phase::Held(_) if self.pending.concerns(id.slot) => {}
                 Phase::Held(_) => self.close(now.at, id.slot),
-                Phase::Due | Phase::Reading | Phase::Lingering | Phase::Closed => {}
+                Phase::Committing | Phase::Due | Phase::Reading | Phase::Lingering | Phase::Closed => {}
             }
         }
         let per_second = match self.config.drain_seconds * 3 / 4 {

@@ -1,5 +1,6 @@
 //! Connections that a protocol with sessions holds: calling it, and doing what it asks.
 
+use super::pending::Answer;
 use super::{Server, Sink};
 use crate::broker::Client;
 use crate::conn::{ConnId, Hold, Phase, Protocol, Request, Slot, User};
@@ -63,7 +64,11 @@ impl Server {
             _ => 0,
         };
         self.consult_with(now, client, self.memory.batch_bytes().saturating_sub(unsent), call);
-        let acts = std::mem::replace(&mut self.outbox, waiting);
+        let mut acts = std::mem::replace(&mut self.outbox, waiting);
+        if let Some(ticket) = self.propose(now.at) {
+            let own = acts.extract_if(.., |(of, _)| *of == id).map(|(_, act)| act).collect();
+            self.keep_answer(ticket, id, Answer::Acts(own));
+        }
         for (of, act) in acts {
             match of == id {
                 true => self.write_act(now, slot, act),
@@ -135,6 +140,7 @@ impl Server {
             if self.connections[slot].holder().is_none() {
                 continue;
             }
+            let Some(act) = self.after_answers(id, act) else { continue };
             self.write_act(now, slot, act);
             self.send(now.at, slot, sink);
             let connection = &self.connections[slot];

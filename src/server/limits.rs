@@ -125,6 +125,12 @@ pub static LIMITS: &[Limit] = &[
     setting("limits.stalled_seconds", "closed, and the log says so", &["connections_stalled"]),
     setting("limits.stream_seconds", "the stream ends at a message boundary", &["streams_expired"]),
     fixed("`timeout=` of a poll, in seconds", POLL_SECONDS_MAX as usize, "400", FAILED),
+    setting("store.staged_bytes", "503 with `Retry-After`, to publishers", FAILED),
+    setting(
+        "store.lag_ms",
+        "503 with `Retry-After`, to publishers, with `store.answer = \"behind\"`",
+        FAILED,
+    ),
     setting(
         "limits.publishes_per_second",
         "429 with `Retry-After`; an error to the WebSocket's command, or to the Bayeux message",

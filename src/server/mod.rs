@@ -16,6 +16,7 @@ mod held;
 mod latest;
 pub mod limits;
 mod memory;
+mod pending;
 mod plain;
 mod report;
 mod request;
@@ -34,6 +35,7 @@ use crate::dialect::native::Targets;
 use crate::dialect::{Access, Dialects, cors};
 use crate::hub::{Hub, Message, Publication, ROOM, SubscriberKey};
 use crate::id::Seed;
+use crate::log::Proposal;
 use crate::stats::Stats;
 use crate::table::Table;
 use crate::time::{Dates, Instant, Now, Wheel};
@@ -53,6 +55,9 @@ pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
 const PIPELINE_BYTES_SCARCE: usize = 4 << 10;
 /// No further request is served while so much of earlier answers has not been taken.
 const BACKLOG_BYTES_MAX: usize = 256 << 10;
+
+/// How requests begin that are answered while the history is being loaded.
+const HEALTH: [&[u8]; 2] = [b"GET /healthz ", b"HEAD /healthz "];
 
 /// Deliveries that are planned and written together.
 pub const WRITES: usize = 32;
@@ -134,7 +139,7 @@ fn keep_alive(config: &Config) -> Box<str> {
 }
 
 /// What the server asks of the outside at the end of a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Shut down the writing side: the last answer has been given.
     HalfClose(ConnId),
@@ -144,6 +149,8 @@ pub enum Effect {
     Pause(ConnId),
     /// Go on reading it.
     Resume(ConnId),
+    /// Give this to the log; it comes back by [`Server::apply`] or [`Server::refuse_proposals`].
+    Append(Box<Proposal>),
 }
 
 /// What connections share of an answer.
@@ -179,6 +186,8 @@ pub struct Server {
     broker: Broker,
     /// One timer a connection.
     wheel: Wheel<Slot>,
+    /// Answers that wait for the log.
+    pending: pending::Pending,
     /// What subscribers of latest values are given who are at the same stage.
     pages: latest::Pages,
     /// What requests to listen asked for lately.
@@ -242,6 +251,7 @@ impl Server {
         Self {
             broker: Broker::new(&config, seed, now.at),
             wheel: Wheel::with_room(now.at, ROOM),
+            pending: pending::Pending::default(),
             pages: latest::Pages::default(),
             targets: Targets::default(),
             dialects: Dialects::new(&config, seed, now),
@@ -337,9 +347,11 @@ impl Server {
     /// Takes bytes that arrived.
     pub fn receive(&mut self, now: Now, id: ConnId, bytes: &[u8], sink: &mut impl Sink) {
         let Some(slot) = self.find(id) else { return };
+        let is_loading = self.broker.is_loading();
         let connection = &self.connections[slot];
         match connection.phase {
             _ if connection.closing => {}
+            Phase::Idle | Phase::Due if is_loading => self.receive_early(now, slot, bytes, sink),
             Phase::Idle | Phase::Reading if connection.output.is_none() => {
                 match self.must_wait(now, slot, sink) {
                     false => self.serve(now, slot, bytes, sink),
@@ -347,7 +359,7 @@ impl Server {
                 }
             }
             Phase::Due => self.connections[slot].input.get_or_insert_default().push(bytes),
-            Phase::Idle | Phase::Reading | Phase::Parked(_) | Phase::Held(_) => {
+            Phase::Idle | Phase::Reading | Phase::Committing | Phase::Parked(_) | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
             }
             Phase::Socket(_) => match connection.input.is_some() || self.must_wait(now, slot, sink) {
@@ -356,6 +368,17 @@ impl Server {
             },
             // After an endless answer nothing is answered any more.
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => {}
+        }
+    }
+
+    /// Takes bytes that arrive while the history is being loaded: they wait, but for health checks.
+    #[cold]
+    fn receive_early(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
+        let connection = &self.connections[slot];
+        let is_first = connection.input.is_none() && matches!(connection.phase, Phase::Idle);
+        match is_first && HEALTH.iter().any(|line| bytes.starts_with(line)) {
+            true => self.serve(now, slot, bytes, sink),
+            false => self.defer(now, slot, bytes),
         }
     }
 
@@ -382,7 +405,7 @@ impl Server {
         let connection = &mut self.connections[slot];
         connection.half_closed = true;
         match connection.phase {
-            Phase::Parked(_) | Phase::Due => {}
+            Phase::Parked(_) | Phase::Committing | Phase::Due => {}
             Phase::Socket(_) if connection.input.is_some() => {}
             Phase::Held(ref hold) if hold.outlasts_half_close() => {}
             Phase::Streaming(ref stream) if stream.look.stream.has_heartbeat() => {
@@ -446,14 +469,19 @@ impl Server {
         self.serve_later(now.at, slot, false);
     }
 
-    /// Publishes a message of the process itself.
+    /// Publishes a message of the process itself; before the history is loaded, nothing.
     pub fn publish(
         &mut self,
         now: Now,
         channel: &str,
         publication: Publication,
     ) -> Result<(), broker::Refusal> {
-        self.broker.publish_own(now.at, channel, publication).map(|_| ())
+        if self.broker.is_loading() {
+            return Ok(());
+        }
+        let published = self.broker.publish_own(now.at, channel, publication).map(|_| ());
+        self.propose(now.at);
+        published
     }
 
     /// The next effect; drain them at the end of each turn.

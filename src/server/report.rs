@@ -1,17 +1,62 @@
 //! What the server tells of itself: health, counters.
 
 use super::Server;
+use crate::broker::LogWaiting;
+use crate::log::COMMIT_BUCKETS_US;
 use crate::time::Now;
 use crate::wire::media;
 use crate::wire::response::Response;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
+impl LogWaiting {
+    /// What there is at this moment, while the hub keeps `live` messages.
+    fn gauges(&self, live: u64) -> [(&'static str, &'static str, u64); 5] {
+        let Self { figures, proposals, bytes } = self;
+        [
+            ("store_waiting", "Publications that wait for the disk.", *proposals as u64),
+            ("store_waiting_bytes", "Bytes of messages that wait for the disk.", *bytes as u64),
+            ("store_rows", "Messages on the disk.", figures.rows),
+            (
+                "store_rows_dead",
+                "Messages on the disk that are of no use any more.",
+                figures.rows.saturating_sub(live),
+            ),
+            ("store_file_bytes", "Bytes of the history's file.", figures.file_bytes),
+        ]
+    }
+}
+
+/// What the store has counted, in the Prometheus text format.
+fn write_store(text: &mut String, log: &LogWaiting) {
+    let figures = &log.figures;
+    let name = "encke_store_commit_seconds";
+    let _ = writeln!(text, "# HELP {name} Time that writing to the disk took.\n# TYPE {name} histogram");
+    let mut count = 0;
+    for (class, commits) in figures.commits.iter().enumerate() {
+        count += commits;
+        let bound = COMMIT_BUCKETS_US.get(class).map(|&us| (us as f64 / 1e6).to_string());
+        let bound = bound.unwrap_or_else(|| "+Inf".to_owned());
+        let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+    }
+    let _ = writeln!(text, "{name}_sum {}\n{name}_count {count}", figures.commit_us as f64 / 1e6);
+    for (name, help, value) in [
+        ("store_failures", "Times that the disk did not take what it was given.", figures.failures),
+        ("store_rows_swept", "Messages of no use any more that were deleted from the disk.", figures.swept),
+    ] {
+        let _ = writeln!(
+            text,
+            "# HELP encke_{name}_total {help}\n# TYPE encke_{name}_total counter\nencke_{name}_total {value}"
+        );
+    }
+}
+
 impl Server {
-    pub(super) fn health(&self) -> Response {
-        match self.draining {
-            false => Response::new(200, media::TEXT, &b"ok\n"[..]),
-            true => Response::new(503, media::TEXT, &b"draining\n"[..]),
+    pub(super) fn health(&self, now: Now) -> Response {
+        match self.broker.complaint(now.at) {
+            _ if self.draining => Response::new(503, media::TEXT, &b"draining\n"[..]),
+            Some(complaint) => Response::new(503, media::TEXT, format!("{complaint}\n").into_bytes()),
+            None => Response::new(200, media::TEXT, &b"ok\n"[..]),
         }
     }
 
@@ -32,7 +77,8 @@ impl Server {
             ),
             ("history_bytes", "Bytes of the messages kept, with their encoded frames.", hub.bytes as u64),
         ];
-        own.into_iter().chain(self.dialects.gauges())
+        let store = self.broker.log_waiting().map(|log| log.gauges(hub.messages as u64));
+        own.into_iter().chain(store.into_iter().flatten()).chain(self.dialects.gauges())
     }
 
     /// The counters in the Prometheus text format.
@@ -65,6 +111,9 @@ impl Server {
              encke_build_info{{version=\"{}\"}} 1",
             env!("VERSION_AND_COMMIT")
         );
+        if let Some(waiting) = self.broker.log_waiting() {
+            write_store(&mut text, &waiting);
+        }
         Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
     }
 

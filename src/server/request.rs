@@ -1,6 +1,7 @@
 //! Requests: from bytes to commands, and commands carried out.
 
 use super::deliver::EnvelopeOf;
+use super::pending::Refused;
 use super::surplus::softened;
 use super::{BACKLOG_BYTES_MAX, Effect, Server, Sink};
 use crate::broker::{self, Client, is_exempt};
@@ -10,6 +11,7 @@ use crate::conn::{
 use crate::dialect::native::{self, Asked, answer};
 use crate::dialect::{Caller, Command, Denial, Holder, Identity, Open, Operation, Publish, Subscribe, cors};
 use crate::hub::{Pace, Start, SubscriberKey, Wish};
+use crate::log::Ticket;
 use crate::time::{HttpDate, Instant, Now};
 use crate::transport::{self, Look, NOT_KEPT, Polling, Transport, poll};
 use crate::wire::head::{self, Head, Method, Refusal};
@@ -345,6 +347,9 @@ impl Server {
     /// Serves those whose turn it is, at most as many as sockets are read in a turn, and while it lasts.
     #[inline(never)]
     pub(super) fn serve_due(&mut self, now: Now, sink: &mut impl Sink) {
+        if self.broker.is_loading() {
+            return;
+        }
         // Who comes to be due meanwhile has the next turn.
         for count in 0..self.due.len().min(self.config.turn.reads) {
             if count > 0 && sink.is_late() {
@@ -358,6 +363,9 @@ impl Server {
     /// Serves those who have had their share, in what is left of the turn.
     #[inline(never)]
     pub(super) fn serve_backlog(&mut self, now: Now, sink: &mut impl Sink) {
+        if self.broker.is_loading() {
+            return;
+        }
         for _ in 0..self.config.turn.reads {
             let Some(id) = self.backlog.pop_front() else { return };
             self.serve_waiting(now, id, sink);
@@ -447,7 +455,14 @@ impl Server {
     fn execute(&mut self, now: Now, slot: Slot, command: Command, reply: &Reply) {
         let response = match command {
             Command::Respond(response) => response,
-            Command::Publish(publish) => self.carry_out_publish(now, slot, publish, reply),
+            Command::Publish(publish) => {
+                let as_text = publish.as_text;
+                let response = self.carry_out_publish(now, slot, publish, reply);
+                match self.propose(now.at) {
+                    Some(ticket) => return self.answer_stored(now, slot, ticket, &response, reply, as_text),
+                    None => response,
+                }
+            }
             Command::Subscribe(subscribe) => match self.carry_out_subscribe(now, slot, subscribe, reply) {
                 Ok(()) => return,
                 Err(response) => softened(response, reply.head),
@@ -456,7 +471,14 @@ impl Server {
                 Ok(()) => return,
                 Err(response) => response,
             },
-            Command::Operate(operation) => self.operate(now, operation, native::wants_text(reply.head)),
+            Command::Operate(operation) => {
+                let as_text = native::wants_text(reply.head);
+                let response = self.operate(now, slot, operation, as_text);
+                match self.propose(now.at) {
+                    Some(ticket) => return self.answer_stored(now, slot, ticket, &response, reply, as_text),
+                    None => response,
+                }
+            }
         };
         self.broker.stats.requests_failed += u64::from(response.status >= 400);
         let envelope =
@@ -465,9 +487,25 @@ impl Server {
         self.answered(slot, reply.close);
     }
 
+    /// Has an answer wait until what it tells of is stored.
+    #[cold]
+    fn answer_stored(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        ticket: Ticket,
+        response: &Response,
+        reply: &Reply,
+        as_text: bool,
+    ) {
+        let refused =
+            Refused { as_text, head_only: reply.head_only, close: reply.close, origin: reply.origin };
+        self.keep_http(now, slot, ticket, response, refused);
+    }
+
     /// Carries out what mostly operators ask for.
     #[inline(never)]
-    fn operate(&mut self, now: Now, operation: Operation, as_text: bool) -> Response {
+    fn operate(&mut self, now: Now, slot: Slot, operation: Operation, as_text: bool) -> Response {
         match operation {
             Operation::Info(name) => match self.broker.hub.info(&name) {
                 Some(info) => answer::info(&info, as_text),
@@ -475,19 +513,21 @@ impl Server {
             },
             Operation::List(prefix) => answer::list(self.broker.hub.list(&prefix), as_text),
             Operation::Delete(name) => {
-                match self.broker.hub.delete(now.at, &name, |owner| Holder::connection(owner).is_some()) {
-                    Some(owners) => {
+                let ends = |owner| Holder::connection(owner).is_some();
+                match self.broker.delete(now.at, &name, ends) {
+                    Ok(Some(owners)) => {
                         owners.into_iter().for_each(|ended| self.end_deleted(now, ended));
                         Response::empty(204)
                     }
-                    None => no_channel(as_text),
+                    Ok(None) => no_channel(as_text),
+                    Err(refusal) => self.refused(slot, refusal, as_text),
                 }
             }
             Operation::Value { channel, key, has } => {
                 let message = self.broker.hub.value(now.at, &channel, &key);
                 native::keys::value(message.map(|message| &**message), has.as_ref(), as_text)
             }
-            Operation::Health => self.health(),
+            Operation::Health => self.health(now),
             Operation::Metrics => self.metrics(),
             Operation::Stats => self.statistics(now),
             Operation::Revoke(revocation) => answer::ended(self.revoke(now, revocation), as_text),

@@ -1,5 +1,6 @@
 //! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
 
+use super::pending::Answer;
 use super::{BACKLOG_BYTES_MAX, Effect, PIPELINE_BYTES_MAX, Server, Sink};
 use crate::broker::access::Bearer;
 use crate::broker::{Once, Publishing, Refusal, Terms};
@@ -122,6 +123,7 @@ impl Server {
 
     /// Carries out a command of the native API.
     fn obey(&mut self, now: Now, slot: Slot, subscriber: SubscriberKey, may_publish: bool, text: &str) {
+        let begin = self.out.len();
         let native::Request { reference, order } = native::read(text, &self.config);
         // Its client has to know when it ends.
         let told = matches!(order, Ok(native::Order::Token(_)));
@@ -130,6 +132,10 @@ impl Server {
         if let Some(answer) = native::answer(reference, outcome, told) {
             self.log_bytes(slot, answer.len());
             websocket::write_text(&mut self.out, answer.as_bytes());
+        }
+        if let Some(ticket) = self.propose(now.at) {
+            let (bytes, reference) = (self.out.split_off(begin), reference.map(ToOwned::to_owned));
+            self.keep_answer(ticket, self.id(slot), Answer::Frames { bytes, reference });
         }
     }
 

@@ -53,7 +53,8 @@ impl Server {
             }
             Phase::Lingering => since + LINGER_MS,
             // Its protocol keeps its own time.
-            Phase::Held(_) | Phase::Closed => Instant::NEVER,
+            // The log always answers.
+            Phase::Held(_) | Phase::Committing | Phase::Closed => Instant::NEVER,
         };
         own.min(self.stalled_at(slot))
     }
@@ -146,7 +147,8 @@ impl Server {
             || !self.deleted.is_empty()
             || !self.revoked.is_empty()
             || !self.outbox.is_empty();
-        match work || !self.abandoned.is_empty() || !self.due.is_empty() || !self.backlog.is_empty() {
+        let is_due = !self.due.is_empty() || !self.backlog.is_empty();
+        match work || !self.abandoned.is_empty() || is_due && !self.broker.is_loading() {
             true => now.at,
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
@@ -203,7 +205,7 @@ impl Server {
                 self.close(now.at, slot);
             }
             Phase::Lingering => self.close(now.at, slot),
-            Phase::Held(_) | Phase::Due | Phase::Closed => {}
+            Phase::Held(_) | Phase::Committing | Phase::Due | Phase::Closed => {}
         }
     }
 

@@ -87,7 +87,9 @@ impl Encke {
 
     /// The same, with a kernel that fails as the `faults` say, in strace's words.
     pub fn start_with_faults(faults: &[&str], options: &[&str]) -> Self {
-        let mut arguments = vec!["-e".to_owned(), "trace=none".to_owned()];
+        // Threads fail only in calls that are traced.
+        let calls: Vec<&str> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
+        let mut arguments = vec!["-e".to_owned(), format!("trace={}", calls.join(","))];
         for fault in faults {
             arguments.extend(["-e".to_owned(), format!("inject={fault}")]);
         }

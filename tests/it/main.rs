@@ -44,6 +44,7 @@ mod reload;
 mod smuggling;
 mod sse;
 mod stalled;
+mod store;
 mod stream;
 mod syscalls;
 mod systemd;

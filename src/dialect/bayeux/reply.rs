@@ -36,6 +36,8 @@ pub const TOO_MANY_MESSAGES: &str = "429::too_many_messages";
 pub const TOO_MANY_SESSIONS: &str = "503::too_many_sessions";
 /// `bayeux.handshakes_per_second` is reached.
 pub const TOO_MANY_HANDSHAKES: &str = "429::too_many_handshakes";
+/// The disk does not keep up.
+pub const CANNOT_STORE: &str = "503::cannot_store";
 /// A handshake without a version, or with one that is none.
 pub const VERSION_MISSING: &str = "402:version:version_missing";
 /// A handshake without a connection type that we have.
@@ -47,6 +49,7 @@ pub const fn refused(refusal: Refusal) -> &'static str {
         Refusal::TooManyMessages => TOO_MANY_MESSAGES,
         Refusal::TooManySearches => TOO_MANY_SEARCHES,
         Refusal::KeyReused => KEY_REUSED,
+        Refusal::LogBehind => CANNOT_STORE,
         Refusal::TooManyMatches => TOO_MANY_SUBSCRIPTIONS,
         Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::Key { .. } | Refusal::NotLatest => {
             TOO_MANY_CHANNELS

@@ -68,7 +68,7 @@ impl Fdajax {
     /// out; what was published while it waited always reaches it.
     pub(super) fn deliver(&mut self, context: &mut Context, key: WindowKey, fresh: bool) {
         let user = self.windows[key].user;
-        self.judge_new(context, user, None);
+        self.judge_new(context, user);
         // A judgement may have had something to tell this window already.
         let window = &self.windows[key];
         let State::Open(connection) = window.state else { return };
@@ -198,9 +198,8 @@ impl Fdajax {
         context.act(connection, Act::Write(text));
     }
 
-    /// Judges what has been published for a user since the last time. `amode` is that of the newest message,
-    /// if it came from here; those of others have none.
-    pub(super) fn judge_new(&mut self, context: &mut Context, user: UserKey, amode: Option<u32>) {
+    /// Judges what has been published for a user since the last time.
+    pub(super) fn judge_new(&mut self, context: &mut Context, user: UserKey) {
         let Some(subscriber) = self.users.get(user).account.as_ref().map(|it| it.subscriber) else { return };
         self.pass_gaps(context, subscriber);
         let Some(account) = self.users.get_mut(user).account.as_mut() else { return };
@@ -210,8 +209,7 @@ impl Fdajax {
         let fdajax = &context.config.fdajax;
         account.post.expire(context.now.at, fdajax.mes_live_max);
         for message in pulled {
-            let of_ours = amode.filter(|_| message.id.seq == newest);
-            account.post.store(Rc::clone(message), of_ours.unwrap_or(0), context.config.history.messages);
+            account.post.store(Rc::clone(message), context.config.history.messages);
         }
         context.broker.hub.advance(account.subscriber, newest);
         self.judge(context, user);
@@ -219,7 +217,7 @@ impl Fdajax {
 
     /// Judges again what no window has got, because there is one window less, or one wants something else.
     pub(super) fn judge_again(&mut self, context: &mut Context, user: UserKey) {
-        self.judge_new(context, user, None);
+        self.judge_new(context, user);
         self.judge(context, user);
     }
 

@@ -170,7 +170,7 @@ impl Fdajax {
     /// Takes note that a user's subscriber is ready.
     pub fn user_ready(&mut self, context: &mut Context, key: UserKey) {
         if self.users.exists(key) {
-            self.judge_new(context, key, None);
+            self.judge_new(context, key);
         }
     }
 

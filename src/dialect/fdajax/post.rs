@@ -50,13 +50,27 @@ pub struct Alert {
 pub struct Post {
     stored: VecDeque<Stored>,
     alerts: VecDeque<Alert>,
+    /// What senders wanted for messages that have their number and have not come yet.
+    expected: VecDeque<(Seq, u32)>,
     /// Alerts there have been.
     numbers: u32,
 }
 
 impl Post {
+    /// Notes what is wanted for message `seq` in case that it is unwanted; those of others have no such wish.
+    pub fn expect(&mut self, seq: Seq, amode: u32) {
+        self.expected.push_back((seq, amode));
+    }
+
     /// Takes a new message. The oldest one is given up for it if there are `max` already.
-    pub fn store(&mut self, message: Rc<Message>, amode: u32, max: usize) {
+    pub fn store(&mut self, message: Rc<Message>, max: usize) {
+        let mut amode = 0;
+        while let Some(&(seq, wanted)) = self.expected.front()
+            && seq <= message.id.seq
+        {
+            self.expected.pop_front();
+            amode = if seq == message.id.seq { wanted } else { 0 };
+        }
         if self.stored.len() >= max {
             self.stored.pop_front();
         }

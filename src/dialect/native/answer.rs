@@ -133,7 +133,7 @@ const fn status_of(refusal: Refusal) -> u16 {
         Refusal::TooManyMatches => 400,
         Refusal::KeyReused => 422,
         Refusal::TooManyMessages | Refusal::TooManySearches => 429,
-        Refusal::TooManyChannels | Refusal::TooManySubscribers => 503,
+        Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::LogBehind => 503,
         Refusal::NotLatest => 412,
         Refusal::Key { error: KeyError::NoSuchKey, .. } => 404,
         Refusal::Key { error: KeyError::NotPatchable, .. } => 409,

@@ -8,13 +8,15 @@
 use super::StoreError;
 use super::clocks::Clocks;
 use super::directory::Disk;
-use super::figures::Figures;
 use super::tables::{Sweep, Tables};
-use crate::id::{Epoch, Seq};
-use crate::log::{Batch, Condition, Entry, LogTime, Lost, Opening, Proposal, Refusal, Ticket};
+use crate::config::Promise;
+use crate::id::{Seed, Seq};
+use crate::log::{Batch, Condition, Entry, Figures, LogTime, Lost, Opening, Proposal, Refusal, Ticket};
 use std::collections::VecDeque;
 use std::time::Instant;
 
+/// Dead rows that are not worth sweeping.
+pub const DEAD_MAX: u64 = 20_000;
 /// Rows that are looked at for a message that is written, and at most with one commit.
 const LOOKS_PER_MESSAGE: usize = 4;
 const LOOKS: std::ops::RangeInclusive<usize> = 64..=4096;
@@ -22,15 +24,6 @@ const LOOKS: std::ops::RangeInclusive<usize> = 64..=4096;
 const WAIT_MS: std::ops::RangeInclusive<u64> = 1000..=30_000;
 /// Bytes of records that are handed over at once.
 const LOAD_BYTES: usize = 128 << 10;
-
-/// What a publisher who has an answer may rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Promise {
-    /// The message is on the disk; nobody has seen it before.
-    Synced,
-    /// It will be there soon.
-    Behind,
-}
 
 /// How a store works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +131,7 @@ impl<D: Disk> Engine<D> {
     pub fn open(
         mut disk: D,
         settings: Settings,
-        fresh: Epoch,
+        fresh: Seed,
         clocks: Clocks,
     ) -> Result<(Self, Opening, bool), StoreError> {
         let is_there = disk.is_there()?;
@@ -249,7 +242,16 @@ impl<D: Disk> Engine<D> {
         self.commit(proposals, clocks);
     }
 
-    fn commit(&mut self, proposals: Vec<Proposal>, clocks: Clocks) {
+    fn commit(&mut self, mut proposals: Vec<Proposal>, clocks: Clocks) {
+        if self.tables.is_none() {
+            if let Err(error) = self.reopen() {
+                self.figures.failures += 1;
+                self.fail(Vec::new(), &error, clocks);
+                return self.refuse(proposals);
+            }
+            // What is still owed since then is older.
+            proposals.splice(..0, std::mem::take(&mut self.owed));
+        }
         let stamp = self.stamp(clocks);
         let begun = Instant::now();
         match self.write(&proposals, stamp) {
@@ -274,9 +276,6 @@ impl<D: Disk> Engine<D> {
     }
 
     fn write(&mut self, proposals: &[Proposal], stamp: (LogTime, Clocks)) -> Result<(), StoreError> {
-        if self.tables.is_none() {
-            self.reopen()?;
-        }
         match &mut self.tables {
             Some(tables) if !self.has_failed => {
                 tables.commit(proposals, &self.sweeping.next, self.settings.keys_max, stamp)
@@ -359,7 +358,7 @@ impl<D: Disk> Engine<D> {
         }
     }
 
-    /// After a failure: finds out what became of `proposals`.
+    /// After a failure: finds out what became of `proposals`, which may have been written.
     fn fail(&mut self, proposals: Vec<Proposal>, error: &StoreError, clocks: Clocks) {
         self.tables = None;
         if self.has_failed {
@@ -370,7 +369,7 @@ impl<D: Disk> Engine<D> {
             self.disk.keep_reserve(false);
         }
         match &mut self.sick {
-            Some(sick) => sick.why = why,
+            Some(sick) => (sick.why, sick.is_full) = (why, is_full),
             None => {
                 let (wait_ms, retry_at) = (WAIT_MS.start() / 2, clocks.up_ms);
                 self.out.push_back(Told::Condition(Condition::CannotStore(why.clone())));
@@ -381,6 +380,7 @@ impl<D: Disk> Engine<D> {
         // Sweeping begins again; a row that is not there can be deleted twice.
         self.sweeping = Sweeping::default();
         let upto = proposals.last().map(|proposal| proposal.ticket);
+        debug_assert!(proposals.is_empty() || self.doubtful.is_empty());
         self.doubtful.extend(proposals);
         _ = self.reopen();
         let is_told = |told: &Told| matches!(told, Told::Tail(batch) if batch.own == upto);
@@ -404,7 +404,7 @@ impl<D: Disk> Engine<D> {
     fn refuse(&mut self, proposals: Vec<Proposal>) {
         let Some(upto) = proposals.last().map(|proposal| proposal.ticket) else { return };
         match self.settings.promise {
-            Promise::Behind => self.owed = proposals,
+            Promise::Behind => self.owed.extend(proposals),
             Promise::Synced => self.out.push_back(Told::Refused { upto, why: self.why() }),
         }
     }

@@ -11,7 +11,7 @@
 
 use super::StoreError;
 use super::clocks::Clocks;
-use crate::id::{Epoch, Seq};
+use crate::id::{Epoch, Seed, Seq};
 use crate::log::{Answered, Batch, Entry, LogTime, Lost, Opening, Proposal, Record};
 use redb::{
     Builder, CursorError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
@@ -23,7 +23,7 @@ use std::ops::{Bound, Range};
 /// The format of the tables and records; another one is refused.
 pub const FORMAT: u64 = 1;
 
-/// Numbers that are given out ahead of what is stored, in [`Promise::Behind`](super::Promise).
+/// Numbers that are given out ahead of what is stored, in [`Promise::Behind`](crate::config::Promise).
 pub const LEASE: u64 = 1 << 20;
 
 /// Bytes that `redb` may keep of the file in memory.
@@ -48,6 +48,8 @@ pub struct Meta {
     pub lost: Seq,
     /// What channels without a row may have lost.
     pub watermark: Seq,
+    /// What hides idempotency keys: the upper and the lower half.
+    pub secret: [u64; 2],
     /// Not 0: it is a copy, and needs an epoch of its own.
     pub copy: u64,
     /// What the time line and the clocks said at the last commit.
@@ -56,8 +58,11 @@ pub struct Meta {
 }
 
 impl Meta {
-    const fn fields(&mut self) -> [(&'static str, &mut u64); 10] {
+    const fn fields(&mut self) -> [(&'static str, &mut u64); 12] {
+        let [secret_high, secret_low] = &mut self.secret;
         [
+            ("secret high", secret_high),
+            ("secret low", secret_low),
             ("epoch", &mut self.epoch),
             ("next", &mut self.next),
             ("lease", &mut self.lease),
@@ -102,10 +107,16 @@ fn builder() -> Builder {
 
 impl Tables {
     /// Makes an empty history in an empty file.
-    pub fn create(backend: impl StorageBackend, epoch: Epoch, clocks: Clocks) -> Result<Self, StoreError> {
+    pub fn create(backend: impl StorageBackend, fresh: Seed, clocks: Clocks) -> Result<Self, StoreError> {
         let database = builder().create_with_backend(backend).map_err(redb::Error::from)?;
-        let meta =
-            Meta { epoch: epoch.bits(), next: 1, time: LogTime(clocks.wall_ms), clocks, ..Meta::default() };
+        let meta = Meta {
+            epoch: fresh.epoch.bits(),
+            secret: [(fresh.secret >> 64) as u64, fresh.secret as u64],
+            next: 1,
+            time: LogTime(clocks.wall_ms),
+            clocks,
+            ..Meta::default()
+        };
         let mut tables = Self { database, meta, rows: 0, keys: VecDeque::new(), scratch: Vec::new() };
         tables.transaction(|transaction| {
             transaction.open_table(MESSAGES)?;
@@ -137,12 +148,12 @@ impl Tables {
 
     /// Begins a life: gives a copy the epoch `fresh`, jumps over numbers that may have been seen and were not stored,
     /// and takes a lease if numbers are to be given out `ahead`.
-    pub fn begin(&mut self, fresh: Epoch, clocks: Clocks, ahead: bool) -> Result<Opening, StoreError> {
+    pub fn begin(&mut self, fresh: Seed, clocks: Clocks, ahead: bool) -> Result<Opening, StoreError> {
         let mut meta = self.meta;
         meta.time = clocks.time_since(meta.clocks, meta.time);
         meta.clocks = clocks;
         if meta.copy != 0 {
-            (meta.copy, meta.epoch) = (0, fresh.bits());
+            (meta.copy, meta.epoch) = (0, fresh.epoch.bits());
         }
         if meta.lease > 0 {
             (meta.next, meta.lost) = (meta.lease, meta.lease);
@@ -155,7 +166,8 @@ impl Tables {
             self.meta = meta;
         }
         let (epoch, watermark) = (Epoch::from_random(meta.epoch), meta.watermark);
-        Ok(Opening { epoch, next: meta.next, lost: meta.lost, watermark, time: meta.time })
+        let secret = u128::from(meta.secret[0]) << 64 | u128::from(meta.secret[1]);
+        Ok(Opening { epoch, secret, next: meta.next, lost: meta.lost, watermark, time: meta.time })
     }
 
     /// Writes proposals, and takes rows away, in one transaction. The time line says `time`.
@@ -253,8 +265,15 @@ impl Tables {
             let (seq, record) = row.map_err(redb::Error::from)?;
             let seq = seq.value();
             let record = read(seq, record.value())?;
+            if !channels.contains_key(record.channel()) {
+                let suspected = self.meta.watermark.min(seq - 1);
+                channels.insert(record.channel().into(), ((suspected, 0), false));
+            }
             if let Some(((lost, deleted), told)) = channels.get_mut(record.channel()) {
-                if seq <= *deleted {
+                // The latest value of a key outlives its ring.
+                let has_key =
+                    matches!(&record, Record::Message { publication, .. } if publication.key.is_some());
+                if seq <= *deleted || seq <= *lost && !has_key {
                     *lost = seq.max(*lost);
                     continue;
                 }

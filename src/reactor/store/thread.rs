@@ -2,10 +2,9 @@
 
 use super::clocks::Clocks;
 use super::engine::{Engine, Order, Settings, Told};
-use super::figures::Figures;
 use super::{Directory, StoreError};
-use crate::id::Epoch;
-use crate::log::{Condition, Opening};
+use crate::id::Seed;
+use crate::log::{Condition, Figures, Opening};
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -33,7 +32,7 @@ pub struct Opened {
 }
 
 /// Opens the history in the directory at `path`, or begins one there that is named `fresh`.
-pub fn open(path: &Path, settings: Settings, fresh: Epoch) -> Result<Opened, StoreError> {
+pub fn open(path: &Path, settings: Settings, fresh: Seed) -> Result<Opened, StoreError> {
     let (engine, opening, is_new) = Engine::open(Directory::take(path)?, settings, fresh, Clocks::read())?;
     Ok(Opened { engine, settings, opening, is_new })
 }
@@ -82,7 +81,9 @@ fn work(
     let mut told = vec![Told::Condition(condition)];
     let mut inbox = Inbox { orders, left: None, ended: false };
     let mut quiet_at = Instant::now();
-    while tell(std::mem::take(&mut told), engine.figures) && !inbox.ended {
+    // Whoever listens no more may have sent before.
+    while !inbox.ended {
+        _ = tell(std::mem::take(&mut told), engine.figures);
         let clocks = Clocks::read();
         let wait = engine.retry_at().map(|at| Duration::from_millis(at.saturating_sub(clocks.up_ms)));
         let orders = inbox.take(wait, quiet_at);

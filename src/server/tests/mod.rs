@@ -17,4 +17,5 @@ mod fdajax;
 mod limits;
 mod oracle;
 mod sim;
+mod store;
 mod world;

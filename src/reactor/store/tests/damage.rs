@@ -7,7 +7,7 @@ use crate::reactor::store::StoreError;
 
 fn written(count: Seq) -> SimDisk {
     let disk = SimDisk::new(1);
-    let (mut engine, ..) = Engine::open(disk.clone(), SETTINGS, Epoch::from_random(1), clocks(0)).unwrap();
+    let (mut engine, ..) = Engine::open(disk.clone(), SETTINGS, seed(1), clocks(0)).unwrap();
     for seq in 1..=count {
         engine.take(vec![append(seq, &format!("message {seq}"), seq)], clocks(seq));
     }
@@ -25,7 +25,7 @@ fn a_changed_byte_is_found() {
     for _ in 0..200 {
         let disk = whole.copy();
         disk.damage(random.below(disk.len() as u64) as usize);
-        match Engine::open(disk, SETTINGS, Epoch::from_random(2), clocks(1000)) {
+        match Engine::open(disk, SETTINGS, seed(2), clocks(1000)) {
             Err(StoreError::Damaged(why)) => {
                 assert!(!why.is_empty());
                 found += 1;

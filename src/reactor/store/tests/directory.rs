@@ -35,14 +35,14 @@ impl Drop for Temporary {
 }
 
 fn refusal(path: &Path) -> StoreError {
-    match open(path, SETTINGS, Epoch::from_random(9)) {
+    match open(path, SETTINGS, seed(9)) {
         Err(error) => error,
         Ok(_) => panic!("{} was opened", path.display()),
     }
 }
 
 fn start(path: &Path, epoch: u64) -> (Store, Epoch, Receiver<Told>) {
-    let opened = open(path, SETTINGS, Epoch::from_random(epoch)).unwrap();
+    let opened = open(path, SETTINGS, seed(epoch)).unwrap();
     let epoch = opened.opening.epoch;
     let (sender, told) = mpsc::channel();
     let tell = move |all: Vec<Told>, _| all.into_iter().all(|told| sender.send(told).is_ok());
@@ -86,10 +86,10 @@ fn a_history_outlives_the_process() {
 #[test]
 fn one_process_at_a_time() {
     let temporary = Temporary::new("locked");
-    let first = open(&temporary.store(), SETTINGS, Epoch::from_random(1)).unwrap();
+    let first = open(&temporary.store(), SETTINGS, seed(1)).unwrap();
     assert!(matches!(refusal(&temporary.store()), StoreError::Locked(_)));
     drop(first);
-    open(&temporary.store(), SETTINGS, Epoch::from_random(1)).unwrap();
+    open(&temporary.store(), SETTINGS, seed(1)).unwrap();
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_directory_that_cannot_be_is_refused() {
 #[test]
 fn what_is_no_history_is_not_replaced() {
     let temporary = Temporary::new("foreign");
-    open(&temporary.store(), SETTINGS, Epoch::from_random(1)).unwrap();
+    open(&temporary.store(), SETTINGS, seed(1)).unwrap();
     let whole = fs::read(temporary.file()).unwrap();
     let cut = whole[..whole.len() / 2].to_vec();
     for bytes in [&b""[..], b"no database", &[0; 8192], &whole[..100], &cut] {
@@ -119,13 +119,13 @@ fn what_is_no_history_is_not_replaced() {
     // What an interrupted creation left behind is nothing.
     fs::remove_file(temporary.file()).unwrap();
     fs::write(temporary.store().join("history.redb.new"), b"half").unwrap();
-    assert!(open(&temporary.store(), SETTINGS, Epoch::from_random(1)).unwrap().is_new);
+    assert!(open(&temporary.store(), SETTINGS, seed(1)).unwrap().is_new);
 }
 
 #[test]
 fn another_format_is_refused() {
     let temporary = Temporary::new("format");
-    open(&temporary.store(), SETTINGS, Epoch::from_random(1)).unwrap();
+    open(&temporary.store(), SETTINGS, seed(1)).unwrap();
     let database = Database::open(temporary.file()).unwrap();
     let transaction = database.begin_write().unwrap();
     let meta: TableDefinition<&str, u64> = TableDefinition::new("meta");

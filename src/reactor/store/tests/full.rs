@@ -2,7 +2,6 @@
 
 use super::disk::SimDisk;
 use super::*;
-use crate::id::Epoch;
 use crate::log::{Condition, Lost};
 
 const TEXT: usize = 2000;
@@ -20,7 +19,7 @@ struct Run {
 
 impl Run {
     fn new(disk: &SimDisk, keeps: u64) -> Self {
-        let (engine, ..) = Engine::open(disk.clone(), SETTINGS, Epoch::from_random(1), clocks(0)).unwrap();
+        let (engine, ..) = Engine::open(disk.clone(), SETTINGS, seed(1), clocks(0)).unwrap();
         Self { engine, up_ms: 0, next: 1, keeps, told: 0, refused: 0, conditions: Vec::new() }
     }
 

@@ -6,15 +6,21 @@ mod disk;
 mod full;
 mod lives;
 
+use crate::config::Promise;
 use crate::hub::{Data, Publication};
-use crate::id::Seq;
+use crate::id::{Epoch, Seed, Seq};
 use crate::log::{Batch, LogTime, Proposal, Record, Ticket};
 use crate::reactor::store::clocks::Clocks;
 use crate::reactor::store::directory::Disk;
-use crate::reactor::store::engine::{Engine, Order, Promise, Settings, Told};
+use crate::reactor::store::engine::{Engine, Order, Settings, Told};
 
 const SETTINGS: Settings =
     Settings { promise: Promise::Synced, pause_ms: 0, keys_max: 100, dead_max: 20_000, channels_max: 100 };
+
+/// What a history is made with.
+fn seed(epoch: u64) -> Seed {
+    Seed { epoch: Epoch::from_random(epoch), secret: 1 << 100 | 7 }
+}
 
 fn clocks(up_ms: u64) -> Clocks {
     Clocks { wall_ms: 1_800_000_000_000 + up_ms, up_ms, boot: 1 }

@@ -1,4 +1,4 @@
-//! What the store counts, for those who operate it.
+//! What a log counts, for those who operate it.
 
 /// Upper bounds of the classes of commits by their duration, in microseconds; the last class has none.
 pub const COMMIT_BUCKETS_US: [u64; 11] =

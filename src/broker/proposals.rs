@@ -1,0 +1,426 @@
+//! The broker with a log: what is published is proposed first, and history only when the log has it.
+//!
+//! What one request has published is one proposal, all or nothing, with a ticket. The answer to the request waits for
+//! the ticket, and so does that to a repeat of it. What the log refuses has never happened: nobody saw it, and its
+//! idempotency key is free again.
+
+use super::Broker;
+use super::repeats::Place;
+use super::{Refusal, Several};
+use crate::hub::{ExpiredKey, Hub, Owner, Publication, Published};
+use crate::id::{MessageId, Seed, Seq};
+use crate::log::{Answered, Batch, Entry, Figures, LogTime, Lost, Opening, Proposal, Record, Ticket};
+use crate::time::Instant;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Whose subscriptions ended with a channel, and where they were.
+type Ended = (Owner, MessageId);
+
+/// How the log is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Answers do not wait, and messages are visible at once.
+    pub behind: bool,
+    /// Bytes that may wait for the log.
+    pub staged_bytes: usize,
+    /// Milliseconds that the log may lag behind.
+    pub lag_ms: u64,
+}
+
+/// Seconds after which a disk that does not answer is a complaint.
+const SLOW_SECONDS: u64 = 5;
+
+/// What a log has counted, and what waits for it.
+#[derive(Debug, Clone, Copy)]
+pub struct LogWaiting {
+    /// What it has counted.
+    pub figures: Figures,
+    /// Proposals that it has not answered.
+    pub proposals: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// What waits for the log, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Proposals {
+    settings: LogSettings,
+    opening: Opening,
+    /// The history of earlier lives is being loaded.
+    loading: bool,
+    /// Why nothing can be stored at the moment.
+    sick: Option<String>,
+    figures: Figures,
+    /// What the time line is ahead of our clock, in milliseconds.
+    ahead_ms: u64,
+    tickets: u64,
+    /// What the request at hand has published, and the number of the first of it.
+    staged: Vec<Record>,
+    first: Seq,
+    /// Too much waits.
+    closed: bool,
+    /// Channels and keys whose values wait for the log.
+    keys: BTreeMap<(Box<str>, Box<str>), Ticket>,
+    /// Removals of values that have expired, which wait for it.
+    removals: VecDeque<(Ticket, ExpiredKey)>,
+    /// Proposals that the log has not answered: their bytes, and when they were made.
+    open: VecDeque<(Ticket, usize, Instant)>,
+    bytes: usize,
+    /// Where the requests of these are remembered.
+    places: BTreeMap<Place, Ticket>,
+    /// Where the request at hand is remembered, and what is stored of that. Of a session's, there may be several.
+    request: Vec<(Place, Option<Answered>)>,
+    /// The request at hand repeats one that the log has not answered.
+    repeats: Option<Ticket>,
+}
+
+impl Proposals {
+    const fn time(&self, at: Instant) -> LogTime {
+        LogTime(at.as_millis() + self.ahead_ms)
+    }
+
+    /// When that was by our clock: before it began to run, for what an earlier life wrote.
+    const fn instant(&self, time: LogTime) -> Instant {
+        Instant::from_millis(time.0.saturating_sub(self.ahead_ms))
+    }
+
+    /// Whether more waits for the log than may.
+    fn is_full(&self, now: Instant) -> bool {
+        let lags = self.open.front().is_some_and(|&(_, _, since)| since + self.settings.lag_ms <= now);
+        self.bytes > self.settings.staged_bytes || self.settings.behind && lags
+    }
+
+    /// Keeps what is to be proposed.
+    fn stage(&mut self, seq: Seq, record: Record) {
+        if self.staged.is_empty() {
+            self.first = seq;
+        }
+        if let Record::Message { channel, publication, .. } = &record
+            && let Some(key) = publication.key.as_ref().filter(|_| !self.settings.behind)
+        {
+            self.keys.insert((channel.clone(), key.clone()), Ticket(self.tickets + 1));
+        }
+        self.staged.push(record);
+    }
+
+    /// Forgets proposals up to `upto`, which the log has answered.
+    fn settle(&mut self, upto: Ticket) {
+        while let Some(&(ticket, bytes, _)) = self.open.front()
+            && ticket <= upto
+        {
+            self.open.pop_front();
+            self.bytes -= bytes;
+        }
+    }
+}
+
+impl Broker {
+    /// Begins to use a log with that history, which is to be [applied](Broker::apply) first, until the log is
+    /// [ready](Broker::log_is_ready).
+    pub fn use_log(&mut self, now: Instant, opening: Opening, settings: LogSettings) {
+        self.hub.number_nothing();
+        // A repeat is recognised in every life.
+        let seed = Seed { epoch: opening.epoch, secret: opening.secret };
+        self.repeats.use_secret(seed.key("idempotency"));
+        self.log = Some(Box::new(Proposals {
+            settings,
+            opening,
+            loading: true,
+            sick: None,
+            figures: Figures::default(),
+            ahead_ms: opening.time.0.saturating_sub(now.as_millis()),
+            tickets: 0,
+            staged: Vec::new(),
+            first: 0,
+            closed: false,
+            keys: BTreeMap::new(),
+            removals: VecDeque::new(),
+            open: VecDeque::new(),
+            bytes: 0,
+            places: BTreeMap::new(),
+            request: Vec::new(),
+            repeats: None,
+        }));
+    }
+
+    /// Whether the history of earlier lives is being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.loading)
+    }
+
+    /// Why the server is not well, as far as the log is concerned.
+    pub fn complaint(&self, now: Instant) -> Option<String> {
+        let log = self.log.as_ref()?;
+        match &log.sick {
+            _ if log.loading => Some("loading".to_owned()),
+            Some(why) => Some(format!("cannot store: {why}")),
+            None => {
+                let waits = log.open.front().map_or(0, |&(_, _, since)| now.millis_since(since) / 1000);
+                (waits > SLOW_SECONDS).then(|| format!("cannot store: the disk has taken {waits} s"))
+            }
+        }
+    }
+
+    /// What the log has counted, and what waits for it; `None` without a log.
+    pub fn log_waiting(&self) -> Option<LogWaiting> {
+        let log = self.log.as_ref()?;
+        Some(LogWaiting { figures: log.figures, proposals: log.open.len(), bytes: log.bytes })
+    }
+
+    /// Takes note of what the log has counted.
+    pub fn note_figures(&mut self, figures: Figures) {
+        if let Some(log) = &mut self.log {
+            log.figures = figures;
+        }
+    }
+
+    /// Notes that nothing can be stored, and why; or that it can again.
+    pub fn note_sick(&mut self, why: Option<String>) {
+        if let Some(log) = &mut self.log {
+            log.sick = why;
+        }
+    }
+
+    /// Notes that the history of earlier lives has been applied; from now on there are proposals. Returns the number of
+    /// the next message.
+    pub fn log_is_ready(&mut self) -> Seq {
+        let Some(log) = &mut self.log else { return 0 };
+        log.loading = false;
+        let Opening { next, lost, watermark, .. } = log.opening;
+        self.hub.suspect(watermark);
+        self.hub.go_on_at(next);
+        self.hub.lose(lost);
+        self.order.go_on_at(next);
+        // Nothing of it has happened in this life.
+        let counts = &mut self.hub.counts;
+        (counts.messages_published, counts.messages_evicted, counts.messages_expired) = (0, 0, 0);
+        next
+    }
+
+    /// Notes where the request at hand is remembered, and how a repeat of it is to be answered in later lives.
+    pub(super) fn note_request(&mut self, now: Instant, place: Place, remembered: Option<Box<[u8]>>) {
+        if let Some(log) = &mut self.log {
+            let until = LogTime(log.time(now).0 + super::REMEMBERED_MS);
+            let answered =
+                remembered.map(|answer| Answered { key: place.text().as_str().into(), until, answer });
+            log.request.push((place, answered));
+        }
+    }
+
+    /// Notes that the request at hand repeats the one that is remembered there.
+    pub(super) fn note_repeat(&mut self, place: Place) {
+        if let Some(log) = &mut self.log {
+            log.repeats = log.places.get(&place).copied();
+        }
+    }
+
+    /// Whether the log takes more at the moment.
+    ///
+    /// # Errors
+    ///
+    /// Too much waits for it.
+    pub(super) fn check_log(&self) -> Result<(), Refusal> {
+        match &self.log {
+            Some(log) if log.closed => Err(Refusal::LogBehind),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether no value that is to be patched, removed or compared waits for the log.
+    ///
+    /// # Errors
+    ///
+    /// One does: what would come of it is not known yet.
+    pub(super) fn check_keys(&self, messages: &Several<(Cow<str>, Publication)>) -> Result<(), Refusal> {
+        let Some(log) = self.log.as_ref().filter(|log| !log.keys.is_empty()) else { return Ok(()) };
+        let waits = messages.iter().any(|(channel, publication)| {
+            let key = publication.key.as_deref().unwrap_or_default();
+            log.keys.contains_key(&(Box::from(&**channel), Box::from(key)))
+        });
+        if waits { Err(Refusal::LogBehind) } else { Ok(()) }
+    }
+
+    /// Publishes the removals of values that have expired. Returns a proposal of them.
+    pub fn remove_expired(&mut self, now: Instant) -> Option<Proposal> {
+        if self.is_loading() || !self.hub.has_expired_keys() {
+            return None;
+        }
+        let expired = self.hub.take_expired_keys();
+        for (channel, key) in &expired {
+            self.accept(now, channel, Publication::removal(key));
+        }
+        let proposal = self.propose(now)?;
+        let log = self.log.as_mut()?;
+        log.removals.extend(expired.into_iter().map(|expired| (proposal.ticket, expired)));
+        Some(proposal)
+    }
+
+    /// Keeps a message for the log. It is visible now, or when the log has it; then, what is known of its channel at this
+    /// moment is told.
+    #[cold]
+    pub(super) fn stage(
+        &mut self,
+        now: Instant,
+        channel: &str,
+        seq: Seq,
+        publication: Publication,
+    ) -> Published {
+        let behind = self.log.as_ref().is_some_and(|log| log.settings.behind);
+        let published = match behind {
+            true => self.hub.commit(now, channel, seq, publication.clone()),
+            false => {
+                let (subscribers, kept) = self.hub.counts_of(channel);
+                let staged = self.log.iter().flat_map(|log| &log.staged);
+                let more = 1 + staged.filter(|record| record.channel() == channel).count();
+                let id = MessageId { epoch: self.hub.newest().epoch, seq };
+                Published { id, subscribers, messages: kept + more }
+            }
+        };
+        if let Some(log) = &mut self.log {
+            let at = log.time(now);
+            log.stage(seq, Record::Message { channel: channel.into(), publication, at });
+        }
+        published
+    }
+
+    /// What the request at hand has published, to be given to the log.
+    pub fn propose(&mut self, now: Instant) -> Option<Proposal> {
+        let log = self.log.as_mut().filter(|log| !log.staged.is_empty())?;
+        let records = std::mem::take(&mut log.staged);
+        let first = log.first;
+        log.tickets += 1;
+        let ticket = Ticket(log.tickets);
+        let mut answered = None;
+        for (place, remembered) in log.request.drain(..) {
+            log.places.insert(place, ticket);
+            answered = answered.or(remembered);
+        }
+        let proposal = Proposal { ticket, first, records, answered };
+        let bytes = proposal.bytes();
+        log.bytes += bytes;
+        log.open.push_back((ticket, bytes, now));
+        log.closed = log.is_full(now);
+        Some(proposal)
+    }
+
+    /// The ticket that the answer to the request at hand has to wait for, if it made this proposal.
+    pub fn must_wait_for(&mut self, proposal: Option<&Proposal>) -> Option<Ticket> {
+        let log = self.log.as_mut()?;
+        log.request.clear();
+        let repeated = log.repeats.take();
+        let own = proposal.map(|proposal| proposal.ticket);
+        own.or(repeated).filter(|_| !log.settings.behind)
+    }
+
+    /// Deletes a channel: those whose owner `ends` with it are returned, now or when the log has it. `None` if there is
+    /// no such channel.
+    ///
+    /// # Errors
+    ///
+    /// Too much waits for the log.
+    pub fn delete(
+        &mut self,
+        now: Instant,
+        name: &str,
+        ends: impl Fn(Owner) -> bool,
+    ) -> Result<Option<Vec<Ended>>, Refusal> {
+        self.check_log()?;
+        let Some(log) = self.log.as_mut().filter(|_| self.hub.info(name).is_some()) else {
+            return Ok(self.hub.delete(now, name, ends));
+        };
+        let seq = self.order.accept(self.hub.newest().seq);
+        log.stage(seq, Record::Deleted { channel: name.into() });
+        match log.settings.behind {
+            true => {
+                self.hub.go_on_at(seq);
+                Ok(self.hub.delete(now, name, ends))
+            }
+            false => Ok(Some(Vec::new())),
+        }
+    }
+
+    /// Takes what has become history, and puts it into the rings. Returns whose subscriptions ended with a channel.
+    pub fn apply(&mut self, now: Instant, batch: Batch, ends: impl Fn(Owner) -> bool + Copy) -> Vec<Ended> {
+        let Some(log) = &mut self.log else { return Vec::new() };
+        let is_ours = batch.own.is_some();
+        for Lost { channel, upto } in &batch.lost {
+            self.hub.restore_loss(channel, *upto);
+        }
+        let mut ended = Vec::new();
+        if !(is_ours && log.settings.behind) {
+            for entry in batch.entries {
+                let at = |time| if is_ours { now } else { log.instant(time) };
+                ended.extend(apply(&mut self.hub, now, entry, at, ends));
+            }
+        }
+        if log.loading {
+            self.hub.tick(now);
+        }
+        for answered in batch.answered {
+            let until = log.instant(answered.until);
+            if !is_ours {
+                self.repeats.restore(until, &answered.key, &answered.answer, log.opening.epoch);
+            }
+        }
+        if let Some(upto) = batch.own {
+            self.settle(now, upto);
+        }
+        ended
+    }
+
+    /// Takes note that nothing of what was proposed up to `upto` has happened, unless it was applied.
+    pub fn refuse(&mut self, now: Instant, upto: Ticket) {
+        let Some(log) = &mut self.log else { return };
+        let refused = log.places.iter().filter(|(_, ticket)| **ticket <= upto).map(|(place, _)| *place);
+        let refused: Vec<Place> = refused.collect();
+        refused.into_iter().for_each(|place| self.repeats.forget(place));
+        // What has expired is removed all the same, later.
+        let again =
+            log.removals.iter().filter(|(ticket, _)| *ticket <= upto).map(|(_, expired)| expired.clone());
+        self.hub.return_expired_keys(again.collect());
+        self.settle(now, upto);
+    }
+
+    fn settle(&mut self, now: Instant, upto: Ticket) {
+        let Some(log) = &mut self.log else { return };
+        log.settle(upto);
+        log.places.retain(|_, ticket| *ticket > upto);
+        log.keys.retain(|_, ticket| *ticket > upto);
+        log.removals.retain(|(ticket, _)| *ticket > upto);
+        log.closed = log.is_full(now);
+    }
+
+    /// Which of these rows of the log the hub does not keep, and what their channels have lost.
+    pub fn not_kept(&self, rows: &[(Seq, Box<str>)]) -> (Vec<Seq>, Vec<Lost>) {
+        let dead = rows.iter().filter(|(seq, channel)| !self.hub.keeps(channel, *seq)).map(|&(seq, _)| seq);
+        let mut names: Vec<&Box<str>> = rows.iter().map(|(_, channel)| channel).collect();
+        names.sort_unstable();
+        names.dedup();
+        let lost = names.into_iter().map(|channel| {
+            let upto = self.hub.lost_on(channel);
+            Lost { channel: channel.clone(), upto }
+        });
+        (dead.collect(), lost.filter(|lost| lost.upto > 0).collect())
+    }
+}
+
+fn apply(
+    hub: &mut Hub,
+    now: Instant,
+    Entry { seq, record }: Entry,
+    at: impl Fn(LogTime) -> Instant,
+    ends: impl Fn(Owner) -> bool,
+) -> Vec<Ended> {
+    match record {
+        Record::Message { channel, publication, at: time } => {
+            hub.commit(at(time), &channel, seq, publication);
+            Vec::new()
+        }
+        Record::Deleted { channel } => {
+            // If it takes a number, that is the one.
+            hub.go_on_at(seq);
+            hub.delete(now, &channel, ends).unwrap_or_default()
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What an earlier life of the process left: where numbers go on, and what had been lost.
+
+use super::Hub;
+use crate::id::Seq;
+use std::rc::Rc;
+
+/// A channel and a key on it.
+pub type ExpiredKey = (Rc<str>, Box<str>);
+
+impl Hub {
+    /// The next message has number `next`, or a higher one.
+    pub const fn go_on_at(&mut self, next: Seq) {
+        self.seq = next - 1;
+    }
+
+    /// Takes no number itself from now on: values that expire are [handed out](Hub::take_expired_keys), to be removed.
+    pub const fn number_nothing(&mut self) {
+        self.is_numbered_outside = true;
+    }
+
+    /// Whether values have expired that are to be removed.
+    pub const fn has_expired_keys(&self) -> bool {
+        !self.expired_keys.is_empty()
+    }
+
+    /// Values that have expired and are to be removed. Nobody is given them any more.
+    pub fn take_expired_keys(&mut self) -> Vec<ExpiredKey> {
+        std::mem::take(&mut self.expired_keys)
+    }
+
+    /// Takes them back, as they could not be removed.
+    pub fn return_expired_keys(&mut self, keys: Vec<ExpiredKey>) {
+        self.expired_keys.extend(keys);
+    }
+
+    /// Notes, before its first message is committed, that channel `name` lost messages up to `upto`.
+    pub fn restore_loss(&mut self, name: &str, upto: Seq) {
+        self.tombstones.bury(&name.into(), upto);
+    }
+
+    /// Notes that any channel of which nothing is known may have lost messages up to `upto`.
+    pub fn suspect(&mut self, upto: Seq) {
+        self.tombstones.suspect(upto);
+    }
+
+    /// Has every cursor below `lost` told of a gap on whatever it listens to: not all that was published before it is
+    /// known any more.
+    pub const fn lose(&mut self, lost: Seq) {
+        self.lost = lost;
+    }
+
+    /// Whether message `seq` of channel `name` is kept.
+    pub fn keeps(&self, name: &str, seq: Seq) -> bool {
+        self.names.get(name).is_some_and(|key| {
+            let channel = &self.channels[key];
+            channel.ring.contains(seq) || channel.latest().is_some_and(|latest| latest.contains(seq))
+        })
+    }
+
+    /// Up to which number channel `name` has lost messages.
+    pub fn lost_on(&self, name: &str) -> Seq {
+        match self.names.get(name) {
+            Some(key) => self.channels[key].ring.evicted(),
+            None => self.tombstones.lost(name),
+        }
+    }
+
+    /// Subscribers of channel `name`, and messages that it keeps.
+    pub fn counts_of(&self, name: &str) -> (usize, usize) {
+        self.names.get(name).map_or((0, 0), |key| {
+            let channel = &self.channels[key];
+            (channel.subscribers.len(), channel.ring.len())
+        })
+    }
+}

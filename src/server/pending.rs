@@ -1,0 +1,277 @@
+//! Answers that wait for the log: what they tell of is not on the disk yet.
+//!
+//! With a log, a request that publishes is carried out as ever, but its messages are only proposed; the answer waits with
+//! the proposal's ticket. When the log has the messages, they are put into the rings, and the answer is given; if it
+//! refuses them, the client is told so instead, and nothing has happened. Requests that are pipelined behind wait, as
+//! behind a poll; a WebSocket goes on, and its answers come in order.
+
+use super::{Effect, Server, Sink};
+use crate::broker::LogSettings;
+use crate::conn::{ConnId, OriginIndex, Phase, Slot};
+use crate::dialect::native::websocket as commands;
+use crate::dialect::{Act, Holder};
+use crate::id::Seq;
+use crate::log::{Batch, Condition, Figures, Lost, Opening, Refusal, Ticket};
+use crate::time::{Instant, Now};
+use crate::wire::response::{self, Envelope, Response};
+use crate::wire::websocket::{self, close};
+use serde_json::value::RawValue;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Answers that wait.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// In the order of their tickets.
+    answers: VecDeque<Waiting>,
+    /// How many of a connection wait.
+    by_slot: BTreeMap<Slot, usize>,
+}
+
+/// An answer, and what it waits for.
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    id: ConnId,
+    answer: Answer,
+}
+
+/// An answer in its form.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// To an HTTP request.
+    Http {
+        /// The whole answer.
+        bytes: Vec<u8>,
+        /// What another one takes from the request.
+        reply: Refused,
+    },
+    /// To a command on a WebSocket, which is named by what it was given.
+    Frames { bytes: Vec<u8>, reference: Option<Box<RawValue>> },
+    /// What a protocol with sessions asked for the connection.
+    Acts(Vec<Act>),
+}
+
+/// What an answer takes from its request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused {
+    pub(super) as_text: bool,
+    pub(super) head_only: bool,
+    pub(super) close: bool,
+    pub(super) origin: OriginIndex,
+}
+
+impl Pending {
+    /// Whether an answer of the connection in `slot` waits.
+    pub(super) fn concerns(&self, slot: Slot) -> bool {
+        self.by_slot.contains_key(&slot)
+    }
+
+    /// The next answer that waits for a ticket up to `upto`.
+    fn next_answer(&mut self, upto: Ticket) -> Option<Waiting> {
+        self.answers.front().filter(|waiting| waiting.ticket <= upto)?;
+        let waiting = self.answers.pop_front()?;
+        if let Some(count) = self.by_slot.get_mut(&waiting.id.slot) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_slot.remove(&waiting.id.slot);
+            }
+        }
+        Some(waiting)
+    }
+}
+
+impl Server {
+    /// Begins to use a log with that history, which is to be [applied](Server::apply) first.
+    pub fn use_log(&mut self, now: Now, opening: Opening, settings: LogSettings) {
+        self.broker.use_log(now.at, opening, settings);
+    }
+
+    /// Gives the log what the request at hand has published. Returns the ticket that its answer must wait for, if it
+    /// must.
+    pub(super) fn propose(&mut self, now: Instant) -> Option<Ticket> {
+        let proposal = self.broker.propose(now);
+        let ticket = self.broker.must_wait_for(proposal.as_ref());
+        self.effects.extend(proposal.map(|proposal| Effect::Append(Box::new(proposal))));
+        ticket
+    }
+
+    /// Has an answer wait for `ticket`.
+    pub(super) fn keep_answer(&mut self, ticket: Ticket, id: ConnId, answer: Answer) {
+        let pending = &mut self.pending;
+        let place = pending.answers.partition_point(|waiting| waiting.ticket <= ticket);
+        pending.answers.insert(place, Waiting { ticket, id, answer });
+        *pending.by_slot.entry(id.slot).or_default() += 1;
+    }
+
+    /// Has the answer to the request in `slot` wait for `ticket`.
+    pub(super) fn keep_http(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        ticket: Ticket,
+        response: &Response,
+        reply: Refused,
+    ) {
+        let mut bytes = Vec::new();
+        let envelope = self.envelope_of(now, reply);
+        response::write_response(&mut bytes, response, &envelope);
+        self.connections[slot].enter(Phase::Committing, now.at);
+        self.keep_answer(ticket, self.id(slot), Answer::Http { bytes, reply });
+    }
+
+    fn envelope_of(&mut self, now: Now, reply: Refused) -> Envelope<'_> {
+        let Refused { head_only, close, origin, .. } = reply;
+        let fields = self.cors.fields(origin);
+        Envelope { date: self.dates.at(now.unix), head_only, close, fields, keep_alive: &self.keep_alive }
+    }
+
+    /// Hands back what a protocol asks for a connection of which answers wait: it has to wait, too.
+    pub(super) fn after_answers(&mut self, id: ConnId, act: Act) -> Option<Act> {
+        if !self.pending.concerns(id.slot) {
+            return Some(act);
+        }
+        let last = self.pending.answers.iter_mut().rev().find(|waiting| waiting.id == id);
+        match last.map(|waiting| &mut waiting.answer) {
+            Some(Answer::Acts(acts)) => acts.push(act),
+            _ => return Some(act),
+        }
+        None
+    }
+
+    /// Takes what has become history: puts it into the rings, and gives the answers that waited for it.
+    pub fn apply(&mut self, now: Now, batch: Batch, sink: &mut impl Sink) {
+        let own = batch.own;
+        let ended = self.broker.apply(now.at, batch, |owner| Holder::connection(owner).is_some());
+        ended.into_iter().for_each(|ended| self.end_deleted(now, ended));
+        let Some(upto) = own else { return };
+        while let Some(waiting) = self.pending.next_answer(upto) {
+            self.give(now, waiting, sink);
+        }
+        self.act(now, sink);
+    }
+
+    /// Tells those whose answers wait for tickets up to `upto` that nothing of it happened.
+    pub fn refuse_proposals(&mut self, now: Now, upto: Ticket, why: &Refusal, sink: &mut impl Sink) {
+        self.broker.refuse(now.at, upto);
+        while let Some(waiting) = self.pending.next_answer(upto) {
+            self.broker.stats.publications_not_stored += 1;
+            self.give_refusal(now, waiting, &detail(why), sink);
+        }
+        self.act(now, sink);
+    }
+
+    /// Takes note of the state of the log.
+    pub fn log_condition(&mut self, condition: Condition) {
+        match condition {
+            Condition::Ready => {
+                let next = self.broker.log_is_ready();
+                let gauges = self.broker.hub.gauges();
+                log::info!(
+                    "history: loaded; messages: {}, channels: {}, the next number: {next}",
+                    gauges.messages,
+                    gauges.channels
+                );
+            }
+            Condition::CannotStore(why) => {
+                log::error!("cannot store: {why}; publishers get 503, subscribers are served on");
+                self.broker.note_sick(Some(why));
+            }
+            Condition::Well => {
+                log::info!("messages are stored again");
+                self.broker.note_sick(None);
+            }
+            Condition::Failed(why) => log::error!("the history is not what was stored: {why}"),
+        }
+    }
+
+    /// Takes note of what the log has counted.
+    pub fn note_figures(&mut self, figures: Figures) {
+        self.broker.note_figures(figures);
+    }
+
+    /// Which of these rows of the log are of no use any more, and what their channels have lost.
+    pub fn not_kept(&self, rows: &[(Seq, Box<str>)]) -> (Vec<Seq>, Vec<Lost>) {
+        self.broker.not_kept(rows)
+    }
+
+    /// Gives an answer that waited.
+    fn give(&mut self, now: Now, waiting: Waiting, sink: &mut impl Sink) {
+        let Some(slot) = self.find(waiting.id) else { return };
+        match waiting.answer {
+            Answer::Http { bytes, reply } => self.give_http(now, slot, &bytes, reply.close, sink),
+            Answer::Frames { bytes, .. } if matches!(self.connections[slot].phase, Phase::Socket(_)) => {
+                self.out.extend_from_slice(&bytes);
+                self.send(now.at, slot, sink);
+            }
+            Answer::Frames { .. } => {}
+            Answer::Acts(acts) => self.outbox.extend(acts.into_iter().map(|act| (waiting.id, act))),
+        }
+    }
+
+    fn give_http(&mut self, now: Now, slot: Slot, bytes: &[u8], close: bool, sink: &mut impl Sink) {
+        let close = close || self.draining;
+        let connection = &mut self.connections[slot];
+        if !matches!(connection.phase, Phase::Committing) {
+            return;
+        }
+        connection.enter(Phase::Idle, now.at);
+        connection.closing |= close;
+        let begin = self.out.len();
+        self.out.extend_from_slice(bytes);
+        self.log_answer(now.at, slot, begin, false);
+        self.send(now.at, slot, sink);
+        let connection = &self.connections[slot];
+        if connection.output.is_none() && !connection.closing {
+            self.serve_later(now.at, slot, false);
+        }
+        if !matches!(self.connections[slot].phase, Phase::Closed) {
+            self.arm(slot, now.at);
+        }
+    }
+
+    fn give_refusal(&mut self, now: Now, waiting: Waiting, detail: &str, sink: &mut impl Sink) {
+        let Some(slot) = self.find(waiting.id) else { return };
+        self.broker.stats.requests_failed += 1;
+        match waiting.answer {
+            Answer::Http { reply, .. } => {
+                let response = self.not_stored(slot, detail, reply.as_text);
+                let mut bytes = Vec::new();
+                response::write_response(&mut bytes, &response, &self.envelope_of(now, reply));
+                self.give_http(now, slot, &bytes, reply.close, sink);
+            }
+            Answer::Frames { reference, .. } if matches!(self.connections[slot].phase, Phase::Socket(_)) => {
+                let answer = commands::answer(reference.as_deref(), Err(detail.to_owned()), false);
+                answer.iter().for_each(|answer| websocket::write_text(&mut self.out, answer.as_bytes()));
+                self.send(now.at, slot, sink);
+            }
+            Answer::Frames { .. } => {}
+            Answer::Acts(acts) => match &self.connections[slot].phase {
+                // Its protocol has no word for it: whoever has no answer asks again.
+                Phase::Socket(_) => {
+                    self.close_socket(now.at, slot, Some(close::TRY_AGAIN_LATER), "cannot store");
+                    self.send(now.at, slot, sink);
+                }
+                Phase::Held(hold) => {
+                    let protocol = hold.protocol;
+                    if !acts.iter().any(|act| matches!(act, Act::Answer(_))) {
+                        self.abandoned.push((waiting.id, protocol));
+                    }
+                    let response = self.not_stored(slot, detail, false);
+                    self.outbox.push((waiting.id, Act::Answer(response)));
+                }
+                _ => {}
+            },
+        }
+    }
+
+    fn not_stored(&self, slot: Slot, detail: &str, as_text: bool) -> Response {
+        Response::problem(503, detail, as_text).with("Retry-After", self.retry_after(slot, 1, 10))
+    }
+}
+
+fn detail(why: &Refusal) -> String {
+    format!(
+        "nothing can be stored at the moment ({}); it may be repeated with the same Idempotency-Key",
+        why.0
+    )
+}
