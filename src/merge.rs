@@ -345,4 +345,64 @@ mod tests {
             (Some(8), true, 49)
         );
     }
+
+    /// RFC 7396, section 2, as it stands there.
+    fn naive(target: &Value, patch: &Value) -> Value {
+        let Value::Object(patch) = patch else { return patch.clone() };
+        let mut target = target.as_object().cloned().unwrap_or_default();
+        for (name, value) in patch {
+            match value {
+                Value::Null => _ = target.remove(name),
+                value => {
+                    let old = target.get(name).cloned().unwrap_or(Value::Null);
+                    target.insert(name.clone(), naive(&old, value));
+                }
+            }
+        }
+        Value::Object(target)
+    }
+
+    fn has_null(value: &Value) -> bool {
+        let members = value.as_object();
+        members.is_some_and(|members| members.values().any(|value| value.is_null() || has_null(value)))
+    }
+
+    /// A random value; an object at the `top`.
+    fn value(random: &mut crate::id::Random, depth: u64, top: bool) -> Value {
+        match random.below(if depth == 0 { 5 } else { 8 }) {
+            0 if !top => Value::Null,
+            1 if !top => Value::from(random.below(3)),
+            2 if !top => Value::from(["", "a\"b", "\u{e9}\n"][random.below(3) as usize]),
+            3 if !top => Value::from(random.one_in(2)),
+            4 if !top => Value::from(vec![value(random, 0, false), Value::Null]),
+            _ => {
+                let count = random.below(5);
+                let names = ["a", "b", "c\"", "\u{e9}", "e"];
+                let members = (0..count).map(|_| {
+                    let name = names[random.below(5) as usize].to_owned();
+                    (name, value(random, depth.saturating_sub(1), false))
+                });
+                Value::Object(members.collect())
+            }
+        }
+    }
+
+    #[test]
+    fn agrees_with_a_naive_twin() {
+        let mut random = crate::id::Random::new(7);
+        let mut patches = 0;
+        for _ in 0..30_000 {
+            let (old, new) = (value(&mut random, 3, true), value(&mut random, 3, true));
+            let applied: Value =
+                serde_json::from_str(&apply(&old.to_string(), &new.to_string()).unwrap()).unwrap();
+            assert_eq!(applied, naive(&old, &new), "{old} {new}");
+            let patch = diff(&old.to_string(), &new.to_string());
+            assert_eq!(patch.is_none(), has_null(&old) || has_null(&new), "{old} {new}");
+            if let Some(patch) = patch {
+                patches += 1;
+                assert_eq!(naive(&old, &serde_json::from_str(&patch).unwrap()), new, "{old} {new} {patch}");
+            }
+        }
+        assert!(patches > 1000, "{patches}");
+    }
 }

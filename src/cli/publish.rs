@@ -49,8 +49,11 @@ pub struct PublishArgs {
     #[arg(long, value_name = "TYPE")]
     pub event: Option<String>,
     /// Key whose latest value each message is
-    #[arg(long)]
+    #[arg(long, conflicts_with = "key_field")]
     pub key: Option<String>,
+    /// Take the key of each message from this member of it; messages are JSON objects then
+    #[arg(long, value_name = "MEMBER")]
+    pub key_field: Option<String>,
     /// Seconds the messages may wait in the history; 0 = only for those connected now
     #[arg(long, value_name = "SECONDS")]
     pub ttl: Option<u64>,

@@ -34,6 +34,15 @@ pub struct SubscribeArgs {
     /// Where to begin: after the message with this id, or oldest, now, -N (the last N of each channel) [default: now]
     #[arg(long, value_name = "ID|oldest|now|-N", allow_negative_numbers = true)]
     pub after: Option<String>,
+    /// The latest value of each key, then only values that no newer one has superseded [begins with all of them]
+    #[arg(long)]
+    pub latest: bool,
+    /// At most so many deliveries a second, 0.1 to 50; implies --latest
+    #[arg(long, value_name = "N")]
+    pub rate: Option<f64>,
+    /// Have what changed sent instead of whole values, which are printed all the same; implies --latest
+    #[arg(long)]
+    pub delta: bool,
     /// Stop after this many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,

@@ -2,6 +2,9 @@
 //!
 //! What cannot stand there as it is (bytes that are no UTF-8, a content type of its own) goes alone.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -17,6 +20,8 @@ pub struct Batch {
     channel: String,
     event: Option<String>,
     key: Option<String>,
+    /// The member that has the key of each message.
+    key_field: Option<String>,
     ttl: Option<u64>,
     /// The messages are JSON.
     is_json: bool,
@@ -52,14 +57,26 @@ enum Data<'a> {
     Json(&'a RawValue),
 }
 
+/// The key that the member `name` of a JSON object has: a string, or a number as it is written.
+pub fn key_of(line: &[u8], name: &str) -> Option<String> {
+    let members: BTreeMap<Cow<str>, &RawValue> = serde_json::from_slice(line).ok()?;
+    let value = members.get(name)?.get();
+    match value.bytes().next()? {
+        b'"' => serde_json::from_str(value).ok(),
+        b'-' | b'0'..=b'9' => Some(value.to_owned()),
+        _ => None,
+    }
+}
+
 impl Batch {
     /// A batch of messages as `args` describe them; none if such messages have to go one by one.
     pub fn new(args: &PublishArgs) -> Option<Self> {
-        let is_json = args.content_type.as_deref() == Some("application/json");
+        let is_json = args.content_type.as_deref() == Some("application/json") || args.key_field.is_some();
         (is_json || args.content_type.is_none()).then(|| Self {
             channel: args.channel.clone(),
             event: args.event.clone(),
             key: args.key.clone(),
+            key_field: args.key_field.clone(),
             ttl: args.ttl,
             is_json,
             lines: Lines::default(),
@@ -71,7 +88,14 @@ impl Batch {
         let Some(data) = std::str::from_utf8(line).ok().and_then(|text| self.data(text)) else {
             return false;
         };
-        let (event, key) = (self.event.as_deref(), self.key.as_deref());
+        let member = match &self.key_field {
+            None => None,
+            Some(name) => match key_of(line, name) {
+                Some(key) => Some(key),
+                None => return false,
+            },
+        };
+        let (event, key) = (self.event.as_deref(), member.as_deref().or(self.key.as_deref()));
         let message = Message { channel: &self.channel, data, event, key, ttl: self.ttl };
         let Ok(json) = serde_json::to_vec(&message) else { return false };
         self.lines.json.extend(json);

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use ureq::http::{HeaderValue, StatusCode};
 
 use super::PublishArgs;
+use super::batch::key_of;
 use crate::cli::client::{Backoff, Remedy, Server, Trouble, check, encode_channel};
 
 /// Delays between attempts.
@@ -28,6 +29,7 @@ pub struct Publisher {
     server: Server,
     url: String,
     content_type: Option<String>,
+    key_field: Option<String>,
     bearer: Option<HeaderValue>,
     run: String,
     count: u64,
@@ -78,7 +80,11 @@ impl Publisher {
         Ok(Self {
             server,
             url,
-            content_type: args.content_type.clone(),
+            content_type: args
+                .content_type
+                .clone()
+                .or_else(|| args.key_field.as_ref().map(|_| "application/json".into())),
+            key_field: args.key_field.clone(),
             bearer: token.map(bearer).transpose()?,
             run: random_name()?,
             count: 0,
@@ -164,6 +170,15 @@ impl Publisher {
             .header("Accept", "application/json")
             .header("Content-Type", content_type)
             .header("Idempotency-Key", key);
+        if let (Load::Message(bytes), Some(name)) = (load, &self.key_field) {
+            let key = key_of(bytes, name).and_then(|key| HeaderValue::from_bytes(key.as_bytes()).ok());
+            let key = key.ok_or_else(|| {
+                Trouble::lasting(format!(
+                    "it is no JSON object whose member {name:?} is a string or a number"
+                ))
+            })?;
+            request = request.header("Encke-Key", key);
+        }
         if let Some(bearer) = &self.bearer {
             request = request.header("Authorization", bearer);
         }

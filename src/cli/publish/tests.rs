@@ -13,6 +13,7 @@ fn args(channel: &str) -> PublishArgs {
         rate: None,
         event: None,
         key: None,
+        key_field: None,
         ttl: None,
         content_type: None,
         timeout: None,
@@ -314,4 +315,18 @@ fn a_terminal_sees_a_line_that_counts() {
     let end =
         "\r\x1b[Kencke pub: hello\npublished 200 messages to x in 2.0 s (100.0 per second), 7 listening\n";
     assert!(out.ends_with(end), "{out:?}");
+}
+
+#[test]
+fn keys_are_taken_from_a_member() {
+    let args = PublishArgs { key_field: Some("s".into()), ..args("x") };
+    let (result, _, requests) = publish(&args, vec![receipt(0)], b"{\"s\":\"\xc3\xa9\",\"p\":1}\n");
+    assert_eq!(result, Ok(()));
+    assert_eq!(requests[0].header("content-type"), Some("application/json"));
+    assert_eq!(batch::key_of(b"{\"a\":1,\"s\":1.50}", "s").as_deref(), Some("1.50"));
+    for line in [&b"{\"a\":1}"[..], b"[1]", b"{\"s\":null}", b"{\"s\":{}}", b"x"] {
+        assert_eq!(batch::key_of(line, "s"), None);
+    }
+    let (result, ..) = publish(&args, Vec::new(), b"{\"p\":1}\n");
+    assert!(result.unwrap_err().contains("whose member \"s\""));
 }

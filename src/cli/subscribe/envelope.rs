@@ -4,11 +4,14 @@
 //! parsed and written anew.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+use crate::merge;
 
 /// What the server says in one line.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub enum Event<'a> {
     Message(Envelope<'a>),
     /// Messages that cannot be had any more.
     Gap(Gap<'a>),
+    /// Where the stream stands.
+    Place(Cow<'a, str>),
     /// Something of a later version of the protocol.
     Other,
 }
@@ -30,6 +35,8 @@ pub struct Envelope<'a> {
     pub id: Cow<'a, str>,
     /// Where it was published.
     pub channel: Option<Cow<'a, str>>,
+    /// The key whose value it is.
+    pub key: Option<Cow<'a, str>>,
     payload: Payload<'a>,
 }
 
@@ -39,7 +46,17 @@ enum Payload<'a> {
     Text(Cow<'a, str>),
     Json(&'a str),
     Bytes(Vec<u8>),
+    Removed,
+    Patch {
+        base: Cow<'a, str>,
+        patch: &'a str,
+    },
+    /// JSON that was made of a patch.
+    Made(String),
 }
+
+/// The JSON values that a connection gave last, with their ids, by channel and key.
+pub type Values = BTreeMap<(String, String), (String, String)>;
 
 /// The server's notice of what is missing.
 #[derive(Debug, Deserialize)]
@@ -65,6 +82,16 @@ struct Fields<'a> {
     data64: Option<Cow<'a, str>>,
     #[serde(borrow)]
     gap: Option<Gap<'a>>,
+    #[serde(borrow)]
+    key: Option<Cow<'a, str>>,
+    #[serde(default)]
+    removed: bool,
+    #[serde(borrow)]
+    base: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    patch: Option<&'a RawValue>,
+    #[serde(borrow)]
+    next: Option<Cow<'a, str>>,
 }
 
 /// Keeps a `null` apart from a field that is absent: it is a message.
@@ -82,8 +109,13 @@ impl<'a> Event<'a> {
         if let Some(gap) = fields.gap {
             return Ok(Self::Gap(gap));
         }
-        let Some(id) = fields.id else { return Ok(Self::Other) };
+        let Some(id) = fields.id else { return Ok(fields.next.map_or(Self::Other, Self::Place)) };
         let payload = match (fields.data, fields.data64) {
+            _ if fields.removed => Payload::Removed,
+            _ if fields.patch.is_some() => Payload::Patch {
+                base: fields.base.unwrap_or_default(),
+                patch: fields.patch.map_or("{}", RawValue::get),
+            },
             (Some(data), _) if data.get().starts_with('"') => {
                 Payload::Text(serde_json::from_str::<String>(data.get()).map_err(|e| e.to_string())?.into())
             }
@@ -93,7 +125,7 @@ impl<'a> Event<'a> {
             }
             (None, None) => Payload::Text("".into()),
         };
-        Ok(Self::Message(Envelope { id, channel: fields.channel, payload }))
+        Ok(Self::Message(Envelope { id, channel: fields.channel, key: fields.key, payload }))
     }
 }
 
@@ -104,7 +136,33 @@ impl Envelope<'_> {
             Payload::Text(text) => out.write_all(text.as_bytes()),
             Payload::Bytes(bytes) => out.write_all(bytes),
             Payload::Json(json) => write_compact(json, out),
+            Payload::Removed => write!(out, "(removed {})", self.key.as_deref().unwrap_or_default()),
+            Payload::Patch { patch, .. } => write_compact(patch, out),
+            Payload::Made(json) => write_compact(json, out),
         }
+    }
+
+    /// Replaces a patch by the value that it makes, and remembers values for the patches to come. The error is what is
+    /// wrong with a patch.
+    pub fn resolve(&mut self, values: &mut Values) -> Result<(), String> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let place = (self.channel.as_deref().unwrap_or_default().to_owned(), key.clone().into_owned());
+        match &self.payload {
+            Payload::Json(json) => {
+                _ = values.insert(place, (self.id.clone().into_owned(), (*json).to_owned()));
+            }
+            Payload::Patch { base, patch } => {
+                let known = values.get(&place).filter(|(id, _)| id == base);
+                let value = known.and_then(|(_, value)| merge::apply(value, patch));
+                let value = value.ok_or_else(|| format!("a patch of {base}, which is not known"))?;
+                values.insert(place, (self.id.clone().into_owned(), value.clone()));
+                self.payload = Payload::Made(value);
+            }
+            Payload::Text(_) | Payload::Bytes(_) | Payload::Removed | Payload::Made(_) => {
+                _ = values.remove(&place);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use ureq::Body;
 use ureq::http::Response;
 
 use super::SubscribeArgs;
-use super::envelope::Event;
+use super::envelope::{Event, Values};
 use crate::cli::client::{
     Backoff, Line, Remedy, Server, Trouble, check, encode_channel, full_jitter, printable, read_line,
 };
@@ -27,6 +27,10 @@ pub struct Follower<O: Write, E: Write> {
     server: Server,
     path: String,
     json: bool,
+    /// What is asked for beside the place: `latest`, `rate`, `delta`.
+    wishes: Vec<(&'static str, String)>,
+    /// What the connection gave last, if it may send patches.
+    values: Option<Values>,
     /// Messages of several channels may come: each is printed behind its channel.
     named: bool,
     after: After,
@@ -82,6 +86,8 @@ impl<O: Write, E: Write> Follower<O, E> {
             server,
             path: format!("/sub/{}", channels.join(",")),
             json: args.json,
+            wishes: wishes(args),
+            values: args.delta.then(Values::new),
             named: args.channels.len() > 1 || args.channels.iter().any(|name| has_wildcard(name)),
             after: After::Asked(args.after.clone()),
             left: args.count,
@@ -114,6 +120,10 @@ impl<O: Write, E: Write> Follower<O, E> {
 
     fn connect(&mut self) -> Result<Response<Body>, End> {
         let mut query = vec![("as", "stream")];
+        query.extend(self.wishes.iter().map(|(name, value)| (*name, &**value)));
+        if let Some(values) = &mut self.values {
+            values.clear();
+        }
         if let After::Asked(Some(after)) | After::Id(after) = &self.after {
             query.push(("after", after));
         }
@@ -164,7 +174,11 @@ impl<O: Write, E: Write> Follower<O, E> {
                 printable(&line)
             ))
         })?;
-        let envelope = match event {
+        let mut envelope = match event {
+            Event::Place(place) => {
+                self.after = After::Id(place.into_owned());
+                return Ok(());
+            }
             Event::Heartbeat | Event::Other => return Ok(()),
             Event::Gap(gap) => {
                 self.say(&gap.describe());
@@ -172,6 +186,11 @@ impl<O: Write, E: Write> Follower<O, E> {
             }
             Event::Message(envelope) => envelope,
         };
+        if let Some(values) = &mut self.values
+            && let Err(reason) = envelope.resolve(values)
+        {
+            return Err(Trouble::lost(reason).into());
+        }
         let printed = match envelope.channel.as_ref().filter(|_| self.named) {
             _ if self.json => self.out.write_all(line),
             Some(channel) => write!(self.out, "{}\t", printable(channel))
@@ -219,6 +238,14 @@ impl<O: Write, E: Write> Follower<O, E> {
     fn say(&mut self, text: &str) {
         let _ = writeln!(self.err, "encke sub: {}", printable(text));
     }
+}
+
+/// What a query says of latest values.
+fn wishes(args: &SubscribeArgs) -> Vec<(&'static str, String)> {
+    let rate = args.rate.map(|rate| ("rate", rate.to_string()));
+    let flags = [("latest", args.latest), ("delta", args.delta)];
+    let flags = flags.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| (name, "1".to_owned()));
+    flags.chain(rate).collect()
 }
 
 /// Whether a name stands for several channels.

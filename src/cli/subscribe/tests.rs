@@ -10,6 +10,9 @@ fn args(channels: &[&str]) -> SubscribeArgs {
         channels: channels.iter().map(|&name| name.into()).collect(),
         json: false,
         after: None,
+        latest: false,
+        rate: None,
+        delta: false,
         count: None,
         url: None,
     }
@@ -201,4 +204,25 @@ fn lines_of_other_kinds_are_told_apart() {
     for bad in [&b"{"[..], b"\xff", b"[]x", br#"{"id":1}"#, br#"{"id":"k3:1","data64":"?"}"#] {
         assert!(Event::parse(bad).is_err(), "{}", String::from_utf8_lossy(bad));
     }
+}
+
+#[test]
+fn patches_are_applied_and_removals_are_printed() {
+    let body = "\n{\"id\":\"k3:1\",\"channel\":\"x\",\"key\":\"A\",\"data\":{\"p\":1.10,\"n\":2}}\n{\"next\":\"k3:5\"}\n\
+        {\"id\":\"k3:6\",\"channel\":\"x\",\"key\":\"A\",\"base\":\"k3:1\",\"patch\":{\"n\":3}}\n\
+        {\"id\":\"k3:7\",\"channel\":\"x\",\"key\":\"A\",\"removed\":true}\n\
+        {\"id\":\"k3:8\",\"channel\":\"x\",\"key\":\"A\",\"base\":\"k3:6\",\"patch\":{\"n\":4}}\n";
+    let script = vec![
+        Step::Cut(stream("Encke-Next: k3:0~5\r\n", body)),
+        Step::Cut(stream("Encke-Next: k3:7\r\n", &format!("\n{}", message(9)))),
+    ];
+    let seen = follow(
+        &SubscribeArgs { count: Some(4), latest: true, rate: Some(2.0), delta: true, ..args(&["x"]) },
+        script,
+    );
+    assert_eq!(seen.result, Ok(()));
+    assert_eq!(seen.out, "{\"p\":1.10,\"n\":2}\n{\"p\":1.10,\"n\":3}\n(removed A)\n9\n");
+    let asked = "GET /sub/x?as=stream&latest=1&delta=1&rate=2";
+    let resumed = format!("{asked}&after=k3%3A7 HTTP/1.1");
+    assert_eq!(lines(&seen), [format!("{asked} HTTP/1.1"), resumed], "a patch of something unknown: again");
 }
