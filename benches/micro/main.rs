@@ -1,7 +1,9 @@
 //! What the processor does without the kernel: parsing, book-keeping, encoding. No sockets.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use encke::config::Config;
+use encke::broker::access::Tokens;
+use encke::cli::token::sign::Signer;
+use encke::config::{Algorithm, Config, KeyText, TokenKey};
 use encke::hub::{Data, Hub, Message, Owner, Publication, Start};
 use encke::id::{Epoch, Random};
 use encke::time::{Instant, Wheel};
@@ -96,5 +98,37 @@ fn encoding(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(micro, heads, fan_out, wheel, encoding);
+/// What a token costs that has not been seen, by algorithm, and one that has.
+fn tokens(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("token");
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/");
+    let read = |name: &str| std::fs::read(format!("{keys}{name}")).unwrap();
+    let claims = serde_json::json!({
+        "sub": "alice", "iat": 1_700_000_000, "exp": 1_700_003_600,
+        "encke": {"subscribe": ["chat/*", "users/alice"], "publish": ["chat/lobby"]},
+    });
+    for (algorithm, private, public) in [
+        (Algorithm::HS256, vec![b'k'; 32], vec![b'k'; 32]),
+        (Algorithm::RS256, read("rsa.pem"), read("rsa.pub.pem")),
+        (Algorithm::PS256, read("rsa.pem"), read("rsa.pub.pem")),
+        (Algorithm::ES256, read("p256.pem"), read("p256.pub.pem")),
+        (Algorithm::ES384, read("p384.pem"), read("p384.pub.pem")),
+        (Algorithm::EdDSA, read("ed25519.pem"), read("ed25519.pub.pem")),
+    ] {
+        let row = TokenKey { algorithm: Some(algorithm), text: KeyText(public), ..TokenKey::default() };
+        let mut tokens = Tokens::new(&Config { token_keys: vec![row], ..Config::default() }).unwrap();
+        let token = Signer::read(&private).unwrap().token(algorithm, None, &claims).unwrap();
+        group.bench_function(BenchmarkId::new("verified", algorithm.name()), |bencher| {
+            bencher.iter(|| tokens.verify(black_box(&token), 1_700_000_000).unwrap());
+        });
+        if algorithm == Algorithm::HS256 {
+            group.bench_function("remembered", |bencher| {
+                bencher.iter(|| tokens.check(black_box(&token), 1_700_000_000).unwrap());
+            });
+        }
+    }
+    group.finish();
+}
+
+criterion_group!(micro, heads, fan_out, wheel, encoding, tokens);
 criterion_main!(micro);

@@ -3,7 +3,7 @@
 use super::{Config, SETTINGS, Setting};
 
 /// Sections that are taken over anew.
-const LIVE_SECTIONS: [&str; 7] = ["log", "publish", "cors", "poll", "sse", "limits", "turn"];
+const LIVE_SECTIONS: [&str; 8] = ["log", "publish", "tokens", "cors", "poll", "sse", "limits", "turn"];
 /// Settings that are.
 const LIVE: [&str; 7] = [
     "heartbeat",
@@ -47,16 +47,10 @@ pub fn reload(running: &Config, read: &Config) -> Reloaded {
             restart.extend((setting.copy)(&mut running.clone(), read).then_some(setting.name));
         }
     }
-    restart.extend((running.channels != read.channels).then_some("channels"));
-    restart.extend((running.token_keys != read.token_keys).then_some("tokens.keys"));
-    if config.channels != read.channels {
-        changed.push("channels");
-        config.channels.clone_from(&read.channels);
-    }
-    if config.token_keys != read.token_keys {
-        changed.push("tokens.keys");
-        config.token_keys.clone_from(&read.token_keys);
-    }
+    changed.extend((running.channels != read.channels).then_some("channels"));
+    changed.extend((running.token_keys != read.token_keys).then_some("tokens.keys"));
+    config.channels.clone_from(&read.channels);
+    config.token_keys.clone_from(&read.token_keys);
     Reloaded { config, changed, restart }
 }
 
@@ -68,6 +62,7 @@ fn is_live(setting: &Setting) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ChannelRule;
 
     #[test]
     fn what_may_change_does_and_the_rest_is_named() {
@@ -83,6 +78,10 @@ mod tests {
         assert_eq!((config.heartbeat, config.demo, config.limits.message_bytes), (3, false, 5));
         let again = reload(&config, &read);
         assert!(again.changed.is_empty() && again.restart == restart);
+        let rule = ChannelRule { pattern: "**".into(), ..ChannelRule::default() };
+        let ruled = Config { channels: vec![rule], ..config.clone() };
+        let with_rules = reload(&config, &ruled);
+        assert_eq!((with_rules.changed, with_rules.config.channels.len()), (vec!["channels"], 1));
     }
 
     #[test]

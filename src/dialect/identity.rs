@@ -140,11 +140,16 @@ impl Access {
         }
     }
 
-    /// Takes the rules and keys of other settings. Who listens already keeps what was granted, until that ends.
+    /// Takes other settings, which were checked before.
     pub fn reconfigure(&mut self, config: &Config) {
         self.rules = Rules::new(config);
         self.tokens.reconfigure(config);
         self.is_on = !config.channels.is_empty() || !config.token_keys.is_empty();
+    }
+
+    /// Whether a grant still counts: its key is there, it has not ended.
+    pub fn stands(&self, grant: &Grant, unix: u64) -> bool {
+        grant.is_valid(unix) && self.tokens.has_key(grant.key)
     }
 
     /// Whether what a request shows matters.
@@ -326,7 +331,8 @@ fn cookie<'b>(head: &Head<'b>, config: &Config) -> Result<Option<&'b str>, Denia
 /// Whether a browser says that a page of ours sends this, or one of an origin that is listed by its name: for others, a
 /// cookie is as if it were not there. Who publishes, or opens a WebSocket, must say so by `Origin`.
 fn is_of_our_page(head: &Head, config: &Config) -> bool {
-    let acts = matches!(head.method, Method::Post | Method::Put | Method::Delete) || upgrade::is_asked(head);
+    let acts = matches!(head.method, Method::Post | Method::Put | Method::Patch | Method::Delete)
+        || upgrade::is_asked(head);
     let host = head.authority;
     let is_ours = |origin: &str| {
         let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));

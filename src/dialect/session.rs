@@ -217,6 +217,14 @@ impl Dialects {
         }
     }
 
+    /// Judges sessions and windows again, after the settings have changed.
+    pub fn judge_again(&mut self, context: &mut Context) {
+        self.bayeux.judge_again(context);
+        if let Some(fdajax) = &mut self.fdajax {
+            fdajax.judge_windows(context);
+        }
+    }
+
     /// Ends what a revocation concerns. Returns how many sessions and windows lost something.
     pub fn revoke(&mut self, context: &mut Context, revocation: &Revocation) -> usize {
         let windows = self.fdajax.as_mut().map_or(0, |fdajax| fdajax.revoke(context, revocation));

@@ -303,6 +303,11 @@ impl Server {
         self.broker.reconfigure(&config);
         self.access.reconfigure(&config);
         self.cors.renew(&config.cors, self.access.is_on());
+        match self.access.is_on() {
+            true => self.rights.judge_all(self.config.publish.token != config.publish.token),
+            // Nobody notes any more who leaves.
+            false => self.rights = rights::Rights::default(),
+        }
         self.targets = Targets::default();
         if self.access_log.is_some() != config.log.access {
             self.access_log = config.log.access.then(Box::default);

@@ -541,9 +541,10 @@ impl Server {
 
     fn carry_out_publish(&mut self, now: Now, slot: Slot, publish: Publish, reply: &Reply) -> Response {
         let client = Client::of(reply.head, self.connections[slot].peer, &self.config);
+        let told = publish.what.whose.is_none();
         match self.broker.publish(now.at, client, publish.what) {
             Ok(receipts) => {
-                let response = answer::published(&receipts, publish.list, publish.as_text);
+                let response = answer::published(&receipts, publish.list, publish.as_text, told);
                 if publish.is_removal { Response { status: 200, ..response } } else { response }
             }
             Err(refusal) if publish.list => answer::refused_line(refusal, publish.as_text)
@@ -648,6 +649,10 @@ impl Server {
     fn carry_out_open(&mut self, now: Now, slot: Slot, open: Open, reply: &Reply) -> Result<(), Response> {
         self.note_right(slot, reply.identity);
         let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
+        match asked.names.is_empty() && asked.patterns.is_empty() {
+            true => self.expect_subscription(slot),
+            false => self.end_waiting(slot),
+        }
         let look = Look::of_socket(stream);
         let attached = self.attach(now, slot, reply.head, asked, start, asked.wish);
         let subscriber =

@@ -16,11 +16,14 @@ use crate::transport::{self, Ending, Polling, Streaming, jsonp};
 use crate::wire::response::{self, Envelope};
 use crate::wire::websocket::{self, close};
 use slab::Slab;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Seconds that a connection may take to drain whose right has ended.
 pub(super) const ENDED_SECONDS: u64 = 5;
+
+/// After a reload, so many connections are judged again in a turn.
+const JUDGED_PER_TURN: usize = 256;
 
 /// Numbers below this say something of their own.
 const GRANTS: u32 = 3;
@@ -36,6 +39,12 @@ pub(super) struct Rights {
     grants: Slab<Held>,
     /// The grants by their address, which is theirs for as long as they are held.
     known: BTreeMap<*const Grant, usize>,
+    /// WebSockets that began without channels and have not subscribed to any yet.
+    waiting: BTreeSet<Slot>,
+    /// The settings have changed: the slot from which on connections have yet to be judged again.
+    unjudged: Option<usize>,
+    /// Publish tokens are others than they were.
+    publishers_left: bool,
 }
 
 #[derive(Debug)]
@@ -45,6 +54,17 @@ struct Held {
 }
 
 impl Rights {
+    /// Has every connection judged again. `publishers_left` tells that publish tokens have changed.
+    pub(super) fn judge_all(&mut self, publishers_left: bool) {
+        self.unjudged = Some(0);
+        self.publishers_left |= publishers_left;
+    }
+
+    /// Whether there are connections to be judged again.
+    pub(super) const fn has_unjudged(&self) -> bool {
+        self.unjudged.is_some()
+    }
+
     fn number(&self, slot: Slot) -> u32 {
         self.numbers.get(slot.index()).copied().unwrap_or(NOBODY)
     }
@@ -131,6 +151,7 @@ impl Server {
     pub(super) fn forget_right(&mut self, slot: Slot) {
         if self.access.is_on() {
             self.rights.set(slot, NOBODY);
+            self.end_waiting(slot);
         }
     }
 
@@ -144,6 +165,49 @@ impl Server {
             local,
             grant: self.rights.grant(slot).map(|grant| &**grant),
         }
+    }
+
+    /// Judges some of those who listen again, after the settings have changed.
+    #[cold]
+    pub(super) fn judge_again(&mut self, now: Now, sink: &mut impl Sink) {
+        let Some(from) = self.rights.unjudged else { return };
+        if from == 0 {
+            self.consult(now, |dialects, context| dialects.judge_again(context));
+            self.act(now, sink);
+        }
+        let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
+        let mut slots = slots.into_iter().skip_while(|slot| slot.index() < from);
+        for slot in slots.by_ref().take(JUDGED_PER_TURN) {
+            self.judge_connection(now, slot, sink);
+        }
+        self.rights.unjudged = slots.next().map(Slot::index);
+        if self.rights.unjudged.is_none() {
+            self.rights.publishers_left = false;
+        }
+    }
+
+    fn judge_connection(&mut self, now: Now, slot: Slot, sink: &mut impl Sink) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let Some(key) = connection.subscriber() else { return };
+        let (is_socket, peer) = (matches!(connection.phase, Phase::Socket(_)), connection.peer);
+        let was_publisher = self.rights.number(slot) == PUBLISHER;
+        let grant = self.rights.grant(slot).map(Rc::clone);
+        let has_fallen = grant.as_ref().is_some_and(|grant| !self.access.stands(grant, now.unix));
+        if has_fallen || was_publisher && self.rights.publishers_left {
+            return self.end_right(now, slot, Ending::Revoked, sink);
+        }
+        let local = self.config.publish.token.is_empty() && peer.to_canonical().is_loopback();
+        let bearer = Bearer { publisher: was_publisher, local, grant: grant.as_deref() };
+        let (names, patterns) = self.broker.hub.listens_to(key);
+        let items = names.iter().map(|name| &**name).chain(patterns.iter().map(Pattern::as_str));
+        if self.access.judge_subscribe(bearer, items).is_ok() {
+            return;
+        }
+        if is_socket {
+            self.end_ungranted(now, slot, key, local);
+            return self.send(now.at, slot, sink);
+        }
+        self.end_right(now, slot, Ending::Revoked, sink);
     }
 
     /// When to look whether a grant has ended: with the next second, as long as there is one that can. The wall clock
@@ -249,7 +313,10 @@ impl Server {
         let client = self.client_of(slot);
         let Self { access, config, broker, .. } = self;
         let checked = access.check(token, client, config, now, &mut broker.stats);
-        let grant = checked.map_err(|refusal| refusal.detail().into_owned())?;
+        if checked == Err(Denial::TooManyBad) {
+            self.close_socket(now.at, slot, Some(close::POLICY), "too many bad tokens");
+        }
+        let grant = checked.map_err(|denial| denial.detail().into_owned())?;
         if let Some(old) = self.rights.grant(slot)
             && old.subject != grant.subject
         {
@@ -284,13 +351,20 @@ impl Server {
         }
     }
 
-    /// Until when a WebSocket that listens to nothing must have said what it wants.
+    /// Notes that a WebSocket has begun without channels.
+    pub(super) fn expect_subscription(&mut self, slot: Slot) {
+        self.rights.waiting.insert(slot);
+    }
+
+    /// Notes that a WebSocket listens to something, or is gone.
+    pub(super) fn end_waiting(&mut self, slot: Slot) {
+        self.rights.waiting.remove(&slot);
+    }
+
+    /// Until when a WebSocket that began without channels must have said what it wants.
     pub(super) fn first_subscription_end(&self, slot: Slot) -> Instant {
-        let connection = &self.connections[slot];
-        let waits = self.access.is_on()
-            && connection.subscriber().is_some_and(|key| self.broker.hub.subscriptions(key) == 0);
-        match waits {
-            true => connection.since.plus_seconds(self.config.limits.head_seconds),
+        match self.rights.waiting.contains(&slot) {
+            true => self.connections[slot].since.plus_seconds(self.config.limits.head_seconds),
             false => Instant::NEVER,
         }
     }

@@ -129,6 +129,10 @@ impl Server {
         let told = matches!(order, Ok(native::Order::Token(_)));
         let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, may_publish, order));
         self.broker.stats.requests_failed += u64::from(outcome.is_err());
+        // Behind a close frame nothing is said.
+        if !self.is_socket(slot) {
+            return;
+        }
         if let Some(answer) = native::answer(reference, outcome, told) {
             self.log_bytes(slot, answer.len());
             websocket::write_text(&mut self.out, answer.as_bytes());
@@ -159,11 +163,12 @@ impl Server {
             native::Order::Publish { channel, publication, key, is_patch } => {
                 let once = key.as_deref().map(|key| Once::Key { key, method: "POST" });
                 let whose = self.publisher_of(slot, may_publish);
+                let told = whose.is_none();
                 let patches = if is_patch { vec![0] } else { Vec::new() };
                 let terms = publication.key.is_some().then(|| Box::new(Terms { patches, if_match: None }));
                 let what = Publishing { once, whose, terms, ..Publishing::of(channel, *publication) };
                 let receipts = self.broker.publish(now.at, client, what).map_err(refused)?;
-                Ok(answer::one(&receipts.first))
+                Ok(answer::one(&receipts.first, told))
             }
             native::Order::Subscribe(names, patterns, wish) => {
                 let asked = names.iter().map(AsRef::as_ref).chain(patterns.iter().map(Pattern::as_str));
@@ -188,6 +193,9 @@ impl Server {
                     // To who wants all messages, a snapshot is nothing.
                     broker.subscribe(now.at, search, subscriber, &names, &patterns, |_| Start::Snapshot)
                 });
+                if done.is_ok() && self.broker.hub.subscriptions(subscriber) > 0 {
+                    self.end_waiting(slot);
+                }
                 done.map(|()| "true".to_owned()).map_err(refused)
             }
             native::Order::Unsubscribe(names, patterns) => {

@@ -120,6 +120,9 @@ impl Server {
         if self.access.next_end() <= now.unix {
             self.end_grants(now, sink);
         }
+        if self.rights.has_unjudged() {
+            self.judge_again(now, sink);
+        }
         let is_late = self.wheel.next_deadline() + LATE_MS < now.at;
         let most = if is_late { self.config.turn.deliveries.max(TIMERS) } else { TIMERS };
         for _ in 0..most {
@@ -146,6 +149,7 @@ impl Server {
             || self.broker.hub.has_bulk()
             || !self.deleted.is_empty()
             || !self.revoked.is_empty()
+            || self.rights.has_unjudged()
             || !self.outbox.is_empty();
         let is_due = !self.due.is_empty() || !self.backlog.is_empty();
         match work || !self.abandoned.is_empty() || is_due && !self.broker.is_loading() {

@@ -21,6 +21,8 @@ pub struct Grant {
     pub publish: Vec<Box<str>>,
     /// Names and patterns of channels that were taken back.
     pub except: Vec<Box<str>>,
+    /// Which key verified it, as [`Tokens::has_key`](super::Tokens::has_key) knows.
+    pub key: u64,
     /// What others are told about the subject, as JSON.
     pub info: Option<Box<str>>,
 }

@@ -34,7 +34,8 @@ struct Rule {
 pub struct Bearer<'a> {
     /// Somebody who shows a publish token, and may do everything everywhere.
     pub publisher: bool,
-    /// A loopback peer, where there is no publish token. That counts for the built-in rules only.
+    /// A loopback peer, where there is no publish token. That counts for publishing where a rule asks for publishers, and
+    /// for the built-in rules.
     pub local: bool,
     /// What was granted to them.
     pub grant: Option<&'a Grant>,
@@ -110,6 +111,7 @@ impl Rules {
             _ if who.grant.is_some_and(|grant| grant.lacks(name)) => Verdict::Forbidden,
             None => Verdict::Unsaid,
             Some(Who::Anyone) => Verdict::Allowed,
+            Some(Who::Publishers) if who.local => Verdict::Allowed,
             Some(Who::Token) if who.grant.is_some_and(|grant| grant.may_publish(name)) => Verdict::Allowed,
             Some(asked) => self.refusal(who, asked),
         }
@@ -194,7 +196,8 @@ mod tests {
         publish(bearer, "news/internal", Verdict::Allowed);
         publish(bearer, "news/a", Verdict::Unsaid);
         publish(NOBODY, "open/a", Verdict::Allowed);
-        publish(NOBODY, "ops/a", Verdict::Forbidden);
+        publish(NOBODY, "ops/a", Verdict::Allowed);
+        publish(Bearer { local: false, ..NOBODY }, "ops/a", Verdict::Forbidden);
         publish(PUBLISHER, "ops/a", Verdict::Allowed);
         publish(bearer, "elsewhere", Verdict::Unsaid);
     }

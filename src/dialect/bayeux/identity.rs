@@ -132,6 +132,24 @@ impl Bayeux {
         }
     }
 
+    /// Judges the sessions again, after the settings have changed: one whose key is gone ends, and one loses what rules
+    /// do not allow any more.
+    pub fn judge_again(&mut self, cx: &mut Context) {
+        self.identities.clear();
+        for key in self.sessions.keys() {
+            let identity = &self.sessions.get(key).identity;
+            match &identity.grant {
+                Some(grant) if !cx.access.stands(grant, cx.now.unix) => {
+                    self.end_because(cx, key, Some(reply::REVOKED), Advice::None);
+                }
+                _ => {
+                    self.sessions.get(key).identity.publisher = false;
+                    self.end_ungranted(cx, key);
+                }
+            }
+        }
+    }
+
     /// Ends the sessions that a revocation concerns, or takes the channels from them. Returns how many lost something.
     pub fn revoke(&mut self, cx: &mut Context, revocation: &Revocation) -> usize {
         let mut count = 0;

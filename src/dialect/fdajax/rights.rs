@@ -3,9 +3,9 @@
 
 use super::query::{Query, Verb};
 use super::types;
-use super::windows::group_channel;
+use super::windows::{Window, group_channel};
 use super::{Fdajax, WindowKey};
-use crate::broker::access::{Bad, Revocation};
+use crate::broker::access::{Bad, Bearer, Revocation};
 use crate::conn::ConnId;
 use crate::dialect::{Act, Context, Denial, Identity};
 use std::rc::Rc;
@@ -15,7 +15,8 @@ pub fn judge(context: &Context, identity: &Identity, query: &Query) -> Result<()
     if context.access.rules.is_open() {
         return Ok(());
     }
-    let who = identity.bearer();
+    // Being on the same machine is a right of the native API alone.
+    let who = Bearer { local: false, ..identity.bearer() };
     match query.verb {
         Verb::Cancel => Ok(()),
         Verb::ChatSig => match query.types.only().filter(|kind| types::is_group(*kind)) {
@@ -52,6 +53,22 @@ impl Fdajax {
                 continue;
             }
             self.end_refused(context, key, &Denial::BadToken(Bad::EXPIRED));
+        }
+    }
+
+    /// Judges the windows again, after the settings have changed.
+    pub fn judge_windows(&mut self, context: &mut Context) {
+        let refused = |key: WindowKey, window: &Window| {
+            let grant = self.grants.get(&key);
+            let has_fallen = grant.is_some_and(|grant| !context.access.stands(grant, context.now.unix));
+            let groups: Vec<String> = window.types.groups().map(group_channel).collect();
+            let who = Bearer { grant: grant.map(|grant| &**grant), ..Bearer::default() };
+            has_fallen || context.access.judge_subscribe(who, groups.iter().map(String::as_str)).is_err()
+        };
+        let fallen: Vec<WindowKey> =
+            self.windows.iter().filter(|(key, window)| refused(*key, window)).map(|(key, _)| key).collect();
+        for key in fallen {
+            self.end_refused(context, key, &Denial::Forbidden("listening on".into()));
         }
     }
 

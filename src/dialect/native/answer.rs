@@ -27,9 +27,9 @@ impl Answer {
     }
 
     /// Tells what a publication did.
-    fn tell_published(&mut self, channel: &str, published: &Published) {
+    fn tell_published(&mut self, channel: &str, published: &Published, told: bool) {
         self.heard |= published.subscribers > 0;
-        self.tell(&describe_published(channel, published));
+        self.tell(&describe_published(channel, published, told));
     }
 
     /// The answer to a publication: 201 if somebody was listening, else 202.
@@ -67,7 +67,8 @@ impl Answer {
 struct Description<'a> {
     id: Option<MessageId>,
     channel: &'a str,
-    subscribers: usize,
+    /// None = it is not for who asks to know.
+    subscribers: Option<usize>,
     messages: usize,
     /// Keys that have a value; not told to publishers.
     keys: Option<usize>,
@@ -80,7 +81,9 @@ impl Description<'_> {
             None => write_all(out, &["{\"id\":null,\"channel\":"]),
         }
         write_string(out, self.channel);
-        write_all(out, &[",\"subscribers\":", itoa::Buffer::new().format(self.subscribers)]);
+        if let Some(subscribers) = self.subscribers {
+            write_all(out, &[",\"subscribers\":", itoa::Buffer::new().format(subscribers)]);
+        }
         write_all(out, &[",\"messages\":", itoa::Buffer::new().format(self.messages)]);
         if let Some(keys) = self.keys {
             write_all(out, &[",\"keys\":", itoa::Buffer::new().format(keys)]);
@@ -92,21 +95,24 @@ impl Description<'_> {
         let id = self.id.map_or_else(String::new, |id| format!(" {id}"));
         let keys = self.keys.map_or_else(String::new, |keys| format!("keys: {keys}\n"));
         format!(
-            "id:{id}\nchannel: {}\nsubscribers: {}\nmessages: {}\n{keys}",
-            self.channel, self.subscribers, self.messages
+            "id:{id}\nchannel: {}\n{}messages: {}\n{keys}",
+            self.channel,
+            self.subscribers.map(|count| format!("subscribers: {count}\n")).unwrap_or_default(),
+            self.messages
         )
     }
 }
 
-const fn describe_published<'a>(channel: &'a str, published: &Published) -> Description<'a> {
+fn describe_published<'a>(channel: &'a str, published: &Published, told: bool) -> Description<'a> {
     let Published { id, subscribers, messages } = *published;
-    Description { id: Some(id), channel, subscribers, messages, keys: None }
+    Description { id: Some(id), channel, subscribers: told.then_some(subscribers), messages, keys: None }
 }
 
-/// The answer to a publication.
-pub fn published(receipts: &Receipts, list: bool, as_text: bool) -> Response {
+/// The answer to a publication. How many listen is told to who may publish everything, and not to who publishes by the
+/// grant of a token.
+pub fn published(receipts: &Receipts, list: bool, as_text: bool, told: bool) -> Response {
     let mut answer = Answer::new(list, as_text);
-    receipts.iter().for_each(|receipt| answer.tell_published(&receipt.channel, &receipt.published));
+    receipts.iter().for_each(|receipt| answer.tell_published(&receipt.channel, &receipt.published, told));
     answer.published()
 }
 
@@ -143,9 +149,9 @@ const fn status_of(refusal: Refusal) -> u16 {
 }
 
 /// What a publication of one message did, as JSON.
-pub fn one(receipt: &Receipt) -> String {
+pub fn one(receipt: &Receipt, told: bool) -> String {
     let mut json = Vec::with_capacity(JSON_BYTES);
-    describe_published(&receipt.channel, &receipt.published).write_json(&mut json);
+    describe_published(&receipt.channel, &receipt.published, told).write_json(&mut json);
     // A channel's name is UTF-8, and all else is ASCII.
     String::from_utf8(json).unwrap_or_default()
 }
@@ -166,7 +172,7 @@ pub fn list(channels: impl Iterator<Item = ChannelInfo>, as_text: bool) -> Respo
 
 fn describe(info: &ChannelInfo) -> Description<'_> {
     let ChannelInfo { ref channel, newest, subscribers, messages, keys } = *info;
-    Description { id: newest, channel, subscribers, messages, keys }
+    Description { id: newest, channel, subscribers: Some(subscribers), messages, keys }
 }
 
 /// The answer to a revocation by which so many lost something that they had. It does not outlive the server.

@@ -40,10 +40,9 @@ pub fn may_publish(head: &Head, rest: &str, caller: Caller) -> Result<(), Respon
         false => access::may_publish(head, caller.peer, caller.config),
     };
     let channels = rest.strip_prefix('/').unwrap_or_default();
-    // Who may publish a value may read it, change it and remove it.
-    let of_key = matches!(head.method, Method::Get | Method::Head | Method::Delete)
-        && keys::named(head).is_ok_and(|key| key.is_some());
-    let publishes = matches!(head.method, Method::Post | Method::Put | Method::Patch) || of_key;
+    // Who may publish a value may change it and remove it. Reading it is for who may publish everything.
+    let removes = head.method == Method::Delete && keys::named(head).is_ok_and(|key| key.is_some());
+    let publishes = matches!(head.method, Method::Post | Method::Put | Method::Patch) || removes;
     if !caller.access.is_on() || !publishes {
         return ordinary().map_err(|denied| refusal(head, denied));
     }
@@ -94,14 +93,15 @@ pub fn judge_batch<'b>(head: &Head, body: &[u8], batch: Command<'b>, caller: Cal
     of_subject(batch, head, caller)
 }
 
-/// A publication whose idempotency key is its sender's: a key that somebody else guesses must not make the application's
-/// message a repeat. Those who may publish without rules share theirs, as they always did.
+/// A publication that is its sender's, and so is its idempotency key: one that somebody else guesses must not make the
+/// application's message a repeat. Those who may publish without rules share theirs, as they always did.
 pub fn of_subject<'b>(command: Command<'b>, head: &Head, caller: Caller) -> Command<'b> {
     let Command::Publish(mut publish) = command else { return command };
     let is_application = |caller: Caller| {
-        caller.identity.publisher || access::may_publish(head, caller.peer, caller.config).is_ok()
+        let by_itself = || access::may_publish(head, caller.peer, caller.config).is_ok();
+        caller.admin && (caller.identity.publisher || by_itself())
     };
-    if publish.what.once.is_some() && caller.access.is_on() && !is_application(caller) {
+    if caller.access.is_on() && !is_application(caller) {
         publish.what.whose = Some(caller.identity.subject().unwrap_or_default().into());
     }
     Command::Publish(publish)

@@ -7,7 +7,7 @@
 use super::json::Json;
 use crate::config::{Algorithm, TokenKey};
 use data_encoding::BASE64URL_NOPAD;
-use ring::{hmac, signature};
+use ring::{digest, hmac, signature};
 use spki::der::asn1::{ObjectIdentifier, UintRef};
 use spki::der::{Decode, Reader, SliceReader, pem};
 use std::collections::BTreeMap;
@@ -31,6 +31,8 @@ pub struct Key {
     pub id: Option<Box<str>>,
     /// How its tokens are signed.
     pub algorithm: Algorithm,
+    /// Tells it from any other, also after the settings were read anew.
+    pub mark: u64,
     material: Material,
 }
 
@@ -85,7 +87,19 @@ pub fn read(row: &TokenKey) -> Result<Vec<Key>, String> {
             ));
         }
     };
-    Ok(vec![Key { id, algorithm, material }])
+    let mark = mark_of(id.as_deref(), algorithm, text);
+    Ok(vec![Key { id, algorithm, mark, material }])
+}
+
+/// A hash of all that makes a key what it is.
+fn mark_of(id: Option<&str>, algorithm: Algorithm, text: &[u8]) -> u64 {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in [algorithm.name().as_bytes(), id.unwrap_or_default().as_bytes(), text] {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let hash = context.finish();
+    hash.as_ref().iter().take(8).fold(0, |mark, byte| mark << 8 | u64::from(*byte))
 }
 
 /// The hash of an algorithm that has a secret, and its length in bytes.
@@ -259,5 +273,7 @@ fn read_member(row: &TokenKey, member: &BTreeMap<String, Json>) -> Result<Key, S
         }
         None => None,
     };
-    Ok(Key { id, algorithm, material })
+    let public = ["n", "e", "x", "y"].map(|name| text(name).unwrap_or_default()).join(".");
+    let mark = mark_of(id.as_deref(), algorithm, public.as_bytes());
+    Ok(Key { id, algorithm, mark, material })
 }

@@ -54,13 +54,6 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Takes the keys of other settings, which were checked before. What was verified by earlier ones is verified anew;
-    /// what was revoked stays revoked.
-    pub fn reconfigure(&mut self, config: &Config) {
-        let Self { keys, settings, verified, revoked: _ } = Self::new(config).unwrap_or_default();
-        (self.keys, self.settings, self.verified) = (keys, settings, verified);
-    }
-
     /// The keys of the settings; or everything that is wrong with them.
     pub fn new(config: &Config) -> Result<Self, Vec<KeyProblem>> {
         let (mut keys, mut problems) = (Vec::<Key>::new(), Vec::new());
@@ -87,6 +80,18 @@ impl Tokens {
             true => Ok(Self { keys, settings: config.tokens.clone(), verified, revoked }),
             false => Err(problems),
         }
+    }
+
+    /// Takes other keys and settings, which were checked before. What was revoked stays so; what was remembered is
+    /// forgotten.
+    pub fn reconfigure(&mut self, config: &Config) {
+        let revoked = std::mem::take(&mut self.revoked);
+        *self = Self { revoked, ..Self::new(config).unwrap_or_default() };
+    }
+
+    /// Whether the key is still there that verified a grant.
+    pub fn has_key(&self, mark: u64) -> bool {
+        self.keys.iter().any(|key| key.mark == mark)
     }
 
     /// What `token` grants in the second `unix`.
@@ -130,8 +135,8 @@ impl Tokens {
     /// What `token` grants in the second `unix`, without remembering anything.
     pub fn verify(&self, token: &str, unix: u64) -> Result<Grant, Bad> {
         let parts = Parts::read(token)?;
-        self.verify_signature(&parts)?;
-        let mut grant = claims::read(&parts.payload, &self.settings, unix)?;
+        let key = self.verify_signature(&parts)?.mark;
+        let mut grant = Grant { key, ..claims::read(&parts.payload, &self.settings, unix)? };
         grant.id.get_or_insert_with(|| fingerprint(parts.signed));
         in_time(&grant, unix).map(|()| grant)
     }
@@ -143,21 +148,21 @@ impl Tokens {
         Some(key.id.as_deref())
     }
 
-    fn verify_signature(&self, parts: &Parts<'_>) -> Result<(), Bad> {
+    fn verify_signature(&self, parts: &Parts<'_>) -> Result<&Key, Bad> {
         let fits =
             |key: &&Key| key.algorithm == parts.algorithm && key.verifies(parts.signed, &parts.signature);
         const FORGED: Bad = Bad("the token's signature is not good");
         let Some(id) = &parts.key else {
             let mut tried =
                 self.keys.iter().filter(|key| key.algorithm == parts.algorithm).take(KEYS_TRIED_MAX);
-            return tried.any(|key| fits(&key)).then_some(()).ok_or(FORGED);
+            return tried.find(fits).ok_or(FORGED);
         };
         let named = self.keys.iter().find(|key| key.id.as_deref() == Some(id));
         let key = named.ok_or(Bad("the token's key is not known here"))?;
         if key.algorithm != parts.algorithm {
             return Err(Bad("the token's algorithm is not that of its key"));
         }
-        Some(key).filter(fits).map(|_| ()).ok_or(FORGED)
+        Some(key).filter(fits).ok_or(FORGED)
     }
 }
 
