@@ -8,8 +8,12 @@ export interface Message<Data = any> {
   channel: string;
   event?: string;
   key?: string;
-  /** A JSON value, text, or a Uint8Array of what is neither. */
+  /** A JSON value, text, or a Uint8Array of what is neither; nothing with `removed`. */
   data: Data;
+  /** With `latest`: the members of the object that differ from the value before; all of them if there was none. */
+  changed?: string[];
+  /** The key has no value any more. */
+  removed?: true;
 }
 
 /** Messages of a channel that left the server's history before they could be fetched. */
@@ -46,8 +50,17 @@ export interface Options {
    * its token ends (`exp` of a JWT), and once more after a 401.
    */
   token?: Token;
-  /** Where to begin: an id, `oldest`, `now` or `-N` for the last N of each channel. Default `now`. */
+  /**
+   * Where to begin: an id, `oldest`, `now` or `-N` for the last N of each channel. Default `now`; with `latest`, the
+   * latest value of each key.
+   */
   after?: string;
+  /** Only the latest values of keys: what has been superseded is left out. */
+  latest?: boolean;
+  /** At most so many deliveries a second, 0.1 to 50; implies `latest`. */
+  rate?: number;
+  /** What changed instead of whole values on the way here, where that is smaller; messages have the whole value. Implies `latest`. */
+  delta?: boolean;
   /** What to try, in this order. Default: websocket, sse, stream, poll, jsonp. */
   techniques?: readonly Technique[];
   /**
@@ -101,6 +114,9 @@ export class Encke {
   /** Listens to more channels, from the moment on that it is open again. Throws a TypeError for a bad channel. */
   subscribe(...channels: (string | readonly string[])[]): void;
   unsubscribe(...channels: (string | readonly string[])[]): void;
+
+  /** With `latest`: the latest values of a channel by key, a map that changes as they do. */
+  values(channel: string): ReadonlyMap<string, any>;
 
   /**
    * Publishes text as text, bytes (an ArrayBuffer, a view of one, a Blob) as bytes and anything else as JSON. Rejects with

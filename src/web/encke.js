@@ -32,7 +32,7 @@
 //
 // The server serves this as one file without comments.
 
-import { problem, turnstile } from './client/http.js';
+import { turnstile } from './client/http.js';
 import { Link } from './client/link.js';
 import { ORDER, check, epoch, isId, list, matches, path } from './client/names.js';
 import { more } from './client/more.js';
@@ -44,14 +44,17 @@ const page = globalThis;
 
 export class Encke {
   constructor(url = '', {
-    channels, token, after = 'now', techniques = ORDER, share = true,
+    channels, token, latest, rate, delta, after = latest || rate || delta ? '' : 'now', techniques = ORDER, share = true,
     patience = 5000, heartbeat = 15000, pollSeconds = 25, credentials,
   } = {}) {
+    // Without a place, latest values begin with a snapshot.
+    if (latest || rate || delta) this._also = { latest: 1, ...rate && { rate }, ...delta && { delta: 1 } };
     Object.assign(this, { token, after, techniques, share, patience, heartbeat, pollSeconds, credentials, state: 'connecting' });
     this.url = new URL(url || '/', page.location?.href).href.replace(/\/+$/, '');
     this.channels = new Set(check(list(channels)));
     this._on = {};
     this._epochs = [];
+    this._maps = { __proto__: null };
     this._turn = turnstile();
     this._gone = new AbortController();
     this._link = new Link(this);
@@ -84,8 +87,15 @@ export class Encke {
   }
 
   unsubscribe(...channels) {
-    channels.flat().forEach(channel => this.channels.delete(channel));
+    for (const channel of channels.flat()) {
+      this.channels.delete(channel);
+      this._keep?._forget(channel);
+    }
     this._sync();
+  }
+
+  values(channel) {
+    return this._maps[channel] ??= new Map();
   }
 
   async publish(channel, data, options) {
@@ -102,6 +112,12 @@ export class Encke {
   async _start() {
     const run = this._run = {};
     try {
+      if (this._also) this._keep ??= await more(({ Values }) => new Values(this));
+    } catch {
+      return setTimeout(() => run === this._run && this._start(), this.patience);
+    }
+    try {
+      if (run !== this._run) return;
       if (!this.share || !page.navigator?.locks || !page.BroadcastChannel) throw 0;
       this._tabs ??= await more(({ Tabs }) => new Tabs(this));
       if (run === this._run) await this._tabs._start();
@@ -130,7 +146,7 @@ export class Encke {
 
   // Only fetch can send a token in a header; elsewhere it has to be in the query.
   _url(as, channels, { query, token, after = this.after }) {
-    const all = new URLSearchParams({ after, ...as && { as }, ...token && { access_token: token }, ...query });
+    const all = new URLSearchParams({ after, ...this._also, ...as && { as }, ...token && { access_token: token }, ...query });
     return `${this.url}/sub/${[...channels].map(path)}?${all}`;
   }
 
@@ -140,21 +156,22 @@ export class Encke {
     return fetch(url, { cache: 'no-store', ...credentials && { credentials }, ...init, headers: { Accept: 'application/json', ...headers } });
   }
 
-  async _get(as, channels, { token, signal, ...more }) {
+  async _get(as, channels, { token, signal, ...rest }) {
     await this._turn();
-    const answer = await this._fetch(this._url(as, channels, more), token, { signal });
+    const answer = await this._fetch(this._url(as, channels, rest), token, { signal });
     // An event stream that is refused is a 200, as browsers never come back after anything else.
     if (!ANSWERS.includes(answer.status) || answer.headers.get('Retry-After')) {
       this._take({ next: answer.headers.get('Encke-Next') });
-      throw await problem(answer);
+      throw await more(({ problem }) => problem(answer));
     }
     return answer;
   }
 
   // Whether `id` lies behind our place. Another epoch is another history: that of a server that started again.
-  _isNew(id) {
-    const [epoch, number] = id.split(':'), [before, last] = this.after.split(':');
-    return isId(id) && (epoch === before ? +number > +last : !this._epochs.includes(epoch));
+  _isNew(id, than = this.after) {
+    const [epoch, number] = id.split(':'), [before, last] = than.split(':'), more = parseInt(number) - parseInt(last);
+    // A place in a snapshot is longer than the id of its last value.
+    return isId(id) && (epoch === before ? more > 0 || !more && number.length > last.length : !this._epochs.includes(epoch));
   }
 
   _move(id) {
@@ -169,7 +186,8 @@ export class Encke {
   _take(envelope) {
     const { gap, id, channel, next, data64 } = envelope;
     // Where a stream begins in another history than ours is no place before the gap is told: it might be cut until then.
-    const isNews = (id || next && (!isId(this.after) || epoch(next) === epoch(this.after))) && this._move(id ?? next);
+    let isNews = (id || next && (!isId(this.after) || epoch(next) === epoch(this.after))) && this._move(id ?? next);
+    if (this._keep) isNews = this._keep._take(envelope, isNews);
     if (this._gone.signal.aborted || !gap && !(id && isNews)) return isNews;
     if (data64) {
       envelope.data = Uint8Array.from(atob(data64), byte => byte.charCodeAt());

@@ -3,7 +3,9 @@
 export { join, joined } from './client/join.js';
 export { jsonp } from './client/jsonp.js';
 export { poll } from './client/poll.js';
+export { problem } from './client/problem.js';
 export { publish } from './client/publish.js';
 export { ended, renew } from './client/renew.js';
 export { sift } from './client/sift.js';
 export { Tabs } from './client/tabs.js';
+export { Values } from './client/values.js';

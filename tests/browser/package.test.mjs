@@ -63,12 +63,13 @@ comet.on('message', ({ id, channel, data }: Message<{ price: number }>) => id + 
   .on('gap', (gap: Gap) => gap.oldest?.length).on('state', ({ state, refused, error }: State) => state === 'open' && refused?.join() + String(error));
 comet.subscribe('a', ['b'] as readonly string[]);
 comet.unsubscribe('a');
+const values: ReadonlyMap<string, { price: number }> = new Encke('https://push.example', { latest: true, rate: 2, delta: true }).values('a');
 const published: Promise<Published> = comet.publish('a', new Uint8Array(1), { ttl: 5 });
 const technique: Technique | undefined = comet.technique;
 comet.channels.has('a');
 comet.token = 'other';
 comet.close();
-export { published, technique };
+export { published, technique, values };
 `;
 
 for (const [what, ...options] of [
@@ -92,7 +93,7 @@ test('the types refuse what is wrong', { timeout }, () => {
 test('every member that the types name is there', async () => {
   const { Encke } = await import(`${folder}/node_modules/encke/dist/encke.js`);
   const comet = new Encke('http://127.0.0.1:9', { channels: [], share: false });
-  for (const name of ['url', 'channels', 'after', 'state', 'on', 'off', 'subscribe', 'unsubscribe', 'publish', 'close']) assert.ok(name in comet, name);
+  for (const name of ['url', 'channels', 'after', 'state', 'on', 'off', 'subscribe', 'unsubscribe', 'publish', 'values', 'close']) assert.ok(name in comet, name);
   comet.close();
 });
 

@@ -561,3 +561,67 @@ check('polls that do not wait are not repeated at once', { random: 1 }, async wo
   await pass(1000);
   assert.equal(world.last().query.after, 'e:1');
 });
+
+/** A value of a key. */
+const value = (number, key, more) => line(number, { key, data: undefined, ...more });
+const table = comet => Object.fromEntries(comet.values('a'));
+
+check('latest values: what is asked for, whole values out of patches, and what changed', {}, async world => {
+  const comet = await world.start({ techniques: ['stream'], rate: 2, delta: true });
+  assert.deepEqual(world.last().query, { after: '', latest: '1', rate: '2', delta: '1', as: 'stream' });
+  await world.last().begin('e:0~9');
+  await world.last().send(value(3, 'A', { data: { price: 1, deep: { x: 1, y: 2 } } }) + value(7, 'B', { data: [1] }) + '{"next":"e:7~2"}\n');
+  await world.last().send(value(10, 'A', { base: 'e:3', patch: { price: 2, deep: { y: null }, more: 'm' } }) + value(11, 'B', { removed: true }) + value(12, 'C', { removed: true }));
+  assert.deepEqual(world.messages.map(({ id, data, changed, removed, patch, base }) => [id, data, changed, removed, patch, base]), [
+    ['e:3', { price: 1, deep: { x: 1, y: 2 } }, ['price', 'deep'], undefined, undefined, undefined],
+    ['e:7', [1], undefined, undefined, undefined, undefined],
+    ['e:10', { price: 2, deep: { x: 1 }, more: 'm' }, ['price', 'deep', 'more'], undefined, undefined, undefined],
+    ['e:11', undefined, undefined, true, undefined, undefined],
+  ], 'a removal of what we never had is nothing');
+  assert.deepEqual(table(comet), { A: { price: 2, deep: { x: 1 }, more: 'm' } });
+  await world.last().end();
+  await pass(1000);
+  assert.equal(world.last().query.after, 'e:12');
+});
+
+check('a place in a snapshot is kept', {}, async world => {
+  await world.start({ techniques: ['stream'], latest: true });
+  await world.last().begin('e:0~9');
+  await world.last().send('\n');
+  await world.last().end();
+  await pass(1000);
+  assert.equal(world.last().query.after, 'e:0~9');
+  await world.last().begin();
+  await world.last().send(value(3, 'A', { data: 1 }) + '{"next":"e:3~6"}\n');
+  await world.last().end();
+  await pass(2000);
+  assert.equal(world.last().query.after, 'e:3~6');
+});
+
+check('after a gap the table begins anew, with numbers that may be lower', {}, async world => {
+  const comet = await world.start({ techniques: ['stream'], latest: true });
+  await world.last().begin('e:0~50');
+  await world.last().send(value(40, 'A', { data: 1 }) + value(50, 'B', { data: 1 }) + line(51, { data: 'plain' }));
+  await world.last().send('{"gap":{"channel":"a"}}\n' + value(40, 'A', { data: 1 }) + line(51, { data: 'plain' }) + value(60, 'A', { data: 2 }));
+  assert.deepEqual(table(comet), { A: 2 });
+  assert.deepEqual(world.messages.map(({ data }) => data), [1, 1, 'plain', 1, 2]);
+});
+
+check('a patch of what we do not hold makes us ask for everything', {}, async world => {
+  const comet = await world.start({ techniques: ['stream'], delta: true });
+  await world.last().begin('e:0~9');
+  await world.last().send(value(3, 'A', { data: { x: 1 } }) + value(5, 'A', { base: 'e:4', patch: { x: 2 } }));
+  assert.deepEqual([world.requests.length, world.last().query.after, world.messages.length], [2, '', 1]);
+  await world.last().begin('e:0~9');
+  await world.last().send(value(5, 'A', { data: { x: 2 } }));
+  assert.deepEqual(table(comet), { A: { x: 2 } });
+});
+
+check('a patch does not reach where it must not', {}, async world => {
+  const comet = await world.start({ techniques: ['stream'], delta: true });
+  await world.last().begin('e:0~9');
+  await world.last().send(value(3, '__proto__', { data: { x: 1 } }));
+  await world.last().send('{"id":"e:5","channel":"a","key":"__proto__","base":"e:3","patch":{"__proto__":{"bad":1}}}\n');
+  assert.equal({}.bad, undefined);
+  assert.deepEqual(Object.keys(comet.values('a').get('__proto__')), ['x', '__proto__']);
+});

@@ -1,4 +1,4 @@
-// Requests: how they are written, how often they may be made, what their answers mean.
+// Requests: how often they may be made, and who refuses them.
 
 const TURNS = 10, TURNS_MS = 1000; // so many requests in this time at most, whatever the answers are
 
@@ -11,16 +11,6 @@ export function turnstile() {
     }
     times.push(Date.now());
   };
-}
-
-/** What was wrong, out of an answer that says so; an event stream says it in a comment. */
-export async function problem(answer) {
-  const { status, headers } = answer, [, detail] = /"detail":("([^"\\]|\\.)*")/.exec(await answer.text().catch(() => '')) ?? [];
-  const after = headers.get('Retry-After');
-  return Object.assign(Error(detail ? JSON.parse(detail) : 'status ' + status), {
-    status,
-    _wait: after && (+after * 1000 || Date.parse(after) - Date.now()),
-  });
 }
 
 /** Whether the server does not want what was asked for, whoever asks however. */

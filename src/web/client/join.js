@@ -16,8 +16,20 @@ export async function join(link, line) {
   }
   for (const channel of fresh) {
     // A command that is under way has its number; its answer carries it.
-    if (!line._asked.includes(channel)) line._send({ subscribe: [channel], ref: line._asked.push(channel) });
+    if (line._asked.includes(channel)) continue;
+    line._send({ subscribe: [channel], ref: line._asked.push(channel) });
+    if (link._comet._keep) joins(link, line).add(channel);
   }
+}
+
+// A channel that joins with a snapshot has another place than the line, until the line says one for all: if it is
+// over before, the channel joins again.
+function joins(link, line) {
+  if (!line._joins) {
+    line._joins = new Set();
+    line._signal.addEventListener('abort', () => line._joins.forEach(channel => line._channels.delete(channel)));
+  }
+  return line._joins;
 }
 
 /** Takes the server's word on a command. */
@@ -48,7 +60,24 @@ export async function advance(link, fresh) {
   const place = await probe(link, fresh), had = [...link._had ?? []], comet = link._comet;
   if (!place) return;
   if (had.length) await drain(comet, had, () => place);
-  if (had.length || comet.after === 'now') comet._move(place);
+  if (comet._keep && had.length) await snapshot(link, fresh.filter(channel => !link._isRefused(channel)));
+  else if (had.length || comet.after === 'now') comet._move(place);
+}
+
+/** Takes the latest values of `channels`, and goes back to the place behind them: what the others had since is no news. */
+export async function snapshot(link, channels) {
+  const comet = link._comet, all = [];
+  for (let place = '', messages; ;) {
+    ({ messages, next: place } = await ask(comet, channels, place));
+    all.push(...messages);
+    if (messages.length) continue;
+    // What an older line still brings must not take us beyond that place.
+    link._line?._cut('again');
+    link._had = new Set([...link._had, ...channels]);
+    all.forEach(envelope => comet._take(envelope));
+    if (!comet._isNew(place)) comet.after = place;
+    return;
+  }
 }
 
 /** Where the server is, if it lets us listen to `channels`; those that it refuses are noted. */

@@ -63,7 +63,7 @@ export class Line {
     if (beat > 0) this._beat = Math.min(Math.max(beat, 1000), BEAT_MS_MAX);
     if (envelope.revoked) more(({ ended }) => ended(this, envelope)).catch(() => 0);
     const isNews = !this._signal.aborted && this._comet._take(envelope);
-    if (envelope.expired) throw Object.assign(Error('the token has expired'), { status: 401 });
+    if (envelope.expired) throw Object.assign(Error('token expired'), { status: 401 });
     return isNews;
   }
 
@@ -86,7 +86,7 @@ const TECHNIQUES = {
       };
       line._signal.addEventListener('abort', () => socket.close());
       socket.onopen = ping;
-      socket.onerror = () => fail(Error('the WebSocket failed'));
+      socket.onerror = () => fail(Error('no WebSocket'));
       // Codes from 4400 on are statuses of HTTP.
       socket.onclose = ({ reason, code } = {}) => reason ? fail(Object.assign(Error(reason), { status: code > 4400 ? code - 4000 : 0 })) : done();
       socket.onmessage = ({ data }) => {

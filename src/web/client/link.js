@@ -103,7 +103,7 @@ export class Link {
       // A channel that joins begins at another place than the others: it does so when they are open.
       let channels = wanted.filter(channel => this._had?.has(channel) ?? true);
       if (!channels.length) {
-        comet.after = 'now';
+        comet.after = comet._keep ? '' : 'now';
         channels = wanted;
       }
       if (!round.length) {
@@ -147,7 +147,7 @@ export class Link {
     // The server's own word says more than that of the browser.
     if (error && !(this._reason.status && !error.status)) this._reason = error;
     if (!opened) {
-      if (_retry >= 0) this._reason = Object.assign(Error('the server is full'), { _wait: _retry });
+      if (_retry >= 0) this._reason = { message: 'full', _wait: _retry };
       this._failed.push(technique);
       // What holds back one stream over HTTP holds back the other.
       if (why === 'silent' && isHttpStream(technique)) {

@@ -1,7 +1,7 @@
 // Publishing.
 
-import { problem } from './http.js';
 import { check, path } from './names.js';
+import { problem } from './problem.js';
 
 /** Publishes text as text, bytes as bytes and anything else as JSON. */
 export async function publish(comet, channel, data, options = {}) {

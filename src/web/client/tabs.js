@@ -1,6 +1,6 @@
 // The tabs of an origin share one line. Whoever holds a lock leads: it listens for all and repeats what it hears.
 
-import { advance, drain } from './join.js';
+import { advance, drain, snapshot } from './join.js';
 import { claims, epoch, path } from './names.js';
 
 const SHARED_MAX = 100, SHARED_BYTES_MAX = 4000; // channels of one line, and what they take in a request
@@ -151,6 +151,8 @@ export class Tabs {
     const mine = link._mine(), had = mine.filter(channel => link._had?.has(channel));
     if (!_isIn || !had.every(channel => covered.includes(channel))) this._isFollowing = undefined;
     if (this._isCovered()) {
+      // A channel that joins with a snapshot has another place than the rest.
+      if (comet._keep && had.length < mine.length) this._isFollowing = undefined;
       if (this._isFollowing) {
         link._has(new Set(mine));
         if (epoch(after) === epoch(comet.after)) comet._move(after);
@@ -168,7 +170,8 @@ export class Tabs {
     const held = this._held = [], link = this._link, had = mine.filter(channel => link._had?.has(channel) ?? true);
     try {
       // What joins begins here.
-      if (had.length) await drain(this._comet, had, () => held.find(({ id }) => id)?.id);
+      if (had.length) await drain(this._comet, had, () => this._comet._keep ? undefined : held.find(({ id }) => id)?.id);
+      if (this._comet._keep && had.length < mine.length) await snapshot(link, mine.filter(channel => !had.includes(channel)));
     } catch {
       if (held === this._held) this._alone(SOLO_MS);
     }
