@@ -3,7 +3,6 @@
 
 use crate::Cut;
 use crate::script::{MARK, Stage, small};
-use encke::config::Config;
 
 /// Checks the answers to one connection's bytes, cut and uncut.
 pub fn check(data: &[u8]) {
@@ -35,14 +34,7 @@ fn answers<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
         }
         script.extend_from_slice(&[MARK, b'|']);
     }
-    let mut stage = Stage::new(config());
+    let mut stage = Stage::new(small());
     stage.play(&script);
     String::from_utf8_lossy(&stage.received[0]).into_owned()
-}
-
-/// Without Bayeux, whose sessions have names drawn at random.
-fn config() -> Config {
-    let mut config = small();
-    config.bayeux.mounts.clear();
-    config
 }
