@@ -2,13 +2,14 @@
 //! publications, acknowledgements, goodbyes, clients that leave, a clock that leaps. Nothing may panic, what is kept
 //! must agree, and the same seed must have the server write the same bytes.
 
-use super::budgets::frame;
+use super::budgets::{connect, frame, request};
 use super::delivery::Bench;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::Random;
 use crate::id::Seed;
 use crate::server::Server;
+use serde_json::{Value, json};
 
 const CHANNELS: [&str; 4] = ["/chat/a", "/chat/b", "/chat/*", "/news"];
 const UPGRADE: &str = "GET /bayeux HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -220,4 +221,78 @@ fn the_same_seed_writes_the_same_bytes() {
         let other = Seed { secret: seed.secret + 1, ..seed };
         assert!(once != transcript(script, other), "script {script}: the secret does not matter");
     }
+}
+
+/// A bench whose times are those of the settings given, in milliseconds.
+fn timed(timeout_ms: u64, max_interval_ms: u64) -> Bench {
+    let mut config = Config::default();
+    (config.bayeux.timeout_ms, config.bayeux.max_interval_ms) = (timeout_ms, max_interval_ms);
+    Bench::new(config)
+}
+
+/// A session that has connected once and listens to `/a`: from then on, connects are held.
+fn listening(bench: &mut Bench) -> (ConnId, String) {
+    let (id, session) = bench.session(&json!({}));
+    bench.bayeux(id, &json!([connect(&session, &json!({}))]));
+    let subscribe = json!([{"channel": "/meta/subscribe", "subscription": "/a", "clientId": session}]);
+    assert_eq!(bench.bayeux(id, &subscribe)[0]["successful"], true);
+    (id, session)
+}
+
+/// Sends a connect, which is held.
+fn hold(bench: &mut Bench, id: ConnId, session: &str, more: &Value) {
+    bench.send(id, &request(&json!([connect(session, more)])));
+    bench.turn();
+    assert_eq!(bench.read(id), "", "it is held");
+}
+
+fn pass(bench: &mut Bench, ms: u64) {
+    bench.world.advance(ms);
+    bench.turn();
+}
+
+#[test]
+fn the_second_connect_is_held_until_its_timeout() {
+    let mut bench = timed(400, 10_000);
+    let (id, session) = listening(&mut bench);
+    hold(&mut bench, id, &session, &json!({"id": "5"}));
+    pass(&mut bench, 390);
+    assert_eq!(bench.read(id), "", "not yet");
+    // Timers fire up to one tick of 8 ms late.
+    pass(&mut bench, 18);
+    let answer = bench.read(id);
+    assert!(answer.contains("\"id\":\"5\"") && answer.contains("\"successful\":true"), "{answer}");
+    hold(&mut bench, id, &session, &json!({"id": "6", "advice": {"timeout": 20}}));
+    pass(&mut bench, 28);
+    assert!(bench.read(id).contains("\"id\":\"6\""), "its client waits no longer than it wants to");
+}
+
+#[test]
+fn a_session_nobody_asks_for_expires() {
+    let mut bench = timed(400, 1000);
+    let (id, session) = listening(&mut bench);
+    pass(&mut bench, 990);
+    assert_eq!(bench.server.hub().gauges().subscribers, 1, "not yet");
+    pass(&mut bench, 18);
+    assert_eq!(bench.server.hub().gauges().subscribers, 0);
+    let reply = bench.bayeux(id, &json!([connect(&session, &json!({}))]));
+    assert!(reply[0]["error"].as_str().unwrap().starts_with("402::"), "{reply}");
+    assert_eq!(reply[0]["advice"]["reconnect"], "handshake");
+}
+
+#[test]
+fn a_session_whose_connect_is_held_does_not_expire() {
+    let mut bench = timed(30_000, 1000);
+    let (id, session) = listening(&mut bench);
+    hold(&mut bench, id, &session, &json!({"id": "5"}));
+    pass(&mut bench, 20_000);
+    bench.publish("a", "1", None);
+    bench.turn();
+    assert!(bench.read(id).contains("\"data\":\"1\""), "it is still there");
+    hold(&mut bench, id, &session, &json!({}));
+    let now = bench.world.now;
+    bench.server.reset(now, id);
+    bench.turn();
+    pass(&mut bench, 1018);
+    assert_eq!(bench.server.hub().gauges().subscribers, 0, "its client has gone");
 }

@@ -25,12 +25,12 @@ pub(super) fn frame(text: &str) -> Vec<u8> {
     bytes
 }
 
-fn request(messages: &Value) -> String {
+pub(super) fn request(messages: &Value) -> String {
     let body = messages.to_string();
     format!("POST /bayeux HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-fn connect(session: &str, more: &Value) -> Value {
+pub(super) fn connect(session: &str, more: &Value) -> Value {
     let mut message =
         json!({"channel": "/meta/connect", "clientId": session, "connectionType": "long-polling"});
     message.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -39,7 +39,7 @@ fn connect(session: &str, more: &Value) -> Value {
 
 impl Bench {
     /// The body of the answer to messages of Bayeux.
-    fn bayeux(&mut self, id: ConnId, messages: &Value) -> Value {
+    pub(super) fn bayeux(&mut self, id: ConnId, messages: &Value) -> Value {
         self.send(id, &request(messages));
         self.turn();
         let answer = self.read(id);
@@ -48,7 +48,7 @@ impl Bench {
     }
 
     /// A session by a connection of its own.
-    fn session(&mut self, ext: &Value) -> (ConnId, String) {
+    pub(super) fn session(&mut self, ext: &Value) -> (ConnId, String) {
         let id = self.connect();
         let handshake = json!([{"channel": "/meta/handshake", "version": "1.0", "ext": ext,
             "supportedConnectionTypes": ["long-polling", "websocket"]}]);

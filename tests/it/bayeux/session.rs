@@ -30,17 +30,7 @@ fn case_2_connect_echoes_the_id() {
     }
 }
 
-#[test]
-fn case_3_the_second_connect_is_held_until_its_timeout() {
-    let server = start(&["--bayeux-timeout-ms", "400"]);
-    let session = Session::begin(&server);
-    let mut held = session.hold(&json!({"id": "5"}));
-    assert!(!held.answered_within(MOMENT));
-    let replies = replies(&held.answer());
-    assert!(replies.len() == 1 && ok(&replies[0]) && replies[0]["id"] == "5");
-    let mut shorter = session.hold(&json!({"id": "6", "advice": {"timeout": 20}}));
-    assert_eq!(shorter.answer().json()[0]["id"], "6");
-}
+// Cases 3, 24 and 25 are about time: src/server/tests/bayeux.rs has them on the virtual clock.
 
 #[test]
 fn case_4_a_message_wakes_a_held_connect() {
@@ -140,31 +130,6 @@ fn case_21_a_connect_beside_others_is_answered_at_once() {
     let replies =
         session.send(&[connect, json!({"channel": "/meta/subscribe", "subscription": "/a", "id": "2"})]);
     assert!(replies.len() == 2 && replies.iter().all(ok), "{replies:?}");
-}
-
-#[test]
-fn case_24_a_session_nobody_asks_for_expires() {
-    let server = start(&["--bayeux-max-interval-ms", "50", "--bayeux-interval-ms", "10"]);
-    let mut session = Session::begin(&server);
-    session.subscribe("/a");
-    server.listeners("a", 1);
-    server.listeners("a", 0);
-    let reply = &session.connect(json!({}))[0];
-    assert!(error(reply).starts_with("402::") && reply["advice"]["reconnect"] == "handshake");
-}
-
-#[test]
-fn case_25_a_session_whose_connect_is_held_does_not_expire() {
-    let server = start(&["--bayeux-max-interval-ms", "50", "--bayeux-timeout-ms", "400"]);
-    let mut session = Session::begin(&server);
-    session.subscribe("/a");
-    let mut held = session.hold(&json!({"id": "5"}));
-    assert!(!held.answered_within(MOMENT));
-    session.publish("/a", 1);
-    assert_eq!(events(&replies(&held.answer())), [1]);
-    let waits = session.hold(&json!({}));
-    drop(waits);
-    server.listeners("a", 0);
 }
 
 #[test]
