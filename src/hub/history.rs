@@ -11,6 +11,7 @@ use super::ring::Gone;
 use crate::id::Seq;
 use crate::table::Table;
 use crate::time::Instant;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Bounds of one channel's ring. The newest message is kept whatever they say.
@@ -37,7 +38,12 @@ pub struct History {
     overfull: Vec<ChannelKey>,
     /// Messages whose frames are not needed once nobody waits for a delivery; see [`History::charge_once`].
     passing: Vec<(ChannelKey, Seq)>,
+    /// Messages whose frames stay as long as there is room, in the order in which they were encoded.
+    encoded: VecDeque<(ChannelKey, Seq)>,
 }
+
+/// So many entries of messages that are gone are left where they are.
+const ENCODED_MIN: usize = 1024;
 
 /// So many of them are remembered. The frames of others leave with their messages.
 const PASSING_MAX: usize = 1024;
@@ -53,6 +59,7 @@ impl History {
             order: Order::default(),
             overfull: Vec::new(),
             passing: Vec::new(),
+            encoded: VecDeque::new(),
         }
     }
 
@@ -79,6 +86,14 @@ impl History {
     /// Notes `bytes` of newly encoded frames.
     pub const fn charge(&mut self, bytes: usize) {
         self.bytes += bytes;
+    }
+
+    /// Notes that message `seq` has been encoded, for as long as there is room.
+    pub fn note_encoded(&mut self, channels: &Table<ChannelKey, Channel>, key: ChannelKey, seq: Seq) {
+        if self.encoded.len() > 2 * self.messages + ENCODED_MIN {
+            self.encoded.retain(|&(key, seq)| is_kept(channels, seq, key));
+        }
+        self.encoded.push_back((key, seq));
     }
 
     /// Notes `bytes` of a frame that was encoded for a crowd which gets it at once: [`History::trim`] throws it away.
@@ -116,6 +131,14 @@ impl History {
 
     /// Throws the globally oldest messages away until the total is kept.
     fn enforce_total(&mut self, channels: &mut Table<ChannelKey, Channel>, now: Instant) -> usize {
+        // Whoever lacks a message whose frame is gone has it encoded again; a message that is gone nobody gets.
+        while self.bytes > self.total_bytes
+            && let Some((key, seq)) = self.encoded.pop_front()
+        {
+            if let Some(channel) = channels.get_mut(key) {
+                self.bytes -= channel.ring.forget_frames(seq);
+            }
+        }
         let mut evicted = 0;
         while self.bytes > self.total_bytes && self.messages > 1 {
             let Some((seq, key)) = self.order.pop() else { break };

@@ -75,6 +75,33 @@ impl Publication {
     }
 }
 
+/// Messages that have just been encoded, and what that takes.
+#[derive(Debug, Default)]
+pub struct Encoded {
+    messages: Vec<Rc<Message>>,
+    bytes: usize,
+}
+
+impl Encoded {
+    /// Notes what was newly encoded of a message; 0 = nothing.
+    pub fn note(&mut self, message: &Rc<Message>, bytes: usize) {
+        if bytes > 0 {
+            self.messages.push(Rc::clone(message));
+            self.bytes += bytes;
+        }
+    }
+
+    /// What all of it takes.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Which messages these are.
+    pub fn messages(&self) -> impl Iterator<Item = &Rc<Message>> {
+        self.messages.iter()
+    }
+}
+
 /// A message in a ring. Immutable, but for the cache of its encoded forms.
 #[derive(Debug)]
 pub struct Message {

@@ -42,10 +42,10 @@ pub use channel::{ChannelInfo, ChannelKey};
 pub use conflate::Stage;
 pub use directory::place_of;
 pub use keyed::{Change, KeyError};
-pub use message::{Data, Message, Publication, one_line};
+pub use message::{Data, Encoded, Message, Publication, one_line};
 pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name, covers, is_simple, meets};
 pub use pace::Pace;
-pub use pull::{Gap, Lacking};
+pub use pull::{EVERYWHERE, GAPS_MAX, Gap, Lacking};
 pub use restore::ExpiredKey;
 pub use subscriber::{Owner, Start, SubscriberKey};
 
@@ -598,10 +598,20 @@ impl Hub {
         self.ready.shrink_to_fit();
     }
 
-    /// Notes that `frames` messages were encoded: the `bytes` they take are charged to the history.
-    pub const fn charge(&mut self, frames: usize, bytes: usize) {
-        self.counts.frames_encoded += frames as u64;
-        self.history.charge(bytes);
+    /// Notes that so many messages were encoded for one client alone: nothing of it is kept.
+    pub const fn note_encoded(&mut self, messages: usize) {
+        self.counts.frames_encoded += messages as u64;
+    }
+
+    /// Notes what was `encoded`: it is charged to the history, and the first to go when that is full.
+    pub fn charge(&mut self, encoded: &Encoded) {
+        for message in encoded.messages() {
+            self.counts.frames_encoded += 1;
+            if let Some(key) = self.names.get(&message.channel) {
+                self.history.note_encoded(&self.channels, key, message.id.seq);
+            }
+        }
+        self.history.charge(encoded.bytes());
     }
 
     /// Notes that message `seq` was encoded for a crowd that gets it at once: the `bytes` it takes are charged to

@@ -39,6 +39,12 @@ pub struct Lacking {
     pub more: bool,
 }
 
+/// Gaps that are told at once; one for all channels stands for those that are more. What ninety bytes ask for may not be
+/// a megabyte.
+pub const GAPS_MAX: usize = 100;
+/// What matches every channel.
+pub const EVERYWHERE: &str = "**";
+
 /// Channels on which nothing was delivered, but which are looked at after a delivery all the same.
 const PUT_RIGHT_MAX: usize = 64;
 
@@ -320,6 +326,11 @@ impl Hub {
             oldest: newest,
         }));
         self.counts.gaps_told += gaps.len() as u64;
+        if gaps.len() > GAPS_MAX {
+            let rest = gaps.split_off(GAPS_MAX - 1);
+            let after = rest.iter().map(|gap| gap.after).next().unwrap_or(newest);
+            gaps.push(Gap { channel: EVERYWHERE.into(), after, oldest: newest });
+        }
         gaps
     }
 

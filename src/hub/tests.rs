@@ -193,7 +193,11 @@ impl Pair {
         assert_eq!(frame, [format; 9]);
         match self.random.one_in(2) {
             _ if encoded == 0 => {}
-            true => self.hub.charge(1, encoded),
+            true => {
+                let mut all = Encoded::default();
+                all.note(&message, encoded);
+                self.hub.charge(&all);
+            }
             false => self.hub.charge_once(channel, seq, encoded),
         }
         if self.random.one_in(8) {

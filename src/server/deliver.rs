@@ -4,7 +4,7 @@
 use super::{Body, Effect, Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Output, Phase, Poll, Slot};
 use crate::dialect::Holder;
-use crate::hub::{Gap, HubError, Message, Owner, Pace, SubscriberKey};
+use crate::hub::{Encoded, Gap, HubError, Message, Owner, Pace, SubscriberKey};
 use crate::id::{MessageId, Place, Seq};
 use crate::time::{Instant, Now};
 use crate::transport::websocket::CLOSE_GAP;
@@ -111,7 +111,7 @@ impl Server {
             }
         }
         let written = self.write_pulled(now.at, id, key, look, sink);
-        self.broker.hub.charge(written.frames, written.encoded);
+        self.broker.hub.charge(&written.encoded);
         if written.broken {
             return self.close(now.at, slot);
         }
@@ -154,8 +154,7 @@ impl Server {
         let mut written = Written::default();
         for message in &pulled {
             let (bytes, new) = transport::frame(message, look);
-            written.encoded += new;
-            written.frames += usize::from(new > 0);
+            written.encoded.note(message, new);
             if offered > 0 && offered + bytes.len() > GATHER_BYTES_MAX {
                 break;
             }
@@ -379,10 +378,8 @@ struct Written {
     count: usize,
     /// The number of the last of them.
     last: Option<Seq>,
-    /// Frames newly encoded.
-    frames: usize,
-    /// What these take.
-    encoded: usize,
+    /// What was newly encoded.
+    encoded: Encoded,
     /// Bytes of all that was to be written.
     offered: usize,
     /// There may be more to pull.

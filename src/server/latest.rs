@@ -180,7 +180,7 @@ impl Server {
             page.messages.push((page.bytes.len(), message.id.seq));
         }
         page.is_cut |= pulled.len() == PAGE_MESSAGES_MAX;
-        self.broker.hub.charge(page.messages.len(), 0);
+        self.broker.hub.note_encoded(page.messages.len());
         page
     }
 

@@ -10,7 +10,7 @@ use crate::broker::REMEMBERED_MS;
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
 use crate::config::{Config, Setting};
 use crate::dialect::native::POLL_SECONDS_MAX;
-use crate::hub::{LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
+use crate::hub::{GAPS_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
 use std::fmt::Write;
@@ -159,6 +159,7 @@ pub static LIMITS: &[Limit] = &[
         "503 with `Retry-After` to who publishes a new key; an error to the command",
         &["keys_refused"],
     ),
+    fixed("gaps that are told at once", GAPS_MAX, "one for `**` stands for the others", &["gaps_told"]),
     fixed("bytes of a channel's name", NAME_BYTES_MAX, "400", FAILED),
     setting(
         "limits.subscribers_per_channel",

@@ -33,7 +33,7 @@ use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol, Slot};
 use crate::dialect::native::Targets;
 use crate::dialect::{Access, Dialects, cors};
-use crate::hub::{Hub, Message, Publication, ROOM, SubscriberKey};
+use crate::hub::{Encoded, Hub, Message, Publication, ROOM, SubscriberKey};
 use crate::id::Seed;
 use crate::log::Proposal;
 use crate::stats::Stats;
@@ -572,7 +572,9 @@ impl Server {
     #[cold]
     fn send_with_body(&mut self, now: Instant, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         let Some(shared) = self.body.take() else { return };
-        self.broker.hub.charge(usize::from(shared.encoded > 0), shared.encoded);
+        let mut encoded = Encoded::default();
+        encoded.note(&shared.message, shared.encoded);
+        self.broker.hub.charge(&encoded);
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(output) = &mut connection.output {

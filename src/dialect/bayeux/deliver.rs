@@ -5,7 +5,7 @@ use super::reply::{Advice, Replies};
 use super::{Bayeux, stream};
 use crate::dialect::Context;
 use crate::dialect::holder::SessionKey;
-use crate::hub::Message;
+use crate::hub::{EVERYWHERE, Encoded, GAPS_MAX, Message};
 use crate::transport::bayeux;
 use std::rc::Rc;
 
@@ -64,6 +64,10 @@ impl Bayeux {
             return None;
         }
         session.gaps.extend(gaps.into_iter().map(|gap| gap.channel));
+        if session.gaps.len() > GAPS_MAX {
+            session.gaps.truncate(GAPS_MAX - 1);
+            session.gaps.push(EVERYWHERE.into());
+        }
         Some(!session.gaps.is_empty())
     }
 
@@ -87,11 +91,10 @@ impl Bayeux {
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         cx.broker.hub.pull(cx.now.at, subscriber, replies.room_for(settings.answer_messages), &mut pulled);
         let (mut count, mut last) = (0, 0);
-        let (mut frames, mut encoded) = (0, 0);
+        let mut encoded = Encoded::default();
         for message in pulled {
             let (event, new) = bayeux::event(message, session.replay);
-            frames += usize::from(new > 0);
-            encoded += new;
+            encoded.note(message, new);
             // What is on a channel that Bayeux keeps for itself is not for its clients.
             if !event.is_empty() {
                 if !replies.add_event(event, settings.answer_bytes.min(cx.room)) {
@@ -111,9 +114,7 @@ impl Bayeux {
             }
             false => {}
         }
-        if encoded > 0 {
-            cx.broker.hub.charge(frames, encoded);
-        }
+        cx.broker.hub.charge(&encoded);
         cx.broker.stats.messages_delivered += count;
         cx.broker.stats.deliveries += u64::from(count > 0);
         Some(count > 0 || !session.gaps.is_empty())

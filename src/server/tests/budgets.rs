@@ -328,3 +328,46 @@ fn who_has_had_much_done_comes_last() {
     bench.send(stranger, request);
     assert!(bench.read(stranger).starts_with("HTTP/1.1 404 "), "the next second is a new one");
 }
+
+/// Ninety bytes that name a foreign id are not told of a gap on each of thousands of channels, one by one.
+#[test]
+fn gaps_on_thousands_of_channels_are_told_in_few_bytes() {
+    let mut bench = Bench::new(Config::default());
+    (0..5_000).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
+    for query in ["as=stream", "as=sse", "as=interval", "as=iframe", "max=1&as=jsonp&callback=f"] {
+        let id = bench.connect();
+        bench.send(id, &format!("GET /sub/c/*?after=zz:1&{query} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let text = bench.read(id);
+        assert!(text.starts_with("HTTP/1.1 200") && text.len() < 40_000, "{query}: {} bytes", text.len());
+        // In a head there is room for few, and a poll that waits for nothing tells them with its news.
+        assert!(text.contains("**") || text.contains("c%2F1") || text.contains("c/1"), "{query}: {text}");
+        let now = bench.world.now;
+        bench.server.reset(now, id);
+    }
+}
+
+/// What readers ask for in one form after the other does not throw the application's messages away.
+#[test]
+fn encodings_go_before_messages() {
+    let mut config = Config::default();
+    (config.history.total_bytes, config.history.bytes) = (1 << 20, 1 << 20);
+    let mut bench = Bench::new(config);
+    for number in 0..80 {
+        bench.publish(&format!("c/{}", number % 4), &"x".repeat(10 << 10), None);
+    }
+    let kept = bench.server.hub().gauges().messages;
+    assert_eq!(kept, 80);
+    for technique in ["sse", "stream", "iframe", "multipart", "raw"] {
+        let (id, text) = bench.client(&format!(
+            "GET /sub/c/0,c/1,c/2,c/3?after=oldest&as={technique} HTTP/1.1\r\nHost: x\r\n\r\n"
+        ));
+        assert!(text.starts_with("HTTP/1.1 200"), "{technique}: {text}");
+        let now = bench.world.now;
+        bench.server.reset(now, id);
+        bench.turn();
+        bench.publish("other", "x", None);
+    }
+    let gauges = bench.server.hub().gauges();
+    assert_eq!(gauges.messages, kept + 5, "every message is there");
+    assert!(gauges.bytes <= 1 << 20, "{gauges:?}");
+}
