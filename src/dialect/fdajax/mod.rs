@@ -45,6 +45,7 @@ use crate::wire::response::Response;
 use crate::wire::shown::Shown;
 use query::{Query, Verb};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use users::Users;
@@ -63,6 +64,8 @@ pub struct Fdajax {
     grants: BTreeMap<WindowKey, Rc<Grant>>,
     /// One timer a window: the end of its being remembered, or its next ping.
     timers: Wheel<WindowKey>,
+    /// The second of the last refusal, and how many there have been in it.
+    refused: Cell<(u64, u32)>,
 }
 
 /// From which `log_level` on something is logged.
@@ -91,6 +94,7 @@ impl Fdajax {
             by_connection: Vec::new(),
             grants: BTreeMap::new(),
             timers: Wheel::new(now.at),
+            refused: Cell::default(),
         })
     }
 
@@ -124,7 +128,7 @@ impl Fdajax {
             }
         }
         let refuse = |status: u16, doubt: Doubt, detail: &str| {
-            doubtful(context, from, doubt, detail);
+            self.doubtful(context, from, doubt, detail);
             answers::refusal(status, detail)
         };
         let text = query_text(request).ok_or_else(|| refuse(400, Doubt::Other, "there is no query"))?;
@@ -135,11 +139,11 @@ impl Fdajax {
         }
         let identity = context.identify(from, head).map_err(|denial| denial.response(false))?;
         rights::judge(context, &identity, &query).map_err(|denial| {
-            doubtful(context, from, Doubt::Other, &denial.detail());
+            self.doubtful(context, from, Doubt::Other, &denial.detail());
             denial.response(false)
         })?;
         let user = self.identify(context, head, &query).inspect_err(|answer| {
-            doubtful(context, from, Doubt::Session, &String::from_utf8_lossy(&answer.body));
+            self.doubtful(context, from, Doubt::Session, &String::from_utf8_lossy(&answer.body));
         })?;
         self.note(context, Rank::Commands, user, "asks", &query);
         let outcome = match query.verb {
@@ -212,6 +216,29 @@ impl Fdajax {
         self.windows.iter_mut().for_each(|(_, window)| window.state = State::Idle);
     }
 
+    /// Logs what was refused.
+    fn doubtful(&self, context: &Context, from: ConnId, doubt: Doubt, detail: &str) {
+        if context.config.fdajax.log_security >= doubt as u64
+            && let Some(peer) = context.peer(from)
+            && self.may_log(context.now.at)
+        {
+            log::info!(target: "encke::fdajax", "{peer} is refused: {}", Shown(detail.trim_end()));
+        }
+    }
+
+    /// Whether another line about what is refused may be logged in this second: a flood of requests that are refused
+    /// would be one of lines.
+    fn may_log(&self, now: Instant) -> bool {
+        let second = now.as_millis() / 1000;
+        let (of, before) = self.refused.get();
+        let lines = if of == second { before + 1 } else { 1 };
+        self.refused.set((second, lines));
+        if lines == REFUSALS_LOGGED + 1 {
+            log::info!(target: "encke::fdajax", "more is refused in this second than is logged");
+        }
+        lines <= REFUSALS_LOGGED
+    }
+
     /// Logs what a user does.
     fn note(&self, context: &Context, rank: Rank, user: UserKey, what: &str, query: &Query) {
         if context.config.fdajax.log_level >= rank as u64 {
@@ -220,6 +247,9 @@ impl Fdajax {
         }
     }
 }
+
+/// Lines a second about what is refused.
+const REFUSALS_LOGGED: u32 = 10;
 
 const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
@@ -241,13 +271,4 @@ fn query_text<'a>(request: &Request<'a>) -> Option<Cow<'a, str>> {
         .is_some_and(|value| media::essence(value).eq_ignore_ascii_case("application/x-www-form-urlencoded"));
     let body = std::str::from_utf8(request.body).ok()?;
     (head.method == Method::Post && is_form).then(|| body.into())
-}
-
-/// Logs what was refused.
-fn doubtful(context: &Context, from: ConnId, doubt: Doubt, detail: &str) {
-    if context.config.fdajax.log_security >= doubt as u64
-        && let Some(peer) = context.peer(from)
-    {
-        log::info!(target: "encke::fdajax", "{peer} is refused: {}", Shown(detail.trim_end()));
-    }
 }

@@ -27,13 +27,15 @@ pub fn place(host: &str) -> Place {
     Place { slot, force: false }
 }
 
-/// The host without what tells its slot, so that the hosts of one site compare equal.
+/// The host without what tells its slot, so that the hosts of one site compare equal. A name that only begins like a
+/// slot is somebody else's, and so is `www.com`, which is no slot of `com`.
 pub fn site(host: &str) -> &str {
     let Some((label, rest)) = host.split_once('.') else { return host };
-    let number = label.trim_start_matches('w');
-    let is_slot = label.starts_with("secure")
-        || number.len() <= 1 && number.bytes().all(|byte| byte.is_ascii_digit()) && label.starts_with('w');
-    if is_slot { rest } else { host }
+    let is_slot = match label.strip_prefix("www") {
+        Some(number) => number.len() <= 1 && number.bytes().all(|byte| byte.is_ascii_digit()),
+        None => label == "secure",
+    };
+    if is_slot && rest.contains('.') { rest } else { host }
 }
 
 #[cfg(test)]
@@ -70,6 +72,11 @@ mod tests {
             assert_eq!(site(host), "example.com:80");
         }
         for host in ["localhost", "evil.example.com", "web.example.com", "www12.example.com", "1.example.com"]
+        {
+            assert_eq!(site(host), host);
+        }
+        for host in
+            ["www.com", "secure.com", "w.com:80", "w1.co.uk", "securebank.example.com", "wwww1.example.com"]
         {
             assert_eq!(site(host), host);
         }

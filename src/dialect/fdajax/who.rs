@@ -106,7 +106,16 @@ fn is_foreign_page(head: &Head) -> bool {
         let origin = origin.to_ascii_lowercase();
         origin.split_once("://").is_none_or(|(_, from)| site(from) != site(&host))
     };
-    head.field("sec-fetch-site") == Some("cross-site") || head.field("origin").is_some_and(is_foreign)
+    // Who tells an origin has told the page's; older browsers tell only its address.
+    let page = head.field("origin").or_else(|| head.field("referer").map(origin_of));
+    head.field("sec-fetch-site") == Some("cross-site") || page.is_some_and(is_foreign)
+}
+
+/// The origin of the page at that address.
+fn origin_of(address: &str) -> &str {
+    let begin = address.find("://").map_or(0, |at| at + 3);
+    let end = address[begin..].find(['/', '?', '#']).map_or(address.len(), |at| begin + at);
+    &address[..end]
 }
 
 /// Whether the page is of an origin that is listed by name.
@@ -167,6 +176,9 @@ mod tests {
             ("Origin: http://WWW1.Example.com:80\r\n", true, false),
             ("Origin: http://evil.example:80\r\n", true, true),
             ("Referer: http://www1.example.com:80/page\r\n", true, false),
+            ("Referer: http://evil.example:80/www1.example.com:80/\r\n", true, true),
+            ("Origin: http://www.example.com:80\r\nReferer: http://evil.example/\r\n", true, false),
+            ("Origin: http://secure.evil.example:80\r\n", true, true),
             ("Origin: null\r\n", true, true),
         ] {
             assert_eq!(with_head(fields, is_of_page), of_page, "{fields}");

@@ -371,3 +371,24 @@ fn encodings_go_before_messages() {
     assert_eq!(gauges.messages, kept + 5, "every message is there");
     assert!(gauges.bytes <= 1 << 20, "{gauges:?}");
 }
+
+/// A session of FDAjax is a cookie, which costs nothing: what its address sends counts as well.
+#[test]
+fn messages_of_fdajax_count_by_address() {
+    let mut config = Config::default();
+    config.fdajax.enabled = true;
+    config.fdajax.allow_peer_call = vec!["gchat".into()];
+    config.limits.publishes_per_second = 5;
+    let mut bench = Bench::new(config);
+    let mut call = |address: [u8; 4], session: usize| {
+        let id = bench.connect_from(address).unwrap();
+        bench.send(id, &format!("GET /live.fdajax?cmd=chat_sig&types=gchat&mes=1 HTTP/1.1\r\nHost: x\r\nCookie: _session_id=s{session}\r\n\r\n"));
+        bench.read(id)
+    };
+    let answers: Vec<String> = (0..7).map(|session| call([192, 0, 2, 1], session)).collect();
+    assert!(answers[..5].iter().all(|answer| answer.starts_with("HTTP/1.1 200 ")), "{answers:?}");
+    let refused =
+        |answer: &String| answer.contains(" 429 ") && answer.contains("limits.publishes_per_second");
+    assert!(answers[5..].iter().all(refused), "{answers:?}");
+    assert!(call([192, 0, 2, 2], 9).starts_with("HTTP/1.1 200 "), "another address");
+}
