@@ -91,6 +91,11 @@ impl Record {
         Ok(Self::Message { channel, publication, at })
     }
 
+    /// Whether it removes a key, without reading the rest.
+    pub fn is_removal(bytes: &[u8]) -> bool {
+        bytes.first().is_some_and(|kinds| kinds & DATA == REMOVED)
+    }
+
     /// The channel of a message, without reading the rest.
     pub fn channel_of(mut bytes: &[u8]) -> Result<&str, Damaged> {
         let bytes = &mut bytes;

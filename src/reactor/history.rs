@@ -64,7 +64,9 @@ impl Reactor {
     /// Gives what is published to the store.
     pub(super) fn append(&self, proposal: Proposal) {
         if let Some(store) = &self.store {
-            let live = self.server.hub().gauges().messages as u64;
+            let gauges = self.server.hub().gauges();
+            // Latest values may be in their rings, too: then there is a little less to sweep than there seems to be kept.
+            let live = (gauges.messages + gauges.keys) as u64;
             store.send(Order::Append { proposal, live });
         }
     }

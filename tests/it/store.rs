@@ -259,6 +259,42 @@ fn keys_deletions_and_times_to_live_outlive_a_crash() {
     assert_eq!(batch["gap"], true, "what was deleted is missed");
 }
 
+#[test]
+fn latest_values_and_removals_outlive_a_crash() {
+    let directory = Directory::new("values");
+    let store = directory.store();
+    let options = ["--store-dir", &store, "--history-messages", "1"];
+    let mut server = Encke::start(&options);
+    let json = &["Content-Type: application/json"];
+    let mut last = String::new();
+    for (method, key, kind, body) in [
+        ("POST", "kept", json, r#"{"a":1}"#),
+        ("POST", "removed", json, r#"{"a":2}"#),
+        ("POST", "brief&ttl=1", json, r#"{"a":3}"#),
+        ("PATCH", "kept", &["Content-Type: application/merge-patch+json"], r#"{"b":4}"#),
+        ("DELETE", "removed", json, ""),
+    ] {
+        let answer = server.ask(method, &format!("/pub/q?key={key}"), kind, body.as_bytes());
+        assert!(answer.status < 300, "{method} {key}: {}", answer.text());
+        last = answer.json()["id"].as_str().unwrap().to_owned();
+    }
+    until("the brief one has expired", || (server.get("/pub/q?key=brief", &[]).status == 404).then_some(()));
+    // The removal of what expires has a number, too, and is stored.
+    until("its removal is there", || {
+        let newest = server.json("/stats")["newest"].as_str().unwrap().to_owned();
+        (parts(&newest).1 > parts(&last).1).then_some(())
+    });
+    let newest = server.json("/stats")["newest"].as_str().unwrap().to_owned();
+    server.signal(Signal::KILL);
+    server.exit();
+    let server = Encke::start(&options);
+    assert_eq!(server.get("/pub/q?key=kept", &[]).json(), serde_json::json!({"a": 1, "b": 4}));
+    for gone in ["removed", "brief"] {
+        assert_eq!(server.get(&format!("/pub/q?key={gone}"), &[]).status, 404, "{gone}");
+    }
+    assert!(parts(&server.publish("q", "next")).1 > parts(&newest).1, "no number is used twice");
+}
+
 /// Starts it and waits for its end; returns what it said.
 fn refusal(options: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_encke"))

@@ -84,6 +84,9 @@ struct Sweeping {
     runs: bool,
     /// The number of the next record when it began.
     began: Seq,
+    /// The same of the one before, which is complete: what was removed before it has left the disk. Until then the
+    /// removal must stay there, or the value would come back.
+    settled: Seq,
     /// Rows up to this number have been looked at.
     at: Seq,
     /// The reactor has been asked and has not answered.
@@ -342,15 +345,16 @@ impl<D: Disk> Engine<D> {
         }
         let count = if is_full { *LOOKS.end() } else { written * LOOKS_PER_MESSAGE };
         let range = self.sweeping.at + 1..self.sweeping.began;
-        match tables.rows_in(range, count.clamp(*LOOKS.start(), *LOOKS.end())) {
-            Ok(rows) if rows.is_empty() => {
+        match tables.rows_in(range, count.clamp(*LOOKS.start(), *LOOKS.end()), self.sweeping.settled) {
+            Ok((_, None)) => {
                 self.sweeping.runs = false;
+                self.sweeping.settled = self.sweeping.began;
                 if let Err(error) = tables.forget_channels(self.settings.channels_max, self.sweeping.began) {
                     log::error!("store: cannot forget what channels had lost: {error}");
                 }
             }
-            Ok(rows) => {
-                self.sweeping.at = rows.last().map_or(0, |&(seq, _)| seq);
+            Ok((rows, Some(last))) => {
+                self.sweeping.at = last;
                 self.sweeping.asked = true;
                 self.out.push_back(Told::Look(rows));
             }

@@ -314,19 +314,24 @@ impl Tables {
         Ok(answered)
     }
 
-    /// The numbers and channels of at most `max` rows whose numbers are in `range`.
-    pub fn rows_in(&self, range: Range<Seq>, max: usize) -> Result<Vec<(Seq, Box<str>)>, StoreError> {
+    /// The numbers and channels of at most `max` rows whose numbers are in `range`, but for removals of keys from number
+    /// `settled` on. Also the number of the last row that was looked at, if there was any.
+    pub fn rows_in(&self, range: Range<Seq>, max: usize, settled: Seq) -> Result<Looked, StoreError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let messages = transaction.open_table(MESSAGES).map_err(redb::Error::from)?;
         // A range must not end before it begins.
         let rows = messages.range(range.start.min(range.end)..range.end).map_err(redb::Error::from)?;
-        rows.take(max)
-            .map(|row| {
-                let (seq, record) = row.map_err(redb::Error::from)?;
-                let channel = Record::channel_of(record.value()).map_err(|_| damaged(seq.value()))?;
-                Ok((seq.value(), channel.into()))
-            })
-            .collect()
+        let mut looked = (Vec::new(), None);
+        for row in rows.take(max) {
+            let (seq, record) = row.map_err(redb::Error::from)?;
+            let (seq, record) = (seq.value(), record.value());
+            looked.1 = Some(seq);
+            if seq < settled || !Record::is_removal(record) {
+                let channel = Record::channel_of(record).map_err(|_| damaged(seq))?;
+                looked.0.push((seq, channel.into()));
+            }
+        }
+        Ok(looked)
     }
 
     /// Does something in one transaction, which is on the disk when this returns.
@@ -340,6 +345,9 @@ impl Tables {
         Ok(changed)
     }
 }
+
+/// Rows, and the number of the last that was looked at.
+type Looked = (Vec<(Seq, Box<str>)>, Option<Seq>);
 
 type Facts = (Meta, u64, VecDeque<(LogTime, Box<str>)>);
 
