@@ -61,6 +61,22 @@ fn groups_are_channels_both_ways() {
 }
 
 #[test]
+fn a_key_that_is_gone_is_no_message_for_windows() {
+    let site = Site::start(&[]);
+    let mut page = site.page("g");
+    page.send("cmd=wait&win_id=1&types=feed");
+    site.server.listeners("fdajax/groups/feed", 1);
+    let mut client = site.server.admin();
+    client.publish("fdajax/groups/feed", &["Encke-Key: k"], b"value()");
+    assert_eq!(page.text(), "value()");
+    page.send("cmd=wait&win_id=1&types=feed");
+    site.server.listeners("fdajax/groups/feed", 1);
+    assert_eq!(client.ask("DELETE", "/pub/fdajax/groups/feed?key=k", &[], b"").status, 200);
+    client.publish("fdajax/groups/feed", &[], b"after()");
+    assert_eq!(page.text(), "after()", "the removal is passed over");
+}
+
+#[test]
 fn users_are_channels_both_ways() {
     let site = Site::start(&[]);
     site.login(1);

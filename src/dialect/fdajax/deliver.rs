@@ -119,8 +119,13 @@ impl Fdajax {
         let mut room = Room { left: context.room, used: false };
         let mut seen = None;
         for message in &pulled {
-            let (kind, ids) = kind(message);
             let seq = message.id.seq;
+            // FDAjax has no word for a key that is gone.
+            if message.is_removal() {
+                seen = Some(seq);
+                continue;
+            }
+            let (kind, ids) = kind(message);
             let is_group = message.channel.starts_with("fdajax/groups/");
             let is_wanted = match is_group {
                 true => window.types.has(kind),
