@@ -11,7 +11,7 @@ use slab::Slab;
 use std::collections::BTreeMap;
 
 place! {
-    /// Place of a subscriber in the hub. Valid from [`Hub::attach`] until [`Hub::detach`].
+    /// Place of a subscriber in the hub. Valid from [`Hub::attach`](super::Hub::attach) until [`Hub::detach`](super::Hub::detach).
     SubscriberKey
 }
 
@@ -76,7 +76,7 @@ pub struct Subscriber {
     pub(super) owner: Owner,
     /// What it wants, if it wants the latest values.
     pub(super) view: View,
-    /// What its owner has noted; see [`Hub::note`].
+    /// What its owner has noted; see [`Hub::note`](super::Hub::note).
     pub(super) note: u8,
     /// In the ready queue.
     pub(super) queued: bool,

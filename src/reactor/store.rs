@@ -34,7 +34,7 @@ pub enum StoreError {
     NoDirectory(PathBuf),
     /// Another process has it open.
     Locked(PathBuf),
-    /// What the file says of its format; ours is [`tables::FORMAT`].
+    /// What the file says of its format; ours is another.
     Version(u64),
     /// It is not what was written.
     Damaged(String),
