@@ -138,8 +138,8 @@ setting::settings! {
         ext: String = "fdajax".into(), Text;
         /// Addresses that admin commands may come from.
         admin_ips: Vec<IpAddr> = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], List(Ip);
-        /// Password that admin commands must show, too: as `admin_passwd` or as a bearer token. Not an
-        /// option, because `ps` shows options to everybody.
+        /// Password that admin commands must show, too: as `admin_passwd` or as a bearer token. Without one they
+        /// must show a publish token, where there is any. Not an option, because `ps` shows options to everybody.
         admin_password: Option<String> = None, Secret;
         /// The cookie that holds the session id.
         session_cookie: String = "_session_id".into(), Text;

@@ -270,6 +270,57 @@ fn the_admin_password() {
 }
 
 #[test]
+fn with_a_publish_token_the_application_shows_it() {
+    let start = |settings: &str| {
+        let name = format!("encke-fdajax-token-{}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, settings).unwrap();
+        let server = Encke::start(&["--fdajax", "--config", file.to_str().unwrap()]);
+        std::fs::remove_file(&file).unwrap();
+        server
+    };
+    let server = start("[publish]\ntoken = [\"sesame\", \"another\"]\n");
+    let commands = [
+        ("cmd=login&user_id=1&ip_addr=127.0.0.1&sess_id=s1", "LOGIN_OK"),
+        ("cmd=push&types=gchat&mes=1", "CMD_OK"),
+        ("cmd=push&peer_id=1&types=chat&mes=1", "CMD_OK"),
+        ("cmd=alert&peer_id=1&mes=1", "CMD_OK"),
+        ("cmd=add_chat&user_id=1&peer_id=9", "USER_NOT_FOUND"),
+        ("cmd=rm_chat&user_id=1&peer_id=9", "CUSER_NOT_FOUND"),
+        ("cmd=check&user_id=1", "LOGOUT_OK"),
+        ("cmd=logout&user_id=1", "USER_NOT_FOUND"),
+    ];
+    for (command, word) in commands {
+        let ask = |more: &str, fields: &[&str]| server.get(&format!("/live.fdajax?{command}{more}"), fields);
+        for fields in [&[][..], &["Authorization: Bearer sesam"], &["Authorization: Basic sesame"]] {
+            let refused = ask("", fields);
+            assert_eq!(
+                (refused.status, refused.get("www-authenticate")),
+                (401, Some("Bearer")),
+                "{command} {fields:?}"
+            );
+        }
+        assert_eq!(ask("&admin_passwd=sesame", &[]).status, 401, "a token does not belong into a query");
+        let forwarded = ["Authorization: Bearer sesame", "X-Forwarded-For: 192.0.2.1"];
+        assert_eq!(ask("", &forwarded).status, 403, "the address counts as before");
+        assert_eq!(ask("", &["Authorization: Bearer sesame"]).text(), word, "{command}");
+    }
+    assert_eq!(server.get("/live.fdajax?cmd=info", &[]).status, 401);
+    let another = ["Authorization: Bearer another", "Sec-Fetch-Site: same-origin"];
+    assert_eq!(server.get("/live.fdajax?cmd=push&types=gchat&mes=1", &another).status, 200);
+
+    let server = start("[publish]\ntoken = \"sesame\"\n[fdajax]\nadmin_password = \"hunter2\"\n");
+    let push = "/live.fdajax?cmd=push&types=gchat&mes=1";
+    assert_eq!(server.get(push, &[]).status, 403);
+    assert_eq!(
+        server.get(push, &["Authorization: Bearer sesame"]).status,
+        403,
+        "its password is what counts"
+    );
+    assert_eq!(server.get(&format!("{push}&admin_passwd=hunter2"), &[]).text(), "CMD_OK");
+}
+
+#[test]
 fn pages_of_other_sites() {
     let site = Site::start(&["--cors-origins=http://friend.example"]);
     let status = |fields: &str| {

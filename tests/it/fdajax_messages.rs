@@ -240,6 +240,30 @@ fn unwanted_messages() {
 }
 
 #[test]
+fn what_a_window_takes_by_its_own_types_comes_once() {
+    for options in [&[][..], &["--fdajax-merge-messages=false"]] {
+        let site = Site::start(options);
+        site.login(1);
+        // Since long before.
+        let since = unix().0 - 60;
+        push(&site, "ord&amode=1", "one");
+        push(&site, "chat&amode=1", "two");
+        push(&site, "ord,7&amode=1", "three");
+        let mut page = site.page(1);
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            let query = format!("cmd=wait&user_id=1&win_id=10&types=ord|unw&sec={since}");
+            told.extend(page.get(&query).lines().map(str::to_owned));
+        }
+        assert_eq!(told, ["one", "three", "unw.two"], "{options:?}");
+        page.send("cmd=wait&user_id=1&win_id=10&types=ord|unw");
+        site.window(10, "open");
+        push(&site, "ord", "end");
+        assert_eq!(page.text(), "end", "nothing is left of them");
+    }
+}
+
+#[test]
 fn a_remembered_window_wants_its_messages_until_it_is_forgotten() {
     let site = Site::start(&["--fdajax-win-timeout=300"]);
     site.login(1);

@@ -28,6 +28,16 @@ enum What {
     Alert(u32),
 }
 
+impl Part {
+    /// The number of the message that it is.
+    const fn seq(&self) -> Option<Seq> {
+        match self.what {
+            What::Message(_, seq) => Some(seq),
+            What::Unwanted(_) | What::Alert(_) => None,
+        }
+    }
+}
+
 /// What an answer will carry.
 struct Gathered {
     parts: Vec<Part>,
@@ -148,7 +158,11 @@ impl Fdajax {
         if let Some(post) = post
             && window.types.has(UNW)
         {
-            let unwanted = post.stored().filter(|stored| stored.fate == Fate::Kept);
+            // What it takes by another of its types is not told once more. The user's messages are in order.
+            let told: Vec<Seq> = parts.iter().filter_map(Part::seq).collect();
+            let is_told = |seq: Seq| told.binary_search(&seq).is_ok();
+            let unwanted =
+                post.stored().filter(|stored| stored.fate == Fate::Kept && !is_told(stored.message.id.seq));
             let unwanted =
                 unwanted.take_while(|stored| room.take(stored.message.publication.data.bytes().len()));
             parts.extend(unwanted.map(|stored| Part {

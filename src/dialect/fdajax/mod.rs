@@ -134,7 +134,10 @@ impl Fdajax {
         let text = query_text(request).ok_or_else(|| refuse(400, Doubt::Other, "there is no query"))?;
         let query = query::parse(&text).map_err(|detail| refuse(400, Doubt::Other, detail))?;
         if query.verb.is_admin() {
-            who::is_admin(context, from, head, &query).map_err(|why| refuse(403, Doubt::Admin, why))?;
+            who::is_admin(context, from, head, &query).map_err(|denied| {
+                let refusal = refuse(denied.status, Doubt::Admin, denied.detail);
+                if denied.status == 401 { refusal.with("WWW-Authenticate", "Bearer") } else { refusal }
+            })?;
             return self.command(context, &query).map(Some);
         }
         let identity = context.identify(from, head).map_err(|denial| denial.response(false))?;

@@ -1,6 +1,7 @@
 //! Who is asking, and whether they may.
 //!
-//! Pages are known by their session cookie alone, the application by its address and perhaps a password.
+//! Pages are known by their session cookie alone, the application by its address and by a password, or by the publish
+//! token where there is one.
 //! The original asked no more than that. Since then, browsers tell which page a request comes from, and
 //! proxies for whom they ask: what was sent on behalf of somebody else is not taken for the application.
 
@@ -9,8 +10,9 @@ use super::slots::site;
 use super::{Fdajax, answers};
 use crate::broker::forwarded_for;
 use crate::conn::{ConnId, Door};
+use crate::dialect::Context;
+use crate::dialect::access::{self, Denied};
 use crate::dialect::holder::UserKey;
-use crate::dialect::{Context, access};
 use crate::wire::head::Head;
 use crate::wire::response::Response;
 use subtle::ConstantTimeEq;
@@ -58,32 +60,54 @@ impl Fdajax {
 }
 
 /// Whether the application asks.
-pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> Result<(), &'static str> {
+pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> Result<(), Denied> {
     let config = context.config;
-    let connection = context.connections.get(from.slot).ok_or("nobody asks")?;
+    let connection = context.connections.get(from.slot).ok_or(forbidden("nobody asks"))?;
     if config.admin_listen.is_some() && connection.door != Door::Admin {
-        return Err("admin commands are served on admin_listen");
+        return Err(forbidden("admin commands are served on admin_listen"));
     }
-    let client = forwarded_for(head, connection.peer, config).ok_or("a proxy asks that is not trusted")?;
-    if !config.fdajax.admin_ips.contains(&client.to_canonical()) {
-        return Err("this address is not among fdajax.admin_ips");
+    let client = forwarded_for(head, connection.peer, config)
+        .ok_or(forbidden("a proxy asks that is not trusted"))?
+        .to_canonical();
+    if !config.fdajax.admin_ips.contains(&client) {
+        return Err(forbidden("this address is not among fdajax.admin_ips"));
     }
+    let bearer = head.field("authorization").and_then(access::bearer);
     match &config.fdajax.admin_password {
         Some(password) => {
-            let shown = head.field("authorization").and_then(access::bearer).or(query.admin_passwd);
-            match bool::from(counts(shown.unwrap_or_default()).ct_eq(counts(password))) {
+            let shown = bearer.or(query.admin_passwd).unwrap_or_default();
+            match bool::from(counts(shown).ct_eq(counts(password))) {
                 true => Ok(()),
-                false => Err("the password is missing or wrong"),
+                false => Err(forbidden("the password is missing or wrong")),
+            }
+        }
+        // Whoever asks for a token before anything is published does not mean that an address will do here.
+        None if !config.publish.token.is_empty() => {
+            match access::is_one_of(bearer.unwrap_or_default(), &config.publish.token) {
+                true => Ok(()),
+                false => Err(NO_TOKEN),
             }
         }
         // A browser on the machine of the application runs pages of anybody.
-        None if is_of_page(head) => Err("a page asks, and there is no fdajax.admin_password it could know"),
+        None if is_of_page(head) => {
+            Err(forbidden("a page asks, and there is no fdajax.admin_password it could know"))
+        }
         // A page that had its own name point here does not say that it is one.
-        None if client.to_canonical().is_loopback() && access::has_public_name(head) => {
-            Err("on the same machine, ask localhost or an address, or set fdajax.admin_password")
+        None if client.is_loopback() && access::has_public_name(head) => {
+            Err(forbidden("on the same machine, ask localhost or an address, or set fdajax.admin_password"))
         }
         None => Ok(()),
     }
+}
+
+const NO_TOKEN: Denied = Denied {
+    status: 401,
+    detail: "commands of the application need `Authorization: Bearer <token>` with a publish token of this server, \
+             or set fdajax.admin_password",
+};
+
+const fn forbidden(detail: &'static str) -> Denied {
+    Denied { status: 403, detail }
 }
 
 /// As much of a password as is compared.
