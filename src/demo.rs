@@ -1,4 +1,5 @@
-//! The demo publisher: fourteen years of the S&P 500, four trading days a second, and ten years of five stocks, for ever.
+//! The demo publisher: fourteen years of the S&P 500, four trading days a second, ten years of five stocks, and a market
+//! that is simulated around them (`quotes`), for ever.
 //!
 //! A push server with nothing to push shows nothing. `encke serve --demo` therefore publishes real quotes, and the
 //! pages draw them: the index on one channel, each stock on a channel of its own. The quotes are embedded, so that the demo needs no file and no network;
@@ -6,6 +7,8 @@
 //!
 //! The demo is a publisher like any other: it runs on a thread of its own, knows neither hub nor reactor, and
 //! hands each message to a closure. Nothing in it is on the data path.
+
+pub mod quotes;
 
 use std::iter::{Cycle, Skip};
 use std::str::Lines;
@@ -27,18 +30,29 @@ const STOCKS: [(&str, &str); 5] = [
 /// The Content-Type of what [`Ticks`] yields.
 pub const CONTENT_TYPE: &str = "application/json";
 
-/// Time between two ticks: fast enough to look alive, slow enough for the eye to follow.
-const PERIOD: Duration = Duration::from_millis(250);
+/// Time between two steps of the market.
+const STEP: Duration = Duration::from_millis(50);
+
+/// Steps from one tick to the next, a quarter of a second: fast enough to look alive, slow enough for the eye to follow.
+const STEPS_A_TICK: usize = 5;
 
 const QUOTES: &str = include_str!("web/sp500.csv");
 
 const PRICES: &str = include_str!("web/stocks.csv");
 
-/// Publishes a day of the index and a price of one stock every quarter of a second, until `publish`, which takes
-/// channel and message, returns false. Blocks: give it a thread of its own.
-pub fn run(mut publish: impl FnMut(&'static str, String) -> bool) {
-    pace(Ticks::new().zip(stocks()), PERIOD, |(tick, (channel, price))| {
-        publish(CHANNEL, stamped(tick)) && publish(channel, stamped(price))
+/// Publishes a day of the index and a price of one stock every quarter of a second, and quotes all the time, until
+/// `publish`, which takes channel, key and message, returns false. Blocks: give it a thread of its own.
+pub fn run(mut publish: impl FnMut(&'static str, Option<&str>, String) -> bool) {
+    let mut market = quotes::Market::new(QUOTES);
+    let mut ticks = Ticks::new().zip(stocks());
+    pace(0usize.., STEP, |step| {
+        if step % STEPS_A_TICK == 0
+            && let Some((tick, (channel, price))) = ticks.next()
+            && !(publish(CHANNEL, None, stamped(tick)) && publish(channel, None, stamped(price)))
+        {
+            return false;
+        }
+        market.step().into_iter().all(|(symbol, quote)| publish(quotes::CHANNEL, Some(&symbol), quote))
     });
 }
 

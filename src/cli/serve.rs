@@ -47,8 +47,9 @@ fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
     if demo {
         start_demo(reactor.mailbox())?;
         log::info!(
-            "demo: market data on channels {} and demo/stocks/*, pages at / and /demo/ticker",
-            demo::CHANNEL
+            "demo: market data on channels {}, demo/stocks/* and {}, pages at / and /demo/ticker",
+            demo::CHANNEL,
+            demo::quotes::CHANNEL
         );
     }
     logging.step_aside();
@@ -116,8 +117,9 @@ fn log_facts(config: &Config) {
 
 /// Publishes the demo's data from a thread of its own.
 fn start_demo(mailbox: Mailbox) -> io::Result<()> {
-    let publish = move |channel, json: String| {
+    let publish = move |channel, key: Option<&str>, json: String| {
         let publication = Publication {
+            key: key.map(Into::into),
             content_type: Some(demo::CONTENT_TYPE.into()),
             ..Publication::of(Data::Json(json.into()))
         };

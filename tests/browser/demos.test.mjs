@@ -51,7 +51,29 @@ test('the ticker goes on by each technique and after a cut, without a fault', { 
   await page.waitForSelector('#state[data-state=open]');
   await page.waitForFunction(cut => Number(document.querySelector('#messages').textContent.replace(',', '')) > cut + 20, cut);
   assert.equal(await page.textContent('#faults'), '0');
-  assert.match(await page.textContent('#latency'), /^\d+ ms$|–/);
+  assert.equal(await page.locator('#rows tr').count(), 57);
+  await page.close();
+});
+
+test('the ticker sorts, opens an instrument, and takes less when it is slow', { timeout }, async () => {
+  const page = await open('/demo/ticker');
+  await page.waitForFunction(() => document.querySelectorAll('#rows tr').length === 57);
+  await page.click('#head button:has-text("Last")');
+  const prices = () => page.$$eval('#rows td.last', cells => cells.map(cell => Number(cell.textContent.replace(',', ''))));
+  assert.ok((await prices())[0] > 2500, 'the dearest first');
+  await page.click('#rows button:text-is("SPX08Q4")');
+  await page.waitForSelector('#name:has-text("SPX08Q4")');
+  await page.waitForSelector('#chart .price');
+  await page.hover('#chart');
+  await page.waitForSelector('#read:has-text("volume")');
+  await page.check('#slow');
+  await page.waitForSelector('#state[data-state=open]:has-text("Long polling")');
+  const figures = () => page.$$eval('#published, #messages', all => all.map(one => Number(one.textContent.replace(',', ''))));
+  const [published, received] = await figures();
+  await page.waitForFunction(before => Number(document.querySelector('#published').textContent.replace(',', '')) > before + 1000, published);
+  const [later, had] = await figures();
+  assert.ok(had - received < (later - published) / 2, `${had - received} of ${later - published}`);
+  assert.equal(await page.textContent('#faults'), '0');
   await page.close();
 });
 

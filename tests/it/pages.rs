@@ -18,7 +18,7 @@ fn pages_and_scripts_are_served_and_nothing_else_may_be_loaded() {
     for page in ["/", "/demo/ticker", "/demo/chat", "/demo/techniques"] {
         check(page, "text/html");
     }
-    for script in ["/encke.js", "/encke.global.js", "/encke.more.js", "/demo/demo.js"] {
+    for script in ["/encke.js", "/encke.global.js", "/encke.more.js", "/demo/demo.js", "/demo/market.js"] {
         check(script, "text/javascript");
     }
     check("/style.css", "text/css");

@@ -34,7 +34,7 @@ macro_rules! file {
     };
 }
 
-const FILES: [File; 10] = [
+const FILES: [File; 11] = [
     file!("/", HTML, "index.html"),
     file!("/style.css", CSS, "style.css"),
     // These are made from src/web/encke.js and what it imports by tests/browser/build.mjs.
@@ -43,6 +43,7 @@ const FILES: [File; 10] = [
     file!("/encke.more.js", SCRIPT, "dist/encke.more.js", gzip),
     file!("/encke.d.ts", TEXT, "encke.d.ts"),
     file!("/demo/demo.js", SCRIPT, "demo/demo.js"),
+    file!("/demo/market.js", SCRIPT, "demo/market.js"),
     file!("/demo/ticker", HTML, "demo/ticker.html"),
     file!("/demo/chat", HTML, "demo/chat.html"),
     file!("/demo/techniques", HTML, "demo/techniques.html"),

@@ -19,8 +19,9 @@ export const whole = new Intl.NumberFormat('en-US');
 
 /** The client and its place, through every change of technique. */
 export class Feed extends EventTarget {
-  constructor(channels, after) {
+  constructor(channels, after, options) {
     super();
+    this.options = options;
     this.channels = channels;
     this.technique = '';
     this.open(after);
@@ -30,7 +31,7 @@ export class Feed extends EventTarget {
     clearTimeout(this.timer);
     this.comet?.close();
     const only = this.technique && { techniques: [this.technique] };
-    this.comet = new Encke('', { channels: this.channels, after, ...only });
+    this.comet = new Encke('', { channels: this.channels, after, ...this.options, ...only });
     for (const type of ['message', 'gap', 'state']) {
       this.comet.on(type, detail => this.dispatchEvent(new CustomEvent(type, { detail })));
     }
@@ -38,6 +39,12 @@ export class Feed extends EventTarget {
 
   use(technique) {
     this.technique = technique;
+    this.open(this.comet.after);
+  }
+
+  /** With other options, from the same place. */
+  set(options) {
+    this.options = { ...this.options, ...options };
     this.open(this.comet.after);
   }
 
