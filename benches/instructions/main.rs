@@ -83,7 +83,10 @@ fn main() -> ExitCode {
 fn run(script: &str, rounds: u64) {
     let now = Now { at: Instant::from_millis(0), unix: 1_000_000_000, unix_ms: 0 };
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let mut server = Server::new(Config::default(), Seed::of_number(1), now);
+    // A ring that is full during the script, so that what leaves it is counted, too.
+    let mut config = Config::default();
+    (config.history.messages, config.history.grace_seconds) = (100, 0);
+    let mut server = Server::new(config, Seed::of_number(1), now);
     let publisher = server.accept(now, peer, false).expect("there is room");
     let clients: Vec<ConnId> = (0..CLIENTS).filter_map(|_| server.accept(now, peer, false)).collect();
     let subscribe = |server: &mut Server, request: &[u8]| {

@@ -31,6 +31,7 @@ pub struct Stage {
 pub fn small() -> Config {
     let mut config = Config::default();
     config.history.messages = 3;
+    config.history.grace_seconds = 0;
     config.history.bytes = 2000;
     config.history.total_bytes = 4000;
     config.limits.connections = CLIENTS - 1;

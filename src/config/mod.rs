@@ -255,8 +255,11 @@ setting::settings! {
 
     /// What is kept for those who were away.
     history: History {
-        /// Messages kept per channel.
-        messages: usize = 100, Number(1..=1_000_000);
+        /// Messages kept per channel, beside those that are younger than `grace_seconds`.
+        messages: usize = 1000, Number(1..=1_000_000);
+        /// Seconds in which a message is kept even if its channel has more than `messages`, for clients between two
+        /// polls; bytes bound it still.
+        grace_seconds: u64 = 10, Seconds(0..=HOUR);
         /// Bytes kept per channel.
         bytes: usize = 1 << 20, Bytes(1..=TIB);
         /// Bytes kept in all channels together; the globally oldest message goes first.

@@ -78,6 +78,10 @@ impl Hub {
             if let Some(expiry) = channel.ring.next_expiry() {
                 assert!(self.timers.fires_by(key, expiry), "{name}: what expires is overlooked");
             }
+            if let Some(at) = self.history.next_cut(channel) {
+                let is_seen = self.history.is_overfull(key) || self.timers.fires_by(key, at);
+                assert!(is_seen, "{name}: its count is overlooked");
+            }
             let has_left = |entry: &&Entry| self.has_left(entry.subscriber, key);
             assert_eq!(channel.subscribers.iter().filter(has_left).count(), channel.left as usize, "{name}");
             if let Some(expiry) = channel.latest().and_then(Latest::next_expiry) {

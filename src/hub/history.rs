@@ -1,8 +1,9 @@
 //! The bounds of all rings: count, bytes and age per channel, bytes in all.
 //!
 //! The count is enforced only when no delivery is outstanding ([`History::trim`]): a burst of more messages
-//! than a ring keeps, read in one turn, reaches the subscribers that are connected. Bytes are enforced at
-//! once.
+//! than a ring keeps, read in one turn, reaches the subscribers that are connected. What is younger than the
+//! grace stays even then, for those who are between two polls; when it has passed, the timer of the channel
+//! has the count enforced ([`History::cut`]). Bytes are enforced at once.
 
 use super::channel::{Channel, ChannelKey};
 use super::message::Message;
@@ -19,6 +20,8 @@ use std::rc::Rc;
 pub struct Limits {
     /// Messages.
     pub messages: usize,
+    /// Milliseconds for which a message is not thrown away because of the count.
+    pub grace_ms: u64,
     /// Bytes, without encoded frames.
     pub bytes: usize,
     /// Milliseconds.
@@ -34,7 +37,7 @@ pub struct History {
     bytes: usize,
     messages: usize,
     order: Order,
-    /// Channels that keep more messages than they may.
+    /// Channels that have come to keep more messages than they may.
     overfull: Vec<ChannelKey>,
     /// Messages whose frames are not needed once nobody waits for a delivery; see [`History::charge_once`].
     passing: Vec<(ChannelKey, Seq)>,
@@ -152,8 +155,15 @@ impl History {
     }
 
     /// Throws away frames that have been delivered to all they were for. Enforces the count of every ring that grew
-    /// beyond it, and the total, which encoding frames may have exceeded. Returns how many messages were thrown away.
-    pub fn trim(&mut self, channels: &mut Table<ChannelKey, Channel>, now: Instant) -> usize {
+    /// beyond it, and the total, which encoding frames may have exceeded. Has `cut_at` called for each channel that
+    /// still keeps more than its count: [`History::cut`] has something to do then. Returns how many messages were
+    /// thrown away.
+    pub fn trim(
+        &mut self,
+        channels: &mut Table<ChannelKey, Channel>,
+        now: Instant,
+        mut cut_at: impl FnMut(ChannelKey, Instant),
+    ) -> usize {
         for (key, seq) in self.passing.drain(..) {
             if let Some(channel) = channels.get_mut(key) {
                 self.bytes -= channel.ring.forget_frames(seq);
@@ -162,11 +172,35 @@ impl History {
         let mut evicted = 0;
         for key in std::mem::take(&mut self.overfull) {
             let Some(channel) = channels.get_mut(key) else { continue };
-            while channel.ring.len() > self.limits.messages {
-                evicted += self.settle(channel.evict(now)).evicted;
+            evicted += self.cut(channel, now);
+            if let Some(at) = self.next_cut(channel) {
+                cut_at(key, at);
             }
         }
         evicted + self.enforce_total(channels, now)
+    }
+
+    /// Enforces the count of the ring of `channel`, as far as the grace lets it. Returns how many messages were
+    /// thrown away.
+    pub fn cut(&mut self, channel: &mut Channel, now: Instant) -> usize {
+        let mut evicted = 0;
+        while self.next_cut(channel).is_some_and(|at| at <= now) {
+            evicted += self.settle(channel.evict(now)).evicted;
+        }
+        evicted
+    }
+
+    /// When the next message of `channel` goes because of the count, unless something else takes it before; `None` if
+    /// no more are kept than the count.
+    pub fn next_cut(&self, channel: &Channel) -> Option<Instant> {
+        let oldest = channel.ring.oldest_published().filter(|_| channel.ring.len() > self.limits.messages)?;
+        Some(oldest + self.limits.grace_ms)
+    }
+
+    /// Whether channel `key` is to be looked at by the next [`History::trim`].
+    #[cfg(any(test, feature = "check"))]
+    pub fn is_overfull(&self, key: ChannelKey) -> bool {
+        self.overfull.contains(&key)
     }
 
     /// Throws away `bytes` of messages that `may_go`, the oldest first; it must let go what is older on the same

@@ -224,6 +224,7 @@ impl Hub {
     pub fn new(config: &Config, epoch: Epoch, now: Instant) -> Self {
         let limits = Limits {
             messages: config.history.messages,
+            grace_ms: config.history.grace_seconds.saturating_mul(1000),
             bytes: config.history.bytes,
             age_ms: config.history.seconds.saturating_mul(1000),
         };
@@ -495,7 +496,8 @@ impl Hub {
     /// The same; of what expires, some is left for the next call when there is no more `time`.
     pub fn tick_while(&mut self, now: Instant, mut time: impl FnMut() -> bool) {
         self.end_settled(now);
-        self.counts.messages_evicted += self.history.trim(&mut self.channels, now) as u64;
+        let cut_at = |key, at| self.timers.set_by(key, at);
+        self.counts.messages_evicted += self.history.trim(&mut self.channels, now, cut_at) as u64;
         if !self.in_delivery.is_empty() {
             self.settle_groups();
         }
@@ -507,11 +509,14 @@ impl Hub {
         }
     }
 
-    /// Takes out what is too old on a channel whose timer has fired, or the channel, if it has been idle.
+    /// Takes out what is too old on a channel whose timer has fired, or beyond the count and past the grace; or the
+    /// channel, if it has been idle.
     #[inline(never)]
     fn lapse(&mut self, now: Instant, key: ChannelKey) {
         let channel = &mut self.channels[key];
-        let gone = self.history.expire(channel, now);
+        let is_due = channel.ring.next_expiry().is_some_and(|expiry| expiry <= now);
+        let gone = if is_due { self.history.expire(channel, now) } else { Gone::default() };
+        self.counts.messages_evicted += self.history.cut(channel, now) as u64;
         self.counts.messages_expired += gone.expired as u64;
         self.counts.messages_evicted += gone.evicted as u64;
         if channel.keyed.is_some() {
@@ -520,7 +525,12 @@ impl Hub {
         let channel = &self.channels[key];
         match gone == Gone::default() && channel.ring.is_empty() && channel.is_idle() {
             true => self.forget(key),
-            false => self.schedule(now, key),
+            false => {
+                self.schedule(now, key);
+                if let Some(at) = self.history.next_cut(&self.channels[key]) {
+                    self.timers.set_by(key, at);
+                }
+            }
         }
     }
 

@@ -79,6 +79,11 @@ impl Ring {
         self.messages.front().map(|&(seq, _)| seq)
     }
 
+    /// When the oldest message kept was published.
+    pub fn oldest_published(&self) -> Option<Instant> {
+        self.messages.front().map(|(_, message)| message.published)
+    }
+
     /// Whether message `seq` is kept.
     pub fn contains(&self, seq: Seq) -> bool {
         self.messages.binary_search_by_key(&seq, |&(seq, _)| seq).is_ok()

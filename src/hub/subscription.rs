@@ -797,7 +797,7 @@ mod tests {
     #[test]
     fn what_is_owed_and_lost_is_told() {
         let mut config = crate::config::Config::default();
-        config.history.messages = 2;
+        (config.history.messages, config.history.grace_seconds) = (2, 0);
         let mut hub = Hub::new(&config, crate::id::Epoch::from_random(1), NOW);
         let key = hub.attach(NOW, Owner(0), &["a", "b"], Vec::new(), Start::Now).unwrap();
         for _ in 0..3 {

@@ -10,6 +10,10 @@ const PATTERNS: [&str; 3] = ["c/*", "**", "*"];
 struct Known {
     channel: &'static str,
     expires: Instant,
+    /// Before this no count takes it.
+    grace: Instant,
+    /// Somebody deleted it with its channel.
+    is_deleted: bool,
 }
 
 /// What the twin knows of a subscriber.
@@ -49,6 +53,7 @@ fn config(random: &mut Random) -> Config {
     let mut pick = |values: &[u64]| values[random.below(values.len() as u64) as usize];
     let mut config = Config::default();
     config.history.messages = pick(&[1, 2, 5, 100]) as usize;
+    config.history.grace_seconds = pick(&[0, 0, 1, 10]);
     config.history.bytes = pick(&[1, 600, 1 << 20]) as usize;
     config.history.total_bytes = pick(&[1, 1500, 1 << 20]) as usize;
     config.history.seconds = pick(&[1, 10, 3600]);
@@ -79,12 +84,26 @@ impl Pair {
                     let leap = [10, 1000, 20_000, 4_000_000][self.random.below(4) as usize];
                     self.now = self.now + self.random.below(leap);
                 }
-                9 => self.hub.tick(self.now),
+                9 => self.tick(),
                 _ => self.deliver(),
             }
             self.hub.check();
         }
         self.end();
+    }
+
+    fn tick(&mut self) {
+        self.hub.tick(self.now);
+        for (_, channel) in self.hub.channels.iter() {
+            // A timer may be eight milliseconds late.
+            let grace_ms = self.config.history.grace_seconds * 1000;
+            let may_stay = |oldest: Instant| grace_ms > 0 && oldest + grace_ms + 8 > self.now;
+            let is_cut = channel.ring.len() <= self.config.history.messages;
+            assert!(
+                is_cut || channel.ring.oldest_published().is_some_and(may_stay),
+                "the count is forgotten"
+            );
+        }
     }
 
     fn name(&mut self) -> &'static str {
@@ -102,7 +121,9 @@ impl Pair {
         assert_eq!(published.is_ok(), room);
         let Ok(published) = published else { return };
         let expires = ttl.map_or(Instant::NEVER, |ttl| self.now.plus_seconds(ttl));
-        self.known.push(Known { channel: name, expires });
+        let history = &self.config.history;
+        let grace = self.now.plus_seconds(history.grace_seconds.min(history.seconds));
+        self.known.push(Known { channel: name, expires, grace, is_deleted: false });
         assert_eq!(published.id.seq, self.known.len() as Seq);
         let listening = self.twins.iter().filter(|twin| twin.wants(name)).count();
         assert_eq!(published.subscribers, listening);
@@ -219,7 +240,7 @@ impl Pair {
         }
         let mut expected = pulled.iter().map(|(seq, _)| *seq).peekable();
         for seq in twin.cursor + 1..=upto {
-            let Known { channel, expires } = &self.known[seq as usize - 1];
+            let Known { channel, expires, grace, is_deleted } = &self.known[seq as usize - 1];
             if expected.next_if_eq(&seq).is_some() {
                 assert!(twin.asked_for(seq, channel), "{seq} was not asked for");
                 assert!(seq > twin.joined || *expires > self.now, "{seq} had expired");
@@ -229,6 +250,9 @@ impl Pair {
             let is_due = twin.asked_for(seq, channel) && *expires > self.now;
             let is_told = twin.told.iter().any(|(gap, lost)| seq <= *lost && matches(gap, channel));
             assert!(!is_due || is_told, "{seq} of {channel} is missing: {twin:?}, {gaps:?}, {pulled:?}");
+            let is_bytes = self.config.history.bytes.min(self.config.history.total_bytes) < 1 << 20;
+            let is_safe = *grace > self.now && !is_bytes && !is_deleted;
+            assert!(!is_due || !is_safe, "{seq} of {channel} is gone before its grace is over");
         }
         assert_eq!(expected.next(), None, "out of order, or twice");
         // A gap is told only where something was lost, unless that is no longer known.
@@ -261,6 +285,7 @@ impl Pair {
             return;
         };
         assert_eq!(ended.len(), self.twins.iter().filter(|twin| is_on(twin)).count());
+        self.known.iter_mut().filter(|known| known.channel == name).for_each(|known| known.is_deleted = true);
         self.twins.retain(|twin| !is_on(twin));
     }
 

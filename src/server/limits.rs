@@ -210,6 +210,7 @@ pub static LIMITS: &[Limit] = &[
     ),
     setting("limits.tombstones", "gaps of forgotten channels are told on suspicion", &["gaps_told"]),
     setting("history.messages", "the channel's oldest message goes; who lacks it is told", EVICTED),
+    setting("history.grace_seconds", "the message goes when `history.messages` is exceeded", EVICTED),
     setting("history.bytes", "the channel's oldest message goes; who lacks it is told", EVICTED),
     setting("history.seconds", "the message goes; who lacks it is told", EVICTED),
     setting("history.total_bytes", "the oldest message of all goes; who lacks it is told", EVICTED),

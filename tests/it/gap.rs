@@ -23,7 +23,7 @@ fn resume(server: &Encke, channels: &str, id: &str) -> (bool, Vec<String>) {
 
 #[test]
 fn a_full_ring_makes_a_gap_for_those_who_missed_something() {
-    let server = Encke::start(&["--history-messages", "3"]);
+    let server = Encke::start(&["--history-messages", "3", "--history-grace-seconds", "0"]);
     let ids: Vec<String> = (1..=6).map(|n| server.publish("x", n.to_string())).collect();
     assert_eq!(resume(&server, "x", &ids[0]), (true, vec!["4".into(), "5".into(), "6".into()]));
     assert_eq!(resume(&server, "x", &ids[1]), (true, vec!["4".into(), "5".into(), "6".into()]));
@@ -42,7 +42,7 @@ fn a_full_ring_makes_a_gap_for_those_who_missed_something() {
 
 #[test]
 fn a_gap_is_the_matter_of_its_channel() {
-    let server = Encke::start(&["--history-messages", "1"]);
+    let server = Encke::start(&["--history-messages", "1", "--history-grace-seconds", "0"]);
     let id = server.publish("start", "x");
     for channel in ["a%2Cb", "a%2Cb", "gr%C3%BC%C3%9Fe", "gr%C3%BC%C3%9Fe", "whole"] {
         server.publish(channel, channel);
@@ -124,7 +124,7 @@ fn an_id_of_another_epoch_gets_what_is_there_after_a_notice() {
 
 #[test]
 fn streams_tell_a_gap_before_the_first_message() {
-    let server = Encke::start(&["--history-messages", "2"]);
+    let server = Encke::start(&["--history-messages", "2", "--history-grace-seconds", "0"]);
     let ids: Vec<String> = (1..=5).map(|n| server.publish("x", n.to_string())).collect();
     let gap = json!({"channel": "x", "after": ids[0], "oldest": ids[3]});
 

@@ -53,8 +53,16 @@ fn data_cannot_leave_its_script() {
 
 #[test]
 fn callbacks_padding_gaps_and_heartbeats() {
-    let server =
-        Encke::start(&["--heartbeat", "1", "--iframe-padding-bytes", "0", "--history-messages", "1"]);
+    let server = Encke::start(&[
+        "--heartbeat",
+        "1",
+        "--iframe-padding-bytes",
+        "0",
+        "--history-messages",
+        "1",
+        "--history-grace-seconds",
+        "0",
+    ]);
     for callback in ["alert(1)", "a;b", "", "</script>", "opener.form.submit", "a.b"] {
         assert_eq!(
             server.get(&format!("/sub/x?as=iframe&callback={callback}"), &[]).status,

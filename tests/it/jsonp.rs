@@ -60,7 +60,7 @@ fn what_could_end_a_script_is_escaped() {
 
 #[test]
 fn a_gap_is_the_third_argument() {
-    let server = Encke::start(&["--history-messages", "1"]);
+    let server = Encke::start(&["--history-messages", "1", "--history-grace-seconds", "0"]);
     let first = server.publish("x", "1");
     server.publish("x", "2");
     server.publish("x", "3");

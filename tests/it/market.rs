@@ -118,7 +118,7 @@ fn a_batch_acts_in_order_or_not_at_all() {
 
 #[test]
 fn a_snapshot_then_what_changes_on_streams() {
-    let server = Encke::start(&[]);
+    let server = Encke::start(&["--history-messages", "100", "--history-grace-seconds", "0"]);
     put(&server, "q", "A", "1");
     put(&server, "q", "B", "2");
     let newest = put(&server, "q", "A", "3");

@@ -96,7 +96,8 @@ fn a_message_is_a_part_with_its_own_type() {
 
 #[test]
 fn gaps_and_heartbeats() {
-    let server = Encke::start(&["--heartbeat", "1", "--history-messages", "1"]);
+    let server =
+        Encke::start(&["--heartbeat", "1", "--history-messages", "1", "--history-grace-seconds", "0"]);
     let ids = ["1", "2", "3"].map(|text| server.publish("x", text));
     let (head, mut mixed) = server.open(&format!("/sub/x?as=multipart&after={}", ids[0]), &[]);
     let boundary = boundary(&head);

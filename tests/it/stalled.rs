@@ -36,7 +36,7 @@ fn a_stalled_reader_is_closed_and_the_log_says_why() {
 
 #[test]
 fn a_slow_reader_is_told_of_its_gaps_and_memory_stays_flat() {
-    let server = Encke::start(&["--history-messages", "50"]);
+    let server = Encke::start(&["--history-messages", "50", "--history-grace-seconds", "0"]);
     let before = server.allocated_bytes();
     let mut slow = stalled(&server);
     storm(&server);

@@ -263,7 +263,7 @@ fn keys_deletions_and_times_to_live_outlive_a_crash() {
 fn latest_values_and_removals_outlive_a_crash() {
     let directory = Directory::new("values");
     let store = directory.store();
-    let options = ["--store-dir", &store, "--history-messages", "1"];
+    let options = ["--store-dir", &store, "--history-messages", "1", "--history-grace-seconds", "0"];
     let mut server = Encke::start(&options);
     let json = &["Content-Type: application/json"];
     let mut last = String::new();

@@ -152,7 +152,7 @@ fn a_message_is_an_envelope() {
 
 #[test]
 fn the_place_is_resumed_and_a_gap_is_told() {
-    let server = Encke::start(&["--history-messages", "2"]);
+    let server = Encke::start(&["--history-messages", "2", "--history-grace-seconds", "0"]);
     let mut socket = open(&server, "/sub/x");
     let first = server.publish("x", "1");
     assert_eq!(json(&mut socket)["id"], first.as_str());

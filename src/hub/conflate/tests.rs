@@ -50,6 +50,7 @@ impl World {
         let mut config = Config::default();
         let mut pick = |values: &[u64]| values[random.below(values.len() as u64) as usize];
         config.history.messages = pick(&[1, 3, 100]) as usize;
+        config.history.grace_seconds = pick(&[0, 0, 1, 10]);
         config.history.bytes = pick(&[600, 1 << 20]) as usize;
         config.history.total_bytes = pick(&[4000, 1 << 20]) as usize;
         config.history.seconds = pick(&[1, 10, 3600]);

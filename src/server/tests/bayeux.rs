@@ -44,6 +44,7 @@ impl Talk {
         config.bayeux.end_session_on_gap = random.one_in(3);
         (config.bayeux.timeout_ms, config.bayeux.max_interval_ms) = (2_000, 3_000);
         config.history.messages = 1 + random.below(6) as usize;
+        config.history.grace_seconds = 0;
         config.limits.publishes_per_second = 20;
         config.log.access = random.one_in(2);
         let mut bench = Bench::new(config.clone());

@@ -257,7 +257,7 @@ fn a_message_of_no_lifetime_reaches_those_who_listen() {
 #[test]
 fn a_burst_larger_than_the_ring_arrives_whole() {
     let mut config = Config::default();
-    config.history.messages = 2;
+    (config.history.messages, config.history.grace_seconds) = (2, 0);
     config.turn.deliveries = 1;
     let mut bench = Bench::new(config);
     let streams = [bench.subscriber("a?as=stream"), bench.subscriber("a,b?as=stream")];
@@ -275,7 +275,7 @@ fn a_burst_larger_than_the_ring_arrives_whole() {
 #[test]
 fn a_slow_reader_is_told_what_it_lost() {
     let mut config = Config::default();
-    config.history.messages = 2;
+    (config.history.messages, config.history.grace_seconds) = (2, 0);
     let mut bench = Bench::new(config);
     let stream = bench.subscriber("a?as=stream");
     bench.world.socket(stream).capacity = 10;
@@ -357,7 +357,7 @@ fn a_slow_reader_of_an_answer_is_not_idle() {
 #[test]
 fn frames_for_a_broken_connection_are_accounted_for() {
     let mut config = Config::default();
-    config.history.messages = 1;
+    (config.history.messages, config.history.grace_seconds) = (1, 0);
     let mut bench = Bench::new(config);
     for technique in ["sse", "poll"] {
         let id = bench.subscriber(&format!("a?as={technique}"));

@@ -35,6 +35,7 @@ impl Talk {
         config.fdajax.allow_peer_call = vec!["chat".into(), "gchat".into()];
         (config.fdajax.win_timeout, config.fdajax.mes_live_max) = (random.below(600), random.below(900));
         (config.limits.fdajax_guests, config.history.messages) = (1 + random.below(6) as usize, 3);
+        config.history.grace_seconds = 0;
         let mut world = World::default();
         world.advance(1000);
         let server = Server::new(config, Seed::of_number(seed), world.now);

@@ -14,6 +14,7 @@ mod delivery;
 mod door;
 mod drain;
 mod fdajax;
+mod grace;
 mod limits;
 mod oracle;
 mod sim;

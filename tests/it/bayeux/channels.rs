@@ -238,7 +238,7 @@ fn subscriptions_are_bounded() {
 
 #[test]
 fn messages_that_a_limit_threw_away_are_told() {
-    let server = start(&["--history-messages", "3"]);
+    let server = start(&["--history-messages", "3", "--history-grace-seconds", "0"]);
     let mut session = Session::begin(&server);
     session.subscribe("/a");
     for number in 0..10 {
@@ -251,7 +251,8 @@ fn messages_that_a_limit_threw_away_are_told() {
     assert_eq!(answer.last().unwrap()["ext"], json!({"gap": ["/a"]}));
     assert!(session.connect(json!({}))[0].get("ext").is_none(), "once");
 
-    let server = start(&["--history-messages", "3", "--bayeux-end-session-on-gap"]);
+    let server =
+        start(&["--history-messages", "3", "--history-grace-seconds", "0", "--bayeux-end-session-on-gap"]);
     let mut session = Session::begin(&server);
     session.subscribe("/a");
     for number in 0..10 {

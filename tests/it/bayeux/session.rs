@@ -242,7 +242,7 @@ fn a_socket_is_pushed_to_from_the_handshake_on() {
 
 #[test]
 fn a_socket_is_told_a_gap_before_the_events_behind_it() {
-    let server = start(&["--history-messages", "3"]);
+    let server = start(&["--history-messages", "3", "--history-grace-seconds", "0"]);
     let mut socket = Socket::open(&server);
     let id = by_socket(&mut socket);
     socket.ask(&json!([{"channel": "/meta/subscribe", "subscription": "/a", "clientId": id}]));
