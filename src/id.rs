@@ -40,14 +40,16 @@ impl Epoch {
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
+        let mut text = EpochText::new();
+        self.push_to(&mut text);
+        f.write_str(&text)
     }
 }
 
 impl Epoch {
-    /// In base 36. All ids of an answer begin with it, so it is written without a loop that depends on it: those that
+    /// Appends it in base 36. All ids of an answer begin with it, so it is written without a loop that depends on it: those that
     /// are ours have at most eight digits, which are two halves that the processor works out side by side.
-    fn text(self) -> EpochText {
+    fn push_to<const N: usize>(self, text: &mut ArrayString<N>) {
         let (high, low) = (self.0 / HALF, (self.0 % HALF) as u32);
         match u32::try_from(high) {
             Ok(high) if u64::from(high) < HALF => {
@@ -55,17 +57,17 @@ impl Epoch {
                 digits[..4].copy_from_slice(&four_digits(high));
                 digits[4..].copy_from_slice(&four_digits(low));
                 let zeros = digits[..7].iter().take_while(|&&digit| digit == b'0').count();
-                let text = std::str::from_utf8(&digits[zeros..]).unwrap_or_default();
-                EpochText::from(text).unwrap_or_default()
+                text.push_str(std::str::from_utf8(&digits[zeros..]).unwrap_or_default());
             }
-            _ => self.long_text(),
+            _ => text.push_str(&self.long_text()),
         }
     }
 
     /// The same for those of others, which may have more digits.
     #[cold]
     fn long_text(self) -> EpochText {
-        let mut text = Self(self.0 / (HALF * HALF)).text();
+        let mut text = EpochText::new();
+        Self(self.0 / (HALF * HALF)).push_to(&mut text);
         let rest = self.0 % (HALF * HALF);
         for digits in [four_digits((rest / HALF) as u32), four_digits((rest % HALF) as u32)] {
             text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
@@ -101,10 +103,14 @@ impl MessageId {
     /// As it is written: two ids an answer, so that the formatter's detours would show.
     pub fn text(self) -> ArrayString<ID_BYTES_MAX> {
         let mut text = ArrayString::new();
-        text.push_str(&self.epoch.text());
-        text.push(':');
-        text.push_str(itoa::Buffer::new().format(self.seq));
+        self.push_to(&mut text);
         text
+    }
+
+    fn push_to<const N: usize>(self, text: &mut ArrayString<N>) {
+        self.epoch.push_to(text);
+        text.push_str(":");
+        text.push_str(itoa::Buffer::new().format(self.seq));
     }
 
     /// Reads what [`MessageId`]'s `Display` writes; `None` for anything else, longer than
@@ -144,7 +150,7 @@ impl Place {
     /// As it is written.
     pub fn text(self) -> ArrayString<PLACE_BYTES_MAX> {
         let mut text = ArrayString::new();
-        text.push_str(&self.id.text());
+        self.id.push_to(&mut text);
         if self.ahead > 0 {
             text.push('~');
             text.push_str(itoa::Buffer::new().format(self.ahead));

@@ -75,7 +75,7 @@ pub fn bearer(value: &str) -> Option<&str> {
 fn is_other_site(head: &Head) -> bool {
     let authority = |origin: &str| origin.split_once("://").map(|(_, rest)| rest.to_ascii_lowercase());
     let is_foreign = |origin: &str| {
-        let host = head.authority.to_ascii_lowercase();
+        let host = head.authority().to_ascii_lowercase();
         authority(origin).as_ref() != Some(&host) || !is_local_name(&host)
     };
     // Browsers that send neither of the newer fields with a form still tell where it is.
@@ -88,8 +88,9 @@ fn is_other_site(head: &Head) -> bool {
 /// given by the machine, or by the network that it is in.
 pub fn has_public_name(head: &Head) -> bool {
     // What most programs ask need not be read as an address.
-    let is_usual = head.authority.starts_with("127.0.0.1:");
-    !is_usual && head.authority.contains('.') && !is_local_name(head.authority)
+    let authority = head.authority_bytes();
+    let is_usual = authority.starts_with(b"127.0.0.1:");
+    !is_usual && authority.contains(&b'.') && !is_local_name(head.authority())
 }
 
 /// Whether an authority is `localhost`, a name below it, or an address, with or without a port.

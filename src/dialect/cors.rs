@@ -120,7 +120,7 @@ impl Rules {
 /// this host and of allowed origins may, and what is no page.
 pub fn admits(head: &Head, cors: &Cors) -> bool {
     let Some(origin) = head.field("origin") else { return head.bytes("origin").is_none() };
-    let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(head.authority));
+    let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(head.authority()));
     is_own || cors.origins.iter().any(|listed| listed == "*" || listed.eq_ignore_ascii_case(origin))
 }
 
@@ -134,7 +134,7 @@ pub fn admits_script(head: &Head, cors: &Cors) -> bool {
             let origin = origin_of(referer);
             let authority = origin.split_once("://").map_or(origin, |(_, authority)| authority);
             let listed = cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin));
-            listed || authority.eq_ignore_ascii_case(head.authority)
+            listed || authority.eq_ignore_ascii_case(head.authority())
         })
 }
 

@@ -333,7 +333,7 @@ fn cookie<'b>(head: &Head<'b>, config: &Config) -> Result<Option<&'b str>, Denia
 fn is_of_our_page(head: &Head, config: &Config) -> bool {
     let acts = matches!(head.method, Method::Post | Method::Put | Method::Patch | Method::Delete)
         || upgrade::is_asked(head);
-    let host = head.authority;
+    let host = head.authority();
     let is_ours = |origin: &str| {
         let is_own = origin.split_once("://").is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
         is_own || config.cors.origins.iter().any(|listed| listed.eq_ignore_ascii_case(origin))

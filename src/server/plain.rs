@@ -30,7 +30,14 @@ struct Plain {
 struct Frame {
     channel: ChannelKey,
     seq: Seq,
-    format: Format,
+    /// The number of its format: that is compared for each delivery.
+    format: u8,
+}
+
+impl Frame {
+    const fn is_poll(self) -> bool {
+        Format::is_poll(self.format)
+    }
 }
 
 impl Server {
@@ -46,7 +53,7 @@ impl Server {
         let outcomes = self.write_plain(now, &batch, sink);
         let mut delivered = 0;
         for (plain, outcome) in batch.iter().zip(outcomes) {
-            let is_settled = outcome == Outcome::Whole && !plain.frame.format.is_poll();
+            let is_settled = outcome == Outcome::Whole && !plain.frame.is_poll();
             delivered += u64::from(is_settled || self.settle_plain(now.at, plain, outcome));
         }
         if self.access_log.is_some() {
@@ -63,9 +70,11 @@ impl Server {
         *lacking = self.broker.hub.first_lacking(now.at, *lacking);
         let Lacking { owner, note, channel, after, seq, more } = (*lacking)?;
         let slot = Holder::connection(owner)?;
-        let noted = Format::look(note).map(Format::Stream);
-        let format =
-            noted.map_or_else(|| self.plain_answer(slot, more), |format| (!more).then_some(format))?;
+        let format = match note {
+            0 => self.plain_answer(slot, more)?.number(),
+            _ if more => return None,
+            noted => noted,
+        };
         let frame = Frame { channel, seq, format };
         if before.is_none_or(|before| before.frame != frame) && !self.prepare(now, frame) {
             return None;
@@ -92,8 +101,8 @@ impl Server {
     /// earlier still tells the time.
     fn prepare(&mut self, now: Now, frame: Frame) -> bool {
         let Some((bytes, encoded)) = self.frame(now, frame) else { return false };
-        let is_fit = !bytes.is_empty()
-            && (!frame.format.is_poll() || poll::is_current(bytes, &self.dates.at(now.unix)));
+        let is_fit =
+            !bytes.is_empty() && (!frame.is_poll() || poll::is_current(bytes, &self.dates.at(now.unix)));
         if encoded > 0 {
             self.broker.hub.charge_once(frame.channel, frame.seq, encoded);
         }
@@ -103,7 +112,8 @@ impl Server {
     /// The bytes of a frame, and how many were newly encoded.
     fn frame(&self, now: Now, frame: Frame) -> Option<(&[u8], usize)> {
         let message = self.broker.hub.message(frame.channel, frame.seq)?;
-        if let Format::Stream(look) = frame.format {
+        let format = Format::numbered(frame.format)?;
+        if let Format::Stream(look) = format {
             return Some(transport::frame(message, look));
         }
         let fields = self.cors.fields(None);
@@ -114,7 +124,7 @@ impl Server {
             fields,
             keep_alive: "",
         };
-        Some(poll::shared_answer(message, frame.format, &envelope))
+        Some(poll::shared_answer(message, format, &envelope))
     }
 
     /// Writes what is planned.
@@ -138,7 +148,7 @@ impl Server {
     /// delivered, be it that the connection has still to take some of it.
     fn settle_plain(&mut self, now: Instant, plain: &Plain, outcome: Outcome) -> bool {
         let Plain { subscriber, after, slot, frame } = *plain;
-        let is_poll = frame.format.is_poll();
+        let is_poll = frame.is_poll();
         let mut is_delivered = true;
         match outcome {
             Outcome::Whole => {}
@@ -149,8 +159,10 @@ impl Server {
             Outcome::Part(taken) => {
                 let mut output = Output::blocked(now);
                 // A stream of which nothing is out yet pulls again.
-                match self.broker.hub.message(frame.channel, frame.seq).filter(|_| taken > 0 || is_poll) {
-                    Some(message) => output.push_frame(message, frame.format, taken),
+                let message =
+                    self.broker.hub.message(frame.channel, frame.seq).filter(|_| taken > 0 || is_poll);
+                match message.zip(Format::numbered(frame.format)) {
+                    Some((message, format)) => output.push_frame(message, format, taken),
                     None => is_delivered = false,
                 }
                 if !is_delivered {
@@ -180,7 +192,7 @@ impl Server {
     /// Counts what streams got in the access log.
     #[cold]
     fn log_plain_streams(&mut self, batch: &[Plain]) {
-        for &Plain { slot, frame, .. } in batch.iter().filter(|plain| !plain.frame.format.is_poll()) {
+        for &Plain { slot, frame, .. } in batch.iter().filter(|plain| !plain.frame.is_poll()) {
             let bytes = self.encoded_len(frame);
             self.log_bytes(slot, bytes);
         }
@@ -190,7 +202,7 @@ impl Server {
     #[cold]
     fn encoded_len(&self, frame: Frame) -> usize {
         let message = self.broker.hub.message(frame.channel, frame.seq);
-        message.and_then(|message| message.encoded(frame.format.number())).map_or(0, <[u8]>::len)
+        message.and_then(|message| message.encoded(frame.format)).map_or(0, <[u8]>::len)
     }
 }
 

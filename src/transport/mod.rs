@@ -165,8 +165,20 @@ impl Format {
         }
     }
 
+    /// The format with this number.
+    pub fn numbered(number: u8) -> Option<Self> {
+        Some(match number {
+            0x80 => Self::PollVerbatim,
+            0x81 => Self::PollBatch,
+            0x82 => Self::BatchBody,
+            0x83 => Self::Bayeux,
+            0x84 => Self::BayeuxReplay,
+            _ => Self::Stream(Self::look(number)?),
+        })
+    }
+
     /// The look of a stream whose format has this number.
-    pub fn look(number: u8) -> Option<Look> {
+    fn look(number: u8) -> Option<Look> {
         const ALL: [Streaming; 9] = [
             Streaming::Sse,
             Streaming::SseEnvelope,
@@ -183,12 +195,9 @@ impl Format {
         Some(Look { stream, chunked: bits % 2 == 1 })
     }
 
-    /// Whether it is a whole answer to a poll.
-    pub const fn is_poll(self) -> bool {
-        match self {
-            Self::PollVerbatim | Self::PollBatch => true,
-            Self::Stream(_) | Self::BatchBody | Self::Bayeux | Self::BayeuxReplay => false,
-        }
+    /// Whether the format with this number is a whole answer to a poll.
+    pub const fn is_poll(number: u8) -> bool {
+        number == Self::PollVerbatim.number() || number == Self::PollBatch.number()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::hub::{Gap, Message};
 use crate::id::Place;
 use crate::wire::media;
 use crate::wire::query::encode_path;
-use crate::wire::response::{self, Envelope, INERT, write_all, write_body_fields};
+use crate::wire::response::{self, Envelope, write_all, write_body_fields};
 use std::io::Write;
 use std::rc::Rc;
 
@@ -166,11 +166,14 @@ pub fn write_no_news(out: &mut Vec<u8>, status: u16, next: Place, gaps: &[Gap], 
     out.extend_from_slice(b"\r\n");
 }
 
+/// What stands before the first id: that the answer is not kept, [`response::INERT`], and the beginning of the tag.
+const BEFORE_ID: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+    Content-Security-Policy: sandbox\r\nETag: \"";
+
 /// The fields from which a client continues, and the channels it missed messages of.
 pub fn write_ids(out: &mut Vec<u8>, next: Place, gaps: &[Gap]) {
     let next = &next.text();
-    write_all(out, &["Cache-Control: no-store\r\n", INERT]);
-    write_all(out, &["ETag: \"", next, "\"\r\nEncke-Next: ", next, "\r\n"]);
+    write_all(out, &[BEFORE_ID, next, "\"\r\nEncke-Next: ", next, "\r\n"]);
     write_gap_field(out, gaps);
 }
 
@@ -190,5 +193,13 @@ pub fn write_gap_field(out: &mut Vec<u8>, gaps: &[Gap]) {
     }
     if !gaps.is_empty() {
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn answers_are_inert() {
+        assert!(super::BEFORE_ID.contains(super::response::INERT));
     }
 }

@@ -30,7 +30,7 @@ fn text(text: &str) -> Publication {
 }
 
 #[test]
-fn looks_of_streams_are_known_by_their_numbers() {
+fn formats_are_known_by_their_numbers() {
     let names = ["sse", "sse-envelope", "stream", "raw", "iframe", "multipart", "x-mixed-replace"];
     let named = names.iter().filter_map(|name| match Transport::by_name(name)? {
         Transport::Stream(stream) => Some(stream),
@@ -39,11 +39,20 @@ fn looks_of_streams_are_known_by_their_numbers() {
     for stream in named.chain([Streaming::WebSocket, Streaming::WebSocketRaw]) {
         for chunked in [false, true] {
             let look = Look { stream, chunked };
-            assert_eq!(Format::look(Format::Stream(look).number()), Some(look));
+            let format = Format::Stream(look);
+            assert_eq!(Format::numbered(format.number()), Some(format));
+            assert!(!Format::is_poll(format.number()));
         }
     }
-    for number in [0, 19, Format::PollVerbatim.number(), Format::BayeuxReplay.number(), u8::MAX] {
-        assert_eq!(Format::look(number), None);
+    for format in
+        [Format::PollVerbatim, Format::PollBatch, Format::BatchBody, Format::Bayeux, Format::BayeuxReplay]
+    {
+        assert_eq!(Format::numbered(format.number()), Some(format));
+        let is_poll = matches!(format, Format::PollVerbatim | Format::PollBatch);
+        assert_eq!(Format::is_poll(format.number()), is_poll);
+    }
+    for number in [0, 19, 0x7f, 0x85, u8::MAX] {
+        assert_eq!(Format::numbered(number), None);
     }
 }
 

@@ -67,9 +67,8 @@ pub struct Head<'b> {
     /// A `#` stands in the target, which is not for the wire: path and query end before it. FDAjax has always taken it
     /// for a part of the message; everybody else refuses it, as it may belong to a name.
     pub has_fragment: bool,
-    /// Host and port that the request is for: those of the target, if it names them (RFC 9112, section 3.2.2), else
-    /// those of `Host`; empty if neither is there.
-    pub authority: &'b str,
+    /// [`Head::authority`], as bytes: few requests have it read.
+    host: &'b [u8],
     /// HTTP/1.1; else HTTP/1.0.
     pub http11: bool,
     /// Whether the connection may serve another request after this one.
@@ -150,7 +149,7 @@ fn understand<'b>(request: httparse::Request<'b, 'b>) -> Result<Head<'b>, Refusa
         target,
         path,
         query,
-        authority: authority.unwrap_or_default(),
+        host: authority.unwrap_or_default().as_bytes(),
         has_fragment,
         http11,
         keep_alive: http11,
@@ -161,7 +160,7 @@ fn understand<'b>(request: httparse::Request<'b, 'b>) -> Result<Head<'b>, Refusa
     };
     let host = head.read_host()?;
     if authority.is_none() {
-        head.authority = host;
+        head.host = host;
     }
     head.framing = head.read_framing()?;
     head.keep_alive = http11 && !head.lists("connection", "close");
@@ -223,14 +222,41 @@ fn split_target(target: &str) -> Result<Target<'_>, Refusal> {
             (Some(authority), origin)
         }
     };
-    let fragment = memchr(b'#', origin.as_bytes());
-    let origin = fragment.map_or(origin, |at| &origin[..at]);
-    let (path, query) =
-        memchr(b'?', origin.as_bytes()).map_or((origin, ""), |at| (&origin[..at], &origin[at + 1..]));
-    match is_encoded_well(path.as_bytes()) {
-        true => Ok(Target { path, query, authority, has_fragment: fragment.is_some() }),
+    let Parts { path, query, has_fragment, is_encoded } = split_origin(origin);
+    match !is_encoded || is_encoded_well(path.as_bytes()) {
+        true => Ok(Target { path, query, authority, has_fragment }),
         false => Err(bad("a % in the path is not followed by two hexadecimal digits; % in a name is %25")),
     }
+}
+
+/// A target in origin form, taken apart.
+struct Parts<'b> {
+    path: &'b str,
+    query: &'b str,
+    has_fragment: bool,
+    /// There is a percent sign in the path.
+    is_encoded: bool,
+}
+
+/// Takes apart a target in origin form, of which each byte is looked at once: it is short, and this is run for every
+/// request.
+fn split_origin(origin: &str) -> Parts<'_> {
+    let bytes = origin.as_bytes();
+    let mut is_encoded = false;
+    let ends_path = |&byte: &u8| {
+        is_encoded |= byte == b'%';
+        matches!(byte, b'?' | b'#')
+    };
+    let path_end = bytes.iter().position(ends_path).unwrap_or(bytes.len());
+    let (query_start, query_end) = match bytes.get(path_end) {
+        Some(b'?') => {
+            let start = path_end + 1;
+            (start, memchr(b'#', &bytes[start..]).map_or(bytes.len(), |at| start + at))
+        }
+        _ => (path_end, path_end),
+    };
+    let has_fragment = bytes.len() > query_end;
+    Parts { path: &origin[..path_end], query: &origin[query_start..query_end], has_fragment, is_encoded }
 }
 
 /// Authority and origin form of a target in absolute form.
@@ -255,8 +281,30 @@ fn is_encoded_well(path: &[u8]) -> bool {
     })
 }
 
+/// Letters, digits, `-`, `.` and `_`, of which nearly all hosts are.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_');
+        byte += 1;
+    }
+    plain
+};
+
+/// The same as [`is_host`] of a name or an IPv4 address that need not be encoded; of any other it says no.
+fn is_plain_host(value: &[u8]) -> bool {
+    let end = value.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(value.len());
+    match &value[end..] {
+        [] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
 /// Whether `value` is `uri-host [ ":" port ]` (RFC 9110, section 7.2), which may be empty. A comma is none of it: it
-/// joins what came as two fields.
+/// joins what came as two fields. All of it is ASCII.
+#[cold]
 fn is_host(value: &[u8]) -> bool {
     let (host, port) = match value {
         [b'[', rest @ ..] => {
@@ -280,6 +328,18 @@ fn is_host(value: &[u8]) -> bool {
 }
 
 impl<'b> Head<'b> {
+    /// Host and port that the request is for: those of the target, if it names them (RFC 9112, section 3.2.2), else
+    /// those of `Host`; empty if neither is there.
+    pub fn authority(&self) -> &'b str {
+        // It is ASCII, or the request would have been refused.
+        std::str::from_utf8(self.host).unwrap_or_default()
+    }
+
+    /// The same as bytes, for what is asked of every request.
+    pub const fn authority_bytes(&self) -> &'b [u8] {
+        self.host
+    }
+
     /// The last field of that name as text; `None` if there is none or it is not UTF-8. Names are given in
     /// lower case. Wherever one value is asked for and several are there, in fields as in queries, the last counts.
     pub fn field(&self, name: &str) -> Option<&'b str> {
@@ -320,7 +380,9 @@ impl<'b> Head<'b> {
 
     /// `token` as a comma-separated field spells it, with its parameters.
     pub fn listed(&self, name: &str, token: &str) -> Option<&'b [u8]> {
-        let items = self.fields(name).flat_map(|value| value.split(|&byte| byte == b','));
+        // Most clients accept anything: `*/*` is too short to list what is asked for.
+        let values = self.fields(name).filter(|value| value.len() >= token.len());
+        let items = values.flat_map(|value| value.split(|&byte| byte == b','));
         items.map(<[u8]>::trim_ascii).find(|item| {
             let name = item.split(|&byte| byte == b';').next().unwrap_or_default();
             name.trim_ascii().eq_ignore_ascii_case(token.as_bytes())
@@ -328,16 +390,14 @@ impl<'b> Head<'b> {
     }
 
     /// The value of `Host`.
-    fn read_host(&self) -> Result<&'b str, Refusal> {
+    fn read_host(&self) -> Result<&'b [u8], Refusal> {
         let mut fields = self.fields("host");
         match (fields.next(), fields.next()) {
-            (None, _) if !self.http11 => Ok(""),
+            (None, _) if !self.http11 => Ok(b""),
             (None, _) => Err(bad("an HTTP/1.1 request must have a Host field")),
             (Some(_), Some(_)) => Err(bad("more than one Host field")),
-            (Some(host), None) => match std::str::from_utf8(host) {
-                Ok(text) if is_host(host) => Ok(text),
-                _ => Err(bad("Host is no host with or without a port")),
-            },
+            (Some(host), None) if is_plain_host(host) || is_host(host) => Ok(host),
+            (Some(_), None) => Err(bad("Host is no host with or without a port")),
         }
     }
 
@@ -470,6 +530,44 @@ mod tests {
         }
         let many = "X: y\r\n".repeat(HEADERS_MAX);
         assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")), 431);
+    }
+
+    #[test]
+    fn the_short_way_to_tell_a_host_says_the_same() {
+        for host in ["", "a", "A-b_c.example", "127.0.0.1:8080", ":80", "a:", "a:65535"] {
+            assert!(is_plain_host(host.as_bytes()) && is_host(host.as_bytes()), "{host}");
+        }
+        for host in ["[::1]", "[::1]:80", "a%20b", "a~b", "a!"] {
+            assert!(!is_plain_host(host.as_bytes()) && is_host(host.as_bytes()), "{host}");
+        }
+        for host in ["a:123456", "a:b", "a:1:2", "a b", "a,b", "a/b", "\u{e4}", "a%2", "[", "[]", "a@b"] {
+            assert!(!is_plain_host(host.as_bytes()) && !is_host(host.as_bytes()), "{host}");
+        }
+    }
+
+    #[test]
+    fn targets_and_their_parts() {
+        for (target, path, query, has_fragment) in [
+            ("/", "/", "", false),
+            ("/a?", "/a", "", false),
+            ("/a?b=?c", "/a", "b=?c", false),
+            ("/a%20b?c=%", "/a%20b", "c=%", false),
+            ("/a#b", "/a", "", true),
+            ("/a#", "/a", "", true),
+            ("/a#b?c", "/a", "", true),
+            ("/a?b#c", "/a", "b", true),
+            ("/a?#c#d", "/a", "", true),
+            ("*", "*", "", false),
+        ] {
+            let head = format!("GET {target} HTTP/1.0\r\n\r\n");
+            let mut slots = slots();
+            let head = parse(head.as_bytes(), &mut slots).unwrap();
+            let parts = (head.path, head.query, head.has_fragment);
+            assert_eq!(parts, (path, query, has_fragment), "{target}");
+        }
+        for target in ["/%", "/%2", "/%2g", "/a%%20", "/a%?b"] {
+            assert_eq!(status(&format!("GET {target} HTTP/1.0\r\n\r\n")), 400, "{target}");
+        }
     }
 
     #[test]

@@ -82,9 +82,19 @@ pub struct Envelope<'a> {
     pub keep_alive: &'a str,
 }
 
-/// The bytes before the date in every answer's head.
+/// The bytes before the date in every answer's head: those of the most frequent statuses are ready.
 fn write_status(out: &mut Vec<u8>, status: u16, date: &HttpDate) {
-    write_all(out, &["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status), "\r\nDate: "]);
+    match status {
+        200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\nDate: "),
+        201 => out.extend_from_slice(b"HTTP/1.1 201 Created\r\nDate: "),
+        202 => out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\nDate: "),
+        _ => {
+            write_all(
+                out,
+                &["HTTP/1.1 ", itoa::Buffer::new().format(status), " ", reason(status), "\r\nDate: "],
+            );
+        }
+    }
     out.extend_from_slice(date);
     out.extend_from_slice(b"\r\n");
 }
@@ -101,10 +111,14 @@ pub const INERT: &str = "X-Content-Type-Options: nosniff\r\nContent-Security-Pol
 
 /// Appends the type and length of a body, and the empty line before it.
 pub fn write_body_fields(out: &mut Vec<u8>, content_type: &str, length: usize) {
-    if !content_type.is_empty() {
-        write_all(out, &["Content-Type: ", content_type, "\r\n"]);
+    let mut digits = itoa::Buffer::new();
+    let length = digits.format(length);
+    match content_type {
+        "" => write_all(out, &["Content-Length: ", length, "\r\n\r\n"]),
+        _ => {
+            write_all(out, &["Content-Type: ", content_type, "\r\nContent-Length: ", length, "\r\n\r\n"]);
+        }
     }
-    write_all(out, &["Content-Length: ", itoa::Buffer::new().format(length), "\r\n\r\n"]);
 }
 
 /// Appends a head up to, and without, the empty line.
@@ -126,14 +140,19 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response, envelope: &Envelop
     if !envelope.close && !matches!(response.status, 101 | 426) {
         out.extend_from_slice(envelope.keep_alive.as_bytes());
     }
-    out.extend_from_slice(response.fields.as_bytes());
-    if response.status != 101 && !response.fields.contains("Cache-Control: ") {
-        out.extend_from_slice(b"Cache-Control: no-store\r\n");
+    let has_fields = !response.fields.is_empty();
+    if has_fields {
+        out.extend_from_slice(response.fields.as_bytes());
     }
-    if matches!(response.status, 101 | 204 | 304) {
-        return out.extend_from_slice(b"\r\n");
+    let is_kept = has_fields && response.fields.contains("Cache-Control: ");
+    match (response.status, is_kept) {
+        (101, _) | (204 | 304, true) => return out.extend_from_slice(b"\r\n"),
+        (204 | 304, false) => return out.extend_from_slice(b"Cache-Control: no-store\r\n\r\n"),
+        (_, true) => out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n"),
+        (_, false) => {
+            out.extend_from_slice(b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
+        }
     }
-    out.extend_from_slice(b"X-Content-Type-Options: nosniff\r\n");
     write_body_fields(out, &response.content_type, response.body.len());
     if !envelope.head_only {
         out.extend_from_slice(&response.body);

@@ -153,7 +153,7 @@ impl Fdajax {
             Verb::Cancel => self.cancel(context, user, &query).map(Some),
             Verb::ChatSig => self.signal(context, user, &query).map(Some),
             _ => {
-                let opened = self.open(context, (user, from), head.authority, &query);
+                let opened = self.open(context, (user, from), head.authority(), &query);
                 self.note_right(context, from, identity);
                 opened
             }

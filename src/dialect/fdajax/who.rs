@@ -125,7 +125,7 @@ fn is_of_page(head: &Head) -> bool {
 /// Whether a browser says that a page of another site sends this. Hosts that differ in their slot are one
 /// site.
 fn is_foreign_page(head: &Head) -> bool {
-    let host = head.authority.to_ascii_lowercase();
+    let host = head.authority().to_ascii_lowercase();
     let is_foreign = |origin: &str| {
         let origin = origin.to_ascii_lowercase();
         origin.split_once("://").is_none_or(|(_, from)| site(from) != site(&host))
