@@ -103,7 +103,7 @@ pub struct Hub {
     timers: Wheel<ChannelKey>,
     history: History,
     tombstones: Tombstones,
-    /// Cursors below this have a gap everywhere.
+    /// Cursors that lack a number below this have a gap everywhere.
     lost: Seq,
     /// Somebody else gives all numbers, and removes values that have expired; and these are to be removed.
     is_numbered_outside: bool,

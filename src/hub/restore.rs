@@ -43,8 +43,8 @@ impl Hub {
         self.tombstones.suspect(upto);
     }
 
-    /// Has every cursor below `lost` told of a gap on whatever it listens to: not all that was published before it is
-    /// known any more.
+    /// Has every cursor that lacks a number below `lost` told of a gap on whatever it listens to: not all that was
+    /// published before it is known any more.
     pub const fn lose(&mut self, lost: Seq) {
         self.lost = lost;
     }

@@ -165,9 +165,10 @@ impl Hub {
         id.epoch == self.epoch && id.seq <= self.seq
     }
 
-    /// Whether all that was published since `id` was given out is known, but for what limits threw away.
-    pub(super) fn is_known(&self, id: MessageId) -> bool {
-        self.is_ours(id) && id.seq >= self.lost
+    /// Whether all that was published since `id` was given out is known, but for what limits threw away. The last number
+    /// before `lost` is the place of whoever comes before anything new is published.
+    pub fn is_known(&self, id: MessageId) -> bool {
+        self.is_ours(id) && id.seq + 1 >= self.lost
     }
 
     /// The channel `name`, which may be new.

@@ -244,7 +244,11 @@ impl Server {
                 let rest = if is_all { newest.seq } else { place.rest() };
                 Place { id, ahead: rest.saturating_sub(id.seq) }
             }
-            false => last.unwrap_or(newest).into(),
+            false => match last {
+                // What a crash took was told of, and what is left is all given: it is not to be told again.
+                Some(last) if !is_all || self.broker.hub.is_known(last) => last.into(),
+                _ => newest.into(),
+            },
         };
         let has_news = !pulled.is_empty() || !gaps.is_empty();
         match no_news {

@@ -65,13 +65,17 @@ enum Kind {
     Delete(usize),
 }
 
-/// Who polls one channel after another, and resumes where it was.
+/// Who polls one channel after another, and resumes where it was. Each poll brings everything that is newer than its
+/// place, or tells of a gap. A crash alone is a gap only in `behind`: for a place that is older than the life, once.
 #[derive(Debug)]
 struct Follower {
     channels: &'static str,
     next: String,
+    /// Where it began, or went on after the last gap that it was told of: it has everything newer.
+    since: Seq,
+    /// What it was given since then.
     seen: BTreeMap<Seq, String>,
-    /// Since it last polled, something happened that may be a gap.
+    /// Since its last poll without a gap, a channel was deleted: that may be one.
     may_miss: bool,
 }
 
@@ -131,7 +135,8 @@ impl Sim {
         sim.begin(false);
         for channels in ["a", "a,b,c", "*"] {
             let next = sim.poll(channels, "now").1;
-            sim.followers.push(Follower { channels, next, seen: BTreeMap::new(), may_miss: false });
+            let since = sim.seq_of(&next);
+            sim.followers.push(Follower { channels, next, since, seen: BTreeMap::new(), may_miss: false });
         }
         sim
     }
@@ -140,7 +145,6 @@ impl Sim {
     fn begin(&mut self, was_clean: bool) {
         if self.behind && !was_clean && self.disk.lease > 0 {
             (self.disk.next, self.disk.lost_all) = (self.disk.lease, self.disk.lease);
-            self.followers.iter_mut().for_each(|follower| follower.may_miss = true);
         }
         self.disk.lease = self.disk.next + LEASE;
         assert!(
@@ -170,6 +174,7 @@ impl Sim {
         let health = self.connect();
         self.send(health, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
         assert!(self.read(health).ends_with("loading\n"));
+        self.forget_lost();
         let mut lost: Vec<Lost> =
             self.disk.lost.iter().map(|(channel, &upto)| Lost { channel: channel.clone(), upto }).collect();
         let chunks: Vec<Vec<Entry>> = self.disk.entries.chunks(7).map(<[Entry]>::to_vec).collect();
@@ -185,6 +190,16 @@ impl Sim {
         self.turn();
         assert!(!self.read(early).is_empty(), "who waited is answered");
         self.check_history();
+    }
+
+    /// As the store does: what a sweep has told to be lost is not loaded. In `behind`, the sweep may have come to the disk
+    /// and the deletion not.
+    fn forget_lost(&mut self) {
+        let Disk { entries, lost, .. } = &mut self.disk;
+        for gone in entries.extract_if(.., |entry| lost.get(entry.record.channel()) >= Some(&entry.seq)) {
+            assert!(self.behind, "{} was lost before it was deleted", gone.seq);
+            self.deleted.insert(self.named[&gone.seq].clone());
+        }
     }
 
     /// A life ends, in good order or not.
@@ -479,13 +494,22 @@ impl Sim {
 
     fn follow(&mut self) {
         let at = self.random.below(3) as usize;
-        let (channels, next) = (self.followers[at].channels, self.followers[at].next.clone());
-        // Until something new comes, its place is in what may be incomplete.
-        let may_be_incomplete = self.seq_of(&next) < self.disk.lost_all;
-        let (messages, next, gap) = self.poll(channels, &next);
+        let (channels, place) = (self.followers[at].channels, self.followers[at].next.clone());
+        let mut last = self.seq_of(&place);
+        let is_from_before = last + 1 < self.disk.lost_all;
+        let (messages, next, gap) = self.poll(channels, &place);
+        let next_seq = self.seq_of(&next);
         let follower = &mut self.followers[at];
-        assert!(!gap || follower.may_miss || may_be_incomplete, "a gap without a cause");
-        let mut last = follower.seen.keys().next_back().copied().unwrap_or(0);
+        assert!(gap || !is_from_before, "what a crash took was not told of: {place}");
+        assert!(!gap || follower.may_miss || is_from_before, "a gap without a cause: {place}");
+        assert!(next_seq + 1 >= self.disk.lost_all, "the same gap would be told again: {next}");
+        if gap {
+            // What is kept is brought along; what is missing is older than where it goes on.
+            follower.since = next_seq;
+            follower.seen.clear();
+        } else {
+            follower.may_miss = false;
+        }
         for (seq, text) in messages {
             let known = self.named.get(&seq).map(|named| named.trim_matches('"'));
             assert_eq!(known, Some(text.trim_matches('"')), "{seq} shows what is stored");
@@ -493,22 +517,24 @@ impl Sim {
             last = seq;
             follower.seen.insert(seq, text);
         }
+        assert!(next_seq >= last, "it would be given {last} again");
         follower.next = next;
-        let had_gap = gap || std::mem::take(&mut follower.may_miss);
-        // It has everything, unless it was told.
-        let first = follower.seen.keys().next().copied();
-        if let (false, Some(first)) = (had_gap, first) {
-            let channels: Vec<&str> = channels.split(',').collect();
-            for entry in &self.disk.entries {
-                let is_its = channels.contains(&"*") || channels.contains(&entry.record.channel());
-                let is_seen = follower.seen.contains_key(&entry.seq);
-                assert!(!is_its || entry.seq < first || is_seen, "{} was not delivered", entry.seq);
-            }
+        let channels: Vec<&str> = channels.split(',').collect();
+        let follower = &self.followers[at];
+        for entry in &self.disk.entries {
+            let is_its = channels.contains(&"*") || channels.contains(&entry.record.channel());
+            let has_it = entry.seq <= follower.since || follower.seen.contains_key(&entry.seq);
+            // Whoever has not had it is told so, as long as its place is older than what was deleted.
+            let is_told = gap && self.is_deleted_ahead(entry);
+            assert!(!is_its || has_it || is_told, "{} was not delivered", entry.seq);
         }
-        if had_gap {
-            // What it missed is forgotten: it begins anew.
-            follower.seen.retain(|&seq, _| seq == last);
-        }
+    }
+
+    /// Whether its channel was deleted in `behind` since, which is not on the disk yet.
+    fn is_deleted_ahead(&self, entry: &Entry) -> bool {
+        let deletes = |record: &Record| matches!(record, Record::Deleted { channel } if **channel == *entry.record.channel());
+        let later = self.queue.iter().filter(|proposal| proposal.first > entry.seq);
+        self.behind && later.flat_map(|proposal| &proposal.records).any(deletes)
     }
 
     /// The rings hold what is on the disk, and nothing that is not.
@@ -522,6 +548,10 @@ impl Sim {
                 let is_there = seq.is_none_or(|seq| stored.contains(&seq));
                 assert!(is_there || self.deleted.contains(text), "{text} was answered and is not there");
             }
+        }
+        for seq in self.followers.iter().flat_map(|follower| follower.seen.keys()) {
+            let may_be_gone = *seq < self.disk.lost_all || self.deleted.contains(&self.named[seq]);
+            assert!(may_be_gone || stored.contains(seq), "{seq} was seen and is not there");
         }
         let texts: BTreeSet<&String> = shown.values().collect();
         assert_eq!(texts.len(), shown.len(), "something was published twice");
@@ -559,6 +589,28 @@ fn config() -> Config {
     config.bayeux.publish = vec!["**".into()];
     config.limits.connections = 10_000;
     config
+}
+
+/// Nothing is published after the crash: whoever asks again must wait, not be told at once for ever.
+#[test]
+fn what_a_crash_took_is_told_once() {
+    let mut sim = Sim::new(1);
+    sim.behind = true;
+    sim.begin(true);
+    let places = ["a", "b", "*"].map(|channels| (channels, sim.poll(channels, "now").1));
+    let conn = sim.connect();
+    sim.publish_keyed(conn, "a", "kept", "key");
+    sim.answer();
+    sim.begin(false);
+    for (channels, place) in places {
+        let (messages, next, gap) = sim.poll(channels, &place);
+        assert!(gap, "not all of what was published to {channels} is known");
+        assert_eq!(messages.len(), usize::from(channels != "b"), "what is kept comes along");
+        let (messages, _, gap) = sim.poll(channels, &next);
+        assert!(!gap && messages.is_empty(), "{channels}: it is told again at {next}");
+    }
+    let now = sim.poll("a", "now").1;
+    assert!(!sim.poll("a", &now).2, "who comes after the crash has lost nothing");
 }
 
 #[test]
