@@ -10,6 +10,7 @@ mod reload;
 mod serve;
 mod settings;
 mod status;
+mod store;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,7 @@ Every setting is an option (encke serve --help), an environment variable and a l
     version = VERSION,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|token|config|reload [OPTIONS] …",
+    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|token|config|reload|store [OPTIONS] …",
     after_help = EXAMPLES
 )]
 struct Cli {
@@ -71,6 +72,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Print every setting, its value and its meaning, or check a file
     Config(config::ConfigArgs),
+    /// Check, compact, rename or print the history on disk of a server that does not run
+    Store(store::StoreArgs),
 }
 
 /// Runs the program.
@@ -98,6 +101,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Config(args) => config::run(&args),
+        Command::Store(args) => store::run(&args),
     }
 }
 
@@ -117,10 +121,15 @@ pub fn command() -> clap::Command {
         let shown = named(&arg, &["config", "pid", "pid_file"]);
         arg.hide(!shown)
     };
+    let store = move |arg: clap::Arg| {
+        let shown = named(&arg, &["action", "config", "store.dir", "store-dir", "store_dir"]);
+        arg.hide(!shown)
+    };
     Cli::command()
         .mut_args(first)
         .mut_subcommand("config", |command| command.mut_args(config))
         .mut_subcommand("reload", |command| command.mut_args(reload))
+        .mut_subcommand("store", |command| command.mut_args(store))
 }
 
 /// Prints a result to standard output. A reader that went away (`| head`) is no failure.

@@ -150,7 +150,7 @@ fn screen(base: &str, first: &Stats, second: &Stats, between: Duration) -> Strin
 }
 
 /// 1234567 as 1,234,567.
-fn grouped(value: u64) -> String {
+pub(super) fn grouped(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -162,7 +162,7 @@ fn grouped(value: u64) -> String {
     text
 }
 
-fn bytes(value: u64) -> String {
+pub(super) fn bytes(value: u64) -> String {
     match value {
         0..1024 => format!("{value} B"),
         1024..1_048_576 => format!("{:.1} KiB", value as f64 / 1024.0),

@@ -14,6 +14,8 @@
 mod clocks;
 mod directory;
 mod engine;
+mod frozen;
+mod idle;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ mod thread;
 
 pub use directory::Directory;
 pub use engine::{DEAD_MAX, Order, Settings, Told};
+pub use idle::{Contents, Idle};
 pub use thread::{Opened, Store, open};
 
 use std::fmt;
@@ -32,6 +35,8 @@ use std::path::PathBuf;
 pub enum StoreError {
     /// The directory above it is not there.
     NoDirectory(PathBuf),
+    /// There is no history in it.
+    NoHistory(PathBuf),
     /// Another process has it open.
     Locked(PathBuf),
     /// What the file says of its format; ours is another.
@@ -56,6 +61,7 @@ impl fmt::Display for StoreError {
             Self::NoDirectory(path) => {
                 write!(f, "{} does not exist; create it, or mount what belongs there", path.display())
             }
+            Self::NoHistory(path) => write!(f, "there is no history in {}", path.display()),
             Self::Locked(path) => write!(f, "another process uses {}", path.display()),
             Self::Version(version) => write!(
                 f,

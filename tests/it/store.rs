@@ -376,3 +376,196 @@ fn a_failing_sync_is_told_and_survived() {
 fn a_full_disk_is_told_and_survived() {
     survives(&["pwrite64:error=ENOSPC:when=120..126"], "enospc");
 }
+
+/// `encke store …`: exit code, what it printed, what it complained of.
+fn tool(args: &[&str]) -> (i32, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_encke")).arg("store").args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The same, of what works.
+fn tell(action: &str, store: &str) -> String {
+    let (code, said, complaint) = tool(&[action, "--store-dir", store]);
+    assert_eq!((code, complaint.as_str()), (0, ""), "{action}: {said}");
+    said
+}
+
+/// Every line of what `check` says, by its label.
+fn facts(store: &str) -> BTreeMap<String, String> {
+    let said = tell("check", store);
+    assert!(said.ends_with("ok: every message can be read\n"), "{said}");
+    said.lines()
+        .filter_map(|line| line.split_at_checked(18))
+        .map(|(label, value)| (label.trim().to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_history_at_rest_is_checked_and_dumped_and_stays_as_it_is() {
+    let directory = Directory::new("at-rest");
+    let store = directory.store();
+    let mut server = Encke::start(&["--store-dir", &store]);
+    let first = server.publish("plain", "a \"text\"");
+    server.ask(
+        "POST",
+        "/pub/json?event=quote",
+        &["Content-Type: application/json", "Encke-Key: k"],
+        b"{\"a\":\n1}",
+    );
+    server.ask("POST", "/pub/bytes", &["Content-Type: application/octet-stream"], b"\xff\x00");
+    server.ask("POST", "/pub/once", &["Idempotency-Key: 1"], b"once");
+    server.ask("POST", "/pub/brief?ttl=1", &[], b"brief");
+    server.publish("gone", "deleted");
+    assert_eq!(server.ask("DELETE", "/pub/gone", &[], b"").status, 204);
+    server.signal(Signal::KILL);
+    server.exit();
+    thread::sleep(Duration::from_millis(1100));
+    let file = Path::new(&store).join("history.redb");
+    let before = std::fs::read(&file).unwrap();
+    let found = facts(&store);
+    for (label, value) in [
+        ("format", "1"),
+        ("epoch", parts(&first).0),
+        ("next number", "8"),
+        ("messages", "4"),
+        ("dead messages", "2"),
+        ("channels", "4"),
+        ("idempotency keys", "1"),
+    ] {
+        assert_eq!(found[label], value, "{label} of {found:?}");
+    }
+    let dump = tell("dump", &store);
+    let lines: Vec<Value> = dump.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 4, "{dump}");
+    assert_eq!(
+        (lines[0]["id"].as_str(), lines[0]["data"].as_str()),
+        (Some(first.as_str()), Some("a \"text\""))
+    );
+    assert!(lines.iter().all(|line| line["time"].as_u64() > Some(1_600_000_000_000)), "{dump}");
+    assert_eq!(lines[1]["channel"], "json");
+    assert_eq!((&lines[1]["event"], &lines[1]["key"]), (&"quote".into(), &"k".into()));
+    assert_eq!(lines[1]["data"], serde_json::json!({"a": 1}));
+    assert_eq!(lines[2]["data64"], "/wA=");
+    assert!(std::fs::read(&file).unwrap() == before, "nothing is written, not even a repair");
+    assert_eq!(Encke::start(&["--store-dir", &store]).history("plain"), ["a \"text\""]);
+}
+
+#[test]
+fn a_crash_in_behind_is_seen_and_its_jump_told() {
+    let directory = Directory::new("at-rest-behind");
+    let store = directory.store();
+    let mut server = Encke::start(&["--store-dir", &store, "--store-answer", "behind"]);
+    server.publish("c", "x");
+    server.signal(Signal::KILL);
+    server.exit();
+    let next: u64 = facts(&store)["next number"].parse().unwrap();
+    let server = Encke::start(&["--store-dir", &store]);
+    assert_eq!(parts(&server.publish("c", "y")).1, next);
+}
+
+#[test]
+fn compacting_makes_the_file_smaller_and_loses_nothing() {
+    let directory = Directory::new("compact");
+    let store = directory.store();
+    let options = ["--store-dir", &store, "--history-messages", "5"];
+    let mut server = Encke::start(&options);
+    let large = "x".repeat(60_000);
+    for _ in 0..60 {
+        server.publish("c", &large);
+    }
+    server.publish("other", "kept");
+    assert_eq!(server.ask("DELETE", "/pub/c", &[], b"").status, 204);
+    server.signal(Signal::KILL);
+    server.exit();
+    let bytes = || std::fs::metadata(Path::new(&store).join("history.redb")).unwrap().len();
+    let (before, dump) = (bytes(), tell("dump", &store));
+    let said = tell("compact", &store);
+    assert!(said.contains("before") && said.contains("after"), "{said}");
+    assert!(bytes() < before, "{before} bytes before, {} after", bytes());
+    assert_eq!(tell("dump", &store), dump);
+    assert_eq!(Encke::start(&options).history("other"), ["kept"]);
+}
+
+#[test]
+fn a_new_epoch_tells_everybody_of_a_gap() {
+    let directory = Directory::new("epoch");
+    let store = directory.store();
+    let mut server = Encke::start(&["--store-dir", &store]);
+    let id = server.publish("c", "one");
+    server.signal(Signal::TERM);
+    server.exit();
+    let said = tell("new-epoch", &store);
+    let epoch = facts(&store)["epoch"].clone();
+    assert_ne!(epoch, parts(&id).0);
+    assert!(said.contains(&epoch) && said.contains(&parts(&id).0), "{said}");
+    let server = Encke::start(&["--store-dir", &store]);
+    let batch = server.json(&format!("/sub/c?as=interval&after={id}"));
+    assert_eq!((batch["gap"].as_bool(), data(&batch)), (Some(true), vec!["one".to_owned()]));
+    let next = server.publish("c", "two");
+    assert_eq!(parts(&next), (&*epoch, parts(&id).1 + 1));
+}
+
+const ACTIONS: [&str; 4] = ["check", "compact", "new-epoch", "dump"];
+
+#[test]
+fn what_is_no_history_at_rest_is_refused_and_stays_as_it_is() {
+    let directory = Directory::new("at-rest-refusals");
+    let store = directory.store();
+    let refuse = |word: &str| {
+        for action in ACTIONS {
+            let (code, said, complaint) = tool(&[action, "--store-dir", &store]);
+            assert_eq!((code, said.as_str()), (1, ""), "{action}: {complaint}");
+            assert!(complaint.contains(word) && complaint.lines().count() == 1, "{action}: {complaint}");
+        }
+    };
+    refuse("there is no history in");
+    assert!(!Path::new(&store).exists(), "nothing is made");
+    std::fs::create_dir(&store).unwrap();
+    refuse("there is no history in");
+    assert_eq!(std::fs::read_dir(&store).unwrap().count(), 0, "nothing is made");
+    let mut server = Encke::start(&["--store-dir", &store]);
+    for number in 0..300 {
+        server.publish("c", &format!("{number} {}", "x".repeat(500)));
+    }
+    refuse("another process uses");
+    server.signal(Signal::KILL);
+    server.exit();
+    let file = Path::new(&store).join("history.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // In the middle of a message that is there.
+    let at = bytes.windows(8).rposition(|part| part == b"xxxxxxxx").unwrap();
+    bytes[at] = b'y';
+    for damaged in [bytes, b"not a history".to_vec(), Vec::new()] {
+        std::fs::write(&file, &damaged).unwrap();
+        refuse("the history is damaged");
+        assert!(std::fs::read(&file).unwrap() == damaged, "nothing is written");
+    }
+    let (code, _, complaint) = tool(&["check"]);
+    assert!(code == 1 && complaint.contains("--store-dir"), "{complaint}");
+    assert_eq!(tool(&["erase", "--store-dir", &store]).0, 2);
+}
+
+#[test]
+fn a_dump_whose_reader_leaves_ends_quietly() {
+    let directory = Directory::new("dump-pipe");
+    let store = directory.store();
+    let mut server = Encke::start(&["--store-dir", &store]);
+    for _ in 0..20 {
+        server.publish("c", &"x".repeat(60_000));
+    }
+    server.signal(Signal::TERM);
+    server.exit();
+    let mut dump = Command::new(env!("CARGO_BIN_EXE_encke"))
+        .args(["store", "dump"])
+        .env("ENCKE_STORE_DIR", &store)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 10];
+    dump.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    assert!(first.starts_with(b"{\"id\":\""));
+    let output = dump.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}

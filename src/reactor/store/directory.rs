@@ -1,6 +1,7 @@
 //! The directory of a history: its file, what keeps other processes away, and bytes in reserve.
 
 use super::StoreError;
+use super::frozen::Frozen;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
@@ -63,6 +64,22 @@ impl Directory {
             }
             Err(error) => return Err(at(path, error)),
         }
+        let mut directory = Self::lock(path)?;
+        directory.keep_reserve(true);
+        Ok(directory)
+    }
+
+    /// Takes the directory at `path` if there is a history in it; makes nothing there but the lock.
+    pub fn take_existing(path: &Path) -> Result<Self, StoreError> {
+        let file = path.join("history.redb");
+        match file.try_exists() {
+            Ok(true) => Self::lock(path),
+            Ok(false) => Err(StoreError::NoHistory(path.into())),
+            Err(error) => Err(at(&file, error)),
+        }
+    }
+
+    fn lock(path: &Path) -> Result<Self, StoreError> {
         let lock = path.join("lock");
         let lock = OpenOptions::new()
             .write(true)
@@ -71,13 +88,18 @@ impl Directory {
             .open(&lock)
             .map_err(|e| at(&lock, e))?;
         match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(path.into())),
-            Err(TryLockError::Error(error)) => return Err(at(path, error)),
+            Ok(()) => Ok(Self { path: path.into(), _lock: lock, has_reserve: false }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Locked(path.into())),
+            Err(TryLockError::Error(error)) => Err(at(path, error)),
         }
-        let mut directory = Self { path: path.into(), _lock: lock, has_reserve: false };
-        directory.keep_reserve(true);
-        Ok(directory)
+    }
+
+    /// The history, for reading only.
+    pub fn open_frozen(&self) -> Result<Frozen, StoreError> {
+        let path = self.file();
+        let file = File::open(&path).map_err(|error| at(&path, error))?;
+        not_empty(&file, &path)?;
+        Ok(Frozen::new(file)?)
     }
 
     /// Where the history lies.
@@ -115,9 +137,7 @@ impl Disk for Directory {
     fn open(&mut self) -> Result<FileBackend, StoreError> {
         let path = self.file();
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|error| at(&path, error))?;
-        if file.metadata()?.len() == 0 {
-            return Err(StoreError::Damaged(format!("{} is empty", path.display())));
-        }
+        not_empty(&file, &path)?;
         // After a failed write the kernel may show what is not on the disk: it forgets that here. What is in order stays
         // in order, so that this may fail.
         _ = fadvise(&file, 0, None::<NonZeroU64>, Advice::DontNeed);
@@ -140,6 +160,14 @@ impl Disk for Directory {
 
     fn bytes(&self) -> u64 {
         fs::metadata(self.file()).map_or(0, |metadata| metadata.len())
+    }
+}
+
+/// An empty file would be made a new history.
+fn not_empty(file: &File, path: &Path) -> Result<(), StoreError> {
+    match file.metadata()?.len() {
+        0 => Err(StoreError::Damaged(format!("{} is empty", path.display()))),
+        _ => Ok(()),
     }
 }
 

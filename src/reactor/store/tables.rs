@@ -146,6 +146,25 @@ impl Tables {
         self.rows
     }
 
+    /// Idempotency keys.
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Gives back to the file system what the file does not need.
+    pub fn compact(&mut self) -> Result<(), StoreError> {
+        self.database.compact().map_err(redb::Error::from)?;
+        Ok(())
+    }
+
+    /// Gives it another epoch: no id of before is one of this history.
+    pub fn rename(&mut self, epoch: Epoch) -> Result<(), StoreError> {
+        let meta = Meta { epoch: epoch.bits(), copy: 0, ..self.meta };
+        self.transaction(|transaction| write_meta(transaction, meta))?;
+        self.meta = meta;
+        Ok(())
+    }
+
     /// Begins a life: gives a copy the epoch `fresh`, jumps over numbers that may have been seen and were not stored,
     /// and takes a lease if numbers are to be given out `ahead`.
     pub fn begin(&mut self, fresh: Seed, clocks: Clocks, ahead: bool) -> Result<Opening, StoreError> {
