@@ -498,7 +498,7 @@ fn a_new_epoch_tells_everybody_of_a_gap() {
     let said = tell("new-epoch", &store);
     let epoch = facts(&store)["epoch"].clone();
     assert_ne!(epoch, parts(&id).0);
-    assert!(said.contains(&epoch) && said.contains(&parts(&id).0), "{said}");
+    assert!(said.contains(&epoch) && said.contains(parts(&id).0), "{said}");
     let server = Encke::start(&["--store-dir", &store]);
     let batch = server.json(&format!("/sub/c?as=interval&after={id}"));
     assert_eq!((batch["gap"].as_bool(), data(&batch)), (Some(true), vec!["one".to_owned()]));
@@ -526,7 +526,7 @@ fn what_is_no_history_at_rest_is_refused_and_stays_as_it_is() {
     assert_eq!(std::fs::read_dir(&store).unwrap().count(), 0, "nothing is made");
     let mut server = Encke::start(&["--store-dir", &store]);
     for number in 0..300 {
-        server.publish("c", &format!("{number} {}", "x".repeat(500)));
+        server.publish("c", format!("{number} {}", "x".repeat(500)));
     }
     refuse("another process uses");
     server.signal(Signal::KILL);
@@ -552,7 +552,7 @@ fn a_dump_whose_reader_leaves_ends_quietly() {
     let store = directory.store();
     let mut server = Encke::start(&["--store-dir", &store]);
     for _ in 0..20 {
-        server.publish("c", &"x".repeat(60_000));
+        server.publish("c", "x".repeat(60_000));
     }
     server.signal(Signal::TERM);
     server.exit();
