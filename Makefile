@@ -74,9 +74,9 @@ test-deb: deb ## Unpack the package into a throw-away root, look whether all is 
 	packaging/test.sh $$(ls -t target/debian/*.deb | head -1)
 
 .PHONY: sim
-sim: ## Simulate the whole server with 100,000 seeds, its history on disk with 5,000, the store with 20,000 (ENCKE_SIM_SEED=n, ENCKE_STORE_SEED=n replay one)
+sim: ## Simulate the whole server with 100,000 seeds, its history on disk with 1,000, the store with 20,000 (ENCKE_SIM_SEED=n, ENCKE_STORE_SEED=n replay one)
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture
-	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-5000} $(CARGO) test --release --lib server::tests::store
+	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-1000} $(CARGO) test --release --lib server::tests::store
 	ENCKE_STORE_SEEDS=$${ENCKE_STORE_SEEDS:-20000} $(CARGO) test --release --lib reactor::store::tests::lives
 
 # What to fuzz, and its share of the time in percent: most for the whole server.
