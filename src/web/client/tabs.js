@@ -149,6 +149,9 @@ export class Tabs {
     const link = this._link, comet = this._comet, { covered, denied, after, _isIn } = this._news ?? {};
     if (!covered || this._soloUntil > Date.now()) return;
     const mine = link._mine(), had = mine.filter(channel => link._had?.has(channel));
+    // What we left and join again begins anew; what an older request brings of it is not ours.
+    if (link._had) link._had = new Set(had);
+    if (this._had) this._had = new Set(mine.filter(channel => this._had.has(channel)));
     if (!_isIn || !had.every(channel => covered.includes(channel))) this._isFollowing = undefined;
     if (this._isCovered()) {
       // A channel that joins with a snapshot has another place than the rest.
@@ -156,7 +159,11 @@ export class Tabs {
       if (this._isFollowing) {
         link._has(new Set(mine));
         if (epoch(after) === epoch(comet.after)) comet._move(after);
-      } else if (!this._held) await this._catchUp(mine);
+      } else if (!this._held) {
+        await this._catchUp(mine);
+        // Our channels may have changed meanwhile.
+        if (this._isFollowing && `${link._mine()}` !== `${mine}`) return this._follow();
+      }
     } else {
       this._held = undefined;
       if (denied.includes(this._me)) this._alone();
