@@ -190,7 +190,8 @@ fn what_was_let_go_is_given_back_to_the_system() {
         }
     }
     let most = server.allocated_bytes() - before;
-    assert!(most > 40_000_000, "{most} bytes");
+    // The text of 2,000 messages, less a few pages that were there before and had room.
+    assert!(most > 39_500_000, "{most} bytes");
     // Although nothing happens any more.
     assert_eq!(publisher.ask("DELETE", "/pub/gone", &[], b"").status, 204);
     until("it is given back", || (server.allocated_bytes() < before + (2 << 20)).then_some(()));
