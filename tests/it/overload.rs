@@ -179,7 +179,8 @@ fn who_may_not_publish_is_told_before_the_body() {
 fn what_was_let_go_is_given_back_to_the_system() {
     let server = Encke::start(&["--history-messages", "100000", "--history-bytes", "1GiB"]);
     let mut publisher = server.admin();
-    let text = "x".repeat(20_000);
+    // A little more than is asked for below: some of it lies in pages that are there before.
+    let text = "x".repeat(20_200);
     publisher.publish("kept", &[], text.as_bytes());
     let before = server.allocated_bytes();
     // What is kept lies between what is not.
@@ -190,8 +191,7 @@ fn what_was_let_go_is_given_back_to_the_system() {
         }
     }
     let most = server.allocated_bytes() - before;
-    // The text of 2,000 messages, less a few pages that were there before and had room.
-    assert!(most > 39_500_000, "{most} bytes");
+    assert!(most > 40_000_000, "{most} bytes");
     // Although nothing happens any more.
     assert_eq!(publisher.ask("DELETE", "/pub/gone", &[], b"").status, 204);
     until("it is given back", || (server.allocated_bytes() < before + (2 << 20)).then_some(()));
