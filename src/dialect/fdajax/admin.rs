@@ -222,8 +222,7 @@ fn account(context: &mut Context, id: u32, key: UserKey) -> Result<Box<Account>,
     Ok(Box::new(Account { id, since, peers: Vec::new(), post: Post::default(), subscriber }))
 }
 
-/// Publishes a message for whoever asks.
-/// Publishes a message; returns its number.
+/// Publishes a message for whoever asks; returns its number.
 fn publish(context: &mut Context, channel: String, publication: Publication) -> Result<Seq, Response> {
     let what = Publishing::of(channel, publication);
     let published = context.broker.publish(context.now.at, context.client, what).map_err(refused)?;
