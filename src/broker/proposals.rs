@@ -9,7 +9,7 @@ use super::repeats::Place;
 use super::{Refusal, Several};
 use crate::hub::{ExpiredKey, Hub, Owner, Publication, Published};
 use crate::id::{MessageId, Seed, Seq};
-use crate::log::{Answered, Batch, Entry, Figures, LogTime, Lost, Opening, Proposal, Record, Ticket};
+use crate::log::{Answered, Batch, Entry, Figures, LEASE, LogTime, Lost, Opening, Proposal, Record, Ticket};
 use crate::time::Instant;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -64,8 +64,8 @@ pub(super) struct Proposals {
     keys: BTreeMap<(Box<str>, Box<str>), Ticket>,
     /// Removals of values that have expired, which wait for it.
     removals: VecDeque<(Ticket, ExpiredKey)>,
-    /// Proposals that the log has not answered: their bytes, and when they were made.
-    open: VecDeque<(Ticket, usize, Instant)>,
+    /// Proposals that the log has not answered.
+    open: VecDeque<Open>,
     bytes: usize,
     /// Where the requests of these are remembered.
     places: BTreeMap<Place, Ticket>,
@@ -73,6 +73,16 @@ pub(super) struct Proposals {
     request: Vec<(Place, Option<Answered>)>,
     /// The request at hand repeats one that the log has not answered.
     repeats: Option<Ticket>,
+}
+
+/// A proposal that the log has not answered.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    ticket: Ticket,
+    bytes: usize,
+    since: Instant,
+    /// The number of its first record.
+    first: Seq,
 }
 
 impl Proposals {
@@ -87,8 +97,11 @@ impl Proposals {
 
     /// Whether more waits for the log than may.
     fn is_full(&self, now: Instant) -> bool {
-        let lags = self.open.front().is_some_and(|&(_, _, since)| since + self.settings.lag_ms <= now);
-        self.bytes > self.settings.staged_bytes || self.settings.behind && lags
+        let Some(oldest) = self.open.front() else { return false };
+        let lags = oldest.since + self.settings.lag_ms <= now;
+        // A crash must not meet numbers that nobody has a lease of.
+        let has_many = self.first.saturating_sub(oldest.first) > LEASE / 4;
+        self.bytes > self.settings.staged_bytes || self.settings.behind && (lags || has_many)
     }
 
     /// Keeps what is to be proposed.
@@ -106,7 +119,7 @@ impl Proposals {
 
     /// Forgets proposals up to `upto`, which the log has answered.
     fn settle(&mut self, upto: Ticket) {
-        while let Some(&(ticket, bytes, _)) = self.open.front()
+        while let Some(&Open { ticket, bytes, .. }) = self.open.front()
             && ticket <= upto
         {
             self.open.pop_front();
@@ -156,7 +169,7 @@ impl Broker {
             _ if log.loading => Some("loading".to_owned()),
             Some(why) => Some(format!("cannot store: {why}")),
             None => {
-                let waits = log.open.front().map_or(0, |&(_, _, since)| now.millis_since(since) / 1000);
+                let waits = log.open.front().map_or(0, |open| now.millis_since(open.since) / 1000);
                 (waits > SLOW_SECONDS).then(|| format!("cannot store: the disk has taken {waits} s"))
             }
         }
@@ -299,7 +312,7 @@ impl Broker {
         let proposal = Proposal { ticket, first, records, answered };
         let bytes = proposal.bytes();
         log.bytes += bytes;
-        log.open.push_back((ticket, bytes, now));
+        log.open.push_back(Open { ticket, bytes, since: now, first });
         log.closed = log.is_full(now);
         Some(proposal)
     }

@@ -1,6 +1,8 @@
 //! What an earlier life of the process left: where numbers go on, and what had been lost.
 
-use super::Hub;
+use super::name::Pattern;
+use super::pull::{EVERYWHERE, GAPS_MAX};
+use super::{Gap, Hub};
 use crate::id::Seq;
 use std::rc::Rc;
 
@@ -47,6 +49,21 @@ impl Hub {
     /// published before it is known any more.
     pub const fn lose(&mut self, lost: Seq) {
         self.lost = lost;
+    }
+
+    /// What a crash took is told with the last page of what is older, not with each of them: takes out of `gaps` those
+    /// that have no other cause, and returns how many there were.
+    #[cold]
+    pub fn put_off_gaps(&self, gaps: &mut Vec<Gap>) -> u64 {
+        let count = gaps.len();
+        let has_lost = |gap: &Gap| match Pattern::parse(gap.channel.as_bytes()) {
+            // One that stands for many may stand for any.
+            _ if count == GAPS_MAX && &*gap.channel == EVERYWHERE => true,
+            Ok(Some(pattern)) => self.tombstones.may_have_lost(&pattern, gap.after.seq).0,
+            _ => self.lost_on(&gap.channel) > gap.after.seq,
+        };
+        gaps.retain(has_lost);
+        (count - gaps.len()) as u64
     }
 
     /// Whether message `seq` of channel `name` is kept.

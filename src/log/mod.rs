@@ -13,6 +13,10 @@ pub use figures::{COMMIT_BUCKETS_US, Figures};
 use crate::hub::Publication;
 use crate::id::{Epoch, Seq};
 
+/// Numbers that are given out ahead of what is stored, where answers do not wait. At least half of them are left after
+/// each commit.
+pub const LEASE: u64 = 1 << 20;
+
 /// Milliseconds on the time line of a history: the wall clock when the history was created, and from then on a clock
 /// that nobody sets. It goes on over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -221,7 +221,7 @@ impl Server {
         EnvelopeOf { head_only, close, retry }: EnvelopeOf,
     ) -> bool {
         let key = poll.subscriber;
-        let gaps = self.broker.hub.take_gaps_of_poll(key);
+        let mut gaps = self.broker.hub.take_gaps_of_poll(key);
         let place = self.broker.hub.place(key);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         self.broker.hub.pull(now.at, key, poll.max(), &mut pulled);
@@ -237,6 +237,10 @@ impl Server {
         let last = pulled.last().map(|message| message.id);
         let is_all = is_all && pulled.len() == count;
         let newest = self.broker.hub.newest();
+        let put_off = match last.filter(|&last| !is_all && !self.broker.hub.is_known(last)) {
+            Some(_) => self.broker.hub.put_off_gaps(&mut gaps),
+            None => 0,
+        };
         let next = match place.ahead > 0 {
             // A snapshot: values up to the last of them, everything else up to when it began, or up to now.
             true => {
@@ -263,6 +267,7 @@ impl Server {
         let has_waited = poll.polling.waits() && !head_only;
         self.broker.stats.polls_timed_out += u64::from(!has_news && no_news.is_some() && has_waited);
         self.settle(key, last.map(|id| id.seq), count);
+        self.broker.hub.counts.gaps_told -= put_off;
         has_news || no_news.is_some()
     }
 

@@ -12,7 +12,7 @@
 use super::StoreError;
 use super::clocks::Clocks;
 use crate::id::{Epoch, Seed, Seq};
-use crate::log::{Answered, Batch, Entry, LogTime, Lost, Opening, Proposal, Record};
+use crate::log::{Answered, Batch, Entry, LEASE, LogTime, Lost, Opening, Proposal, Record};
 use redb::{
     Builder, CursorError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
 };
@@ -22,9 +22,6 @@ use std::ops::{Bound, Range};
 
 /// The format of the tables and records; another one is refused.
 pub const FORMAT: u64 = 1;
-
-/// Numbers that are given out ahead of what is stored, in [`Promise::Behind`](crate::config::Promise).
-pub const LEASE: u64 = 1 << 20;
 
 /// Bytes that `redb` may keep of the file in memory.
 const CACHE_BYTES: usize = 8 << 20;

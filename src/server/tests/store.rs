@@ -7,14 +7,19 @@ use crate::broker::LogSettings;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::{Epoch, Random, Seed, Seq};
-use crate::log::{Answered, Batch, Condition, Entry, LogTime, Lost, Opening, Proposal, Record, Refusal};
+use crate::log::{
+    Answered, Batch, Condition, Entry, LEASE, LogTime, Lost, Opening, Proposal, Record, Refusal,
+};
 use crate::server::{Effect, Server};
+use crate::time::Instant;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
+/// What windows of FDAjax listen to, and how old it may be for a new one.
+const GROUP: &str = "fdajax/groups/feed";
+const LIVE_MS: u64 = 60_000;
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
-const LEASE: u64 = 1 << 20;
 
 /// What lies on the simulated disk.
 #[derive(Debug, Default)]
@@ -55,6 +60,8 @@ struct Waiting {
     texts: Vec<String>,
     key: Option<String>,
     kind: Kind,
+    /// What it publishes was on the disk already when it was sent.
+    was_stored: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +91,8 @@ struct Sim {
     behind: bool,
     disk: Disk,
     epoch: Epoch,
-    now_ms: u64,
+    /// What the time line of the history said when the life began, and our clock.
+    began: (u64, Instant),
     server: Server,
     world: World,
     /// What the log was given and has not answered.
@@ -100,6 +108,12 @@ struct Sim {
     /// What was refused with its key, which may be tried again.
     refused: Vec<(String, String)>,
     deleted: BTreeSet<String>,
+    /// A window of FDAjax that waits, and what windows were given.
+    window: Option<ConnId>,
+    chats: BTreeSet<String>,
+    /// When the time of those is over that have one: counted from when they were accepted, as after a restart, and from
+    /// when they were stored.
+    brief: BTreeMap<String, (u64, u64)>,
     texts: u64,
     counts: [usize; 4],
 }
@@ -110,15 +124,14 @@ impl Sim {
         let behind = random.one_in(3);
         let disk = Disk { next: 1, ..Disk::default() };
         let epoch = Epoch::from_random(random.next());
-        let mut world = World::default();
-        world.advance(1000);
+        let world = new_world();
         let server = Server::new(config(), Seed::of_number(seed), world.now);
         let mut sim = Self {
             random,
             behind,
             disk,
             epoch,
-            now_ms: 1_800_000_000_000,
+            began: (1_800_000_000_000, Instant::START),
             server,
             world,
             queue: VecDeque::new(),
@@ -129,6 +142,9 @@ impl Sim {
             stored: BTreeSet::new(),
             refused: Vec::new(),
             deleted: BTreeSet::new(),
+            window: None,
+            chats: BTreeSet::new(),
+            brief: BTreeMap::new(),
             texts: 0,
             counts: [0; 4],
         };
@@ -151,9 +167,14 @@ impl Sim {
             self.named.keys().next_back().is_none_or(|&last| last < self.disk.next),
             "a number is used again"
         );
-        self.world = World::default();
-        self.world.advance(1000);
-        self.now_ms += 5;
+        // A clock that was set back meanwhile stops the time line at most; one that was set ahead is believed.
+        let away = if self.random.one_in(3) { self.random.below(3_600_000) } else { 0 };
+        self.began = (self.line() + away, Instant::START);
+        if away > 30_000 {
+            // Keys may be forgotten by then.
+            self.refused.clear();
+        }
+        self.world = new_world();
         let (behind, staged_bytes) = (self.behind, if self.random.one_in(3) { 2000 } else { 1 << 20 });
         let seed = Seed { epoch: self.epoch, secret: u128::from(self.random.next()) };
         self.server = Server::new(config(), seed, self.world.now);
@@ -163,7 +184,7 @@ impl Sim {
             next: self.disk.next,
             lost: self.disk.lost_all,
             watermark: 0,
-            time: LogTime(self.now_ms),
+            time: LogTime(self.began.0),
         };
         let settings = LogSettings { behind, staged_bytes, lag_ms: 60_000 };
         self.server.use_log(self.world.now, opening, settings);
@@ -190,6 +211,12 @@ impl Sim {
         self.turn();
         assert!(!self.read(early).is_empty(), "who waited is answered");
         self.check_history();
+        self.check_window();
+    }
+
+    /// What the time line of the history says.
+    fn line(&self) -> u64 {
+        self.began.0 + self.world.now.at.millis_since(self.began.1)
     }
 
     /// As the store does: what a sweep has told to be lost is not loaded. In `behind`, the sweep may have come to the disk
@@ -225,6 +252,8 @@ impl Sim {
                     let text = String::from_utf8(publication.data.bytes().to_vec()).unwrap();
                     let before = self.named.insert(seq, text.clone());
                     assert!(before.is_none_or(|before| before == text), "{seq} names two messages");
+                    let end = self.line() + publication.ttl_ms.unwrap_or(0);
+                    self.brief.entry(text.clone()).and_modify(|brief| brief.1 = end);
                     self.stored.insert(text);
                 }
                 Record::Deleted { channel } => {
@@ -296,7 +325,7 @@ impl Sim {
     fn publish(&mut self) {
         let conn = self.connect();
         let (text, channel) = (self.text(), self.channel());
-        match self.random.below(5) {
+        match self.random.below(6) {
             0 => {
                 let texts = vec![text, self.text()];
                 let other = self.channel();
@@ -307,7 +336,7 @@ impl Sim {
                 );
                 let head = "POST /pub HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n";
                 self.send(conn, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
-                self.waiting.push(Waiting { conn, texts, key: None, kind: Kind::Http });
+                self.waiting.push(Waiting { conn, texts, key: None, kind: Kind::Http, was_stored: false });
             }
             1 => {
                 let key = format!("key {}", self.texts);
@@ -328,29 +357,56 @@ impl Sim {
                 frame.extend(command.bytes());
                 self.server.receive(self.world.now, conn, &frame, &mut self.world);
                 self.turn();
-                self.waiting.push(Waiting { conn, texts: vec![text], key: None, kind: Kind::WebSocket });
+                self.waiting.push(Waiting {
+                    conn,
+                    texts: vec![text],
+                    key: None,
+                    kind: Kind::WebSocket,
+                    was_stored: false,
+                });
             }
             3 => {
                 let body = json!([{"channel": format!("/{channel}"), "data": text, "id": "1"}]).to_string();
                 let head = "POST /bayeux HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
                 self.send(conn, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
                 let texts = vec![json!(text).to_string()];
-                self.waiting.push(Waiting { conn, texts, key: None, kind: Kind::Bayeux });
+                self.waiting.push(Waiting { conn, texts, key: None, kind: Kind::Bayeux, was_stored: false });
+            }
+            4 => {
+                let ttl = [1, 20, 3000][self.random.below(3) as usize];
+                let length = text.len();
+                self.send(conn, &format!("POST /pub/{channel}?ttl={ttl} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{text}"));
+                let end = self.line() + ttl * 1000;
+                self.brief.insert(text.clone(), (end, end));
+                self.waiting.push(Waiting {
+                    conn,
+                    texts: vec![text],
+                    key: None,
+                    kind: Kind::Http,
+                    was_stored: false,
+                });
             }
             _ => {
                 let length = text.len();
                 // Another request waits behind it.
                 self.send(conn, &format!("POST /pub/{channel} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{text}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"));
-                self.waiting.push(Waiting { conn, texts: vec![text], key: None, kind: Kind::Http });
+                self.waiting.push(Waiting {
+                    conn,
+                    texts: vec![text],
+                    key: None,
+                    kind: Kind::Http,
+                    was_stored: false,
+                });
             }
         }
     }
 
     fn publish_keyed(&mut self, conn: ConnId, channel: &str, text: &str, key: &str) {
+        let was_stored = self.stored.contains(text);
         let head = format!("POST /pub/{channel} HTTP/1.1\r\nHost: x\r\nIdempotency-Key: {key}");
         self.send(conn, &format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()));
         let key = Some(format!("{channel} {key}"));
-        self.waiting.push(Waiting { conn, texts: vec![text.to_owned()], key, kind: Kind::Http });
+        self.waiting.push(Waiting { conn, texts: vec![text.to_owned()], key, kind: Kind::Http, was_stored });
     }
 
     /// Sends a request again, of which the answer is not known or was a refusal.
@@ -367,12 +423,70 @@ impl Sim {
         self.publish_keyed(conn, channel, &text, key);
     }
 
+    /// A window of FDAjax, which names the time up to which it has everything: all that a protocol without ids can say.
+    fn chat(&mut self) {
+        let text = self.text();
+        let conn = self.connect();
+        let length = text.len();
+        self.send(
+            conn,
+            &format!("POST /pub/{GROUP} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{text}"),
+        );
+        self.waiting.push(Waiting {
+            conn,
+            texts: vec![text],
+            key: None,
+            kind: Kind::Http,
+            was_stored: false,
+        });
+        self.look_at_window();
+    }
+
+    /// Reads what it is given, and has it wait again.
+    fn look_at_window(&mut self) {
+        for _ in 0..100 {
+            if let Some(conn) = self.window {
+                let answer = self.read(conn);
+                if answer.is_empty() {
+                    return;
+                }
+                for text in texts_in(&answer) {
+                    assert!(self.behind || self.stored.contains(text), "{text} was shown and is not stored");
+                    assert!(!self.has_ended(text), "{text} has expired");
+                    self.chats.insert(text.to_owned());
+                }
+            }
+            let conn = self.connect();
+            self.send(conn, "GET /live.fdajax?cmd=wait&win_id=1&types=feed&sec=1 HTTP/1.1\r\nHost: x\r\nCookie: _session_id=s\r\n\r\n");
+            self.window = Some(conn);
+        }
+        panic!("a window is answered for ever");
+    }
+
+    /// After a restart it is a new window, and gets what is not too old for FDAjax.
+    fn check_window(&mut self) {
+        self.window = None;
+        self.look_at_window();
+        for entry in &self.disk.entries {
+            let Record::Message { channel, at, .. } = &entry.record else { continue };
+            let text = &self.named[&entry.seq];
+            let is_due = **channel == *GROUP && at.0 + LIVE_MS > self.line() && !self.has_ended(text);
+            assert!(!is_due || self.chats.contains(text), "no window was given {text}");
+        }
+    }
+
     fn delete(&mut self) {
         let at = self.random.below(3) as usize;
         let conn = self.connect();
         self.followers.iter_mut().for_each(|follower| follower.may_miss = true);
         self.send(conn, &format!("DELETE /pub/{} HTTP/1.1\r\nHost: x\r\n\r\n", CHANNELS[at]));
-        self.waiting.push(Waiting { conn, texts: vec![], key: None, kind: Kind::Delete(at) });
+        self.waiting.push(Waiting {
+            conn,
+            texts: vec![],
+            key: None,
+            kind: Kind::Delete(at),
+            was_stored: false,
+        });
     }
 
     /// The log answers some of what waits.
@@ -399,7 +513,8 @@ impl Sim {
             let rows: Vec<(Seq, Box<str>)> =
                 self.disk.entries.iter().map(|entry| (entry.seq, entry.record.channel().into())).collect();
             let (dead, lost) = self.server.not_kept(&rows);
-            assert!(self.behind || dead.is_empty(), "nothing has left the rings: {dead:?}");
+            let is_lasting = |seq: &Seq| !self.has_ended(&self.named[seq]);
+            assert!(self.behind || !dead.iter().any(is_lasting), "nothing has left the rings: {dead:?}");
             for lost in lost {
                 let known = self.disk.lost.entry(lost.channel).or_default();
                 *known = lost.upto.max(*known);
@@ -461,7 +576,11 @@ impl Sim {
                 assert_eq!(self.named.get(&seq), Some(text), "{seq} names what it was given for");
             }
             let known = self.told.insert(text.clone(), seq);
-            assert!(known.is_none_or(|known| known == seq), "{text} was published twice");
+            // What a crash took before it was on the disk is published anew, under a number of its own.
+            let was_lost = self.behind
+                && !waiting.was_stored
+                && known.flatten().is_some_and(|known| known < self.disk.lost_all);
+            assert!(was_lost || known.is_none_or(|known| known == seq), "{text} was published twice");
         }
     }
 
@@ -473,9 +592,14 @@ impl Sim {
 
     /// What a poll brings: messages, where to go on, and whether there is a gap.
     fn poll(&mut self, channels: &str, after: &str) -> (Vec<(Seq, String)>, String, bool) {
+        self.poll_page(channels, after, 1000)
+    }
+
+    /// The same, of at most `max` messages.
+    fn poll_page(&mut self, channels: &str, after: &str, max: u64) -> (Vec<(Seq, String)>, String, bool) {
         let conn = self.connect();
         let request = format!(
-            "GET /sub/{channels}?as=interval&after={after}&max=1000 HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n"
+            "GET /sub/{channels}?as=interval&after={after}&max={max} HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n"
         );
         self.send(conn, &request);
         let answer = self.read(conn);
@@ -497,22 +621,29 @@ impl Sim {
         let (channels, place) = (self.followers[at].channels, self.followers[at].next.clone());
         let mut last = self.seq_of(&place);
         let is_from_before = last + 1 < self.disk.lost_all;
-        let (messages, next, gap) = self.poll(channels, &place);
+        // With pages that are too small for all, the last of what is older tells of what a crash took.
+        let max = if self.random.one_in(3) { 1 + self.random.below(4) } else { 1000 };
+        let (messages, next, gap) = self.poll_page(channels, &place, max);
         let next_seq = self.seq_of(&next);
+        let is_partial = messages.len() as u64 == max && next_seq + 1 < self.disk.lost_all;
+        let line = self.line();
         let follower = &mut self.followers[at];
-        assert!(gap || !is_from_before, "what a crash took was not told of: {place}");
-        assert!(!gap || follower.may_miss || is_from_before, "a gap without a cause: {place}");
-        assert!(next_seq + 1 >= self.disk.lost_all, "the same gap would be told again: {next}");
+        assert!(gap || is_partial || !is_from_before, "what a crash took was not told of: {place}");
+        let has_cause = follower.may_miss || is_from_before && !is_partial;
+        assert!(!gap || has_cause, "a gap without a cause: {place}");
+        assert!(is_partial || next_seq + 1 >= self.disk.lost_all, "the same gap would be told again: {next}");
         if gap {
             // What is kept is brought along; what is missing is older than where it goes on.
             follower.since = next_seq;
             follower.seen.clear();
         } else {
-            follower.may_miss = false;
+            follower.may_miss &= max < 1000;
         }
         for (seq, text) in messages {
             let known = self.named.get(&seq).map(|named| named.trim_matches('"'));
             assert_eq!(known, Some(text.trim_matches('"')), "{seq} shows what is stored");
+            let is_over = self.brief.get(&text).is_some_and(|&(_, end)| end <= line);
+            assert!(!is_over, "{seq} has expired");
             assert!(seq > last, "in order, none twice");
             last = seq;
             follower.seen.insert(seq, text);
@@ -522,12 +653,21 @@ impl Sim {
         let channels: Vec<&str> = channels.split(',').collect();
         let follower = &self.followers[at];
         for entry in &self.disk.entries {
-            let is_its = channels.contains(&"*") || channels.contains(&entry.record.channel());
+            let is_its = match entry.record.channel() {
+                GROUP => false,
+                channel => channels.contains(&"*") || channels.contains(&channel),
+            };
             let has_it = entry.seq <= follower.since || follower.seen.contains_key(&entry.seq);
+            let has_it = has_it || max < 1000 && entry.seq > next_seq;
             // Whoever has not had it is told so, as long as its place is older than what was deleted.
-            let is_told = gap && self.is_deleted_ahead(entry);
+            let is_told = gap && self.is_deleted_ahead(entry) || self.has_ended(&self.named[&entry.seq]);
             assert!(!is_its || has_it || is_told, "{} was not delivered", entry.seq);
         }
+    }
+
+    /// Whether the time is over of what it says.
+    fn has_ended(&self, text: &str) -> bool {
+        self.brief.get(text).is_some_and(|&(end, _)| end <= self.line())
     }
 
     /// Whether its channel was deleted in `behind` since, which is not on the disk yet.
@@ -539,18 +679,22 @@ impl Sim {
 
     /// The rings hold what is on the disk, and nothing that is not.
     fn check_history(&mut self) {
-        let (messages, ..) = self.poll("a,b,c", "oldest");
+        let (messages, ..) = self.poll(&format!("a,b,c,{GROUP}"), "oldest");
         let shown: BTreeMap<Seq, String> = messages.into_iter().collect();
-        let stored: BTreeSet<Seq> = self.disk.entries.iter().map(|entry| entry.seq).collect();
+        let seqs = self.disk.entries.iter().map(|entry| entry.seq);
+        let stored: BTreeSet<Seq> = seqs.filter(|seq| !self.has_ended(&self.named[seq])).collect();
         assert_eq!(shown.keys().copied().collect::<BTreeSet<_>>(), stored);
         if !self.behind {
             for (text, seq) in &self.told {
                 let is_there = seq.is_none_or(|seq| stored.contains(&seq));
-                assert!(is_there || self.deleted.contains(text), "{text} was answered and is not there");
+                let is_gone = self.deleted.contains(text) || self.has_ended(text);
+                assert!(is_there || is_gone, "{text} was answered and is not there");
             }
         }
         for seq in self.followers.iter().flat_map(|follower| follower.seen.keys()) {
-            let may_be_gone = *seq < self.disk.lost_all || self.deleted.contains(&self.named[seq]);
+            let text = &self.named[seq];
+            let may_be_gone =
+                *seq < self.disk.lost_all || self.deleted.contains(text) || self.has_ended(text);
             assert!(may_be_gone || stored.contains(seq), "{seq} was seen and is not there");
         }
         let texts: BTreeSet<&String> = shown.values().collect();
@@ -565,9 +709,9 @@ impl Sim {
                 10 if self.random.one_in(3) => self.delete(),
                 11..16 => self.answer(),
                 16..19 => self.follow(),
-                _ => self.world.advance(self.random.below(50)),
+                19 if self.random.one_in(2) => self.chat(),
+                _ => self.world.advance(self.random.below(700)),
             }
-            self.now_ms += 3;
             self.hear();
         }
         if self.random.one_in(2) {
@@ -583,10 +727,28 @@ impl Sim {
     }
 }
 
+/// The texts of messages in an answer.
+fn texts_in(answer: &str) -> impl Iterator<Item = &str> {
+    answer.match_indices("text ").map(|(at, _)| {
+        let rest = &answer[at + 5..];
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != 'x').unwrap_or(rest.len());
+        &answer[at..at + 5 + end]
+    })
+}
+
+fn new_world() -> World {
+    let mut world = World::default();
+    world.now.at = Instant::START;
+    world.advance(0);
+    world
+}
+
 fn config() -> Config {
     let mut config = Config::default();
-    config.history.messages = 100_000;
+    (config.history.messages, config.history.seconds) = (100_000, 1_000_000);
     config.bayeux.publish = vec!["**".into()];
+    (config.fdajax.enabled, config.fdajax.mes_live_max) = (true, LIVE_MS);
+    config.fdajax.win_timeout = LIVE_MS;
     config.limits.connections = 10_000;
     config
 }
@@ -611,6 +773,42 @@ fn what_a_crash_took_is_told_once() {
     }
     let now = sim.poll("a", "now").1;
     assert!(!sim.poll("a", &now).2, "who comes after the crash has lost nothing");
+}
+
+#[test]
+fn what_a_crash_took_is_told_once_whatever_the_size_of_pages() {
+    let mut sim = Sim::new(1);
+    sim.behind = true;
+    sim.begin(true);
+    let first = sim.poll("a,b", "now").1;
+    for number in 0..7 {
+        let conn = sim.connect();
+        sim.publish_keyed(
+            conn,
+            if number % 2 == 0 { "a" } else { "b" },
+            &format!("{number}"),
+            &format!("key {number}"),
+        );
+    }
+    sim.answer();
+    while !sim.queue.is_empty() {
+        sim.answer();
+    }
+    sim.begin(false);
+    let conn = sim.connect();
+    sim.publish_keyed(conn, "a", "new", "new");
+    for channels in ["a,b", "a", "*"] {
+        for max in [1, 2, 3, 7, 8] {
+            let (mut place, mut gaps, mut seen) = (first.clone(), 0, 0);
+            for _ in 0..10 {
+                let (messages, next, gap) = sim.poll_page(channels, &place, max);
+                gaps += usize::from(gap);
+                seen += messages.len();
+                place = next;
+            }
+            assert_eq!((gaps, seen), (1, if channels == "a" { 5 } else { 8 }), "{channels} by {max}");
+        }
+    }
 }
 
 #[test]
