@@ -41,10 +41,14 @@ const QUOTES: &str = include_str!("web/sp500.csv");
 const PRICES: &str = include_str!("web/stocks.csv");
 
 /// Publishes a day of the index and a price of one stock every quarter of a second, and quotes all the time, until
-/// `publish`, which takes channel, key and message, returns false. Blocks: give it a thread of its own.
-pub fn run(mut publish: impl FnMut(&'static str, Option<&str>, String) -> bool) {
+/// `publish`, which takes channel, key and message, returns false. Blocks: give it a thread of its own. With a history that
+/// `lasts`, what is published goes on with the clock, not with the first day after each start.
+pub fn run(lasts: bool, mut publish: impl FnMut(&'static str, Option<&str>, String) -> bool) {
     let mut market = quotes::Market::new(QUOTES);
-    let mut ticks = Ticks::new().zip(stocks());
+    let passed = if lasts { ticks_by(since_1970()) } else { 0 };
+    let days = QUOTES.lines().skip(1).count().max(1);
+    let prices = PRICES.lines().skip(1).count().max(1);
+    let mut ticks = Ticks::new().skip(passed % days).zip(stocks().skip(passed % prices));
     pace(0usize.., STEP, |step| {
         if step % STEPS_A_TICK == 0
             && let Some((tick, (channel, price))) = ticks.next()
@@ -56,11 +60,19 @@ pub fn run(mut publish: impl FnMut(&'static str, Option<&str>, String) -> bool) 
     });
 }
 
+/// How many ticks fit into that time.
+const fn ticks_by(time: Duration) -> usize {
+    (time.as_millis() / (STEP.as_millis() * STEPS_A_TICK as u128)) as usize
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
 /// The message with the time of its publication, from which a page on the same machine knows how long it took.
 fn stamped(mut message: String) -> String {
-    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     message.pop();
-    message + &format!(r#","at":{}}}"#, since_1970.as_millis())
+    message + &format!(r#","at":{}}}"#, since_1970().as_millis())
 }
 
 fn pace<T>(ticks: impl Iterator<Item = T>, period: Duration, mut publish: impl FnMut(T) -> bool) {

@@ -4,6 +4,7 @@ mod bayeux;
 mod growth;
 mod memory;
 mod requests;
+mod store;
 
 use std::fs;
 use std::io;
@@ -26,6 +27,7 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
     memory::run(bench)?;
     growth::run(bench)?;
     bayeux::run(bench)?;
+    store::run(bench)?;
     start_up(bench)
 }
 

@@ -46,7 +46,8 @@ pub struct LogWaiting {
 #[derive(Debug)]
 pub(super) struct Proposals {
     settings: LogSettings,
-    opening: Opening,
+    /// What the history is, when it is known.
+    opening: Option<Opening>,
     /// The history of earlier lives is being loaded.
     loading: bool,
     /// Why nothing can be stored at the moment.
@@ -129,20 +130,17 @@ impl Proposals {
 }
 
 impl Broker {
-    /// Begins to use a log with that history, which is to be [applied](Broker::apply) first, until the log is
-    /// [ready](Broker::log_is_ready).
-    pub fn use_log(&mut self, now: Instant, opening: Opening, settings: LogSettings) {
+    /// Begins to use a log. It is going to say what its history [is](Broker::log_opened), which is to be
+    /// [applied](Broker::apply) then, until the log is [ready](Broker::log_is_ready).
+    pub fn use_log(&mut self, settings: LogSettings) {
         self.hub.number_nothing();
-        // A repeat is recognised in every life.
-        let seed = Seed { epoch: opening.epoch, secret: opening.secret };
-        self.repeats.use_secret(seed.key("idempotency"));
         self.log = Some(Box::new(Proposals {
             settings,
-            opening,
+            opening: None,
             loading: true,
             sick: None,
             figures: Figures::default(),
-            ahead_ms: opening.time.0.saturating_sub(now.as_millis()),
+            ahead_ms: 0,
             tickets: 0,
             staged: Vec::new(),
             first: 0,
@@ -155,6 +153,18 @@ impl Broker {
             request: Vec::new(),
             repeats: None,
         }));
+    }
+
+    /// Takes note of what the history is. Nobody has been told an id yet.
+    pub fn log_opened(&mut self, now: Instant, opening: Opening) {
+        self.hub.rename(opening.epoch);
+        // A repeat is recognised in every life.
+        let seed = Seed { epoch: opening.epoch, secret: opening.secret };
+        self.repeats.use_secret(seed.key("idempotency"));
+        if let Some(log) = &mut self.log {
+            log.ahead_ms = opening.time.0.saturating_sub(now.as_millis());
+            log.opening = Some(opening);
+        }
     }
 
     /// Whether the history of earlier lives is being loaded.
@@ -199,8 +209,8 @@ impl Broker {
     /// the next message.
     pub fn log_is_ready(&mut self) -> Seq {
         let Some(log) = &mut self.log else { return 0 };
+        let Some(Opening { next, lost, watermark, .. }) = log.opening else { return 0 };
         log.loading = false;
-        let Opening { next, lost, watermark, .. } = log.opening;
         self.hub.suspect(watermark);
         self.hub.go_on_at(next);
         self.hub.lose(lost);
@@ -356,6 +366,7 @@ impl Broker {
     /// Takes what has become history, and puts it into the rings. Returns whose subscriptions ended with a channel.
     pub fn apply(&mut self, now: Instant, batch: Batch, ends: impl Fn(Owner) -> bool + Copy) -> Vec<Ended> {
         let Some(log) = &mut self.log else { return Vec::new() };
+        let epoch = self.hub.newest().epoch;
         let is_ours = batch.own.is_some();
         for Lost { channel, upto } in &batch.lost {
             self.hub.restore_loss(channel, *upto);
@@ -373,7 +384,7 @@ impl Broker {
         for answered in batch.answered {
             let until = log.instant(answered.until);
             if !is_ours {
-                self.repeats.restore(until, &answered.key, &answered.answer, log.opening.epoch);
+                self.repeats.restore(until, &answered.key, &answered.answer, epoch);
             }
         }
         if let Some(upto) = batch.own {

@@ -1,6 +1,7 @@
 //! The command line: what `encke` can be asked to do, and the only place that decides its exit code
 //! (0 fine, 1 failed, 2 the command line was wrong).
 
+mod backup;
 mod client;
 mod config;
 mod host;
@@ -46,7 +47,7 @@ Every setting is an option (encke serve --help), an environment variable and a l
     version = VERSION,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|token|config|reload|store [OPTIONS] …",
+    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|token|config|reload|store|backup [OPTIONS] …",
     after_help = EXAMPLES
 )]
 struct Cli {
@@ -72,6 +73,8 @@ enum Command {
     Reload(reload::ReloadArgs),
     /// Print every setting, its value and its meaning, or check a file
     Config(config::ConfigArgs),
+    /// Copy the history on disk to a file, while its server runs
+    Backup(backup::BackupArgs),
     /// Check, compact, rename or print the history on disk of a server that does not run
     Store(store::StoreArgs),
 }
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Reload(args) => reload::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Backup(args) => backup::run(&args),
     }
 }
 
@@ -122,7 +126,7 @@ pub fn command() -> clap::Command {
         arg.hide(!shown)
     };
     let store = move |arg: clap::Arg| {
-        let shown = named(&arg, &["action", "config", "store.dir", "store-dir", "store_dir"]);
+        let shown = named(&arg, &["action", "file", "rate", "config", "store.dir", "store-dir", "store_dir"]);
         arg.hide(!shown)
     };
     Cli::command()
@@ -130,6 +134,7 @@ pub fn command() -> clap::Command {
         .mut_subcommand("config", |command| command.mut_args(config))
         .mut_subcommand("reload", |command| command.mut_args(reload))
         .mut_subcommand("store", |command| command.mut_args(store))
+        .mut_subcommand("backup", |command| command.mut_args(store))
 }
 
 /// Prints a result to standard output. A reader that went away (`| head`) is no failure.

@@ -34,7 +34,7 @@ pub fn run(loaded: Loaded, options: Options) -> ExitCode {
 
 fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
     let config = effective(config);
-    let demo = config.demo;
+    let demo = config.demo.then_some(config.store.dir.is_some());
     let drain_seconds = config.drain_seconds;
     log::info!("encke {}", super::VERSION);
     log_facts(&config);
@@ -44,8 +44,8 @@ fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
     for (what, address) in reactor.addresses() {
         log::info!("{what} {address}");
     }
-    if demo {
-        start_demo(reactor.mailbox())?;
+    if let Some(lasts) = demo {
+        start_demo(reactor.mailbox(), lasts)?;
         log::info!(
             "demo: market data on channels {}, demo/stocks/* and {}, pages at / and /demo/ticker",
             demo::CHANNEL,
@@ -116,7 +116,7 @@ fn log_facts(config: &Config) {
 }
 
 /// Publishes the demo's data from a thread of its own.
-fn start_demo(mailbox: Mailbox) -> io::Result<()> {
+fn start_demo(mailbox: Mailbox, lasts: bool) -> io::Result<()> {
     let publish = move |channel, key: Option<&str>, json: String| {
         let publication = Publication {
             key: key.map(Into::into),
@@ -125,6 +125,6 @@ fn start_demo(mailbox: Mailbox) -> io::Result<()> {
         };
         mailbox.send(Mail::Publish { channel, publication })
     };
-    thread::Builder::new().name("demo".into()).spawn(move || demo::run(publish))?;
+    thread::Builder::new().name("demo".into()).spawn(move || demo::run(lasts, publish))?;
     Ok(())
 }

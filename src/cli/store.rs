@@ -83,10 +83,20 @@ fn work(action: Action, path: &Path) -> Result<ExitCode, StoreError> {
 
 /// One screen.
 fn describe(contents: &Contents) -> String {
-    let Contents { format, epoch, next, live, dead, bytes: size, channels, keys } = *contents;
+    let Contents { format, epoch, is_closed, is_copy, next, live, dead, bytes: size, channels, keys } =
+        *contents;
+    let closed = match is_closed {
+        true => "in good order",
+        false => "no: its server crashed, or was killed; the next one goes on from here",
+    };
+    let epoch = match is_copy {
+        true => format!("{epoch}; it is a copy, and its first server gives it a new one"),
+        false => epoch.to_string(),
+    };
     let rows = [
         ("format", format.to_string()),
-        ("epoch", epoch.to_string()),
+        ("epoch", epoch),
+        ("closed", closed.to_owned()),
         ("next number", next.to_string()),
         ("messages", grouped(live)),
         ("dead messages", grouped(dead)),

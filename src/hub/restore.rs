@@ -3,13 +3,18 @@
 use super::name::Pattern;
 use super::pull::{EVERYWHERE, GAPS_MAX};
 use super::{Gap, Hub};
-use crate::id::Seq;
+use crate::id::{Epoch, Seq};
 use std::rc::Rc;
 
 /// A channel and a key on it.
 pub type ExpiredKey = (Rc<str>, Box<str>);
 
 impl Hub {
+    /// Names the history. Nobody has been told an id of it yet.
+    pub const fn rename(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     /// The next message has number `next`, or a higher one.
     pub const fn go_on_at(&mut self, next: Seq) {
         self.seq = next - 1;

@@ -8,32 +8,23 @@ use crate::id::Seed;
 use crate::log::{Condition, Figures, Proposal};
 use crate::server::Server;
 use crate::time::Now;
+use std::fmt::Display;
 use std::io;
+use std::path::Path;
 
 /// A server with the history on disk, if there is to be one: what it holds is on its way.
 pub(super) fn begin(
     config: Config,
-    mut seed: Seed,
+    seed: Seed,
     now: Now,
     mailbox: &Mailbox,
 ) -> io::Result<(Server, Option<Store>)> {
-    let Some(opened) = open(&config, seed)? else { return Ok((Server::new(config, seed, now), None)) };
-    seed.epoch = opened.opening.epoch;
-    let settings = LogSettings {
+    let Some(directory) = config.store.dir.clone() else { return Ok((Server::new(config, seed, now), None)) };
+    let log = LogSettings {
         behind: config.store.answer == Promise::Behind,
         staged_bytes: config.store.staged_bytes,
         lag_ms: config.store.lag_ms,
     };
-    let mut server = Server::new(config, seed, now);
-    server.use_log(now, opened.opening, settings);
-    let mailbox = mailbox.clone();
-    let store = opened.start(move |told, figures| mailbox.send(Mail::Store(told, Box::new(figures))))?;
-    Ok((server, Some(store)))
-}
-
-/// Opens the history on disk, if there is to be one; a new one is named `fresh`.
-fn open(config: &Config, fresh: Seed) -> io::Result<Option<store::Opened>> {
-    let Some(directory) = &config.store.dir else { return Ok(None) };
     let settings = store::Settings {
         promise: config.store.answer,
         pause_ms: config.store.pause_ms,
@@ -41,13 +32,18 @@ fn open(config: &Config, fresh: Seed) -> io::Result<Option<store::Opened>> {
         dead_max: store::DEAD_MAX,
         channels_max: config.limits.channels.saturating_add(config.limits.tombstones),
     };
-    let opened = store::open(directory, settings, fresh)
-        .map_err(|error| io::Error::other(format!("store.dir {}: {error}", directory.display())))?;
-    match opened.is_new {
-        true => log::info!("store: a new history in {}, epoch {}", directory.display(), opened.opening.epoch),
-        false => log::info!("store: loading the history in {}", directory.display()),
-    }
-    Ok(Some(opened))
+    let mailbox = mailbox.clone();
+    let tell = move |told, figures| mailbox.send(Mail::Store(told, Box::new(figures)));
+    let store = store::start(&directory, settings, seed, tell)
+        .map_err(|error| io::Error::other(refusal(&directory, &error)))?;
+    let mut server = Server::new(config, seed, now);
+    server.use_log(log);
+    Ok((server, Some(store)))
+}
+
+/// Why the server cannot go on with its history.
+fn refusal(directory: &Path, why: &impl Display) -> String {
+    format!("store.dir {}: {why}", directory.display())
 }
 
 impl Reactor {
@@ -86,9 +82,17 @@ impl Reactor {
                         store.send(Order::Kept { dead, lost });
                     }
                 }
+                Told::Opened { opening, is_new } => {
+                    match is_new {
+                        true => log::info!("store: a new history, epoch {}", opening.epoch),
+                        false => log::info!("store: loading the history of epoch {}", opening.epoch),
+                    }
+                    self.server.log_opened(now, opening);
+                }
                 Told::Condition(condition) => {
                     if let Condition::Failed(why) = &condition {
-                        self.failure = Some(why.clone());
+                        let directory = self.running.store.dir.as_deref().unwrap_or_else(|| Path::new(""));
+                        self.failure = Some(refusal(directory, why));
                     }
                     self.server.log_condition(condition);
                 }

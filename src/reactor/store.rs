@@ -12,6 +12,7 @@
 //! This folder is the only place that knows `redb`.
 
 mod clocks;
+mod copy;
 mod directory;
 mod engine;
 mod frozen;
@@ -21,10 +22,11 @@ mod tables;
 mod tests;
 mod thread;
 
+pub use copy::{Copied, back_up};
 pub use directory::Directory;
 pub use engine::{DEAD_MAX, Order, Settings, Told};
 pub use idle::{Contents, Idle};
-pub use thread::{Opened, Store, open};
+pub use thread::{Store, start};
 
 use std::fmt;
 use std::io;
@@ -93,6 +95,7 @@ impl From<redb::Error> for StoreError {
                 _ => Self::Io(error),
             },
             redb::Error::UpgradeRequired(version) => Self::Damaged(format!("file format {version} of redb")),
+            redb::Error::DatabaseClosed => Self::Io(io::Error::other("it was closed meanwhile")),
             redb::Error::PreviousIo => Self::Io(io::Error::other("an earlier write failed")),
             error => Self::Damaged(error.to_string()),
         }

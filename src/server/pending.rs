@@ -81,9 +81,15 @@ impl Pending {
 }
 
 impl Server {
-    /// Begins to use a log with that history, which is to be [applied](Server::apply) first.
-    pub fn use_log(&mut self, now: Now, opening: Opening, settings: LogSettings) {
-        self.broker.use_log(now.at, opening, settings);
+    /// Begins to use a log, which says what its history [is](Server::log_opened). That is [applied](Server::apply) before
+    /// anybody is served.
+    pub fn use_log(&mut self, settings: LogSettings) {
+        self.broker.use_log(settings);
+    }
+
+    /// Takes note of what the history is that is going to be applied.
+    pub fn log_opened(&mut self, now: Now, opening: Opening) {
+        self.broker.log_opened(now.at, opening);
     }
 
     /// Gives the log what the request at hand has published. Returns the ticket that its answer must wait for, if it

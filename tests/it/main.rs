@@ -45,6 +45,8 @@ mod smuggling;
 mod sse;
 mod stalled;
 mod store;
+mod store_backup;
+mod store_faults;
 mod stream;
 mod syscalls;
 mod systemd;

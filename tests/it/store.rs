@@ -18,17 +18,17 @@ use crate::harness::{Encke, data, free_address, parts, until};
 const JSON: &[&str] = &["Accept: application/json"];
 
 /// A directory that is removed when the test ends.
-struct Directory(PathBuf);
+pub struct Directory(pub PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("encke-it-{name}-{}", std::process::id()));
         _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir(&path).unwrap();
         Self(path)
     }
 
-    fn store(&self) -> String {
+    pub fn store(&self) -> String {
         self.0.join("store").to_str().unwrap().to_owned()
     }
 }
@@ -109,7 +109,7 @@ fn follow(book: &Book, addr: SocketAddr, first: &str) {
 }
 
 /// Every message in the history of the server, by id.
-fn history(server: &Encke) -> BTreeMap<String, String> {
+pub fn history(server: &Encke) -> BTreeMap<String, String> {
     let batch = server.json("/sub/c0,c1,c2?as=interval&after=oldest&max=1000");
     let mut all = BTreeMap::new();
     let mut batch = batch;
@@ -296,7 +296,7 @@ fn latest_values_and_removals_outlive_a_crash() {
 }
 
 /// Starts it and waits for its end; returns what it said.
-fn refusal(options: &[&str]) -> String {
+pub fn refusal(options: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_encke"))
         .args(["serve", "--listen", "127.0.0.1:0"])
         .args(options)
@@ -385,14 +385,14 @@ fn tool(args: &[&str]) -> (i32, String, String) {
 }
 
 /// The same, of what works.
-fn tell(action: &str, store: &str) -> String {
+pub fn tell(action: &str, store: &str) -> String {
     let (code, said, complaint) = tool(&[action, "--store-dir", store]);
     assert_eq!((code, complaint.as_str()), (0, ""), "{action}: {said}");
     said
 }
 
 /// Every line of what `check` says, by its label.
-fn facts(store: &str) -> BTreeMap<String, String> {
+pub fn facts(store: &str) -> BTreeMap<String, String> {
     let said = tell("check", store);
     assert!(said.ends_with("ok: every message can be read\n"), "{said}");
     said.lines()
@@ -426,6 +426,7 @@ fn a_history_at_rest_is_checked_and_dumped_and_stays_as_it_is() {
     let found = facts(&store);
     for (label, value) in [
         ("format", "1"),
+        ("closed", "no: its server crashed, or was killed; the next one goes on from here"),
         ("epoch", parts(&first).0),
         ("next number", "8"),
         ("messages", "4"),
@@ -495,6 +496,7 @@ fn a_new_epoch_tells_everybody_of_a_gap() {
     let id = server.publish("c", "one");
     server.signal(Signal::TERM);
     server.exit();
+    assert_eq!(facts(&store)["closed"], "in good order");
     let said = tell("new-epoch", &store);
     let epoch = facts(&store)["epoch"].clone();
     assert_ne!(epoch, parts(&id).0);

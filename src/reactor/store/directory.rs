@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::num::NonZeroU64;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes that are given back when the disk is full, because deleting needs room, too.
@@ -102,6 +103,11 @@ impl Directory {
         Ok(Frozen::new(file)?)
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Where the history lies.
     pub fn file(&self) -> PathBuf {
         self.path.join("history.redb")
@@ -125,7 +131,8 @@ impl Disk for Directory {
 
     fn begin(&mut self) -> Result<FileBackend, StoreError> {
         let path = self.new_file();
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o640).open(&path);
         backend(file.map_err(|error| at(&path, error))?)
     }
 

@@ -8,11 +8,13 @@
 use super::StoreError;
 use super::clocks::Clocks;
 use super::directory::Disk;
-use super::tables::{Sweep, Tables};
+use super::tables::{Snapshot, Sweep, Tables};
 use crate::config::Promise;
 use crate::id::{Seed, Seq};
 use crate::log::{Batch, Condition, Entry, Figures, LogTime, Lost, Opening, Proposal, Refusal, Ticket};
 use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 /// Dead rows that are not worth sweeping.
@@ -57,11 +59,22 @@ pub enum Order {
         /// What their channels have lost.
         lost: Vec<Lost>,
     },
+    /// To hand over all of it as it is now.
+    Copy(SyncSender<Result<Snapshot, StoreError>>),
+    /// To end when all that was asked before is done.
+    End,
 }
 
 /// What a store tells the reactor, in order.
 #[derive(Debug)]
 pub enum Told {
+    /// The history is this; it will be handed over.
+    Opened {
+        /// What is known of it.
+        opening: Opening,
+        /// It begins with this life.
+        is_new: bool,
+    },
     /// This is history now.
     Tail(Batch),
     /// Nothing of what was proposed up to this ticket, and is not history, will be.
@@ -101,6 +114,8 @@ struct Sick {
     why: String,
     /// There was no room: rows that are dead go first.
     is_full: bool,
+    /// There was no room for what is owed together with what goes.
+    has_no_room_for_both: bool,
     wait_ms: u64,
     /// When to try again, by [`Clocks::up_ms`].
     retry_at: u64,
@@ -181,6 +196,12 @@ impl<D: Disk> Engine<D> {
         self.sick.as_ref().filter(|_| !self.has_failed).map(|sick| sick.retry_at)
     }
 
+    /// Whether at least so many proposals have been answered and are still to be written.
+    #[cfg(test)]
+    pub fn is_owing(&self, count: usize) -> bool {
+        self.owed.len() + self.doubtful.len() >= count
+    }
+
     /// Does what the reactor asks; all that is to be kept in one transaction.
     pub fn take(&mut self, orders: Vec<Order>, clocks: Clocks) {
         let mut proposals = std::mem::take(&mut self.owed);
@@ -195,6 +216,13 @@ impl<D: Disk> Engine<D> {
                     self.sweeping.next.dead.extend(dead);
                     self.sweeping.next.lost.extend(lost);
                 }
+                Order::Copy(reply) => {
+                    let why = || StoreError::Io(io::Error::other(format!("cannot store: {}", self.why().0)));
+                    let snapshot = self.tables.as_ref().map_or_else(|| Err(why()), Tables::snapshot);
+                    // Who does not wait any more needs none.
+                    _ = reply.send(snapshot);
+                }
+                Order::End => {}
             }
         }
         if self.has_failed {
@@ -229,6 +257,13 @@ impl<D: Disk> Engine<D> {
     fn recover(&mut self, proposals: Vec<Proposal>, is_due: bool, is_full: bool, clocks: Clocks) {
         let must_sweep = is_full && self.sweeping.runs;
         if must_sweep && !self.sweeping.next.dead.is_empty() && self.tables.is_some() {
+            // What is owed may be why something is dead: a message in whose favour it went, a deletion. If there is room
+            // for both, none of it is on the disk without the other.
+            let together = self.settings.promise == Promise::Behind
+                && self.sick.as_ref().is_some_and(|sick| !sick.has_no_room_for_both);
+            if together {
+                return self.commit(proposals, clocks);
+            }
             self.refuse(proposals);
             return self.commit(Vec::new(), clocks);
         }
@@ -373,11 +408,15 @@ impl<D: Disk> Engine<D> {
             self.disk.keep_reserve(false);
         }
         match &mut self.sick {
-            Some(sick) => (sick.why, sick.is_full) = (why, is_full),
+            Some(sick) => {
+                (sick.why, sick.is_full) = (why, is_full);
+                sick.has_no_room_for_both |= is_full && !self.sweeping.next.dead.is_empty();
+            }
             None => {
                 let (wait_ms, retry_at) = (WAIT_MS.start() / 2, clocks.up_ms);
                 self.out.push_back(Told::Condition(Condition::CannotStore(why.clone())));
-                self.sick = Some(Sick { why, is_full, wait_ms, retry_at });
+                let has_no_room_for_both = false;
+                self.sick = Some(Sick { why, is_full, has_no_room_for_both, wait_ms, retry_at });
             }
         }
         self.wait(clocks);

@@ -4,7 +4,7 @@
 use super::StoreError;
 use super::clocks::Clocks;
 use super::directory::{Directory, Disk};
-use super::tables::{FORMAT, Meta, Tables};
+use super::tables::{FORMAT, Meta, Snapshot, Tables};
 use crate::id::{Epoch, Seq};
 use crate::log::{LogTime, Record};
 use crate::reactor::draw_seed;
@@ -27,6 +27,10 @@ pub struct Contents {
     pub format: u64,
     /// Its name.
     pub epoch: Epoch,
+    /// The last server to use it ended in good order.
+    pub is_closed: bool,
+    /// It is a copy: the first server to use it gives it another name.
+    pub is_copy: bool,
     /// The number of the next message.
     pub next: Seq,
     /// Messages that a server would load. It may then drop some of them: its limits are not asked here.
@@ -63,6 +67,8 @@ impl Idle {
         Ok(Contents {
             format: FORMAT,
             epoch: Epoch::from_random(meta.epoch),
+            is_closed: meta.open == 0,
+            is_copy: meta.copy != 0,
             next: next(&meta),
             live,
             dead: tables.rows() - live,
@@ -96,6 +102,15 @@ impl Idle {
         let new = draw_seed()?.epoch;
         Tables::open(self.directory.open()?)?.rename(new)?;
         Ok((old, new))
+    }
+
+    /// Has somebody look at all of it.
+    pub fn snapshot<T>(
+        &self,
+        look: impl FnOnce(&Snapshot) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let tables = self.look()?;
+        look(&tables.snapshot()?)
     }
 
     /// The tables, such that nothing on the disk changes.

@@ -16,7 +16,7 @@ use crate::log::{Answered, Batch, Entry, LEASE, LogTime, Lost, Opening, Proposal
 use redb::{
     Builder, CursorError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
 };
-use redb::{TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, TableDefinition, WriteTransaction};
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Bound, Range};
 
@@ -25,13 +25,19 @@ pub const FORMAT: u64 = 1;
 
 /// Bytes that `redb` may keep of the file in memory.
 const CACHE_BYTES: usize = 8 << 20;
+/// Bytes of rows of a copy that are one transaction.
+const FILL_BYTES: usize = 8 << 20;
 /// Files above this are written such that they need no repair after a crash, which reads all of it.
 const QUICK_REPAIR_BYTES: u64 = 4 << 30;
 
 const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("messages");
-const CHANNELS: TableDefinition<&str, (u64, u64)> = TableDefinition::new("channels");
-const KEYS: TableDefinition<&str, (u64, &[u8])> = TableDefinition::new("keys");
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+// One type for all three, as each other one would be 60 kB of the program.
+const CHANNELS: Named = TableDefinition::new("channels");
+const KEYS: Named = TableDefinition::new("keys");
+const META: Named = TableDefinition::new("meta");
+
+/// A table by name. Values begin with numbers of eight bytes, the lowest byte first.
+type Named = TableDefinition<'static, &'static str, &'static [u8]>;
 
 /// Facts about the history as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,13 +55,15 @@ pub struct Meta {
     pub secret: [u64; 2],
     /// Not 0: it is a copy, and needs an epoch of its own.
     pub copy: u64,
+    /// Not 0: a life has begun and has not ended in good order.
+    pub open: u64,
     /// What the time line and the clocks said at the last commit.
     pub time: LogTime,
     pub clocks: Clocks,
 }
 
 impl Meta {
-    const fn fields(&mut self) -> [(&'static str, &mut u64); 12] {
+    const fn fields(&mut self) -> [(&'static str, &mut u64); 13] {
         let [secret_high, secret_low] = &mut self.secret;
         [
             ("secret high", secret_high),
@@ -66,6 +74,7 @@ impl Meta {
             ("lost", &mut self.lost),
             ("watermark", &mut self.watermark),
             ("copy", &mut self.copy),
+            ("open", &mut self.open),
             ("time", &mut self.time.0),
             ("wall", &mut self.clocks.wall_ms),
             ("up", &mut self.clocks.up_ms),
@@ -81,6 +90,56 @@ pub struct Sweep {
     pub dead: Vec<Seq>,
     /// What their channels have lost.
     pub lost: Vec<Lost>,
+}
+
+/// A row of any table.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Row {
+    Message(Seq, Box<[u8]>),
+    Channel(Box<str>, Box<[u8]>),
+    Key(Box<str>, Box<[u8]>),
+    Meta(Box<str>, Box<[u8]>),
+}
+
+impl Row {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(_, record) => record.len(),
+            Self::Channel(name, value) | Self::Key(name, value) | Self::Meta(name, value) => {
+                name.len() + value.len()
+            }
+        }
+    }
+}
+
+/// A history as it was at one moment.
+pub struct Snapshot {
+    transaction: ReadTransaction,
+    meta: Meta,
+}
+
+impl Snapshot {
+    /// Hands over every row, messages last and in order, until `take` fails.
+    pub fn rows(&self, take: &mut dyn FnMut(Row) -> Result<(), StoreError>) -> Result<(), StoreError> {
+        take(Row::Meta("format".into(), FORMAT.to_le_bytes().into()))?;
+        let mut meta = self.meta;
+        for (name, value) in meta.fields() {
+            take(Row::Meta(name.into(), value.to_le_bytes().into()))?;
+        }
+        for (table, row) in [(CHANNELS, Row::Channel as fn(_, _) -> _), (KEYS, Row::Key)] {
+            let table = self.transaction.open_table(table).map_err(redb::Error::from)?;
+            for found in table.iter().map_err(redb::Error::from)? {
+                let (name, value) = found.map_err(redb::Error::from)?;
+                take(row(name.value().into(), value.value().into()))?;
+            }
+        }
+        let messages = self.transaction.open_table(MESSAGES).map_err(redb::Error::from)?;
+        for found in messages.iter().map_err(redb::Error::from)? {
+            let (seq, record) = found.map_err(redb::Error::from)?;
+            take(Row::Message(seq.value(), record.value().into()))?;
+        }
+        Ok(())
+    }
 }
 
 /// An open history.
@@ -119,7 +178,7 @@ impl Tables {
             transaction.open_table(MESSAGES)?;
             transaction.open_table(CHANNELS)?;
             transaction.open_table(KEYS)?;
-            transaction.open_table(META)?.insert("format", FORMAT)?;
+            transaction.open_table(META)?.insert("format", &FORMAT.to_le_bytes()[..])?;
             write_meta(transaction, meta)
         })?;
         tables.meta = meta;
@@ -146,6 +205,62 @@ impl Tables {
     /// Idempotency keys.
     pub fn keys(&self) -> usize {
         self.keys.len()
+    }
+
+    /// All of it as it is now, whatever becomes of it.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let meta = Meta { lease: 0, open: 0, copy: 1, ..self.meta };
+        // What may have been given out beyond is not of the copy's epoch.
+        Ok(Snapshot { transaction, meta })
+    }
+
+    /// Makes a history out of rows of another one, which come in order.
+    pub fn fill(
+        &mut self,
+        rows: &mut dyn FnMut() -> Result<Option<Row>, StoreError>,
+    ) -> Result<u64, StoreError> {
+        let mut count = 0;
+        loop {
+            let (mut bytes, mut is_over) = (0, false);
+            // An error of the rows ends the transaction, and comes out behind it.
+            let mut failed = None;
+            self.transaction(|transaction| {
+                let mut messages = transaction.open_table(MESSAGES)?;
+                let mut end = messages.upper_bound_mut(Bound::<u64>::Unbounded)?;
+                let (mut channels, mut keys) =
+                    (transaction.open_table(CHANNELS)?, transaction.open_table(KEYS)?);
+                let mut meta = transaction.open_table(META)?;
+                while bytes < FILL_BYTES && !is_over {
+                    let row = match rows() {
+                        Ok(row) => row,
+                        Err(error) => {
+                            failed = Some(error);
+                            break;
+                        }
+                    };
+                    bytes += row.as_ref().map_or(0, Row::bytes);
+                    match row {
+                        Some(Row::Message(seq, record)) => {
+                            count += 1;
+                            end.insert_before(seq, &*record)
+                                .map_err(|error: CursorError| redb::Error::from(error))?;
+                        }
+                        Some(Row::Channel(name, value)) => _ = channels.insert(&*name, &*value)?,
+                        Some(Row::Key(name, value)) => _ = keys.insert(&*name, &*value)?,
+                        Some(Row::Meta(name, value)) => _ = meta.insert(&*name, &*value)?,
+                        None => is_over = true,
+                    }
+                }
+                end.close()?;
+                Ok(())
+            })?;
+            match failed {
+                Some(error) => return Err(error),
+                None if is_over => return Ok(count),
+                None => {}
+            }
+        }
     }
 
     /// Gives back to the file system what the file does not need.
@@ -175,12 +290,9 @@ impl Tables {
             (meta.next, meta.lost) = (meta.lease, meta.lease);
         }
         meta.lease = if ahead { meta.next + LEASE } else { 0 };
-        let is_new =
-            (meta.epoch, meta.next, meta.lease) != (self.meta.epoch, self.meta.next, self.meta.lease);
-        if is_new {
-            self.transaction(|transaction| write_meta(transaction, meta))?;
-            self.meta = meta;
-        }
+        meta.open = 1;
+        self.transaction(|transaction| write_meta(transaction, meta))?;
+        self.meta = meta;
         let (epoch, watermark) = (Epoch::from_random(meta.epoch), meta.watermark);
         let secret = u128::from(meta.secret[0]) << 64 | u128::from(meta.secret[1]);
         Ok(Opening { epoch, secret, next: meta.next, lost: meta.lost, watermark, time: meta.time })
@@ -236,12 +348,17 @@ impl Tables {
             let beyond = (channels.len()? as usize).saturating_sub(max);
             let mut marks = Vec::new();
             for row in channels.iter()? {
-                let (lost, deleted) = row?.1.value();
-                marks.extend((deleted < swept).then_some(lost));
+                let (name, marks_of_it) = row?;
+                let (lost, deleted) = marks_in(marks_of_it.value());
+                if deleted < swept {
+                    marks.push((lost, Box::<str>::from(name.value())));
+                }
             }
             let Some(last) = beyond.checked_sub(1).filter(|&last| last < marks.len()) else { return Ok(()) };
-            let (_, &mut bound, _) = marks.select_nth_unstable(last);
-            channels.retain(|_, (lost, deleted)| lost > bound || deleted >= swept)?;
+            let (_, &mut (bound, _), _) = marks.select_nth_unstable(last);
+            for (_, name) in marks.iter().filter(|(lost, _)| *lost <= bound) {
+                channels.remove(&**name)?;
+            }
             meta.watermark = meta.watermark.max(bound);
             drop(channels);
             write_meta(transaction, meta)
@@ -258,7 +375,7 @@ impl Tables {
 
     /// Ends a life in good order: every number that was given out is stored.
     pub fn end(&mut self, (time, clocks): (LogTime, Clocks)) -> Result<(), StoreError> {
-        let meta = Meta { lease: 0, time, clocks, ..self.meta };
+        let meta = Meta { lease: 0, open: 0, time, clocks, ..self.meta };
         self.transaction(|transaction| write_meta(transaction, meta))?;
         self.meta = meta;
         Ok(())
@@ -272,7 +389,7 @@ impl Tables {
             transaction.open_table(CHANNELS).map_err(redb::Error::from)?.iter().map_err(redb::Error::from)?
         {
             let (name, marks) = row.map_err(redb::Error::from)?;
-            channels.insert(Box::<str>::from(name.value()), (marks.value(), false));
+            channels.insert(Box::<str>::from(name.value()), (marks_in(marks.value()), false));
         }
         let mut batch = Batch { answered: self.answered()?, ..Batch::default() };
         let mut filled = 0;
@@ -323,7 +440,7 @@ impl Tables {
         let mut answered = Vec::new();
         for (_, key) in &self.keys {
             if let Some(row) = keys.get(&**key).map_err(redb::Error::from)? {
-                let (until, answer) = row.value();
+                let (until, answer) = number_in(row.value());
                 answered.push(Answered { key: key.clone(), until: LogTime(until), answer: answer.into() });
             }
         }
@@ -372,7 +489,7 @@ fn read_facts(database: &Database) -> Result<Facts, StoreError> {
     let table = transaction.open_table(META).map_err(redb::Error::from)?;
     let number = |name| -> Result<u64, StoreError> {
         let row = table.get(name).map_err(redb::Error::from)?;
-        Ok(row.ok_or_else(|| StoreError::Damaged(format!("{name} is missing")))?.value())
+        Ok(number_in(row.ok_or_else(|| StoreError::Damaged(format!("{name} is missing")))?.value()).0)
     };
     match number("format")? {
         FORMAT => {}
@@ -392,7 +509,7 @@ fn read_facts(database: &Database) -> Result<Facts, StoreError> {
     let mut keys = Vec::new();
     for row in transaction.open_table(KEYS).map_err(redb::Error::from)?.iter().map_err(redb::Error::from)? {
         let (key, value) = row.map_err(redb::Error::from)?;
-        keys.push((LogTime(value.value().0), Box::from(key.value())));
+        keys.push((LogTime(number_in(value.value()).0), Box::from(key.value())));
     }
     keys.sort_unstable();
     Ok((meta, rows, keys.into()))
@@ -444,8 +561,9 @@ fn write_channels(
     }
     let mut channels = transaction.open_table(CHANNELS)?;
     for (channel, lost, deleted) in marks {
-        let (old_lost, old_deleted) = channels.get(channel)?.map_or((0, 0), |row| row.value());
-        channels.insert(channel, (lost.max(old_lost), deleted.max(old_deleted)))?;
+        let (old_lost, old_deleted) = channels.get(channel)?.map_or((0, 0), |row| marks_in(row.value()));
+        let marks = [lost.max(old_lost).to_le_bytes(), deleted.max(old_deleted).to_le_bytes()];
+        channels.insert(channel, marks.as_flattened())?;
     }
     Ok(())
 }
@@ -462,12 +580,12 @@ fn write_keys<'a>(
     let mut keys = transaction.open_table(KEYS)?;
     for (until, key) in forgotten {
         // It may have been used again since.
-        if keys.get(&**key)?.is_some_and(|row| row.value().0 == until.0) {
+        if keys.get(&**key)?.is_some_and(|row| number_in(row.value()).0 == until.0) {
             keys.remove(&**key)?;
         }
     }
     for Answered { key, until, answer } in answered {
-        keys.insert(&**key, (until.0, &**answer))?;
+        keys.insert(&**key, &*[&until.0.to_le_bytes()[..], answer].concat())?;
     }
     Ok(())
 }
@@ -475,9 +593,20 @@ fn write_keys<'a>(
 fn write_meta(transaction: &WriteTransaction, mut meta: Meta) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(META)?;
     for (name, value) in meta.fields() {
-        table.insert(name, *value)?;
+        table.insert(name, &value.to_le_bytes()[..])?;
     }
     Ok(())
+}
+
+/// The number that a value begins with, and the rest. What is too short is no number of ours: 0.
+fn number_in(bytes: &[u8]) -> (u64, &[u8]) {
+    bytes.split_first_chunk().map_or((0, bytes), |(number, rest)| (u64::from_le_bytes(*number), rest))
+}
+
+/// Up to which number a channel has lost messages, and was deleted.
+fn marks_in(bytes: &[u8]) -> (Seq, Seq) {
+    let (lost, rest) = number_in(bytes);
+    (lost, number_in(rest).0)
 }
 
 fn read(seq: Seq, bytes: &[u8]) -> Result<Record, StoreError> {

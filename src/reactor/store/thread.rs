@@ -2,10 +2,9 @@
 
 use super::clocks::Clocks;
 use super::engine::{Engine, Order, Settings, Told};
-use super::{Directory, StoreError};
+use super::{Directory, StoreError, copy};
 use crate::id::Seed;
-use crate::log::{Condition, Figures, Opening};
-use std::io;
+use crate::log::{Condition, Figures};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -17,52 +16,60 @@ const COMMIT_BYTES: usize = 4 << 20;
 /// A store that runs.
 #[derive(Debug)]
 pub struct Store {
-    orders: Option<Sender<Order>>,
+    orders: Sender<Order>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A store that has been opened; its thread has not begun.
-pub struct Opened {
-    engine: Engine<Directory>,
+/// Opens the history in the directory at `path`, or begins one there that is named `fresh`, hands it over, and then keeps
+/// what it is sent. What takes no time is looked at before this returns; all else is told, and opening may take a second for
+/// a million messages. `tell` returns whether anybody listens.
+pub fn start(
+    path: &Path,
     settings: Settings,
-    /// What its history is.
-    pub opening: Opening,
-    /// It begins with this life.
-    pub is_new: bool,
-}
-
-/// Opens the history in the directory at `path`, or begins one there that is named `fresh`.
-pub fn open(path: &Path, settings: Settings, fresh: Seed) -> Result<Opened, StoreError> {
-    let (engine, opening, is_new) = Engine::open(Directory::take(path)?, settings, fresh, Clocks::read())?;
-    Ok(Opened { engine, settings, opening, is_new })
-}
-
-impl Opened {
-    /// Begins to work: hands over the history, then keeps what it is sent. `tell` returns whether anybody listens.
-    pub fn start(self, tell: impl FnMut(Vec<Told>, Figures) -> bool + Send + 'static) -> io::Result<Store> {
-        let (orders, received) = mpsc::channel();
-        let Self { engine, settings, .. } = self;
-        let work = move || work(engine, settings, &received, tell);
-        let thread = thread::Builder::new().name("store".into()).spawn(work)?;
-        Ok(Store { orders: Some(orders), thread: Some(thread) })
-    }
+    fresh: Seed,
+    mut tell: impl FnMut(Vec<Told>, Figures) -> bool + Send + 'static,
+) -> Result<Store, StoreError> {
+    let directory = Directory::take(path)?;
+    let (orders, received) = mpsc::channel();
+    let for_copies = orders.clone();
+    let work = move || {
+        let path = directory.path().to_owned();
+        copy::listen(&path, for_copies);
+        match Engine::open(directory, settings, fresh, Clocks::read()) {
+            Ok((engine, opening, is_new)) => {
+                _ = tell(vec![Told::Opened { opening, is_new }], engine.figures);
+                work(engine, settings, &received, tell);
+            }
+            Err(error) => {
+                let failed = Condition::Failed(error.to_string());
+                _ = tell(vec![Told::Condition(failed)], Figures::default());
+            }
+        }
+        copy::listen_no_more(&path);
+    };
+    let thread = thread::Builder::new().name("store".into()).spawn(work)?;
+    Ok(Store { orders, thread: Some(thread) })
 }
 
 impl Store {
     /// Asks something of the store.
     pub fn send(&self, order: Order) {
-        if let Some(orders) = &self.orders {
-            // A thread that is no more has said why.
-            _ = orders.send(order);
-        }
+        // A thread that is no more has said why.
+        _ = self.orders.send(order);
     }
 
     /// Ends when all that was sent is stored.
     pub fn end(mut self) {
-        self.orders = None;
+        self.send(Order::End);
         if let Some(thread) = self.thread.take() {
             _ = thread.join();
         }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.send(Order::End);
     }
 }
 
@@ -123,6 +130,10 @@ impl Inbox<'_> {
             }
         }
         while let Some(order) = self.left.take() {
+            if matches!(order, Order::End) {
+                self.ended = true;
+                break;
+            }
             let size = size(&order);
             if bytes > 0 && bytes + size > COMMIT_BYTES {
                 self.left = Some(order);
@@ -144,6 +155,6 @@ impl Inbox<'_> {
 fn size(order: &Order) -> usize {
     match order {
         Order::Append { proposal, .. } => proposal.bytes(),
-        Order::Kept { .. } => 0,
+        Order::Kept { .. } | Order::Copy(_) | Order::End => 0,
     }
 }

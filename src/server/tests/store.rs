@@ -176,7 +176,8 @@ impl Sim {
         }
         self.world = new_world();
         let (behind, staged_bytes) = (self.behind, if self.random.one_in(3) { 2000 } else { 1 << 20 });
-        let seed = Seed { epoch: self.epoch, secret: u128::from(self.random.next()) };
+        // What it is called is not known before the history is open.
+        let seed = Seed::of_number(self.random.next());
         self.server = Server::new(config(), seed, self.world.now);
         let opening = Opening {
             epoch: self.epoch,
@@ -187,7 +188,7 @@ impl Sim {
             time: LogTime(self.began.0),
         };
         let settings = LogSettings { behind, staged_bytes, lag_ms: 60_000 };
-        self.server.use_log(self.world.now, opening, settings);
+        self.server.use_log(settings);
         // Who comes early waits, but for health.
         let early = self.connect();
         self.send(early, "GET /pub/a HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -195,6 +196,7 @@ impl Sim {
         let health = self.connect();
         self.send(health, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
         assert!(self.read(health).ends_with("loading\n"));
+        self.server.log_opened(self.world.now, opening);
         self.forget_lost();
         let mut lost: Vec<Lost> =
             self.disk.lost.iter().map(|(channel, &upto)| Lost { channel: channel.clone(), upto }).collect();
@@ -825,5 +827,6 @@ fn nobody_is_told_what_a_crash_could_take_back() {
         counts.iter_mut().zip(sim.counts).for_each(|(all, count)| *all += count);
     }
     eprintln!("lives, refusals, answers: {counts:?}");
-    assert!(seed.is_some() || counts[0] > 200 && counts[1] > 50 && counts[2] > 500);
+    let seeds = seeds as usize;
+    assert!(seed.is_some() || counts[0] > 4 * seeds && counts[1] > seeds && counts[2] > 10 * seeds);
 }

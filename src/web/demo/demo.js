@@ -61,6 +61,14 @@ export class Feed extends EventTarget {
   }
 }
 
+/** Whether a gap is there because the server was restarted and began a new history: an id is <epoch>:<number>. */
+export async function restarted(feed, { after, oldest }) {
+  // Polls name no `oldest`, and their place moves on after they have told of the gap.
+  await new Promise(done => { setTimeout(done); });
+  const [before, now] = [after, oldest ?? feed.comet.after].map(id => String(id).split(':'));
+  return before.length > 1 && now.length > 1 && before[0] !== now[0];
+}
+
 /** Fills `bar` with the buttons that choose the technique and cut the line. */
 export function controls(feed, bar) {
   const choice = make('div', { className: 'choice', role: 'group', ariaLabel: 'Technique' });

@@ -19,7 +19,11 @@ struct Run {
 
 impl Run {
     fn new(disk: &SimDisk, keeps: u64) -> Self {
-        let (engine, ..) = Engine::open(disk.clone(), SETTINGS, seed(1), clocks(0)).unwrap();
+        Self::with(disk, keeps, SETTINGS)
+    }
+
+    fn with(disk: &SimDisk, keeps: u64, settings: Settings) -> Self {
+        let (engine, ..) = Engine::open(disk.clone(), settings, seed(1), clocks(0)).unwrap();
         Self { engine, up_ms: 0, next: 1, keeps, told: 0, refused: 0, conditions: Vec::new() }
     }
 
@@ -44,6 +48,7 @@ impl Run {
                     self.refused += 1;
                 }
                 Told::Condition(condition) => self.conditions.push(condition),
+                Told::Opened { .. } => unreachable!("the thread tells that"),
                 Told::Look(rows) => {
                     let from = self.next.saturating_sub(self.keeps);
                     let dead: Vec<Seq> =
@@ -101,4 +106,30 @@ fn with_room_again_it_is_well_without_being_asked() {
     assert_eq!(run.told, told + 1);
     assert!(run.conditions.len() <= 40, "it is told when something changes: {}", run.conditions.len());
     assert_eq!(load(&run.engine).len() as u64, run.told, "what was told is there, and nothing else");
+}
+
+/// In `behind`, what is dead went in favour of what is not stored yet. Neither may be there without the other.
+#[test]
+fn nothing_makes_room_for_what_is_not_stored() {
+    const KEEPS: u64 = 100;
+    let disk = SimDisk::new(1);
+    disk.room(2 << 20);
+    let settings = Settings { promise: Promise::Behind, ..SETTINGS };
+    let mut run = Run::with(&disk, KEEPS, settings);
+    let mut looked_at = 0;
+    for _ in 0..4000 {
+        // As the server does: it takes no more when too much waits.
+        match run.is_sick() && run.engine.is_owing(20) {
+            true => run.take(Vec::new()),
+            false => run.publish(),
+        }
+        let there = load(&run.engine);
+        let Some(&(last, _)) = there.last().filter(|_| run.is_sick()) else { continue };
+        looked_at += 1;
+        let kept: Vec<Seq> = there.iter().rev().take(KEEPS as usize).map(|(seq, _)| *seq).collect();
+        let expected: Vec<Seq> = (1..=last).rev().take(KEEPS as usize).collect();
+        assert_eq!(kept, expected, "after a crash they would be missing");
+    }
+    assert!(looked_at > 5, "it was full: {looked_at}");
+    assert!(run.told > 1000, "and went on: {}", run.told);
 }

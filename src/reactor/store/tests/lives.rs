@@ -317,6 +317,7 @@ impl World {
                 });
                 return Some(Order::Kept { dead, lost: lost.collect() });
             }
+            Told::Opened { .. } => unreachable!("the thread tells that"),
             Told::Condition(condition) => {
                 let is_sick = matches!(condition, Condition::CannotStore(_));
                 assert_ne!(is_sick, self.is_sick, "only changes are told: {condition:?}");
