@@ -4,6 +4,7 @@ mod seed;
 
 pub use seed::{Key, Secrets, Seed};
 
+use crate::carry::carry;
 use arrayvec::ArrayString;
 use std::fmt;
 
@@ -22,6 +23,10 @@ type EpochText = ArrayString<EPOCH_BYTES_MAX>;
 /// life of the process are told from ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
+
+carry! {
+    struct Epoch(_)
+}
 
 impl Epoch {
     /// An epoch from random bits. Only 41 of them are used, which are at most 8 digits in base 36.
@@ -94,6 +99,10 @@ pub struct MessageId {
     pub epoch: Epoch,
     /// The message's number in that history.
     pub seq: Seq,
+}
+
+carry! {
+    struct MessageId { epoch, seq }
 }
 
 impl MessageId {

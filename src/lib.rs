@@ -12,11 +12,12 @@
 //! log                            what is accepted, in order, and how it lies on disk
 //! hub   |   wire                 channels, rings, cursors  |  HTTP bytes <-> values
 //! time, id, config, stats, merge plain values
-//! table                          tables whose places have types
+//! table, carry                   tables whose places have types; state as bytes
 //! ```
 #![deny(unsafe_code)]
 
 pub mod broker;
+pub mod carry;
 pub mod cli;
 pub mod config;
 pub mod conn;

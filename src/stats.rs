@@ -8,6 +8,10 @@ macro_rules! counters {
             $(#[doc = $help] pub $name: u64,)*
         }
 
+        crate::carry::carry! {
+            struct Stats { $($name),* }
+        }
+
         impl Stats {
             /// Every counter with its name and meaning, in a fixed order.
             pub fn each(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {

@@ -3,6 +3,7 @@
 //! Channels, subscribers, connections, sessions: each lies in a slab, and many things refer to it by its place there.
 //! A place is four bytes, and a type for each table, so that one cannot be taken for another.
 
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack};
 use slab::Slab;
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
@@ -51,6 +52,10 @@ macro_rules! place {
             pub const fn index(self) -> usize {
                 self.0 as usize
             }
+        }
+
+        $crate::carry::carry! {
+            struct $name(_)
         }
 
         impl $crate::table::Place for $name {
@@ -146,9 +151,28 @@ impl<P: Place, T> Table<P, T> {
         self.slab.capacity()
     }
 
+    /// Makes room for so many in all.
+    pub fn reserve(&mut self, room: usize) {
+        self.slab.reserve(room.saturating_sub(self.slab.len()));
+    }
+
     /// Gives back the room behind the last.
     pub fn shrink_to_fit(&mut self) {
         self.slab.shrink_to_fit();
+    }
+}
+
+impl<P: Place, T: Carry> Carry for Table<P, T> {
+    fn shape(shape: &mut Shape) {
+        Slab::<T>::shape(shape);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        self.slab.pack(parcel);
+    }
+
+    fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
+        Ok(Self { slab: Slab::unpack(from)?, of: PhantomData })
     }
 }
 

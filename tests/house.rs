@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The floors, from the ground up; files import only from floors below their own.
 const FLOORS: [&[&str]; 10] = [
-    &["table"],
+    &["table", "carry"],
     &["time", "id", "config", "stats", "merge"],
     &["hub", "wire"],
     &["log"],

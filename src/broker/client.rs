@@ -1,5 +1,6 @@
 //! Who asks, as far as budgets are concerned: the client's address, seen through the proxies that are trusted.
 
+use crate::carry::carry;
 use crate::config::Config;
 use crate::wire::head::Head;
 use ipnet::IpNet;
@@ -12,6 +13,10 @@ pub struct Client {
     pub address: IpAddr,
     /// What it does is counted.
     pub counted: bool,
+}
+
+carry! {
+    struct Client { address, counted }
 }
 
 impl Client {

@@ -3,6 +3,7 @@
 use super::client::Client;
 use super::rate::Rate;
 use super::refusal::Refusal;
+use crate::carry::resume;
 use crate::config::Config;
 use crate::hub::{Hub, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND};
 use crate::id::Seed;
@@ -21,6 +22,14 @@ pub struct Gate {
     looked_at: Rate,
     /// The same for all of them together, and in which second.
     looked_at_by_all: (u64, u64),
+}
+
+resume! {
+    Gate {
+        carried: looked_at_by_all;
+        resumed: published, looked_at;
+        given: publishes_per_second
+    }
 }
 
 /// Leave to have channels looked at: for whom, unless nobody counts it, and what had been looked at before.

@@ -33,6 +33,7 @@ pub use refusal::Refusal;
 pub use repeats::REMEMBERED_MS;
 pub use several::Several;
 
+use crate::carry::resume;
 use crate::config::Config;
 use crate::hub::{Change, Hub, KeyError, Owner, Pattern, Publication, Published, Start, SubscriberKey, Wish};
 use crate::id::Seed;
@@ -57,6 +58,14 @@ pub struct Broker {
     message_bytes: usize,
     /// What has been counted beside what the hub counts itself; [`Broker::stats`] has both.
     pub stats: Stats,
+}
+
+resume! {
+    Broker {
+        carried: order, stats;
+        resumed: hub, gate, repeats;
+        given: log, message_bytes
+    }
 }
 
 impl Broker {

@@ -4,6 +4,7 @@
 //! agree first, what is accepted is committed when it says so; what readers see as the newest message is the newest
 //! that was committed, in any case, as the hub knows no other.
 
+use crate::carry::carry;
 use crate::id::Seq;
 
 /// Gives out numbers.
@@ -11,6 +12,10 @@ use crate::id::Seq;
 pub struct Order {
     /// The last that was given out.
     last: Seq,
+}
+
+carry! {
+    struct Order { last }
 }
 
 impl Order {

@@ -172,6 +172,11 @@ impl Broker {
         self.log.as_ref().is_some_and(|log| log.loading)
     }
 
+    /// Whether there is something that the log has not answered.
+    pub fn has_open_proposals(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| !log.open.is_empty() || !log.staged.is_empty())
+    }
+
     /// Why the server is not well, as far as the log is concerned.
     pub fn complaint(&self, now: Instant) -> Option<String> {
         let log = self.log.as_ref()?;

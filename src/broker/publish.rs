@@ -1,6 +1,7 @@
 //! What is published, and what became of it.
 
 use super::several::Several;
+use crate::carry::carry;
 use crate::hub::{Publication, Published};
 use crate::id::MessageId;
 use std::borrow::Cow;
@@ -83,6 +84,10 @@ pub struct Receipt<'b> {
     pub channel: Cow<'b, str>,
     /// Its number, and who was there.
     pub published: Published,
+}
+
+carry! {
+    struct Receipt<'static> { channel, published }
 }
 
 /// What became of all of them, in order.

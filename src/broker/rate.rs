@@ -5,6 +5,7 @@
 //! few places push out the one that has done least, so who floods stays known, and what a flood from very many
 //! addresses makes the table forget is counted anew: in doubt somebody is served.
 
+use crate::carry::{carry, resume};
 use crate::id::Key;
 use crate::time::Instant;
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,6 +23,14 @@ pub struct Rate {
     places: Vec<[Place; WAYS]>,
 }
 
+resume! {
+    Rate {
+        carried: places;
+        resumed: ;
+        given: key
+    }
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct Place {
     /// A hash of the address.
@@ -30,6 +39,10 @@ struct Place {
     second: u32,
     /// How often in it.
     count: u32,
+}
+
+carry! {
+    struct Place { whose, second, count }
 }
 
 impl Rate {

@@ -9,6 +9,7 @@
 use super::publish::{Once, Receipt, Receipts, Terms};
 use super::refusal::Refusal;
 use super::several::Several;
+use crate::carry::{carry, resume};
 use crate::config::Config;
 use crate::hub::{Publication, Published};
 use crate::id::{Epoch, Key, MessageId, Seq};
@@ -44,6 +45,14 @@ pub struct Repeats {
     keys: Memory,
     /// Messages of sessions.
     messages: Memory,
+}
+
+resume! {
+    Repeats {
+        carried: ;
+        resumed: keys, messages;
+        given: secret
+    }
 }
 
 /// What is known of a request.
@@ -182,6 +191,10 @@ struct Done {
     receipts: Receipts<'static>,
 }
 
+carry! {
+    struct Done { request, receipts }
+}
+
 /// Requests by a hash of their key, bounded in number and bytes; the oldest is forgotten first.
 #[derive(Debug)]
 struct Memory {
@@ -190,6 +203,14 @@ struct Memory {
     bytes: usize,
     by_key: BTreeMap<u128, Done>,
     order: VecDeque<(Instant, u128)>,
+}
+
+resume! {
+    Memory {
+        carried: bytes, by_key, order;
+        resumed: ;
+        given: max, bytes_max
+    }
 }
 
 impl Memory {

@@ -1,5 +1,7 @@
 //! One or more of something, the first without an allocation of its own: nearly every publication is one message.
 
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack};
+
 /// One or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Several<T> {
@@ -7,6 +9,23 @@ pub struct Several<T> {
     pub first: T,
     /// The others, in order.
     pub others: Vec<T>,
+}
+
+impl<T: Carry> Carry for Several<T> {
+    fn shape(shape: &mut Shape) {
+        Vec::<T>::shape(shape);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        let Self { first, others } = self;
+        first.pack(parcel);
+        others.pack(parcel);
+    }
+
+    fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
+        let (first, others) = Carry::unpack(from)?;
+        Ok(Self { first, others })
+    }
 }
 
 impl<T> Several<T> {

@@ -4,6 +4,7 @@
 //! ([`whole_request`]). Otherwise its bytes are gathered until it is complete ([`Input`]); a chunked body is
 //! decoded while it is gathered, so that a limit on the message is a limit on the memory.
 
+use crate::carry::carry;
 use crate::config::Limits;
 use crate::wire::chunked::Decoder;
 use crate::wire::head::{self, Framing, Head, Refusal, Slots};
@@ -55,6 +56,10 @@ pub struct Input {
     pub served: usize,
 }
 
+carry! {
+    struct Input { bytes, stage, behind, served }
+}
+
 #[derive(Debug, Default)]
 enum Stage {
     /// The head's end has not been seen.
@@ -64,6 +69,10 @@ enum Stage {
     Sized { head_end: usize, total: usize },
     /// A chunked body, which begins at `head_end`.
     Chunked { head_end: usize, decoder: Box<Decoder> },
+}
+
+carry! {
+    enum Stage { 0 => Head, 1 => Sized { head_end: usize, total: usize }, 2 => Chunked { head_end: usize, decoder: Box<Decoder> } }
 }
 
 /// What became of bytes given to [`Input::gather`].

@@ -12,6 +12,7 @@ pub use input::{Input, Request, whole_request};
 pub use output::Output;
 pub use socket::{Incoming, User};
 
+use crate::carry::carry;
 use crate::hub::{Pace, SubscriberKey};
 use crate::table::place;
 use crate::time::Instant;
@@ -31,6 +32,10 @@ pub struct ConnId {
     pub slot: Slot,
     /// Which of the connections that had this place.
     pub generation: u32,
+}
+
+carry! {
+    struct ConnId { slot, generation }
 }
 
 /// The state of one client's connection.
@@ -56,6 +61,10 @@ pub struct Connection {
     pub closing: bool,
 }
 
+carry! {
+    struct Connection { phase, input, output, since, peer, generation, door, half_closed, closing }
+}
+
 /// How a connection came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Door {
@@ -65,6 +74,10 @@ pub enum Door {
     Admin,
     /// In vain.
     Closed(Surplus),
+}
+
+carry! {
+    enum Door { 0 => Clients, 1 => Admin, 2 => Closed(surplus: Surplus) }
 }
 
 impl Door {
@@ -87,6 +100,10 @@ pub enum Surplus {
     Address,
     /// `limits.memory` is near.
     Memory,
+}
+
+carry! {
+    enum Surplus { 0 => Full, 1 => Address, 2 => Memory }
 }
 
 /// Which of the origins in `cors.origins` a page is of, counted from 1; none = answers name no origin.
@@ -118,6 +135,10 @@ pub enum Phase {
     Closed,
 }
 
+carry! {
+    enum Phase { 0 => Idle, 1 => Due, 2 => Reading, 3 => Committing, 4 => Parked(poll: Poll), 5 => Streaming(stream: Stream), 6 => Held(hold: Hold), 7 => Socket(user: User), 8 => Lingering, 9 => Closed }
+}
+
 /// What must be remembered of a poll that waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Poll {
@@ -135,6 +156,10 @@ pub struct Poll {
     pub pace: Pace,
     /// The connection ends with this answer.
     pub close: bool,
+}
+
+carry! {
+    struct Poll { subscriber, timeout_seconds, batch, origin, polling, pace, close }
 }
 
 impl Poll {
@@ -155,6 +180,10 @@ pub struct Stream {
     pub loud: bool,
 }
 
+carry! {
+    struct Stream { subscriber, look, loud }
+}
+
 /// A protocol whose sessions outlive connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
@@ -162,6 +191,10 @@ pub enum Protocol {
     Bayeux,
     /// FDAjax.
     Fdajax,
+}
+
+carry! {
+    enum Protocol { 0 => Bayeux, 1 => Fdajax }
 }
 
 /// What must be remembered of a request that a protocol with sessions holds.
@@ -179,6 +212,10 @@ pub struct Hold {
     pub begun: bool,
     /// The origin whose page asks, if answers must name it.
     pub origin: OriginIndex,
+}
+
+carry! {
+    struct Hold { protocol, head_only, close, chunked, begun, origin }
 }
 
 impl Hold {

@@ -1,5 +1,6 @@
 //! What a client has not taken yet.
 
+use crate::carry::carry;
 use crate::hub::Message;
 use crate::time::Instant;
 use crate::transport::Format;
@@ -17,6 +18,10 @@ pub struct Output {
     pub progress: Instant,
 }
 
+carry! {
+    struct Output { parts, written, progress }
+}
+
 #[derive(Debug)]
 enum Part {
     Own(Vec<u8>),
@@ -24,6 +29,10 @@ enum Part {
     Frame(Rc<Message>, Format),
     /// A message's payload.
     Body(Rc<Message>),
+}
+
+carry! {
+    enum Part { 0 => Own(bytes: Vec<u8>), 1 => Frame(message: Rc<Message>, format: Format), 2 => Body(message: Rc<Message>) }
 }
 
 impl Part {

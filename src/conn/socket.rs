@@ -2,6 +2,7 @@
 //! none of that, and the connection costs what any other costs.
 
 use super::Protocol;
+use crate::carry::carry;
 use crate::hub::SubscriberKey;
 use crate::time::Instant;
 use crate::transport::Streaming;
@@ -25,6 +26,10 @@ pub enum User {
     Session(Protocol),
 }
 
+carry! {
+    enum User { 0 => Subscriber { subscriber: SubscriberKey, stream: Streaming, may_publish: bool, loud: bool }, 1 => Session(protocol: Protocol) }
+}
+
 /// A message that has arrived in part.
 #[derive(Debug)]
 pub struct Incoming {
@@ -32,4 +37,8 @@ pub struct Incoming {
     pub reader: Reader,
     /// Since when it has been arriving.
     pub since: Instant,
+}
+
+carry! {
+    struct Incoming { reader, since }
 }

@@ -1,6 +1,7 @@
 //! Cross-origin rules (WHATWG Fetch, section 3.3): which pages of other origins may read our answers.
 
 use super::identity::has_token;
+use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack};
 use crate::config::Cors;
 use crate::conn::OriginIndex;
 use crate::wire::head::Head;
@@ -113,6 +114,27 @@ impl Rules {
         let listed = usize::from(index).checked_sub(1).and_then(|place| self.listed.get(place));
         let listed = listed.filter(|(_, fields)| !fields.is_empty());
         listed.map_or(&self.default, |(_, fields)| fields)
+    }
+}
+
+/// Those who wait for an answer know their origin by its place, so the places go over. What each is told comes with the
+/// settings: [`Rules::renew`] has to follow.
+impl Resume for Rules {
+    fn shape(shape: &mut Shape) {
+        shape.add("origins");
+        Vec::<String>::shape(shape);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        let Self { default: _, all: _, listed, hiding: _ } = self;
+        let names: Vec<String> = listed.iter().map(|(origin, _)| origin.clone()).collect();
+        names.pack(parcel);
+    }
+
+    fn resume(&mut self, from: &mut Unpack) -> Result<(), Damaged> {
+        let names = Vec::<String>::unpack(from)?;
+        self.listed = names.into_iter().map(|origin| (origin, String::new())).collect();
+        Ok(())
     }
 }
 

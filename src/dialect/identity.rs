@@ -8,6 +8,7 @@ use super::access::{bearer, is_one_of, may_publish};
 use super::{cors, upgrade};
 use crate::broker::access::{Bad, Bearer, Grant, Rules, Tokens, Verdict};
 use crate::broker::{Client, Rate};
+use crate::carry::{carry, resume};
 use crate::config::{Config, Who};
 use crate::id::Seed;
 use crate::stats::Stats;
@@ -16,6 +17,7 @@ use crate::wire::head::{Head, Method};
 use crate::wire::query;
 use crate::wire::response::Response;
 use std::borrow::Cow;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -39,6 +41,14 @@ pub struct Access {
     next_end: u64,
 }
 
+resume! {
+    Access {
+        carried: next_end;
+        resumed: tokens, refused;
+        given: rules, is_on
+    }
+}
+
 /// Who sent a request.
 #[derive(Debug, Clone, Default)]
 pub struct Identity {
@@ -48,6 +58,10 @@ pub struct Identity {
     pub local: bool,
     /// What was granted to them.
     pub grant: Option<Rc<Grant>>,
+}
+
+carry! {
+    struct Identity { publisher, local, grant }
 }
 
 impl Identity {
@@ -129,6 +143,11 @@ impl Denial {
 }
 
 impl Access {
+    /// All that it judges by, as values that are the same if that is.
+    pub fn judges_by(&self) -> impl Hash {
+        (format!("{:?}", self.rules), self.tokens.judges_by())
+    }
+
     /// That of the settings, which were checked before: keys that cannot be read verify nothing.
     pub fn new(config: &Config, seed: Seed) -> Self {
         Self {

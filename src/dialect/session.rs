@@ -17,6 +17,7 @@ use super::fdajax::Fdajax;
 use super::holder::Holder;
 use crate::broker::access::Revocation;
 use crate::broker::{Broker, Client};
+use crate::carry::{carry, resume};
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Protocol, Request, Slot};
 use crate::dialect::{Access, Denial, Identity};
@@ -42,6 +43,10 @@ pub enum Act {
     End,
     /// Close the connection without a word.
     Close,
+}
+
+carry! {
+    enum Act { 0 => Answer(response: Response), 1 => Begin(response: Response), 2 => Upgrade(response: Response), 3 => Write(bytes: Vec<u8>), 4 => End, 5 => Close }
 }
 
 /// What a protocol works with while it is called.
@@ -107,6 +112,14 @@ impl Context<'_> {
 pub struct Dialects {
     bayeux: Bayeux,
     fdajax: Option<Fdajax>,
+}
+
+resume! {
+    Dialects {
+        carried: ;
+        resumed: bayeux, fdajax;
+        given:
+    }
 }
 
 impl Dialects {

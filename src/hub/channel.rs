@@ -4,6 +4,7 @@ use super::latest::Latest;
 use super::pace::{Group, Pace};
 use super::ring::{Gone, Ring};
 use super::subscriber::SubscriberKey;
+use crate::carry::carry;
 use crate::id::{Epoch, MessageId, Seq};
 use crate::table::place;
 use crate::time::Instant;
@@ -23,6 +24,10 @@ pub struct Entry {
     pub membership: u32,
 }
 
+carry! {
+    struct Entry { subscriber, membership }
+}
+
 /// A named sequence of messages and those who listen to it.
 #[derive(Debug)]
 pub struct Channel {
@@ -40,6 +45,10 @@ pub struct Channel {
     pub spoken: bool,
 }
 
+carry! {
+    struct Channel { name, ring, subscribers, left, keyed, spoken }
+}
+
 /// Latest values, and who is told at some pace.
 #[derive(Debug, Default)]
 pub struct Keyed {
@@ -47,6 +56,10 @@ pub struct Keyed {
     pub latest: Latest,
     /// One for each pace that somebody has; few.
     pub groups: Vec<Group>,
+}
+
+carry! {
+    struct Keyed { latest, groups }
 }
 
 /// What the API tells of a channel.

@@ -5,6 +5,7 @@
 //! that share a place has them looked up in order, which is what would be done without hints.
 
 use super::channel::{Channel, ChannelKey};
+use crate::carry::carry;
 use crate::table::Table;
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -25,6 +26,10 @@ pub struct Directory {
     hints: Vec<ChannelKey>,
     /// Bytes of the names.
     bytes: usize,
+}
+
+carry! {
+    struct Directory { in_order, hints, bytes }
 }
 
 impl Directory {

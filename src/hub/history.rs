@@ -9,6 +9,7 @@ use super::channel::{Channel, ChannelKey};
 use super::message::Message;
 use super::order::Order;
 use super::ring::Gone;
+use crate::carry::resume;
 use crate::id::Seq;
 use crate::table::Table;
 use crate::time::Instant;
@@ -45,6 +46,14 @@ pub struct History {
     encoded: VecDeque<(ChannelKey, Seq)>,
 }
 
+resume! {
+    History {
+        carried: bytes, messages, order, overfull, passing, encoded;
+        resumed: ;
+        given: limits, total_bytes
+    }
+}
+
 /// So many entries of messages that are gone are left where they are.
 const ENCODED_MIN: usize = 1024;
 
@@ -64,6 +73,14 @@ impl History {
             passing: Vec::new(),
             encoded: VecDeque::new(),
         }
+    }
+
+    /// Has all rings looked at that are longer than their count lets them be: it may have been larger before.
+    pub fn refit(&mut self, channels: &Table<ChannelKey, Channel>) {
+        let is_long = |channel: &Channel| channel.ring.len() > self.limits.messages;
+        let long = channels.iter().filter(|(_, channel)| is_long(channel)).map(|(key, _)| key);
+        let new: Vec<ChannelKey> = long.filter(|key| !self.overfull.contains(key)).collect();
+        self.overfull.extend(new);
     }
 
     /// Messages in all rings.

@@ -4,6 +4,7 @@
 //! Removals are remembered so that whoever comes back is told of them; a bounded number, the oldest is forgotten first.
 
 use super::message::Message;
+use crate::carry::carry;
 use crate::id::Seq;
 use crate::time::Instant;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,10 @@ pub struct Latest {
     bytes: usize,
     /// The highest number of a removal that was forgotten.
     forgotten: Seq,
+}
+
+carry! {
+    struct Latest { in_order, by_key, removals, expiries, bytes, forgotten }
 }
 
 /// Bytes of an entry beside its message and its key: its places in both maps, which are half empty at worst.

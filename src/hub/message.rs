@@ -1,5 +1,6 @@
 //! A published message and its encoded forms.
 
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::id::MessageId;
 use crate::time::Instant;
 use std::borrow::Cow;
@@ -17,6 +18,10 @@ pub enum Data {
     Binary(Box<[u8]>),
     /// Nothing: the key of the message is gone.
     Removed,
+}
+
+carry! {
+    enum Data { 0 => Json(json: Box<str>), 1 => Text(text: Box<str>), 2 => Binary(bytes: Box<[u8]>), 3 => Removed }
 }
 
 impl Data {
@@ -51,6 +56,10 @@ pub struct Publication {
     pub key: Option<Box<str>>,
     /// Milliseconds it may wait in the history; 0 = only for those connected now; none = as long as others.
     pub ttl_ms: Option<u64>,
+}
+
+carry! {
+    struct Publication { data, content_type, event, key, ttl_ms }
 }
 
 impl Publication {
@@ -130,6 +139,42 @@ impl Frame {
     /// Bytes it takes; the place of the first, which is in the message, is charged with both.
     fn cost(&self) -> usize {
         self.bytes.len() + size_of::<Self>()
+    }
+}
+
+impl Carry for Message {
+    fn shape(shape: &mut Shape) {
+        shape.add("Message");
+        shape.field("id", |it: &Self| &it.id);
+        shape.field("channel", |it: &Self| &it.channel);
+        shape.field("publication", |it: &Self| &it.publication);
+        shape.field("published", |it: &Self| &it.published);
+        shape.add("frames");
+        Vec::<(u8, Box<[u8]>)>::shape(shape);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        let Self { id, channel, publication, published, frame: _ } = self;
+        id.pack(parcel);
+        channel.pack(parcel);
+        publication.pack(parcel);
+        published.pack(parcel);
+        self.frames().count().pack(parcel);
+        self.frames().for_each(|frame| {
+            frame.format.pack(parcel);
+            frame.bytes.pack(parcel);
+        });
+    }
+
+    fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
+        let (id, channel) = Carry::unpack(from)?;
+        let (publication, published) = Carry::unpack(from)?;
+        let message = Self::new(id, channel, publication, published);
+        // Somebody may be in the midst of one, and each is charged to the history.
+        for (format, bytes) in Vec::<(u8, Box<[u8]>)>::unpack(from)? {
+            message.frame(format, |_| bytes);
+        }
+        Ok(message)
     }
 }
 

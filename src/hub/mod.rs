@@ -49,6 +49,7 @@ pub use pull::{EVERYWHERE, GAPS_MAX, Gap, Lacking};
 pub use restore::ExpiredKey;
 pub use subscriber::{Owner, Start, SubscriberKey};
 
+use crate::carry::{carry, resume};
 use crate::config::Config;
 use crate::id::{Epoch, MessageId, Seq};
 use crate::table::Table;
@@ -127,6 +128,14 @@ pub struct Hub {
     pub(crate) journal: Vec<Message>,
 }
 
+resume! {
+    Hub {
+        carried: seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
+        resumed: history, tombstones;
+        given: epoch, idle_seconds, bounds, #[cfg(test)] journal
+    }
+}
+
 /// How many there may be.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -198,6 +207,10 @@ pub struct Published {
     pub subscribers: usize,
     /// Messages its channel now keeps.
     pub messages: usize,
+}
+
+carry! {
+    struct Published { id, subscribers, messages }
 }
 
 impl Bounds {
@@ -664,6 +677,10 @@ pub struct Counts {
     pub removals_forgotten: u64,
     /// Messages whose own TTL ran out.
     pub messages_expired: u64,
+}
+
+carry! {
+    struct Counts { channels_refused, subscriptions_refused, messages_published, frames_encoded, gaps_told, messages_evicted, keys_refused, removals_forgotten, messages_expired }
 }
 
 /// What the hub holds at a moment.

@@ -1,5 +1,6 @@
 //! Channel names and patterns of them.
 
+use crate::carry::carry;
 use std::fmt;
 
 /// Longest channel name, in bytes.
@@ -82,6 +83,10 @@ fn plain(bytes: &[u8]) -> Result<&str, NameError> {
 /// A channel name in which `*` stands for one segment and a last `**` for one or more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(Box<str>);
+
+carry! {
+    struct Pattern(_)
+}
 
 impl Pattern {
     /// Reads a pattern; `None` if it is a plain name.

@@ -5,6 +5,7 @@
 //! thousand channels costs as much as those that speak, and one that is far behind on all of them costs, for each
 //! message, as much as it takes to find the next.
 
+use crate::carry::carry;
 use crate::id::Seq;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -22,6 +23,10 @@ pub struct News {
     dead: usize,
     /// Gaps have been looked for where something is next that is older than this; what is newer is not pulled yet.
     pub looked_up_to: Seq,
+}
+
+carry! {
+    struct News { fresh, behind, dead, looked_up_to }
 }
 
 impl Default for News {

@@ -4,6 +4,7 @@
 //! a time: a pass over all of them would be a pause of tens of milliseconds with some hundred thousand messages.
 
 use super::channel::ChannelKey;
+use crate::carry::carry;
 use crate::id::Seq;
 use std::collections::VecDeque;
 
@@ -21,6 +22,10 @@ pub struct Order {
     kept: usize,
     /// Where the second part ends.
     looked_at: usize,
+}
+
+carry! {
+    struct Order { entries, kept, looked_at }
 }
 
 impl Order {

@@ -6,6 +6,7 @@
 
 use super::channel::{ChannelKey, Entry};
 use super::message::Message;
+use crate::carry::carry;
 use crate::id::Seq;
 use crate::time::Instant;
 use std::collections::BTreeMap;
@@ -17,6 +18,10 @@ const PERIODS: [u64; 9] = [10_000, 5000, 2000, 1000, 500, 200, 100, 50, 20];
 /// At most how often a subscriber is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Pace(u8);
+
+carry! {
+    struct Pace(_)
+}
 
 impl Pace {
     /// Whenever there is something.
@@ -73,6 +78,10 @@ pub struct Group {
     previous: Option<Period>,
 }
 
+carry! {
+    struct Group { pace, members, is_pending, deltas, current, previous }
+}
+
 /// The time between two ticks.
 #[derive(Debug, Default)]
 struct Period {
@@ -82,6 +91,10 @@ struct Period {
     first: Option<Seq>,
     /// What was the latest value when it began, of keys that have changed since.
     superseded: BTreeMap<Box<str>, Rc<Message>>,
+}
+
+carry! {
+    struct Period { since, first, superseded }
 }
 
 impl Period {
@@ -148,6 +161,10 @@ impl Group {
 pub struct Ticks {
     paces: [(Instant, Vec<ChannelKey>); PERIODS.len()],
     next: Instant,
+}
+
+carry! {
+    struct Ticks { paces, next }
 }
 
 impl Default for Ticks {

@@ -2,6 +2,7 @@
 
 use super::latest::Latest;
 use super::message::Message;
+use crate::carry::carry;
 use crate::id::Seq;
 use crate::time::Instant;
 use std::collections::VecDeque;
@@ -31,6 +32,10 @@ pub struct Ring {
     evicted_unkeyed: Seq,
     /// No message has to leave before this.
     soonest: Instant,
+}
+
+carry! {
+    struct Ring { messages, bytes, evicted, evicted_unkeyed, soonest }
 }
 
 impl Ring {

@@ -4,6 +4,7 @@ use super::channel::ChannelKey;
 use super::message::Message;
 use super::news::News;
 use super::view::{View, Wish};
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::id::{MessageId, Place, Seq};
 use crate::table::place;
 use crate::time::Instant;
@@ -18,6 +19,10 @@ place! {
 /// Whom the hub's user thinks of when a subscriber is ready; opaque to the hub.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner(pub u32);
+
+carry! {
+    struct Owner(_)
+}
 
 /// Where a subscriber begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +90,10 @@ pub struct Subscriber {
     pub(super) stranger: bool,
 }
 
+carry! {
+    struct Subscriber { after, joined, memberships, owner, view, note, queued, stranger }
+}
+
 impl Subscriber {
     /// Whether a message that is newer than its cursor still has to reach it.
     pub(super) fn is_for(&self, message: &Message, now: Instant) -> bool {
@@ -106,6 +115,10 @@ pub enum Memberships {
     Many(Box<Many>),
 }
 
+carry! {
+    enum Memberships { 0 => One { channel: ChannelKey, index: u32 }, 1 => Many(many: Box<Many>) }
+}
+
 /// Several channels of one subscriber, and which of them have news.
 #[derive(Debug, Default)]
 pub struct Many {
@@ -121,6 +134,47 @@ pub struct Many {
     /// Memberships that have been looked at, for tests of what something costs.
     #[cfg(test)]
     pub(super) looks: std::cell::Cell<usize>,
+}
+
+impl Carry for Many {
+    fn shape(shape: &mut Shape) {
+        shape.add("Many");
+        shape.field("all", |it: &Self| &it.all);
+        shape.field("places", |it: &Self| &it.places);
+        shape.field("named", |it: &Self| &it.named);
+        shape.field("left", |it: &Self| &it.left);
+        shape.field("news", |it: &Self| &it.news);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        let Self {
+            all,
+            places,
+            named,
+            left,
+            news,
+            #[cfg(test)]
+                looks: _,
+        } = self;
+        all.pack(parcel);
+        places.pack(parcel);
+        (*named, *left).pack(parcel);
+        news.pack(parcel);
+    }
+
+    fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
+        let (all, places) = Carry::unpack(from)?;
+        let ((named, left), news) = Carry::unpack(from)?;
+        Ok(Self {
+            all,
+            places,
+            named,
+            left,
+            news,
+            #[cfg(test)]
+            looks: std::cell::Cell::default(),
+        })
+    }
 }
 
 /// So many memberships are searched one after the other.
@@ -142,6 +196,10 @@ pub struct Membership {
     pub(super) stranger: bool,
     /// It has been left: what was published up to here is still for the subscriber. [`Seq::MAX`] = it has not.
     pub(super) until: Seq,
+}
+
+carry! {
+    struct Membership { channel, index, floor, next, named, stranger, until }
 }
 
 impl Membership {

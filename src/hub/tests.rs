@@ -1,10 +1,22 @@
 //! The hub against its naive twin: a list of all messages, and a cursor per subscriber and channel.
 
 use super::*;
+use crate::carry::{Parcel, Resume, Unpack};
 use crate::id::Random;
 
 const NAMES: [&str; 5] = ["a", "b", "c/x", "c/y", "d"];
 const PATTERNS: [&str; 3] = ["c/*", "**", "*"];
+
+/// Puts another hub in the place of this one, which has nothing but what was carried over.
+pub fn hand_over(hub: &mut Hub, config: &Config, now: Instant) {
+    let mut parcel = Parcel::default();
+    hub.pack(&mut parcel);
+    let state = parcel.into_bytes();
+    let mut next = Hub::new(config, hub.epoch, now);
+    next.resume(&mut Unpack::new(&state)).expect("what was written can be read");
+    next.journal = std::mem::take(&mut hub.journal);
+    *hub = next;
+}
 
 /// What the twin knows of a message.
 struct Known {
@@ -86,6 +98,9 @@ impl Pair {
                 }
                 9 => self.tick(),
                 _ => self.deliver(),
+            }
+            if self.random.one_in(30) {
+                hand_over(&mut self.hub, &self.config, self.now);
             }
             self.hub.check();
         }

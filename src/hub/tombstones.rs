@@ -1,6 +1,7 @@
 //! What forgotten channels had lost: a bounded memory that errs on the side of telling.
 
 use super::name::Pattern;
+use crate::carry::resume;
 use crate::id::Seq;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -20,6 +21,14 @@ pub struct Tombstones {
     watermark: Seq,
     /// The highest number that any forgotten channel had lost.
     highest: Seq,
+}
+
+resume! {
+    Tombstones {
+        carried: evicted, order, watermark, highest;
+        resumed: ;
+        given: max
+    }
 }
 
 impl Tombstones {

@@ -2,6 +2,7 @@
 
 use super::channel::ChannelKey;
 use super::pace::Pace;
+use crate::carry::carry;
 use crate::id::Seq;
 use crate::time::Instant;
 
@@ -26,6 +27,10 @@ impl Wish {
 /// A [`Wish`] in one byte, with what else must be known at once of a subscriber that has one. 0 = none, all messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct View(u8);
+
+carry! {
+    struct View(_)
+}
 
 const LATEST: u8 = 1 << 4;
 const DELTA: u8 = 1 << 5;
@@ -109,6 +114,10 @@ pub struct Aside {
     pub is_told: bool,
     /// The client may have values up to this number from another connection: they are no bases of patches.
     pub given: Seq,
+}
+
+carry! {
+    struct Aside { horizons, horizon, not_before, is_cut, is_told, given }
 }
 
 impl Aside {

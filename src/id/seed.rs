@@ -5,6 +5,7 @@
 //! others, and two runs with the same seed and the same input write the same bytes.
 
 use super::Epoch;
+use crate::carry::{carry, resume};
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::fmt;
@@ -17,6 +18,10 @@ pub struct Seed {
     pub epoch: Epoch,
     /// 128 random bits that nobody else may know.
     pub secret: u128,
+}
+
+carry! {
+    struct Seed { epoch, secret }
 }
 
 impl Seed {
@@ -72,6 +77,14 @@ impl fmt::Debug for Key {
 pub struct Secrets {
     key: Key,
     drawn: u64,
+}
+
+resume! {
+    Secrets {
+        carried: drawn;
+        resumed: ;
+        given: key
+    }
 }
 
 impl Secrets {

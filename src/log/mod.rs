@@ -10,6 +10,7 @@ mod figures;
 pub use codec::Damaged;
 pub use figures::{COMMIT_BUCKETS_US, Figures};
 
+use crate::carry::carry;
 use crate::hub::Publication;
 use crate::id::{Epoch, Seq};
 
@@ -21,6 +22,10 @@ pub const LEASE: u64 = 1 << 20;
 /// that nobody sets. It goes on over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LogTime(pub u64);
+
+carry! {
+    struct LogTime(_)
+}
 
 /// What happened to a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,10 @@ pub enum Record {
     },
 }
 
+carry! {
+    enum Record { 0 => Message { channel: Box<str>, publication: Publication, at: LogTime }, 1 => Deleted { channel: Box<str> } }
+}
+
 /// A record and its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -54,6 +63,10 @@ pub struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ticket(pub u64);
 
+carry! {
+    struct Ticket(_)
+}
+
 /// An idempotency key and what to answer to a repeat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
@@ -63,6 +76,10 @@ pub struct Answered {
     pub until: LogTime,
     /// The answer, in a form that only its writer reads.
     pub answer: Box<[u8]>,
+}
+
+carry! {
+    struct Answered { key, until, answer }
 }
 
 /// Records that become history together or not at all.
@@ -76,6 +93,10 @@ pub struct Proposal {
     pub records: Vec<Record>,
     /// The key under which a repeat of it is recognised.
     pub answered: Option<Answered>,
+}
+
+carry! {
+    struct Proposal { ticket, first, records, answered }
 }
 
 impl Proposal {

@@ -9,6 +9,7 @@
 
 use super::Server;
 use crate::broker::Client;
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::conn::{Protocol, Slot};
 use crate::time::{Instant, Now};
 use crate::wire::head::{Head, Method};
@@ -28,6 +29,10 @@ pub struct AccessLog {
     open: BTreeMap<Slot, Line>,
 }
 
+carry! {
+    struct AccessLog { open }
+}
+
 /// What is known of a request.
 #[derive(Debug)]
 struct Line {
@@ -39,6 +44,37 @@ struct Line {
     /// That of a stream that has begun.
     status: Option<u16>,
     bytes: usize,
+}
+
+impl Carry for Line {
+    fn shape(shape: &mut Shape) {
+        shape.add("Line");
+        shape.field("client", |it: &Self| &it.client);
+        shape.add("method");
+        shape.field("target", |it: &Self| &it.target);
+        shape.field("agent", |it: &Self| &it.agent);
+        shape.field("since", |it: &Self| &it.since);
+        shape.field("status", |it: &Self| &it.status);
+        shape.field("bytes", |it: &Self| &it.bytes);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        let Self { client, method, target, agent, since, status, bytes } = self;
+        client.pack(parcel);
+        Box::<str>::from(*method).pack(parcel);
+        target.pack(parcel);
+        agent.pack(parcel);
+        since.pack(parcel);
+        (*status, *bytes).pack(parcel);
+    }
+
+    fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
+        let (client, named) = <(IpAddr, Box<str>)>::unpack(from)?;
+        let method = METHODS.into_iter().map(name).find(|method| **method == *named).unwrap_or("-");
+        let (target, agent, since) = Carry::unpack(from)?;
+        let (status, bytes) = Carry::unpack(from)?;
+        Ok(Self { client, method, target, agent, since, status, bytes })
+    }
 }
 
 impl Line {
@@ -184,6 +220,9 @@ impl Server {
         self.access_log.iter().flat_map(|log| log.open.keys().copied())
     }
 }
+
+const METHODS: [Method; 7] =
+    [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options];
 
 const fn name(method: Method) -> &'static str {
     match method {

@@ -12,6 +12,7 @@ mod addresses;
 mod check;
 mod deliver;
 mod drain;
+pub mod handover;
 mod held;
 mod latest;
 pub mod limits;
@@ -29,6 +30,7 @@ mod tests;
 mod timing;
 
 use crate::broker::{self, Broker, Client, Rate};
+use crate::carry::carry;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol, Slot};
 use crate::dialect::native::Targets;
@@ -153,6 +155,10 @@ pub enum Effect {
     Append(Box<Proposal>),
 }
 
+carry! {
+    enum Effect { 0 => HalfClose(id: ConnId), 1 => Close(id: ConnId), 2 => Pause(id: ConnId), 3 => Resume(id: ConnId), 4 => Append(proposal: Box<Proposal>) }
+}
+
 /// What connections share of an answer.
 #[derive(Debug)]
 struct Body {
@@ -176,6 +182,8 @@ impl Body {
 #[derive(Debug)]
 pub struct Server {
     config: Config,
+    /// What all that it draws comes from.
+    seed: Seed,
     connections: Table<Slot, Connection>,
     /// How many connections there have been.
     generations: u32,
@@ -285,6 +293,7 @@ impl Server {
             started: now,
             draining: false,
             farewell: None,
+            seed,
             config,
         }
     }

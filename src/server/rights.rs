@@ -6,6 +6,7 @@
 
 use super::{Server, Sink};
 use crate::broker::access::{Bad, Bearer, Grant};
+use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack, carry};
 use crate::conn::{Phase, Slot};
 use crate::dialect::identity::NEVER;
 use crate::dialect::native::answer;
@@ -51,6 +52,38 @@ pub(super) struct Rights {
 struct Held {
     grant: Rc<Grant>,
     holders: usize,
+}
+
+carry! {
+    struct Held { grant, holders }
+}
+
+impl Resume for Rights {
+    fn shape(shape: &mut Shape) {
+        shape.add("Rights");
+        shape.field("numbers", |it: &Self| &it.numbers);
+        shape.field("grants", |it: &Self| &it.grants);
+        shape.field("waiting", |it: &Self| &it.waiting);
+        shape.field("unjudged", |it: &Self| &it.unjudged);
+        shape.field("publishers_left", |it: &Self| &it.publishers_left);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        let Self { numbers, grants, known: _, waiting, unjudged, publishers_left } = self;
+        numbers.pack(parcel);
+        grants.pack(parcel);
+        waiting.pack(parcel);
+        (*unjudged, *publishers_left).pack(parcel);
+    }
+
+    fn resume(&mut self, from: &mut Unpack) -> Result<(), Damaged> {
+        let (numbers, grants, waiting) = Carry::unpack(from)?;
+        let (unjudged, publishers_left) = Carry::unpack(from)?;
+        let grants: Slab<Held> = grants;
+        let known = grants.iter().map(|(key, held)| (Rc::as_ptr(&held.grant), key)).collect();
+        *self = Self { numbers, grants, known, waiting, unjudged, publishers_left };
+        Ok(())
+    }
 }
 
 impl Rights {

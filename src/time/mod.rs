@@ -7,12 +7,17 @@ mod wheel;
 pub use date::{Dates, HTTP_DATE_LEN, HttpDate, http_date};
 pub use wheel::Wheel;
 
+use crate::carry::carry;
 use std::ops::Add;
 
 /// A point of monotonic time, in milliseconds. A process begins at [`Instant::START`], so that there is room before it:
 /// a message that was restored is older than the process. (Tests may begin at 0.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(u64);
+
+carry! {
+    struct Instant(_)
+}
 
 impl Instant {
     /// Later than every instant that happens.
@@ -60,4 +65,8 @@ pub struct Now {
     pub unix: u64,
     /// The milliseconds of that second, to compare with the clock of another machine.
     pub unix_ms: u16,
+}
+
+carry! {
+    struct Now { at, unix, unix_ms }
 }

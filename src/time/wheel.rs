@@ -7,6 +7,7 @@
 //! Timers fire up to one tick late, never early.
 
 use super::Instant;
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::table::Place;
 use std::marker::PhantomData;
 
@@ -28,6 +29,10 @@ struct Link {
     due: u32,
     prev: u32,
     next: u32,
+}
+
+carry! {
+    struct Link { due, prev, next }
 }
 
 /// The timers of the keys of one slab.
@@ -248,6 +253,32 @@ impl<P: Place> Wheel<P> {
         if next == NIL {
             self.occupied[level] &= !(1 << slot);
         }
+    }
+}
+
+impl<P> Carry for Wheel<P> {
+    fn shape(shape: &mut Shape) {
+        shape.add("Wheel");
+        shape.field("links", |it: &Self| &it.links);
+        shape.field("heads", |it: &Self| &it.heads);
+        shape.field("occupied", |it: &Self| &it.occupied);
+        shape.field("tick", |it: &Self| &it.tick);
+        shape.field("next", |it: &Self| &it.next);
+        shape.field("len", |it: &Self| &it.len);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        let Self { links, heads, occupied, tick, next, len, of: _ } = self;
+        links.pack(parcel);
+        heads.pack(parcel);
+        occupied.pack(parcel);
+        (*tick, *next, *len).pack(parcel);
+    }
+
+    fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
+        let (links, heads) = Carry::unpack(from)?;
+        let (occupied, (tick, next, len)) = Carry::unpack(from)?;
+        Ok(Self { links, heads, occupied, tick, next, len, of: PhantomData })
     }
 }
 

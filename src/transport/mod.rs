@@ -22,6 +22,7 @@ pub mod websocket;
 pub use envelope::{write_envelope, write_string};
 pub use script::is_callback;
 
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::config::Config;
 use crate::hub::{Gap, Message};
 use crate::id::{MessageId, Place};
@@ -51,6 +52,10 @@ pub enum Polling {
     Script,
 }
 
+carry! {
+    enum Polling { 0 => Long, 1 => Interval, 2 => Script }
+}
+
 /// How messages look on a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Streaming {
@@ -72,6 +77,10 @@ pub enum Streaming {
     WebSocket,
     /// WebSocket with bare messages.
     WebSocketRaw,
+}
+
+carry! {
+    enum Streaming { 0 => Sse, 1 => SseEnvelope, 2 => Lines, 3 => Raw, 4 => Iframe, 5 => Multipart, 6 => Replace, 7 => WebSocket, 8 => WebSocketRaw }
 }
 
 impl Transport {
@@ -126,6 +135,10 @@ pub struct Look {
     pub stream: Streaming,
     /// HTTP/1.1: each message is a chunk. A WebSocket has frames of its own instead.
     pub chunked: bool,
+}
+
+carry! {
+    struct Look { stream, chunked }
 }
 
 impl Look {
@@ -198,6 +211,21 @@ impl Format {
     /// Whether the format with this number is a whole answer to a poll.
     pub const fn is_poll(number: u8) -> bool {
         number == Self::PollVerbatim.number() || number == Self::PollBatch.number()
+    }
+}
+
+impl Carry for Format {
+    fn shape(shape: &mut Shape) {
+        shape.add("Format");
+        u8::shape(shape);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        self.number().pack(parcel);
+    }
+
+    fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
+        Self::numbered(u8::unpack(from)?).ok_or(Damaged("a format of no known number"))
     }
 }
 

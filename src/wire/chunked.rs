@@ -1,6 +1,7 @@
 //! Chunked transfer coding (RFC 9112, section 7.1): bodies that arrive, frames that leave.
 
 use super::head::Refusal;
+use crate::carry::carry;
 
 /// Longest line inside a chunked body (a size with its extensions, or a trailer field), in bytes.
 pub const LINE_BYTES_MAX: usize = 1024;
@@ -20,6 +21,10 @@ pub struct Decoder {
     trailers: u8,
 }
 
+carry! {
+    struct Decoder { state, line, trailers }
+}
+
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
     #[default]
@@ -28,6 +33,10 @@ enum State {
     DataEnd,
     Trailer,
     Done,
+}
+
+carry! {
+    enum State { 0 => Size, 1 => Data(left: u64), 2 => DataEnd, 3 => Trailer, 4 => Done }
 }
 
 impl Decoder {

@@ -1,6 +1,7 @@
 //! Answers: status line, header fields, body (RFC 9112, section 4).
 
 use super::media;
+use crate::carry::carry;
 use crate::time::HttpDate;
 use std::borrow::Cow;
 
@@ -15,6 +16,10 @@ pub struct Response {
     pub body: Cow<'static, [u8]>,
     /// Further header fields, complete lines with CR LF.
     pub fields: String,
+}
+
+carry! {
+    struct Response { status, content_type, body, fields }
 }
 
 impl Response {

@@ -9,6 +9,7 @@
 mod tests;
 
 use super::head::Head;
+use crate::carry::carry;
 use arrayvec::ArrayVec;
 use data_encoding::BASE64;
 use sha1_smol::Sha1;
@@ -130,10 +131,18 @@ pub struct Reader {
     control: ArrayVec<u8, CONTROL_BYTES_MAX>,
 }
 
+carry! {
+    struct Reader { head, frame, message, frames, payload, checked, control }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
     Binary,
+}
+
+carry! {
+    enum Kind { 0 => Text, 1 => Binary }
 }
 
 /// A frame whose head has been read.
@@ -144,6 +153,10 @@ struct Frame {
     mask: [u8; 4],
     /// Bytes of its payload that have not arrived.
     left: usize,
+}
+
+carry! {
+    struct Frame { opcode, fin, mask, left }
 }
 
 impl Reader {

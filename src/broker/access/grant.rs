@@ -1,5 +1,6 @@
 //! What somebody may do, and until when.
 
+use crate::carry::carry;
 use crate::hub::{covers, meets};
 
 /// What was granted to somebody.
@@ -25,6 +26,10 @@ pub struct Grant {
     pub key: u64,
     /// What others are told about the subject, as JSON.
     pub info: Option<Box<str>>,
+}
+
+carry! {
+    struct Grant { subject, id, issued, begins, ends, subscribe, publish, except, key, info }
 }
 
 impl Grant {

@@ -6,6 +6,7 @@
 //! becomes a watermark: every token issued until then is refused. So a full list refuses too much, never too little.
 
 use super::Grant;
+use crate::carry::{carry, resume};
 use crate::hub::meets;
 use std::collections::BTreeMap;
 
@@ -19,6 +20,10 @@ pub enum Whose {
     Token(Box<str>),
 }
 
+carry! {
+    enum Whose { 0 => Subject(subject: Box<str>), 1 => Token(token: Box<str>) }
+}
+
 /// A right that is taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
@@ -30,6 +35,10 @@ pub struct Revocation {
     pub channels: Vec<Box<str>>,
     /// The second from which no token that it concerns can count any more.
     pub lapses: u64,
+}
+
+carry! {
+    struct Revocation { whose, before, channels, lapses }
 }
 
 impl Revocation {
@@ -57,6 +66,14 @@ pub struct Revocations {
     max: usize,
     /// Tokens issued until this second are refused, whoever they are of.
     watermark: Option<u64>,
+}
+
+resume! {
+    Revocations {
+        carried: entries, count, watermark;
+        resumed: ;
+        given: max
+    }
 }
 
 /// What is left of a grant.

@@ -30,6 +30,7 @@ mod timesync;
 use super::holder::SessionKey;
 use super::{Act, Context, Denial, Identity};
 use crate::broker::Rate;
+use crate::carry::resume;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::{Key, Secrets, Seed};
@@ -66,6 +67,14 @@ pub struct Bayeux {
     /// What the handshakes of WebSockets had shown, if they had shown anything.
     identities: BTreeMap<ConnId, Identity>,
     draining: bool,
+}
+
+resume! {
+    Bayeux {
+        carried: sessions, holders, browsers, identities, draining;
+        resumed: handshakes, unknown, secrets;
+        given: mounts, publish, subscribe, cookies
+    }
 }
 
 /// How a batch of messages came, and what its answer needs.

@@ -4,6 +4,7 @@
 //! belongs to no connection; a connection may hold its connect, or be the one its events are pushed on.
 
 use super::timesync::Timesync;
+use crate::carry::carry;
 use crate::conn::ConnId;
 use crate::dialect::Identity;
 use crate::dialect::holder::SessionKey;
@@ -52,6 +53,10 @@ pub struct Session {
     pub gaps: Vec<Rc<str>>,
 }
 
+carry! {
+    struct Session { secret, cookie, identity, subscriber, held, pipe, since, sent, batch, acks, replay, connected, paced, gaps }
+}
+
 impl Session {
     /// The connection that events are pushed on, unless they have to wait for connects.
     pub fn pushes(&self) -> Option<Pipe> {
@@ -76,6 +81,10 @@ pub struct Held {
     pub timesync: Option<Box<Timesync>>,
 }
 
+carry! {
+    struct Held { connection, socket, id, until, callback, timesync }
+}
+
 /// A connection that events are pushed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pipe {
@@ -85,12 +94,20 @@ pub struct Pipe {
     pub socket: bool,
 }
 
+carry! {
+    struct Pipe { connection, socket }
+}
+
 /// All sessions.
 #[derive(Debug)]
 pub struct Sessions {
     all: Table<SessionKey, Session>,
     /// One timer a session: the end of its held connect, or its own.
     wheel: Wheel<SessionKey>,
+}
+
+carry! {
+    struct Sessions { all, wheel }
 }
 
 impl Sessions {

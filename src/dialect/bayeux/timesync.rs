@@ -2,6 +2,7 @@
 //! travel, with every message to the server itself. Nothing is remembered between two messages.
 
 use super::message::Incoming;
+use crate::carry::carry;
 use crate::time::{Instant, Now};
 use crate::wire::json;
 use serde::Deserialize;
@@ -23,6 +24,10 @@ pub struct Timesync {
     /// Our clocks when the message arrived.
     arrived_ms: u64,
     arrived: Instant,
+}
+
+carry! {
+    struct Timesync { tc, lag, accuracy, arrived_ms, arrived }
 }
 
 #[derive(Deserialize)]

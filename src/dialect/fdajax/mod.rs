@@ -33,6 +33,7 @@ use super::holder::{UserKey, WindowKey};
 use super::native::encoded;
 use super::{Act, Context, cors};
 use crate::broker::access::Grant;
+use crate::carry::resume;
 use crate::config::Config;
 use crate::conn::{ConnId, Request};
 use crate::id::Seed;
@@ -66,6 +67,14 @@ pub struct Fdajax {
     timers: Wheel<WindowKey>,
     /// The second of the last refusal, and how many there have been in it.
     refused: Cell<(u64, u32)>,
+}
+
+resume! {
+    Fdajax {
+        carried: windows, by_connection, grants, timers;
+        resumed: users;
+        given: ending, refused
+    }
 }
 
 /// From which `log_level` on something is logged.

@@ -3,6 +3,7 @@
 //! The messages themselves lie in the ring of the user's channel. This is what a channel cannot say: whether
 //! any window wanted a message, and what becomes of one that no window wanted (`amode`).
 
+use crate::carry::carry;
 use crate::hub::Message;
 use crate::id::Seq;
 use crate::time::Instant;
@@ -25,6 +26,10 @@ pub enum Fate {
     Withdrawn,
 }
 
+carry! {
+    enum Fate { 0 => Waiting, 1 => Kept, 2 => Shown, 3 => Withdrawn }
+}
+
 /// A message that no window has got.
 #[derive(Debug)]
 pub struct Stored {
@@ -36,6 +41,10 @@ pub struct Stored {
     pub fate: Fate,
 }
 
+carry! {
+    struct Stored { message, amode, fate }
+}
+
 /// A text that is told every window that asks for unwanted messages, until the user dismisses it.
 #[derive(Debug)]
 pub struct Alert {
@@ -43,6 +52,10 @@ pub struct Alert {
     pub number: u32,
     /// JavaScript.
     pub text: Box<[u8]>,
+}
+
+carry! {
+    struct Alert { number, text }
 }
 
 /// All that.
@@ -54,6 +67,10 @@ pub struct Post {
     expected: VecDeque<(Seq, u32)>,
     /// Alerts there have been.
     numbers: u32,
+}
+
+carry! {
+    struct Post { stored, alerts, expected, numbers }
 }
 
 impl Post {

@@ -3,6 +3,7 @@
 //! There are 32 of them, a bit each. The first 16 are for the messages of one user and may carry numbers
 //! (`chat,250`: the chat in room 250); the others are public groups, each of which is a channel.
 
+use crate::carry::carry;
 use std::fmt::Write;
 
 /// The types, in the order of their bits.
@@ -38,6 +39,10 @@ pub struct Types {
     bits: u32,
     /// Type and id, in the order of the request.
     ids: Box<[(u8, u32)]>,
+}
+
+carry! {
+    struct Types { bits, ids }
 }
 
 impl Types {

@@ -4,6 +4,7 @@
 //! after a while: a guest that comes back is a new guest and cannot tell the difference.
 
 use super::post::Post;
+use crate::carry::{carry, resume};
 use crate::dialect::holder::{UserKey, WindowKey};
 use crate::hub::SubscriberKey;
 use crate::id::Key;
@@ -36,6 +37,10 @@ pub struct User {
     pub account: Option<Box<Account>>,
 }
 
+carry! {
+    struct User { session, address, windows, calls, idle_since, account }
+}
+
 /// What only a user has who is logged in.
 #[derive(Debug)]
 pub struct Account {
@@ -49,6 +54,10 @@ pub struct Account {
     pub post: Post,
     /// Hears what is published for this user, so that it can be judged.
     pub subscriber: SubscriberKey,
+}
+
+carry! {
+    struct Account { id, since, peers, post, subscriber }
 }
 
 impl User {
@@ -87,6 +96,14 @@ pub struct Users {
     guests: usize,
     /// Guests without windows, since when; some have windows again, or are gone.
     idle_guests: VecDeque<(UserKey, Instant)>,
+}
+
+resume! {
+    Users {
+        carried: all, by_session, by_id, guests, idle_guests;
+        resumed: ;
+        given: guest_seconds, key
+    }
 }
 
 impl Users {

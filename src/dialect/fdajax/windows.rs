@@ -16,6 +16,7 @@ use super::types::{NAMES, Types, UNW};
 use super::users::NO_WINDOW;
 use super::{Fdajax, Rank, script};
 use crate::broker::Refusal;
+use crate::carry::carry;
 use crate::conn::ConnId;
 use crate::dialect::holder::{Holder, UserKey, WindowKey};
 use crate::dialect::{Act, Context};
@@ -55,6 +56,10 @@ pub struct Window {
     pub last_alert: u32,
 }
 
+carry! {
+    struct Window { user, id, subscriber, state, slot, stream, win_st, types, had, start, created, deliveries, last_alert }
+}
+
 /// What a window is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -64,6 +69,10 @@ pub enum State {
     Idle,
     /// Its client dropped the connection: it may come back, but its slot is free.
     Gone,
+}
+
+carry! {
+    enum State { 0 => Open(connection: ConnId), 1 => Idle, 2 => Gone }
 }
 
 impl Window {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::Config;
+use crate::hub::tests::hand_over;
 use crate::hub::{Data, Owner, Pattern, Publication, Start};
 use crate::id::{Epoch, Random};
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ struct Client {
 
 struct World {
     random: Random,
+    config: Config,
     hub: Hub,
     now: Instant,
     clients: Vec<Client>,
@@ -60,7 +62,7 @@ impl World {
         config.channel_idle_seconds = pick(&[1, 30]);
         let now = Instant::from_millis(random.below(1_000_000));
         let hub = Hub::new(&config, Epoch::from_random(7), now);
-        Self { random, hub, now, clients: Vec::new(), truth: BTreeMap::new(), seen: 0 }
+        Self { random, config, hub, now, clients: Vec::new(), truth: BTreeMap::new(), seen: 0 }
     }
 
     fn run(&mut self) {
@@ -86,6 +88,9 @@ impl World {
                 8 if self.random.one_in(4) => self.lose(),
                 9 if self.random.one_in(8) => self.change_wish(),
                 _ => self.deliver(),
+            }
+            if self.random.one_in(40) {
+                hand_over(&mut self.hub, &self.config, self.now);
             }
             self.observe();
             self.hub.check();

@@ -4,6 +4,7 @@
 
 use super::budgets::{connect, frame, request};
 use super::delivery::Bench;
+use super::handover::hand_over;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::Random;
@@ -167,6 +168,9 @@ impl Talk {
     fn turn(&mut self) {
         self.bench.turn();
         self.bench.server.check(self.bench.world.now);
+        if self.random.one_in(5) {
+            hand_over(&mut self.bench.server, self.bench.world.now);
+        }
         for line in std::mem::take(&mut self.lines) {
             let bytes = self.bench.world.read(line.id, usize::MAX);
             let text = String::from_utf8_lossy(&bytes);

@@ -1,6 +1,7 @@
 //! A seed speaks FDAjax: any command at any time, clients that leave, a clock that leaps. Nothing may panic,
 //! lists and indices must agree, and when everybody has gone nothing may stay.
 
+use super::handover::hand_over;
 use super::world::World;
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -137,6 +138,9 @@ impl Talk {
             }
         }
         self.server.check(now);
+        if self.random.one_in(5) {
+            hand_over(&mut self.server, now);
+        }
     }
 
     fn end(mut self) {

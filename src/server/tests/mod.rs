@@ -4,7 +4,7 @@
 //! get, `sim` lets a seed decide what happens, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond,
 //! `door` publishes in every language, `access` asks for what rules and tokens do not give, `fdajax` and `bayeux` let a
-//! seed speak these protocols.
+//! seed speak these protocols, `handover` puts another server in the place of one.
 
 mod access;
 mod bayeux;
@@ -15,6 +15,7 @@ mod door;
 mod drain;
 mod fdajax;
 mod grace;
+mod handover;
 mod limits;
 mod oracle;
 mod sim;

@@ -3,6 +3,7 @@
 //! `ENCKE_SIM_SEED=n` replays one seed and prints what happened; `ENCKE_SIM_SEEDS=n` runs that many.
 
 use super::client::{Client, Kind, Subscription, View};
+use super::handover::hand_over;
 use super::oracle::{From, Selection, Watch};
 use super::world::World;
 use crate::config::Config;
@@ -40,6 +41,8 @@ struct Habits {
     batches: bool,
     ttl: bool,
     restarts: bool,
+    /// Another server takes over, and nobody notices.
+    hands_over: bool,
     drains: bool,
     nonsense: bool,
     pipelines: bool,
@@ -104,6 +107,7 @@ fn habits(random: &mut Random) -> Habits {
         batches: one(),
         ttl: one(),
         restarts: one() && one(),
+        hands_over: one(),
         drains: one(),
         nonsense: one(),
         pipelines: one(),
@@ -180,8 +184,10 @@ impl Sim {
         for _ in 0..TURNS {
             for _ in 0..=self.random.below(4) {
                 self.act();
+                self.perhaps_hand_over();
             }
             self.turn();
+            self.perhaps_hand_over();
             if self.habits.restarts && self.random.one_in(80) {
                 self.restart();
             }
@@ -410,6 +416,14 @@ impl Sim {
         self.clients.iter_mut().for_each(Client::leave);
         self.stale.clear();
         self.checked = 0;
+    }
+
+    /// The next server has everything but the sockets, which stay.
+    fn perhaps_hand_over(&mut self) {
+        if self.habits.hands_over && self.random.one_in(12) {
+            note!(self, "hand-over");
+            hand_over(&mut self.server, self.world.now);
+        }
     }
 
     fn drain(&mut self) {

@@ -12,6 +12,7 @@ mod keys;
 mod tests;
 
 use super::{Grant, Left, Revocation, Revocations};
+use crate::carry::resume;
 use crate::config::{Algorithm, Config, Tokens as Settings};
 use jws::Parts;
 use keys::Key;
@@ -53,6 +54,14 @@ pub struct Tokens {
     revoked: Revocations,
 }
 
+resume! {
+    Tokens {
+        carried: ;
+        resumed: revoked, verified;
+        given: keys, settings
+    }
+}
+
 impl Tokens {
     /// The keys of the settings; or everything that is wrong with them.
     pub fn new(config: &Config) -> Result<Self, Vec<KeyProblem>> {
@@ -87,6 +96,16 @@ impl Tokens {
     pub fn reconfigure(&mut self, config: &Config) {
         let revoked = std::mem::take(&mut self.revoked);
         *self = Self { revoked, ..Self::new(config).unwrap_or_default() };
+    }
+
+    /// What tokens are judged by, as values that are the same if that is.
+    pub fn judges_by(&self) -> (String, Vec<u64>) {
+        (format!("{:?}", self.settings), self.keys.iter().map(|key| key.mark).collect())
+    }
+
+    /// Has every token verified anew.
+    pub fn forget_verified(&mut self) {
+        self.verified.clear();
     }
 
     /// Whether the key is still there that verified a grant.
@@ -190,6 +209,14 @@ struct Memory {
     max: usize,
     younger: BTreeMap<Box<str>, Rc<Grant>>,
     older: BTreeMap<Box<str>, Rc<Grant>>,
+}
+
+resume! {
+    Memory {
+        carried: younger, older;
+        resumed: ;
+        given: max
+    }
 }
 
 impl Memory {

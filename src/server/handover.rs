@@ -1,0 +1,125 @@
+//! A server hands over to the next: all that it knows of connections, channels and sessions goes over as bytes.
+//!
+//! What goes over is values, field by field (see [`crate::carry`]), with the places that things have in their tables: so
+//! whatever refers to another thing still does, and the next server goes on in the midst of whatever the first was doing.
+//! What it is told by its own settings, or can find out again, does not go over. Parting changes nothing: if nobody
+//! adopts what was parted with, the first server goes on.
+
+use super::{Addresses, Server, rights};
+use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack, carry, resume};
+use crate::config::Config;
+use crate::hub::ROOM;
+use crate::id::Seed;
+use crate::time::Now;
+
+/// To be raised when something that goes over means something else than before. What it consists of, its
+/// [`Shape`] tells by itself.
+const MEANING: u32 = 1;
+
+/// A number for what goes over: two servers understand each other if they have the same.
+pub fn format() -> u128 {
+    let mut shape = Shape::default();
+    shape.add(&MEANING.to_string());
+    Seed::shape(&mut shape);
+    Settings::shape(&mut shape);
+    Server::shape(&mut shape);
+    shape.digest()
+}
+
+/// The settings of which the next server has to know what they were.
+struct Settings {
+    /// `history.messages`.
+    messages: usize,
+    /// What tells whether publish tokens are the same, without telling them.
+    publish_tokens: u128,
+    /// The same of rules and keys.
+    access: u128,
+}
+
+carry! {
+    struct Settings { messages, publish_tokens, access }
+}
+
+impl Server {
+    /// Why it cannot part at the moment, if it cannot. To be asked between two turns, when all effects have been taken.
+    pub fn parting_waits_for(&self) -> Option<&'static str> {
+        match () {
+            () if self.draining => Some("it leaves already"),
+            () if self.broker.is_loading() => Some("the history is being loaded"),
+            () if self.broker.has_open_proposals() => Some("messages are being stored"),
+            () => None,
+        }
+    }
+
+    /// All that another server has to know to go on in its place.
+    pub fn part(&self) -> Vec<u8> {
+        debug_assert!(self.out.is_empty() && self.body.is_none(), "nobody is being served");
+        let mut parcel = Parcel::default();
+        self.seed.pack(&mut parcel);
+        self.settings().pack(&mut parcel);
+        self.pack(&mut parcel);
+        parcel.into_bytes()
+    }
+
+    /// The server that goes on where another one has parted, with its own settings.
+    pub fn adopt(config: Config, state: &[u8], now: Now) -> Result<Self, Damaged> {
+        let mut from = Unpack::new(state);
+        let seed = Seed::unpack(&mut from)?;
+        let before = Settings::unpack(&mut from)?;
+        let mut server = Self::new(config, seed, now);
+        server.resume(&mut from)?;
+        from.end()?;
+        server.settle_in(before);
+        Ok(server)
+    }
+
+    /// Makes what follows from the settings and what came over.
+    fn settle_in(&mut self, before: Settings) {
+        let settings = self.settings();
+        self.connections.reserve(ROOM);
+        self.broker.hub.make_room();
+        if settings.messages < before.messages {
+            self.broker.hub.refit();
+        }
+        self.cors.renew(&self.config.cors, self.access.is_on());
+        self.addresses = Addresses::default();
+        for (_, connection) in self.connections.iter() {
+            self.addresses.enter(connection.peer, &self.config);
+        }
+        match self.config.log.access {
+            true => _ = self.access_log.get_or_insert_default(),
+            false => self.access_log = None,
+        }
+        match self.access.is_on() {
+            true => {
+                let publishers_left = settings.publish_tokens != before.publish_tokens;
+                if settings.access != before.access {
+                    self.access.tokens.forget_verified();
+                }
+                if publishers_left || settings.access != before.access {
+                    self.rights.judge_all(publishers_left);
+                }
+            }
+            false => self.rights = rights::Rights::default(),
+        }
+    }
+
+    fn settings(&self) -> Settings {
+        let Config { history, publish, .. } = &self.config;
+        let key = self.seed.key("settings");
+        let publish_tokens = key.digest(&publish.token);
+        let access = key.digest(self.access.judges_by());
+        Settings { messages: history.messages, publish_tokens, access }
+    }
+}
+
+resume! {
+    Server {
+        carried: connections, generations, ebb, wheel, revoked, effects, outbox, abandoned, deleted, due, backlog,
+            callbacks, incoming, clients, origins, access_log, started;
+        resumed: broker, dialects, access, rights, work, cors;
+        // What the settings give, what is found out again, and what is empty when a server parts.
+        given: seed, config, addresses, memory, pages, targets, keep_alive, dates,
+            pending, out, body, draining, farewell, #[cfg(any(test, feature = "check"))] serving
+    }
+}
