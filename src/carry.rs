@@ -1,6 +1,6 @@
 //! State as bytes: what a process hands over to the one that takes its place.
 //!
-//! A value is written field by field, in the order in which its [`carry!`] names them: numbers as LEB128, lengths before
+//! A value is written field by field, in the order in which its `carry!` names them: numbers as LEB128, lengths before
 //! what they count, what is shared once. No layout of memory goes over, and the macro takes each value apart without
 //! `..`, so that nobody adds a field without saying here what becomes of it.
 //!
