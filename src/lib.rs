@@ -12,7 +12,8 @@
 //! log                            what is accepted, in order, and how it lies on disk
 //! hub   |   wire                 channels, rings, cursors  |  HTTP bytes <-> values
 //! time, id, config, stats, merge plain values
-//! table, carry                   tables whose places have types; state as bytes
+//! table                          tables whose places have types
+//! carry                          state as bytes
 //! ```
 #![deny(unsafe_code)]
 

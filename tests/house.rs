@@ -5,8 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors, from the ground up; files import only from floors below their own.
-const FLOORS: [&[&str]; 10] = [
-    &["table", "carry"],
+const FLOORS: [&[&str]; 11] = [
+    &["carry"],
+    &["table"],
     &["time", "id", "config", "stats", "merge"],
     &["hub", "wire"],
     &["log"],
