@@ -120,13 +120,16 @@ impl Hub {
                     for (_, membership) in &many.all {
                         let channel = &self.channels[membership.place().0];
                         let had = subscriber.after.max(membership.floor);
-                        let is_lost = view.is_plain() && channel.ring.evicted() > had;
-                        // What waits for a tick is noted with the tick.
-                        let behind = Self::has_news(channel, view, had) || is_lost;
-                        let behind = behind && view.list().is_none() && had < membership.until;
-                        assert!(!behind || membership.has_news(), "{key:?} overlooks news");
                         let first = channel.ring.after(had).next().map(|message| message.id.seq);
                         let first = first.filter(|seq| *seq <= membership.until);
+                        let behind = match view.is_plain() {
+                            true => first.is_some() || channel.ring.evicted() > had && had < membership.until,
+                            false => Self::has_news(channel, view, had),
+                        };
+                        // What waits for a tick is noted with the tick; and who has left, and had all, leaves with it.
+                        let is_settled = self.settled.contains(&(key, membership.place().0));
+                        let behind = behind && view.list().is_none() && !is_settled;
+                        assert!(!behind || membership.has_news(), "{key:?} overlooks news");
                         let is_early = first.is_none_or(|first| membership.next <= first);
                         assert!(is_early || !view.is_plain(), "{key:?} comes to its news too late");
                     }

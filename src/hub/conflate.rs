@@ -10,7 +10,7 @@ use super::channel::{Channel, ChannelKey};
 use super::message::Message;
 use super::pace::Pace;
 use super::pull::Gap;
-use super::subscriber::{Membership, Memberships, Subscriber, SubscriberKey};
+use super::subscriber::{Membership, Memberships, Stranger, Subscriber, SubscriberKey};
 use super::view::{Aside, View, Wish};
 use crate::id::{MessageId, Place, Seq};
 use crate::time::Instant;
@@ -220,21 +220,14 @@ impl Hub {
             return Vec::new();
         }
         let newest = self.newest();
-        let came_with = self.strangers.remove(&key);
+        let Stranger { id: came_with, patterns: strange } = self.strangers.remove(&key).unwrap_or_default();
         let mut gaps: Vec<Gap> = Vec::new();
         let mut anew: Vec<ChannelKey> = Vec::new();
-        let patterns =
-            if is_stranger { self.patterns.get(&key).cloned().unwrap_or_default() } else { Vec::new() };
-        for pattern in patterns {
-            let foreign = came_with.is_some_and(|id| !self.is_ours(id));
-            let has_lost = came_with.is_some_and(|id| self.tombstones.may_have_lost(&pattern, id.seq).0);
-            if foreign || has_lost {
-                let matching =
-                    members.iter().filter(|(channel, ..)| pattern.matches(self.channels[*channel].name()));
-                anew.extend(matching.map(|&(channel, ..)| channel));
-                let channel = pattern.as_str().into();
-                gaps.push(Gap { channel, after: came_with.unwrap_or(newest), oldest: newest });
-            }
+        for (pattern, after) in &strange {
+            let matching =
+                members.iter().filter(|(channel, ..)| pattern.matches(self.channels[*channel].name()));
+            anew.extend(matching.map(|&(channel, ..)| channel));
+            gaps.push(Gap { channel: pattern.as_str().into(), after: *after, oldest: newest });
         }
         if whole {
             // A snapshot leaves out what has no key, and removals: they would be missing.

@@ -124,8 +124,9 @@ impl Hub {
                 let had = subscriber.after.max(floor);
                 let has_news = Self::has_news(of, view, had) || of.ring.evicted() > had;
                 let next = if has_news { had + 1 } else { 0 };
+                let (joined, until) = (self.seq, Seq::MAX);
                 let (named, stranger) = (false, false);
-                many.insert(Membership { channel, index, floor, next, named, stranger, until: Seq::MAX })
+                many.insert(Membership { channel, index, floor, joined, next, named, stranger, until })
             }
         };
         let list = match view.is_plain() {

@@ -62,7 +62,7 @@ use pace::Ticks;
 use ring::Gone;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
-use subscriber::{Memberships, Subscriber};
+use subscriber::{Memberships, Stranger, Subscriber};
 use tombstones::Tombstones;
 use view::Aside;
 pub use view::Wish;
@@ -85,7 +85,7 @@ pub struct Hub {
     /// Subscribers by wildcard, which join channels as they appear.
     patterns: BTreeMap<SubscriberKey, Vec<Pattern>>,
     /// The ids that [`Subscriber::stranger`]s came with.
-    strangers: BTreeMap<SubscriberKey, MessageId>,
+    strangers: BTreeMap<SubscriberKey, Stranger>,
     ready: VecDeque<SubscriberKey>,
     /// Those with a large delivery before them, which must not keep others waiting.
     bulk: VecDeque<SubscriberKey>,
@@ -434,9 +434,11 @@ impl Hub {
         }
         let channel = &self.channels[key];
         let name = Rc::clone(channel.name());
+        // Who has left it by its name, and has not been told yet what it had lost, is on its list, too.
         let by_name = channel.members().map(|entry| entry.subscriber);
-        let by_name: BTreeSet<SubscriberKey> =
-            by_name.filter(|key| self.patterns.contains_key(key)).collect();
+        let by_name: BTreeSet<SubscriberKey> = by_name
+            .filter(|subscriber| self.patterns.contains_key(subscriber) && !self.has_left(*subscriber, key))
+            .collect();
         let joining: Vec<SubscriberKey> = self
             .patterns
             .iter()
@@ -446,6 +448,7 @@ impl Hub {
             .collect();
         for subscriber in joining {
             match &self.subscribers[subscriber].memberships {
+                _ if self.has_left(subscriber, key) => self.stay(subscriber, key),
                 Memberships::Many(many) if many.all.len() >= self.bounds.matches => {
                     self.overfull.push(subscriber);
                 }

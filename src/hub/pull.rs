@@ -1,8 +1,7 @@
 //! Pulling: what a subscriber has not had, oldest first.
 
 use super::message::Message;
-use super::name::Pattern;
-use super::subscriber::{Many, Memberships, Owner, Subscriber, SubscriberKey};
+use super::subscriber::{Many, Memberships, Owner, Stranger, Subscriber, SubscriberKey};
 use super::{ChannelKey, Hub};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
@@ -121,9 +120,9 @@ impl Hub {
         if !subscriber.view.is_plain() {
             return self.pull_latest(now, key, max, pulled);
         }
-        let is_due = |message: &&Rc<Message>| subscriber.is_for(message, now);
         match &subscriber.memberships {
             Memberships::One { channel, .. } => {
+                let is_due = |message: &&Rc<Message>| subscriber.is_for(message, now);
                 let ring = &self.channels[*channel].ring;
                 pulled.extend(ring.after(subscriber.after).filter(is_due).take(max));
             }
@@ -141,6 +140,7 @@ impl Hub {
                         let ring = &self.channels[membership.channel].ring;
                         let newer = ring.after(subscriber.after.max(membership.floor));
                         let is_owed = |message: &&Rc<Message>| message.id.seq <= membership.until;
+                        let is_due = |message: &&Rc<Message>| membership.is_for(message, now);
                         rings.push(newer.take_while(is_owed).filter(is_due).peekable());
                         let ring = rings.len() - 1;
                         heads.extend(head(&mut rings[ring]).map(|seq| Reverse((seq, ring))));
@@ -225,7 +225,7 @@ impl Hub {
                     let ring = &self.channels[membership.channel].ring;
                     let newer = ring.after(subscriber.after.max(membership.floor));
                     let mut owed = newer.take_while(|message| message.id.seq <= membership.until);
-                    let first = owed.find(|message| subscriber.is_for(message, now));
+                    let first = owed.find(|message| membership.is_for(message, now));
                     least = least.min(first.map_or(Seq::MAX, |message| message.id.seq));
                     first.is_some()
                 };
@@ -253,7 +253,7 @@ impl Hub {
                         many.note_looks(1);
                         let membership = &many.all[place as usize];
                         let had = after.max(membership.floor);
-                        had < membership.until && lost(membership.channel, had)
+                        membership.stranger || had < membership.until && lost(membership.channel, had)
                     })
             }
         };
@@ -280,13 +280,9 @@ impl Hub {
     fn settle_gaps(&mut self, key: SubscriberKey) -> Vec<Gap> {
         let newest = self.newest();
         let epoch = self.epoch;
-        let after = self.strangers.remove(&key);
-        let foreign = after.is_some_and(|id| !self.is_known(id));
+        let Stranger { id: after, patterns: strange } = self.strangers.remove(&key).unwrap_or_default();
         let subscriber = &mut self.subscribers[key];
-        let patterns = match std::mem::take(&mut subscriber.stranger) {
-            true => self.patterns.get(&key),
-            false => None,
-        };
+        subscriber.stranger = false;
         let channels = &self.channels;
         let gap = |channel: ChannelKey, cursor: Seq| {
             let channel = &channels[channel];
@@ -317,12 +313,9 @@ impl Hub {
             }
         }
         // What a pattern missed may have been on channels that do not exist any more.
-        let had_lost = |pattern: &&Pattern| {
-            foreign || after.is_some_and(|id| self.tombstones.may_have_lost(pattern, id.seq).0)
-        };
-        gaps.extend(patterns.into_iter().flatten().filter(had_lost).map(|pattern| Gap {
+        gaps.extend(strange.into_iter().map(|(pattern, after)| Gap {
             channel: pattern.as_str().into(),
-            after: after.unwrap_or(newest),
+            after,
             oldest: newest,
         }));
         self.counts.gaps_told += gaps.len() as u64;

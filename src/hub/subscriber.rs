@@ -2,6 +2,7 @@
 
 use super::channel::ChannelKey;
 use super::message::Message;
+use super::name::Pattern;
 use super::news::News;
 use super::view::{View, Wish};
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
@@ -101,6 +102,23 @@ impl Subscriber {
     }
 }
 
+impl Membership {
+    /// The same of a message of this channel.
+    pub(super) fn is_for(&self, message: &Message, now: Instant) -> bool {
+        message.id.seq > self.joined || !message.expired(now)
+    }
+}
+
+/// Ids that somebody came with and that cannot be taken up: of another history, or from before something was lost that
+/// is not known any more. It has not been told yet.
+#[derive(Debug, Default)]
+pub struct Stranger {
+    /// The one that all its channels begin at.
+    pub(super) id: Option<MessageId>,
+    /// Those of its patterns.
+    pub(super) patterns: Vec<(Pattern, MessageId)>,
+}
+
 /// The channels of a subscriber; nearly all have one.
 #[derive(Debug)]
 pub enum Memberships {
@@ -188,6 +206,8 @@ pub struct Membership {
     pub(super) index: u32,
     /// On this channel, everything up to here counts as delivered, told as a gap or not asked for.
     pub(super) floor: Seq,
+    /// The newest message when the channel was asked for: what is newer reaches the subscriber whatever its TTL.
+    pub(super) joined: Seq,
     /// The number it is listed with in [`Many::news`]; 0 = it is not.
     pub(super) next: Seq,
     /// Asked for by its name, and not only by a pattern.

@@ -2,7 +2,7 @@
 
 use super::channel::ChannelKey;
 use super::name::Pattern;
-use super::subscriber::{Many, Membership, Memberships, Owner, Start, Subscriber, SubscriberKey};
+use super::subscriber::{Many, Membership, Memberships, Owner, Start, Stranger, Subscriber, SubscriberKey};
 use super::view::{View, Wish};
 use super::{Hub, HubError};
 use crate::id::{MessageId, Place, Seq};
@@ -42,9 +42,9 @@ impl Hub {
             self.join_at_start(now, key, channel, start);
             return Ok(key);
         }
-        let had_lost = self.had_lost(&patterns, start)?;
+        let strange = self.strange(&patterns, &|_: &str| start)?;
         let matching = self.admit_listeners(names, &patterns, 0)?;
-        let key = self.insert(owner, Memberships::Many(Box::default()), had_lost, start, wish);
+        let key = self.insert(owner, Memberships::Many(Box::default()), !strange.is_empty(), start, wish);
         for name in names {
             let channel = self.channel_to_hear(now, name);
             self.join_at_start(now, key, channel, start);
@@ -56,6 +56,9 @@ impl Hub {
         if !patterns.is_empty() {
             patterns.sort_unstable();
             patterns.dedup();
+            if let Some(stranger) = self.strangers.get_mut(&key) {
+                stranger.patterns = strange;
+            }
             self.patterns.insert(key, patterns);
         }
         if matches!(start, Start::Oldest | Start::Last(_)) {
@@ -65,22 +68,6 @@ impl Hub {
             self.mark(key);
         }
         Ok(key)
-    }
-
-    /// Whether channels that patterns would have matched are forgotten, with messages that a subscriber which begins
-    /// at `start` never had. The question is asked again when it is told of that.
-    fn had_lost(&mut self, patterns: &[Pattern], start: Start) -> Result<bool, HubError> {
-        let Some(id) = start.rest() else { return Ok(false) };
-        if !self.is_ours(id) {
-            return Ok(false);
-        }
-        let mut had_lost = false;
-        for pattern in patterns {
-            let (lost, looked_at) = self.tombstones.may_have_lost(pattern, id.seq);
-            had_lost |= lost;
-            self.spend(2 * looked_at * pattern.weight())?;
-        }
-        Ok(had_lost)
     }
 
     /// Adds a subscriber that is on no list yet.
@@ -106,7 +93,7 @@ impl Hub {
         let subscriber = Subscriber { after, joined, memberships, owner, view, note, queued, stranger };
         let key = self.subscribers.insert(subscriber);
         if let Some(id) = came_with {
-            self.strangers.insert(key, id);
+            self.strangers.insert(key, Stranger { id: Some(id), patterns: Vec::new() });
         }
         if !view.is_plain() {
             self.begin_latest(key, start);
@@ -260,21 +247,21 @@ impl Hub {
         let known = self.patterns.get(&key);
         let is_new = |pattern: &&Pattern| known.is_none_or(|known| known.binary_search(pattern).is_err());
         let patterns: Vec<Pattern> = patterns.iter().filter(is_new).cloned().collect();
+        let strange = self.strange(&patterns, &start)?;
         let matching = self.admit_listeners(names, &patterns, self.channels_of(key))?;
         self.grow(key);
         let mut joining: Vec<(ChannelKey, Start)> = Vec::new();
         for name in names {
+            // A channel without messages goes with its last subscriber, and comes again.
+            if let Some(channel) = self.names.find(&self.channels, name) {
+                self.come_back(now, key, channel, start(name));
+            }
             joining.push((self.channel_to_hear(now, name), start(name)));
         }
-        let matching = matching.into_iter().map(|(channel, at)| (channel, start(patterns[at].as_str())));
-        joining.extend(matching);
-        for &(channel, start) in &joining {
-            match start {
-                _ if !self.has_left(key, channel) => {}
-                Start::Now => self.stay(key, channel),
-                // It begins anew elsewhere.
-                _ => self.end_membership(now, key, channel),
-            }
+        for (channel, at) in matching {
+            let start = start(patterns[at].as_str());
+            self.come_back(now, key, channel, start);
+            joining.push((channel, start));
         }
         joining.retain(|&(channel, _)| !self.listens(key, channel));
         self.begin_at(key, &joining);
@@ -295,7 +282,45 @@ impl Hub {
             known.sort_unstable();
             known.dedup();
         }
+        if !strange.is_empty() {
+            self.subscribers[key].stranger = true;
+            self.strangers.entry(key).or_default().patterns.extend(strange);
+            self.mark(key);
+        }
         Ok(())
+    }
+
+    /// Which of `patterns` are to begin at an id that cannot be taken up, and at which: it is of another history, or
+    /// channels that they would have matched are forgotten since.
+    fn strange(
+        &mut self,
+        patterns: &[Pattern],
+        start: &impl Fn(&str) -> Start,
+    ) -> Result<Vec<(Pattern, MessageId)>, HubError> {
+        let mut strange = Vec::new();
+        for pattern in patterns {
+            let Some(id) = start(pattern.as_str()).rest() else { continue };
+            let mut had_lost = !self.is_known(id);
+            if self.is_ours(id) {
+                let (lost, looked_at) = self.tombstones.may_have_lost(pattern, id.seq);
+                had_lost |= lost;
+                self.spend(2 * looked_at * pattern.weight())?;
+            }
+            if had_lost {
+                strange.push((pattern.clone(), id));
+            }
+        }
+        Ok(strange)
+    }
+
+    /// A subscriber that has left a channel, and has not had all that it is owed there, asks for it again.
+    fn come_back(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, start: Start) {
+        match start {
+            _ if !self.has_left(key, channel) => {}
+            Start::Now => self.stay(key, channel),
+            // It begins anew elsewhere.
+            _ => self.end_membership(now, key, channel),
+        }
     }
 
     /// How many channels a subscriber is on the lists of.
@@ -311,8 +336,8 @@ impl Hub {
         let subscriber = &mut self.subscribers[key];
         let Memberships::One { channel, index } = subscriber.memberships else { return };
         let (floor, stranger) = (subscriber.after, subscriber.stranger);
-        let (named, until) = (true, Seq::MAX);
-        let only = Membership { channel, index, floor, next: floor + 1, named, stranger, until };
+        let (joined, named, until) = (subscriber.joined, true, Seq::MAX);
+        let only = Membership { channel, index, floor, joined, next: floor + 1, named, stranger, until };
         let mut many = Box::<Many>::default();
         let place = many.insert(only);
         subscriber.memberships = Memberships::Many(many);
@@ -738,6 +763,74 @@ mod tests {
         }
         hub.check();
         assert!(hub.looked_at() - before <= 20 * 4 * 9_001, "each channel once a command that does anything");
+    }
+
+    /// An id of another history.
+    const FOREIGN: MessageId = MessageId { epoch: crate::id::Epoch::from_random(2), seq: 3 };
+
+    #[test]
+    fn a_channel_that_goes_while_it_is_asked_for_again() {
+        let mut hub = hub();
+        let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
+        hub.subscribe(NOW, key, &["silent"], &[], |_| Start::After(FOREIGN)).unwrap();
+        hub.unsubscribe(NOW, key, &["silent"], &[]).unwrap();
+        // The gap has not been told yet; nobody else is there, and the channel has no messages.
+        hub.subscribe(NOW, key, &["silent"], &[], |_| Start::Oldest).unwrap();
+        hub.check();
+        assert!(pull(&mut hub, key).is_empty());
+        let seq = publish(&mut hub, "silent");
+        assert_eq!(pull(&mut hub, key), [seq]);
+    }
+
+    #[test]
+    fn who_subscribes_with_an_id_of_another_history_is_told() {
+        let mut hub = hub();
+        publish(&mut hub, "a");
+        let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
+        hub.subscribe(NOW, key, &["a"], &[pattern("x/*")], |_| Start::After(FOREIGN)).unwrap();
+        assert_eq!(hub.next_ready(), Some(key));
+        let told: Vec<_> = hub.take_gaps(key).into_iter().map(|gap| gap.channel).collect();
+        assert_eq!(told, ["a".into(), "x/*".into()]);
+        assert!(hub.take_gaps(key).is_empty(), "once");
+        hub.check();
+    }
+
+    #[test]
+    fn who_subscribes_by_a_pattern_is_told_what_forgotten_channels_lost() {
+        let mut hub = hub();
+        let before = hub.newest();
+        publish(&mut hub, "x/gone");
+        hub.delete(NOW, "x/gone", |_| true);
+        let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
+        hub.subscribe(NOW, key, &[], &[pattern("x/*"), pattern("y/*")], |_| Start::After(before)).unwrap();
+        let told: Vec<_> = hub.take_gaps(key).into_iter().map(|gap| gap.channel).collect();
+        assert_eq!(told, ["x/*".into()]);
+    }
+
+    #[test]
+    fn a_pattern_still_asks_for_what_was_left_by_its_name() {
+        let mut hub = hub();
+        let key = hub.attach(NOW, Owner(0), &["own"], vec![pattern("*")], Start::Now).unwrap();
+        hub.subscribe(NOW, key, &["silent"], &[], |_| Start::After(FOREIGN)).unwrap();
+        hub.unsubscribe(NOW, key, &["silent"], &[]).unwrap();
+        let seq = publish(&mut hub, "silent");
+        assert_eq!(hub.take_gaps(key).len(), 1);
+        assert_eq!(pull(&mut hub, key), [seq]);
+        hub.check();
+    }
+
+    #[test]
+    fn what_has_expired_is_not_for_who_comes_later() {
+        let mut hub = hub();
+        let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
+        let text = crate::hub::Data::Text("brief".into());
+        let brief = crate::hub::Publication { ttl_ms: Some(1), ..crate::hub::Publication::of(text) };
+        hub.publish(NOW, "a", brief).unwrap();
+        let later = NOW + 2;
+        hub.subscribe(later, key, &["a"], &[], |_| Start::Oldest).unwrap();
+        let mut pulled = Vec::new();
+        hub.pull(later, key, 100, &mut pulled);
+        assert!(pulled.is_empty());
     }
 
     #[test]
