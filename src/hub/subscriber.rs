@@ -219,7 +219,11 @@ pub struct Membership {
 }
 
 carry! {
-    struct Membership { channel, index, floor, next, named, stranger, until }
+    struct Membership { channel, index, floor, joined, next, named, stranger, until }
+}
+
+carry! {
+    struct Stranger { id, patterns }
 }
 
 impl Membership {
