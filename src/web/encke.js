@@ -118,7 +118,7 @@ export class Encke {
     }
     try {
       if (run !== this._run) return;
-      if (!this.share || !page.navigator?.locks || !page.BroadcastChannel) throw 0;
+      if (!this.share || !page.navigator?.locks) throw 0;
       this._tabs ??= await more(({ Tabs }) => new Tabs(this));
       if (run === this._run) await this._tabs._start();
     } catch {

@@ -1,4 +1,4 @@
-// The client as a package: what is packed, that bundlers and TypeScript take it, and that it works in Node.
+// The client as a package: what is packed, that bundlers and TypeScript take it, and that it works in Node and Deno.
 
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -126,6 +126,44 @@ for (const [what, text] of [
     const [technique, ...data] = JSON.parse(said);
     assert.ok(['websocket', 'sse'].includes(technique), technique);
     assert.deepEqual(data, [{ n: 1 }, [1, 255], 'text']);
+  });
+}
+
+const DENO = ['run', '--no-lock', '--allow-net', '--allow-read', '--allow-env'];
+
+/** Runs a program by Deno; throws if the process does not end by itself. */
+const runDeno = (...args) => execFileSync(`${MODULES}.bin/deno`, [...DENO, ...args],
+  { cwd: folder, encoding: 'utf8', timeout: PATIENCE_MS, env: { ...process.env, DENO_DIR: `${folder}/deno`, DENO_NO_UPDATE_CHECK: '1' } });
+
+test('it works in Deno, and lets the process end', { timeout }, async () => {
+  const server = await startServer();
+  write('program.mjs', PROGRAM_IN_NODE);
+  const [technique, ...data] = JSON.parse(runDeno('program.mjs', server.url));
+  assert.ok(['websocket', 'sse'].includes(technique), technique);
+  assert.deepEqual(data, [{ n: 1 }, [1, 255], 'text']);
+});
+
+// Deno forgets the signals of requests when it collects garbage: neither a line that is replaced when a channel joins nor
+// one that is closed may stay open for that.
+for (const technique of ['websocket', 'sse', 'stream', 'poll']) {
+  test(`in Deno, close() lets the process end after a channel has joined by ${technique}`, { timeout }, async () => {
+    const server = await startServer();
+    write('join.mjs', `
+      import { Encke } from 'encke';
+      const [url, technique] = Deno.args, comet = new Encke(url, { channels: ['deno/a'], techniques: [technique], share: false });
+      const then = [() => comet.subscribe('deno/b'), () => comet.publish('deno/b', 'hello')];
+      comet.on('state', ({ state }) => {
+        if (state !== 'open' || !then.length) return;
+        gc();
+        then.shift()();
+      });
+      comet.on('message', ({ channel, data }) => {
+        console.log(channel, data);
+        gc();
+        comet.close();
+      });
+    `);
+    assert.equal(runDeno('--v8-flags=--expose-gc', 'join.mjs', server.url, technique), 'deno/b hello\n');
   });
 }
 

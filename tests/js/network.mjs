@@ -132,6 +132,7 @@ export class Network {
         text: async () => body,
         body: {
           getReader: () => ({
+            cancel: async () => {},
             read: () => new Promise((given, broken) => {
               if (parts.length) given(parts.shift());
               else if (failure) broken(failure);

@@ -157,6 +157,8 @@ export class World {
         }
 
         postMessage(data) {
+          // What a tab had begun when it crashed is not heard of.
+          if (this.tab.isGone) return;
           if (!world.buses.has(this)) throw Error('the channel is closed');
           for (const bus of world.buses) {
             if (bus === this || bus.name !== this.name) continue;

@@ -50,7 +50,7 @@ async function abuse(seed) {
         status: mood === 3 ? pick(STATUSES) : pick([200, 200, 200, pick(STATUSES)]), ok: true, headers: { get: name => sent[name.toLowerCase()] ?? null },
         json: async () => JSON.parse(body),
         text: async () => body,
-        body: chance(0.05) ? null : { getReader: () => ({ read: () => new Promise((given, broken) => {
+        body: chance(0.05) ? null : { getReader: () => ({ cancel: async () => {}, read: () => new Promise((given, broken) => {
           signal?.addEventListener('abort', () => broken(signal.reason));
           later(() => chance(0.3) ? given({ done: true }) : given({ done: false, value: new TextEncoder().encode(chunk()) }));
         }) }) },

@@ -57,11 +57,11 @@ async function redraw(link, line, fresh) {
 
 /** Brings us to a place from which on `fresh` can be listened to together with what we have. */
 export async function advance(link, fresh) {
-  const place = await probe(link, fresh), had = [...link._had ?? []], comet = link._comet;
+  const place = await probe(link, fresh), had = () => [...link._had ?? []], comet = link._comet, isBegun = had().length;
   if (!place) return;
-  if (had.length) await drain(comet, had, () => place);
-  if (comet._keep && had.length) await snapshot(link, fresh.filter(channel => !link._isRefused(channel)));
-  else if (had.length || comet.after === 'now') comet._move(place);
+  if (isBegun) await drain(comet, had, () => place);
+  if (comet._keep && isBegun) await snapshot(link, fresh.filter(channel => !link._isRefused(channel)));
+  else if (isBegun || comet.after === 'now') comet._move(place);
 }
 
 /** Takes the latest values of `channels`, and goes back to the place behind them: what the others had since is no news. */
@@ -93,17 +93,22 @@ export async function probe(link, channels) {
   return place;
 }
 
-/** Takes what waits on `channels`, to the end or up to a place that does not move. */
-export async function drain(comet, channels, goal) {
-  for (let batch; batch?.messages.length !== 0 && !(batch && goal() && !comet._isNew(goal()));) {
-    batch = await ask(comet, channels);
+/**
+ * Takes what waits on the channels that `had` names, to the end or up to a place that does not move. What has joined the
+ * line while an answer was under way would be left behind by it: then all are asked for anew.
+ */
+export async function drain(comet, had, goal) {
+  for (let batch, channels; (channels = had()).length && batch?.messages.length !== 0 && !(batch && goal() && !comet._isNew(goal()));) {
+    const answer = await ask(comet, channels);
+    if (!had().every(channel => channels.includes(channel))) continue;
+    batch = answer;
     batch.messages.forEach(envelope => comet._take(envelope));
     comet._move(batch.next);
   }
 }
 
-// What waits on `channels` right now.
-async function ask(comet, channels, after) {
+/** What waits on `channels` right now. */
+export async function ask(comet, channels, after) {
   const stop = new AbortController(), timer = setTimeout(() => stop.abort(), comet.patience);
   try {
     const isGood = comet._bearer && !(claims(comet._bearer).exp * 1000 < Date.now() + comet.patience);

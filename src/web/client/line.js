@@ -123,6 +123,8 @@ const TECHNIQUES = {
 // Reads an answer that does not end; `pick` finds the envelope in a line of it.
 async function read(line, as, pick) {
   const { body, headers } = await line._get(as), reader = body.getReader(), decoder = new TextDecoder();
+  // Deno forgets the signal of a request at its next garbage collection, and would read for ever.
+  line._signal.addEventListener('abort', () => reader.cancel().catch(() => 0));
   line._take({ next: headers.get('Encke-Next'), heartbeat: headers.get('Encke-Heartbeat') });
   for (let rest = ''; ;) {
     const { done, value } = await reader.read();

@@ -149,8 +149,8 @@ export class Tabs {
     const link = this._link, comet = this._comet, { covered, denied, after, _isIn } = this._news ?? {};
     if (!covered || this._soloUntil > Date.now()) return;
     const mine = link._mine(), had = mine.filter(channel => link._had?.has(channel));
-    // What we left and join again begins anew; what an older request brings of it is not ours.
-    if (link._had) link._had = new Set(had);
+    // What we left and join again begins anew; what an older request brings of it is not ours. A line of our own knows.
+    if (link._had && !link._run) link._had = new Set(had);
     if (this._had) this._had = new Set(mine.filter(channel => this._had.has(channel)));
     if (!_isIn || !had.every(channel => covered.includes(channel))) this._isFollowing = undefined;
     if (this._isCovered()) {
@@ -162,7 +162,7 @@ export class Tabs {
       } else if (!this._held) {
         await this._catchUp(mine);
         // Our channels may have changed meanwhile.
-        if (this._isFollowing && `${link._mine()}` !== `${mine}`) return this._follow();
+        if (`${link._mine()}` !== `${mine}`) return this._follow();
       }
     } else {
       this._held = undefined;
@@ -174,16 +174,22 @@ export class Tabs {
 
   // The leader covers our channels: we come to where it is and go on with it.
   async _catchUp(mine) {
-    const held = this._held = [], link = this._link, had = mine.filter(channel => link._had?.has(channel) ?? true);
+    const held = this._held = [], link = this._link, had = () => {
+      // Somebody else catches up by now, or nobody has to.
+      if (held !== this._held) throw 0;
+      return link._mine().filter(channel => link._had?.has(channel) ?? true);
+    };
     try {
       // What joins begins here.
-      if (had.length) await drain(this._comet, had, () => this._comet._keep ? undefined : held.find(({ id }) => id)?.id);
-      if (this._comet._keep && had.length < mine.length) await snapshot(link, mine.filter(channel => !had.includes(channel)));
+      if (had().length) await drain(this._comet, had, () => this._comet._keep ? undefined : held.find(({ id }) => id)?.id);
+      if (this._comet._keep && had().length < mine.length) await snapshot(link, mine.filter(channel => !had().includes(channel)));
     } catch {
       if (held === this._held) this._alone(SOLO_MS);
     }
     if (held !== this._held) return;
     this._held = undefined;
+    // What joined a line of our own meanwhile must not begin anew.
+    if (`${link._mine()}` !== `${mine}`) return;
     // After a restart of the server the leader may still be in the history before it, or come from there.
     const now = epoch(this._comet.after);
     if ([this._news.after, ...held.map(({ id }) => id ?? now)].some(place => epoch(place) !== now)) return;
