@@ -23,7 +23,7 @@ test: test-tools ## Install what the tests need if it is missing, then run all o
 	$(MAKE) --no-print-directory test-clients
 
 .PHONY: test-clients
-test-clients: test-tools tests/python/.venv/installed ## Only the tests of real clients: Node, a headless Chromium, Python, curl
+test-clients: test-tools tests/python/.venv/installed ## Only the tests of real clients: Node, headless Chromium and Firefox, Deno, Python, curl
 	$(CARGO) build
 	node --test tests/js/*.test.mjs
 	cd tests/browser && npm ci --silent --no-fund --no-audit && npm test
@@ -42,7 +42,7 @@ test-slow: test-tools ## Only what takes minutes: a server stopped for 30 s, van
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:
-	@for tool in curl openssl systemd-socket-activate strace ip chromium node npm nginx haproxy; do \
+	@for tool in curl openssl systemd-socket-activate strace ip chromium firefox-esr node npm nginx haproxy; do \
 	  PATH="$$PATH:/usr/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	  python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \

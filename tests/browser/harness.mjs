@@ -54,11 +54,11 @@ function technique(head) {
 /**
  * A proxy before `port` whose `rules` say what becomes of each technique: `cut` ends it and refuses it from then
  * on, `stall` takes it and says nothing more, `buffer` holds back what comes until the answer is over. It counts
- * the requests of each technique and the bytes they brought.
+ * the requests of each technique and the bytes they brought, and the pieces that answers came in.
  */
 export async function startProxy(port) {
   const pipes = new Set();
-  const proxy = { rules: {}, requests: {}, bytes: {} };
+  const proxy = { rules: {}, requests: {}, bytes: {}, answers: 0 };
   const server = net.createServer(client => {
     const pipe = { client, upstream: net.connect(port, '127.0.0.1'), held: [] };
     pipes.add(pipe);
@@ -81,6 +81,7 @@ export async function startProxy(port) {
       if (rule === 'stall') pipe.stalled = true;
       else if (rule === 'buffer') pipe.held.push(data);
       else {
+        proxy.answers++;
         if (pipe.technique) proxy.bytes[pipe.technique] = (proxy.bytes[pipe.technique] ?? 0) + data.length;
         client.write(data);
       }
@@ -98,6 +99,8 @@ export async function startProxy(port) {
     proxy.rules = rules;
     for (const pipe of pipes) if (rules[pipe.technique] === 'cut') pipe.client.destroy();
   };
+  /** Cuts what is open, once. */
+  proxy.drop = () => pipes.forEach(({ client }) => client.destroy());
   return proxy;
 }
 

@@ -127,13 +127,24 @@ async function listen(client, ...options) {
   return { server, proxy, channel, seen, close, got, publish: (...range) => server.publish(channel, numbers(...range)) };
 }
 
+/** Cuts it off; `tries(n)` waits until it has tried to come back so often in vain. */
+async function cutOff(proxy, cut) {
+  const count = () => Object.values(proxy.requests).reduce((sum, n) => sum + n, 0);
+  await cut();
+  const before = count();
+  return n => until('it tries to come back', () => count() >= before + n);
+}
+
+const elsewhere = await startServer();
+
 for (const [name, client] of Object.entries(CLIENTS)) {
   const cut = /websocket|^ws$/i.test(name) ? { websocket: 'cut' } : { sse: 'cut' };
   describe(name, { concurrency: 3 }, () => {
     test('gets all in order, and takes openings and heartbeats for nothing', { timeout }, async () => {
-      const { publish, got, seen, close } = await listen(client);
+      const { server, publish, got, seen, close } = await listen(client);
       await publish(0, 200);
-      await new Promise(done => setTimeout(done, 2500)); // heartbeats
+      const { heartbeats } = await server.stats();
+      await until('two heartbeats were sent', async () => (await server.stats()).heartbeats > heartbeats + 1);
       await publish(200, 300);
       assert.deepEqual(await got(300), numbers(0, 300));
       assert.deepEqual((await seen()).gaps, []);
@@ -145,9 +156,9 @@ for (const [name, client] of Object.entries(CLIENTS)) {
       for (let round = 0; round < 3; round++) {
         await publish(round * 20, round * 20 + 10);
         await got(round * 20 + 10);
-        proxy.set(cut);
+        const tries = await cutOff(proxy, () => proxy.set(cut));
         await publish(round * 20 + 10, round * 20 + 20);
-        await new Promise(done => setTimeout(done, 300));
+        await tries(1);
         proxy.set({});
       }
       assert.deepEqual(await got(60), numbers(0, 60));
@@ -156,11 +167,11 @@ for (const [name, client] of Object.entries(CLIENTS)) {
     });
 
     test('comes back after a restart that takes longer than its pause, and is told of the gap', { timeout }, async () => {
-      const { server, channel, publish, got, seen, close } = await listen(client);
+      const { server, proxy, channel, publish, got, seen, close } = await listen(client);
       await publish(0, 5);
       await got(5);
-      await server.stop('SIGKILL');
-      await new Promise(done => setTimeout(done, 1500));
+      const tries = await cutOff(proxy, () => server.stop('SIGKILL'));
+      await tries(2);
       const again = await startServer('--heartbeat', '1', ...RETRY, '--listen', `127.0.0.1:${server.port}`);
       await again.publish(channel, numbers(5, 8));
       assert.deepEqual(await got(8), numbers(0, 8));
@@ -168,15 +179,28 @@ for (const [name, client] of Object.entries(CLIENTS)) {
       await close();
     });
 
-    test('is not dead when it meets a limit', { timeout }, async () => {
-      const server = await startServer('--heartbeat', '1', '--limits-subscribers-per-channel', '1');
-      const url = `${server.url}/sub/full?as=sse`, holder = new AbortController();
-      assert.equal((await fetch(url, { signal: holder.signal })).status, 200);
-      const { seen, close } = await client(server.url, url);
-      await new Promise(done => setTimeout(done, 1000));
+    test('is not dead when it meets a limit, and goes on when there is room', { timeout }, async () => {
+      const server = await startServer('--heartbeat', '1', '--limits-connections', '3', ...RETRY), holders = [];
+      const full = await startProxy(server.port), url = `${full.url}/sub/full?as=sse`;
+      for (let n = 0; n < 3; n++) {
+        const holder = new AbortController();
+        holders.push(holder);
+        assert.equal((await fetch(`${server.url}/sub/full?as=sse`, { signal: holder.signal })).status, 200);
+      }
+      // A page of this server would have a connection already that was let in.
+      const { seen, close } = await client(elsewhere.url, url);
+      await until('it was sent away', () => full.answers > 0);
       const { isDead, data, errors } = await seen();
       assert.deepEqual([!!isDead, data, errors], [false, [], []]);
-      holder.abort();
+      holders.forEach(holder => holder.abort());
+      const subscribers = async () => {
+        const answer = await fetch(server.url + '/pub/full'), said = await answer.json();
+        return answer.ok ? said.subscribers : 0;
+      };
+      await until('it is there', async () => await subscribers() === 1);
+      await until('there is room to publish', () => server.publish('full', numbers(0, 3)).then(() => true, () => false));
+      await until('all has come', async () => (await seen()).data.length >= 3);
+      assert.deepEqual((await seen()).data, numbers(0, 3));
       await close();
     });
   });

@@ -1,7 +1,7 @@
 """Python clients that are not ours, unmodified, against the real server: python -m unittest clients_test.
 
-Each gets all in order, takes openings and heartbeats for nothing, comes back where its connection was cut, and is told of
-what a restart lost.
+Each gets all in order, takes openings and heartbeats for nothing, comes back where its connection was cut, is told of
+what a restart lost, and goes on after a limit when there is room.
 """
 
 import json
@@ -21,14 +21,13 @@ import websocket
 
 ENCKE = os.environ.get("ENCKE_BIN", os.path.join(os.path.dirname(__file__), "../../target/debug/encke"))
 PATIENCE = 20
-HEARTBEATS = 2.5
 
 
 class Server:
     """The server at `address`, which ends with the test."""
 
-    def __init__(self, test, address="127.0.0.1:0"):
-        command = [ENCKE, "serve", "--listen", address, "--heartbeat", "1", "--history-messages", "1000"]
+    def __init__(self, test, *options, address="127.0.0.1:0"):
+        command = [ENCKE, "serve", "--listen", address, "--heartbeat", "1", "--history-messages", "1000", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         test.addCleanup(self.stop)
         for line in self.process.stderr:
@@ -49,16 +48,22 @@ class Server:
         self.process.wait()
         self.log.join()
 
+    def url(self, path):
+        return f"http://127.0.0.1:{self.port}{path}"
+
     def publish(self, *numbers):
         for number in numbers:
-            requests.post(f"http://127.0.0.1:{self.port}/pub/python/a", json={"n": number}, timeout=PATIENCE).raise_for_status()
+            requests.post(self.url("/pub/python/a"), json={"n": number}, timeout=PATIENCE).raise_for_status()
+
+    def heartbeats(self):
+        return requests.get(self.url("/stats"), timeout=PATIENCE).json()["heartbeats"]
 
 
 class Client:
     """Reads in a thread: `run(self, place)` yields (event, data, id) until its connection ends, and is run again."""
 
     def __init__(self, test, port):
-        self.port, self.place, self.numbers, self.gaps, self.opens, self.error = port, None, [], [], 0, None
+        self.port, self.place, self.numbers, self.gaps, self.opens, self.tries, self.error = port, None, [], [], 0, 0, None
         self.is_over, self.end = False, lambda: None
         threading.Thread(target=self.loop, daemon=True).start()
         test.addCleanup(self.close)
@@ -80,6 +85,7 @@ class Client:
                 self.error = error
             except Exception:  # the connection's end has as many names as there are libraries
                 pass
+            self.tries += 1
             time.sleep(0.1)
 
     def close(self):
@@ -144,9 +150,12 @@ class WithWebSocket(Client):
                 yield None, json.dumps(envelope["data"]), envelope["id"]
 
 
+CLIENTS = (WithRequests, WithHttpx, WithWebSocket)
+
+
 class Clients(unittest.TestCase):
     def each(self, scenario):
-        for client in (WithRequests, WithHttpx, WithWebSocket):
+        for client in CLIENTS:
             with self.subTest(client.__doc__):
                 server = Server(self)
                 opened = client(self, server.port)
@@ -156,7 +165,8 @@ class Clients(unittest.TestCase):
     def test_all_comes_in_order_and_heartbeats_are_nothing(self):
         def scenario(server, client):
             server.publish(*range(20))
-            time.sleep(HEARTBEATS)
+            before = server.heartbeats()
+            client.wait(lambda client: server.heartbeats() > before + 1)
             server.publish(*range(20, 40))
             client.wait(lambda client: len(client.numbers) >= 40)
             self.assertEqual((client.numbers, client.gaps), (list(range(40)), []))
@@ -178,13 +188,38 @@ class Clients(unittest.TestCase):
             server.publish(0, 1, 2)
             client.wait(lambda client: len(client.numbers) >= 3)
             server.stop()
-            time.sleep(1)
-            again = Server(self, f"127.0.0.1:{server.port}")
+            before = client.tries
+            client.wait(lambda client: client.tries > before + 2)
+            again = Server(self, address=f"127.0.0.1:{server.port}")
             again.publish(3, 4)
             client.wait(lambda client: len(client.numbers) >= 5)
             self.assertEqual(client.numbers, [0, 1, 2, 3, 4])
             self.assertEqual(len(client.gaps), 1)
         self.each(scenario)
+
+    def test_a_limit_is_not_the_end(self):
+        for client in CLIENTS:
+            with self.subTest(client.__doc__):
+                server = Server(self, "--limits-connections", "3")
+                holders = [requests.get(server.url("/sub/python/other?as=sse"), stream=True, timeout=PATIENCE) for _ in range(3)]
+                refused = client(self, server.port)
+                refused.wait(lambda client: client.tries > 1)
+                self.assertEqual((refused.opens, refused.numbers, refused.error), (0, [], None))
+                for holder in holders:
+                    holder.close()
+                refused.wait(lambda client: client.opens)
+                refused.wait(lambda _: published(server))
+                refused.wait(lambda client: client.numbers)
+                self.assertEqual((refused.numbers, refused.gaps), ([0], []))
+
+
+def published(server):
+    """Whether there was room to publish."""
+    try:
+        server.publish(0)
+        return True
+    except requests.HTTPError:
+        return False
 
 
 if __name__ == "__main__":
