@@ -1,5 +1,7 @@
 //! Counters: plain numbers that the server counts up and `/metrics` and `/stats` read out.
 
+pub mod histogram;
+
 macro_rules! counters {
     ($($name:ident: $help:literal,)*) => {
         /// What has happened since the start. Counters only grow.

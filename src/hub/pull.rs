@@ -331,6 +331,11 @@ impl Hub {
     pub fn position(&self, key: SubscriberKey) -> MessageId {
         self.id(self.subscribers[key].after)
     }
+
+    /// Whether a message came when the subscriber, if it is still there, listened already.
+    pub fn is_new_to(&self, key: SubscriberKey, seq: Seq) -> bool {
+        self.subscribers.get(key).is_some_and(|subscriber| seq > subscriber.joined)
+    }
 }
 
 /// The number of a ring's next message.

@@ -58,6 +58,11 @@ impl Pace {
         self.turn_end = std::time::Instant::now() + self.turn;
     }
 
+    /// Microseconds since it began.
+    pub fn elapsed_us(&self) -> u64 {
+        (self.turn_end - self.turn).elapsed().as_micros() as u64
+    }
+
     /// Whether it should end.
     pub fn is_late(&self) -> bool {
         std::time::Instant::now() >= self.turn_end

@@ -18,14 +18,24 @@ impl Resident {
         Self { file: File::open("/proc/self/statm").ok(), page_bytes: rustix::param::page_size() }
     }
 
-    /// Bytes that are resident; 0 if the system does not tell.
-    pub fn bytes(&self) -> usize {
+    /// Looks; 0 if the system does not tell.
+    pub fn look(&self) -> Weight {
         let mut buffer = [0; 128];
         let read = self.file.as_ref().and_then(|file| file.read_at(&mut buffer, 0).ok());
         let text = str::from_utf8(&buffer[..read.unwrap_or(0)]).unwrap_or_default();
-        let pages: usize = text.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
-        pages * self.page_bytes
+        let mut pages = text.split(' ').map(|pages| pages.parse::<usize>().unwrap_or(0));
+        let mut next = || pages.next().unwrap_or(0) * self.page_bytes;
+        Weight { size: next(), resident: next() }
     }
+}
+
+/// What this process takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Weight {
+    /// Bytes of address space.
+    pub size: usize,
+    /// Bytes that are resident.
+    pub resident: usize,
 }
 
 /// Bytes of memory that this process may count on: what the machine has or, if that is less, what its control
@@ -60,7 +70,7 @@ mod tests {
     fn this_process_is_resident_in_what_there_is() {
         assert_eq!(read_total("MemTotal:       16 kB\nMemFree: 8 kB\n"), Some(16 << 10));
         assert_eq!(read_total("MemFree: 8 kB\n"), None);
-        let (resident, available) = (Resident::open().bytes(), available());
+        let (Weight { resident, .. }, available) = (Resident::open().look(), available());
         assert!(resident > 100_000 && resident < available, "{resident} of {available}");
     }
 }

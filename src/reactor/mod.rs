@@ -296,6 +296,7 @@ impl Reactor {
             self.server.note_handshakes(tls.handshakes.take_counts());
         }
         self.weigh(now);
+        self.server.note_turn(self.sockets.pace.elapsed_us());
     }
 
     /// Tries again to write what the kernel had no memory for.
@@ -321,7 +322,9 @@ impl Reactor {
     #[cold]
     fn measure(&mut self, now: Now) {
         self.weigh_at = now.at + WEIGH_MS;
-        self.server.note_memory(now, self.resident.bytes());
+        let memory = self.resident.look();
+        self.server.note_memory(now, memory.resident);
+        self.server.note_process(sys::process(memory.size));
         if self.server.is_lighter() {
             sys::give_back();
             self.server.note_given_back();

@@ -1,8 +1,10 @@
 //! What the operating system is asked beyond `mio`, through the safe calls of `rustix` where there are any. The only
 //! `unsafe` code is here.
 
+use crate::server::Process;
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
@@ -71,6 +73,16 @@ pub fn raise_descriptors() -> u64 {
         return limit.current.unwrap_or(u64::MAX);
     }
     limit.maximum.unwrap_or(u64::MAX)
+}
+
+/// What the process takes, of which `virtual_bytes` are known.
+pub fn process(virtual_bytes: usize) -> Process {
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    Process {
+        virtual_bytes: virtual_bytes as u64,
+        cpu_us: cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000,
+        descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+    }
 }
 
 /// Gives memory that is free back to the system, from between what is in use, too: see malloc_trim(3). Other libraries

@@ -252,7 +252,7 @@ fn without_ids(path: &str) -> String {
 }
 
 /// The status of an answer.
-fn status_of(answer: &[u8]) -> u16 {
+pub(super) fn status_of(answer: &[u8]) -> u16 {
     let digits = answer.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
     digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
 }

@@ -116,6 +116,9 @@ impl Server {
             return self.close(now.at, slot);
         }
         self.log_bytes(slot, written.offered);
+        if let Some((seq, published)) = written.newest {
+            self.note_wait(now, key, seq, published, 1);
+        }
         self.settle(key, written.last, written.count);
         match written.rest {
             Some(output) => {
@@ -174,7 +177,9 @@ impl Server {
             output
         });
         written.count = complete + usize::from(partial > 0);
-        written.last = written.count.checked_sub(1).map(|index| pulled[index].id.seq);
+        let newest = written.count.checked_sub(1).map(|index| pulled[index]);
+        written.newest = newest.map(|message| (message.id.seq, message.published));
+        written.last = newest.map(|message| message.id.seq);
         written.more = frames.len() < pulled.len() || pulled.is_full() || self.broker.hub.is_cut(key);
         written
     }
@@ -266,6 +271,9 @@ impl Server {
         let count = pulled.len();
         let has_waited = poll.polling.waits() && !head_only;
         self.broker.stats.polls_timed_out += u64::from(!has_news && no_news.is_some() && has_waited);
+        if has_news || no_news.is_some() {
+            self.telemetry.note_status(if has_news { 200 } else { no_news.unwrap_or(200) });
+        }
         self.settle(key, last.map(|id| id.seq), count);
         self.broker.hub.counts.gaps_told -= put_off;
         has_news || no_news.is_some()
@@ -387,6 +395,8 @@ struct Written {
     count: usize,
     /// The number of the last of them.
     last: Option<Seq>,
+    /// The same, and when it was published.
+    newest: Option<(Seq, Instant)>,
     /// What was newly encoded.
     encoded: Encoded,
     /// Bytes of all that was to be written.

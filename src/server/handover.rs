@@ -119,7 +119,7 @@ resume! {
             callbacks, incoming, clients, origins, access_log, started;
         resumed: broker, dialects, access, rights, work, cors;
         // What the settings give, what is found out again, and what is empty when a server parts.
-        given: seed, config, addresses, memory, pages, targets, keep_alive, dates,
+        given: seed, config, addresses, memory, pages, targets, keep_alive, dates, telemetry,
             pending, out, body, draining, farewell, #[cfg(any(test, feature = "check"))] serving
     }
 }

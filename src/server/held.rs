@@ -173,12 +173,14 @@ impl Server {
         match act {
             Act::Answer(response) => {
                 self.broker.stats.requests_failed += u64::from(response.status >= 400);
+                self.telemetry.note_status(response.status);
                 response::write_response(&mut self.out, &response, &envelope);
                 self.log_answer(now.at, slot, begin, false);
                 self.release(now, slot, close);
             }
             Act::Begin(response) => {
                 hold.begun = true;
+                self.telemetry.note_status(response.status);
                 write_stream_head(&mut self.out, &response, chunked, &envelope);
                 let head_only = hold.head_only;
                 self.log_answer(now.at, slot, begin, !head_only);
@@ -191,6 +193,7 @@ impl Server {
             Act::Write(bytes) if bytes.is_empty() => {}
             Act::Upgrade(response) => {
                 let envelope = Envelope { head_only: false, close: false, ..envelope };
+                self.telemetry.note_status(response.status);
                 response::write_response(&mut self.out, &response, &envelope);
                 let user = User::Session(hold.protocol);
                 self.log_answer(now.at, slot, begin, true);

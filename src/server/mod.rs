@@ -25,6 +25,7 @@ mod revoking;
 mod rights;
 mod socket;
 mod surplus;
+mod telemetry;
 #[cfg(test)]
 mod tests;
 mod timing;
@@ -50,6 +51,8 @@ use memory::Memory;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
 use std::rc::Rc;
+pub use telemetry::Process;
+use telemetry::Telemetry;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: as much as one read brings.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
@@ -243,6 +246,7 @@ pub struct Server {
     dates: Dates,
     /// Requests that are being answered, while there is an access log.
     access_log: Option<Box<AccessLog>>,
+    telemetry: Telemetry,
     started: Now,
     draining: bool,
     /// While it leaves: who has not been sent away yet.
@@ -290,6 +294,7 @@ impl Server {
             origins: BTreeMap::new(),
             out: Vec::new(),
             body: None,
+            telemetry: Telemetry::default(),
             started: now,
             draining: false,
             farewell: None,
@@ -643,6 +648,7 @@ impl Server {
     #[cold]
     fn refuse_to(&mut self, now: Now, slot: Slot, head: Option<&Head>, response: &Response) {
         self.broker.stats.requests_refused += 1;
+        self.telemetry.note_status(response.status);
         self.leave(now.at, slot);
         let fields = self.cors.fields(head.and_then(|head| self.cors.find(head)));
         let head_only = head.is_some_and(|head| head.method == Method::Head);

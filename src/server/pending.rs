@@ -5,6 +5,7 @@
 //! refuses them, the client is told so instead, and nothing has happened. Requests that are pipelined behind wait, as
 //! behind a poll; a WebSocket goes on, and its answers come in order.
 
+use super::access_log::status_of;
 use super::{Effect, Server, Sink};
 use crate::broker::LogSettings;
 use crate::conn::{ConnId, OriginIndex, Phase, Slot};
@@ -223,6 +224,7 @@ impl Server {
         connection.enter(Phase::Idle, now.at);
         connection.closing |= close;
         let begin = self.out.len();
+        self.telemetry.note_status(status_of(bytes));
         self.out.extend_from_slice(bytes);
         self.log_answer(now.at, slot, begin, false);
         self.send(now.at, slot, sink);

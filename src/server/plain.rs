@@ -51,6 +51,7 @@ impl Server {
             batch.push(plain);
         }
         let outcomes = self.write_plain(now, &batch, sink);
+        self.note_plain(now, &batch, &outcomes);
         let mut delivered = 0;
         for (plain, outcome) in batch.iter().zip(outcomes) {
             let is_settled = outcome == Outcome::Whole && !plain.frame.is_poll();
@@ -62,6 +63,19 @@ impl Server {
         self.broker.stats.messages_delivered += delivered;
         self.broker.stats.deliveries += delivered;
         batch.len()
+    }
+
+    /// Notes how long a batch took to be delivered, all of it like its first, which has waited for longest.
+    fn note_plain(&mut self, now: Now, batch: &[Plain], outcomes: &[Outcome]) {
+        let Some(&Plain { subscriber, frame, .. }) = batch.first() else { return };
+        let polls = batch.iter().filter(|plain| plain.frame.is_poll()).count() as u64;
+        if polls > 0 {
+            self.telemetry.note_answers(200, polls);
+        }
+        let message = self.broker.hub.message(frame.channel, frame.seq);
+        let Some(published) = message.map(|message| message.published) else { return };
+        let whole = outcomes.iter().filter(|&&outcome| outcome == Outcome::Whole).count() as u64;
+        self.note_wait(now, subscriber, frame.seq, published, whole);
     }
 
     /// Takes the first of those that are ready out of the queue, if its delivery is plain; `before` is the delivery

@@ -3,6 +3,7 @@
 use super::Server;
 use crate::broker::LogWaiting;
 use crate::log::COMMIT_BUCKETS_US;
+use crate::stats::histogram::{self, BOUNDS_US};
 use crate::time::Now;
 use crate::wire::media;
 use crate::wire::response::Response;
@@ -31,15 +32,8 @@ impl LogWaiting {
 fn write_store(text: &mut String, log: &LogWaiting) {
     let figures = &log.figures;
     let name = "encke_store_commit_seconds";
-    let _ = writeln!(text, "# HELP {name} Time that writing to the disk took.\n# TYPE {name} histogram");
-    let mut count = 0;
-    for (class, commits) in figures.commits.iter().enumerate() {
-        count += commits;
-        let bound = COMMIT_BUCKETS_US.get(class).map(|&us| (us as f64 / 1e6).to_string());
-        let bound = bound.unwrap_or_else(|| "+Inf".to_owned());
-        let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
-    }
-    let _ = writeln!(text, "{name}_sum {}\n{name}_count {count}", figures.commit_us as f64 / 1e6);
+    let classes = (&COMMIT_BUCKETS_US[..], &figures.commits[..]);
+    histogram::write(text, name, "Time that writing to the disk took.", classes, figures.commit_us);
     for (name, help, value) in [
         ("store_failures", "Times that the disk did not take what it was given.", figures.failures),
         ("store_rows_swept", "Messages of no use any more that were deleted from the disk.", figures.swept),
@@ -94,12 +88,23 @@ impl Server {
             let _ =
                 writeln!(text, "# HELP encke_{name} {help}\n# TYPE encke_{name} gauge\nencke_{name} {value}");
         }
+        self.write_telemetry(&mut text);
         let facts = [
             ("process_start_time_seconds", "When it started, in seconds since 1970.", self.started.unix),
             (
                 "process_resident_memory_bytes",
                 "Bytes of the process in memory, as last seen.",
                 self.memory.resident as u64,
+            ),
+            (
+                "process_virtual_memory_bytes",
+                "Bytes of address space, as last seen.",
+                self.telemetry.process.virtual_bytes,
+            ),
+            (
+                "process_max_fds",
+                "Most descriptors that it may have open.",
+                self.telemetry.process.descriptors,
             ),
         ];
         for (name, help, value) in facts {
@@ -115,6 +120,35 @@ impl Server {
             write_store(&mut text, &waiting);
         }
         Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
+    }
+
+    /// What is measured, by class and label.
+    fn write_telemetry(&self, text: &mut String) {
+        let telemetry = &self.telemetry;
+        for (name, help, histogram) in [
+            ("encke_turn_seconds", "Time that turns of the loop took, without sleep.", &telemetry.turns),
+            (
+                "encke_delivery_seconds",
+                "Time from accepting a message until it was written to somebody who listened.",
+                &telemetry.deliveries,
+            ),
+        ] {
+            histogram::write(text, name, help, (&BOUNDS_US, &histogram.classes), histogram.sum_us);
+        }
+        let name = "encke_responses_total";
+        let _ =
+            writeln!(text, "# HELP {name} Answers to requests, by class of status.\n# TYPE {name} counter");
+        for (digit, count) in (1..).zip(telemetry.responses) {
+            let _ = writeln!(text, "{name}{{class=\"{digit}xx\"}} {count}");
+        }
+        let name = "encke_clients";
+        let _ = writeln!(text, "# HELP {name} Connections open, by what they do.\n# TYPE {name} gauge");
+        for (technique, count) in self.census() {
+            let _ = writeln!(text, "{name}{{technique=\"{technique}\"}} {count}");
+        }
+        let (name, seconds) = ("process_cpu_seconds_total", telemetry.process.cpu_us as f64 / 1e6);
+        let help = "Seconds of the processor, as last seen.";
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}");
     }
 
     /// The counters as JSON.

@@ -481,6 +481,7 @@ impl Server {
             }
         };
         self.broker.stats.requests_failed += u64::from(response.status >= 400);
+        self.telemetry.note_status(response.status);
         let envelope =
             Envelope { keep_alive: &self.keep_alive, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
         response::write_response(&mut self.out, &response, &envelope);
@@ -670,6 +671,7 @@ impl Server {
         self.out.extend_from_slice(&transport::opening(look, start, "", &self.config));
         self.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
         self.broker.stats.streams_started += 1;
+        self.telemetry.note_status(response.status);
         let user = User::Subscriber { subscriber, stream, may_publish, loud: asked.loud };
         self.remember_client(slot, Client::of(reply.head, self.connections[slot].peer, &self.config));
         self.log_answer(now.at, slot, begin, true);
@@ -694,6 +696,7 @@ impl Server {
             ..envelope(self.dates.at(now.unix), reply, &self.cors)
         };
         let begin = self.out.len();
+        self.telemetry.note_status(200);
         response::write_head(&mut self.out, 200, &envelope);
         let content_type = transport::content_type(look.stream);
         let _ = write!(

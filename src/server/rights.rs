@@ -302,7 +302,9 @@ impl Server {
                     Ending::Expired => Denial::BadToken(Bad::EXPIRED),
                     Ending::Revoked => Denial::Forbidden("listening on".into()),
                 };
-                response::write_response(&mut self.out, &refusal.response(false).at(next), &envelope);
+                let response = refusal.response(false).at(next);
+                self.telemetry.note_status(response.status);
+                response::write_response(&mut self.out, &response, &envelope);
             }
         }
         self.end_poll(now, slot, close, sink);

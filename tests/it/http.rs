@@ -187,10 +187,47 @@ fn metrics_are_prometheus_text() {
         assert!(name.starts_with("encke_") || name.starts_with("process_"), "{line:?}");
         assert!(value.parse::<f64>().is_ok(), "{line:?}");
         let family = name.split('{').next().unwrap();
-        assert!(text.contains(&format!("# TYPE {family} ")), "{family} has a type");
+        let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|part| family.strip_suffix(part));
+        let is_typed = text.contains(&format!("# TYPE {family} "))
+            || of_histogram.is_some_and(|family| text.contains(&format!("# TYPE {family} histogram")));
+        assert!(is_typed, "{family} has a type");
         samples += 1;
     }
     assert!(samples > 0);
+}
+
+#[test]
+fn metrics_tell_how_long_deliveries_took_and_who_is_there() {
+    let server = Encke::start(&[]);
+    let value = |name: &str| {
+        let text = server.get("/metrics", &[]).text();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("there is no {name}")).parse::<f64>().unwrap()
+    };
+    server.publish("x", "0");
+    let (_, mut stream) = server.open("/sub/x?as=stream&after=oldest", &[]);
+    assert_eq!(stream.envelope()["data"], "0");
+    assert_eq!(value("encke_delivery_seconds_count"), 0.0, "nobody waited for what lay in the history");
+    for count in 1..=3 {
+        server.publish("x", count.to_string());
+        assert_eq!(stream.envelope()["data"], count.to_string());
+        assert_eq!(value("encke_delivery_seconds_count"), f64::from(count));
+        assert_eq!(value("encke_delivery_seconds_bucket{le=\"+Inf\"}"), f64::from(count));
+    }
+    assert_eq!(value("encke_clients{technique=\"stream\"}"), 1.0);
+    assert!(value("encke_responses_total{class=\"2xx\"}") >= 8.0);
+    let before = value("encke_responses_total{class=\"4xx\"}");
+    assert_eq!(server.get("/nowhere", &[]).status, 404);
+    assert_eq!(value("encke_responses_total{class=\"4xx\"}"), before + 1.0);
+    assert!(value("encke_turn_seconds_count") >= 10.0);
+    // Each class has those before it.
+    let text = server.get("/metrics", &[]).text();
+    let classes: Vec<f64> = text
+        .lines()
+        .filter(|line| line.starts_with("encke_turn_seconds_bucket"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert!(classes.len() > 5 && classes.is_sorted(), "{classes:?}");
 }
 
 #[test]
