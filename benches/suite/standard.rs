@@ -169,7 +169,7 @@ fn start_up(bench: &mut Bench<'_>) -> io::Result<()> {
     }
     if bench.begins("program size") {
         let size = fs::metadata(bench.judged_program())?.len() as f64 / 1e6;
-        bench.row(Row::new("program size", "MB").value(bench.servers[1].name, size).goal(Goal::AtMost(2.5)));
+        bench.row(Row::new("program size", "MB").value(bench.servers[1].name, size).goal(Goal::AtMost(6.0)));
     }
     Ok(())
 }

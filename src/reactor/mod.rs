@@ -63,6 +63,8 @@ const TLS: Token = Token(usize::MAX - 4);
 const EVENTS_MAX: usize = 1024;
 /// Mails taken in one turn.
 const MAIL_MAX: usize = 1024;
+/// The same while the history is loaded.
+const MAIL_LOADING_MAX: usize = 8;
 /// Milliseconds between two looks at how much memory is resident.
 const WEIGH_MS: u64 = 1000;
 /// Milliseconds until a write is tried again for which the kernel had no memory.
@@ -403,7 +405,9 @@ impl Reactor {
     #[inline(never)]
     fn take_mail(&mut self, now: Now) {
         self.mailbox.opened();
-        for _ in 0..MAIL_MAX {
+        // A history that is loaded comes in batches of hundreds of messages: health is told meanwhile.
+        let max = if self.server.is_loading() { MAIL_LOADING_MAX } else { MAIL_MAX };
+        for _ in 0..max {
             match self.mail.try_recv() {
                 Err(_) => return,
                 Ok(Mail::Publish { channel, publication }) => {

@@ -88,6 +88,11 @@ impl Server {
         self.broker.use_log(settings);
     }
 
+    /// Whether the history is not all there yet, so that nobody is served.
+    pub fn is_loading(&self) -> bool {
+        self.broker.is_loading()
+    }
+
     /// Takes note of what the history is that is going to be applied.
     pub fn log_opened(&mut self, now: Now, opening: Opening) {
         self.broker.log_opened(now.at, opening);

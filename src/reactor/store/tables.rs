@@ -178,8 +178,7 @@ impl Tables {
             transaction.open_table(MESSAGES)?;
             transaction.open_table(CHANNELS)?;
             transaction.open_table(KEYS)?;
-            transaction.open_table(META)?.insert("format", &FORMAT.to_le_bytes()[..])?;
-            write_meta(transaction, meta)
+            create_meta(transaction, meta)
         })?;
         tables.meta = meta;
         Ok(tables)
@@ -272,7 +271,7 @@ impl Tables {
     /// Gives it another epoch: no id of before is one of this history.
     pub fn rename(&mut self, epoch: Epoch) -> Result<(), StoreError> {
         let meta = Meta { epoch: epoch.bits(), copy: 0, ..self.meta };
-        self.transaction(|transaction| write_meta(transaction, meta))?;
+        self.transaction(|transaction| write_meta(transaction, meta, self.meta))?;
         self.meta = meta;
         Ok(())
     }
@@ -291,7 +290,7 @@ impl Tables {
         }
         meta.lease = if ahead { meta.next + LEASE } else { 0 };
         meta.open = 1;
-        self.transaction(|transaction| write_meta(transaction, meta))?;
+        self.transaction(|transaction| write_meta(transaction, meta, self.meta))?;
         self.meta = meta;
         let (epoch, watermark) = (Epoch::from_random(meta.epoch), meta.watermark);
         let secret = u128::from(meta.secret[0]) << 64 | u128::from(meta.secret[1]);
@@ -324,7 +323,7 @@ impl Tables {
             let rows = write_messages(transaction, proposals, sweep, &mut scratch)?;
             write_channels(transaction, proposals, &sweep.lost)?;
             write_keys(transaction, answered.clone(), &forgotten)?;
-            write_meta(transaction, meta)?;
+            write_meta(transaction, meta, self.meta)?;
             Ok(rows)
         })?;
         self.scratch = scratch;
@@ -361,7 +360,7 @@ impl Tables {
             }
             meta.watermark = meta.watermark.max(bound);
             drop(channels);
-            write_meta(transaction, meta)
+            write_meta(transaction, meta, self.meta)
         });
         self.meta = if forgotten.is_ok() { meta } else { self.meta };
         forgotten
@@ -376,7 +375,7 @@ impl Tables {
     /// Ends a life in good order: every number that was given out is stored.
     pub fn end(&mut self, (time, clocks): (LogTime, Clocks)) -> Result<(), StoreError> {
         let meta = Meta { lease: 0, open: 0, time, clocks, ..self.meta };
-        self.transaction(|transaction| write_meta(transaction, meta))?;
+        self.transaction(|transaction| write_meta(transaction, meta, self.meta))?;
         self.meta = meta;
         Ok(())
     }
@@ -590,8 +589,21 @@ fn write_keys<'a>(
     Ok(())
 }
 
-fn write_meta(transaction: &WriteTransaction, mut meta: Meta) -> Result<(), redb::Error> {
+/// Writes what has changed since `old`. With every commit that is little, and rows that are not touched cost nothing.
+fn write_meta(transaction: &WriteTransaction, mut meta: Meta, mut old: Meta) -> Result<(), redb::Error> {
     let mut table = transaction.open_table(META)?;
+    for ((name, value), (_, old)) in meta.fields().into_iter().zip(old.fields()) {
+        if value != old {
+            table.insert(name, &value.to_le_bytes()[..])?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of it, for the first time.
+fn create_meta(transaction: &WriteTransaction, mut meta: Meta) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(META)?;
+    table.insert("format", &FORMAT.to_le_bytes()[..])?;
     for (name, value) in meta.fields() {
         table.insert(name, &value.to_le_bytes()[..])?;
     }
