@@ -24,6 +24,8 @@ const LOOKS_PER_MESSAGE: usize = 4;
 const LOOKS: std::ops::RangeInclusive<usize> = 64..=4096;
 /// Milliseconds until it is tried again after a failure, at first and at most.
 const WAIT_MS: std::ops::RangeInclusive<u64> = 1000..=30_000;
+/// Milliseconds that the hub has to say what it keeps, before anything else is tried on a full disk.
+const SWEEP_MS: u64 = 100;
 /// Bytes of records that are handed over at once.
 const LOAD_BYTES: usize = 128 << 10;
 
@@ -114,6 +116,10 @@ struct Sick {
     why: String,
     /// There was no room: rows that are dead go first.
     is_full: bool,
+    /// What is dead has been looked for since.
+    has_swept: bool,
+    /// Something dead was removed since: there is room in the file.
+    has_made_room: bool,
     /// There was no room for what is owed together with what goes.
     has_no_room_for_both: bool,
     wait_ms: u64,
@@ -139,6 +145,8 @@ pub struct Engine<D: Disk> {
     sweeping: Sweeping,
     sick: Option<Sick>,
     has_failed: bool,
+    /// The disk has been full in this life.
+    has_been_full: bool,
     /// What is counted.
     pub figures: Figures,
     out: VecDeque<Told>,
@@ -176,6 +184,7 @@ impl<D: Disk> Engine<D> {
             sweeping: Sweeping::default(),
             sick: None,
             has_failed: false,
+            has_been_full: false,
             out: VecDeque::new(),
         };
         Ok((engine, opening, !is_there))
@@ -271,8 +280,20 @@ impl<D: Disk> Engine<D> {
             return self.refuse(proposals);
         }
         if proposals.is_empty() && is_full {
+            // Room is made before the reserve takes what it gave: what comes next needs it.
+            if let (Some(_), Some(sick)) = (&self.tables, &mut self.sick)
+                && !std::mem::replace(&mut sick.has_swept, true)
+            {
+                sick.retry_at = clocks.up_ms + SWEEP_MS;
+                self.sweep(0);
+                if self.sweeping.runs {
+                    return;
+                }
+            }
             self.disk.keep_reserve(true);
-            if !self.disk.has_reserve() {
+            let has_room =
+                self.disk.has_reserve() || self.sick.as_ref().is_some_and(|sick| sick.has_made_room);
+            if !has_room {
                 self.wait(clocks);
                 return self.sweep(0);
             }
@@ -297,7 +318,9 @@ impl<D: Disk> Engine<D> {
                 self.figures.count(begun.elapsed().as_micros() as u64);
                 let is_sweep = proposals.is_empty() && !self.sweeping.next.dead.is_empty();
                 self.stored(proposals);
-                if !is_sweep && self.sick.take().is_some() {
+                if let Some(sick) = self.sick.as_mut().filter(|_| is_sweep) {
+                    sick.has_made_room = true;
+                } else if self.sick.take().is_some() {
                     self.out.push_back(Told::Condition(Condition::Well));
                 }
                 if self.sick.is_none() && !self.disk.has_reserve() {
@@ -368,9 +391,11 @@ impl<D: Disk> Engine<D> {
         let is_full = self.sick.as_ref().is_some_and(|sick| sick.is_full);
         if !self.sweeping.runs {
             // The next time that the disk is full, there is nothing to give back.
+            let few = *LOOKS.start() as u64;
             let many = match self.disk.has_reserve() {
+                true if self.has_been_full => self.live.max(few),
                 true => self.live.max(self.settings.dead_max),
-                false => self.live / 8 + *LOOKS.start() as u64,
+                false => self.live / 8 + few,
             };
             self.sweeping.runs = dead >= many || is_full && dead > 0;
             (self.sweeping.at, self.sweeping.began) = (0, tables.meta().next);
@@ -405,18 +430,27 @@ impl<D: Disk> Engine<D> {
         }
         let (why, is_full) = (error.to_string(), error.is_full());
         if is_full {
+            self.has_been_full = true;
             self.disk.keep_reserve(false);
         }
         match &mut self.sick {
             Some(sick) => {
                 (sick.why, sick.is_full) = (why, is_full);
+                sick.has_made_room = false;
                 sick.has_no_room_for_both |= is_full && !self.sweeping.next.dead.is_empty();
             }
             None => {
                 let (wait_ms, retry_at) = (WAIT_MS.start() / 2, clocks.up_ms);
                 self.out.push_back(Told::Condition(Condition::CannotStore(why.clone())));
-                let has_no_room_for_both = false;
-                self.sick = Some(Sick { why, is_full, has_no_room_for_both, wait_ms, retry_at });
+                self.sick = Some(Sick {
+                    why,
+                    is_full,
+                    has_swept: false,
+                    has_made_room: false,
+                    has_no_room_for_both: false,
+                    wait_ms,
+                    retry_at,
+                });
             }
         }
         self.wait(clocks);

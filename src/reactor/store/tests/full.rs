@@ -133,3 +133,20 @@ fn nothing_makes_room_for_what_is_not_stored() {
     assert!(looked_at > 5, "it was full: {looked_at}");
     assert!(run.told > 1000, "and went on: {}", run.told);
 }
+
+/// Between two messages the store has time to find that there is room for its reserve: that must not be all that it does.
+#[test]
+fn the_reserve_does_not_take_the_room_that_it_gave() {
+    let disk = SimDisk::new(1);
+    disk.room(2 << 20);
+    let mut run = Run::new(&disk, 100);
+    for _ in 0..3000 {
+        run.publish();
+        for _ in 0..30 {
+            run.take(Vec::new());
+        }
+    }
+    assert!(run.refused > 0, "it was full");
+    assert!(run.refused < 50, "{} told, {} refused", run.told, run.refused);
+    assert_eq!(run.conditions.last(), Some(&Condition::Well));
+}
