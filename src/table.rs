@@ -146,6 +146,11 @@ impl<P: Place, T> Table<P, T> {
         self.slab.iter_mut().map(|(index, value)| (P::at(index), value))
     }
 
+    /// A number that none of the places reaches.
+    pub fn end(&self) -> u32 {
+        self.slab.capacity() as u32
+    }
+
     /// For how many there is room.
     pub fn capacity(&self) -> usize {
         self.slab.capacity()

@@ -16,6 +16,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod why;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ Every setting is an option (encke serve --help), an environment variable and a l
     version = VERSION,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|token|config|reload|store|backup [OPTIONS] …",
+    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|why|token|config|reload|store|backup [OPTIONS] …",
     after_help = EXAMPLES
 )]
 struct Cli {
@@ -69,6 +70,8 @@ enum Command {
     Token(token::TokenArgs),
     /// Show how a running server does, on one screen
     Status(status::StatusArgs),
+    /// Show everything a running server knows of one live connection
+    Why(why::WhyArgs),
     /// Have a running server read its settings anew
     Reload(reload::ReloadArgs),
     /// Print every setting, its value and its meaning, or check a file
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Sub(args) => subscribe::run(&args),
         Command::Token(args) => token::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Why(args) => why::run(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Store(args) => store::run(&args),

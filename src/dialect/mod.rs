@@ -16,6 +16,7 @@ pub use bayeux::DEPTH_MAX as BAYEUX_DEPTH_MAX;
 pub use holder::Holder;
 pub use identity::{Access, Denial, Identity};
 use native::Asked;
+use native::admin::Inquiry;
 pub use session::{Act, Context, Dialects};
 
 use crate::broker::access::Revocation;
@@ -52,6 +53,8 @@ pub enum Command<'b> {
     Publish(Publish<'b>),
     /// Messages.
     Subscribe(Subscribe<'b>),
+    /// To be told how the server does, second by second.
+    Watch(Subscribe<'b>),
     /// A WebSocket.
     Open(Open<'b>),
     /// What mostly operators ask for.
@@ -84,6 +87,8 @@ pub enum Operation {
     Stats,
     /// To take a right back.
     Revoke(Revocation),
+    /// What an operator asks.
+    Inquire(Inquiry),
 }
 
 /// Messages to publish.

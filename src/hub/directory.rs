@@ -61,6 +61,12 @@ impl Directory {
         names.take_while(move |(name, _)| name.starts_with(prefix))
     }
 
+    /// The channels behind the name `after`, in the order of their names.
+    pub fn behind(&self, after: &str) -> impl Iterator<Item = (&Rc<str>, ChannelKey)> {
+        let from = (Bound::Excluded(after), Bound::Unbounded);
+        self.in_order.range::<str, _>(from).map(|(name, &key)| (name, key))
+    }
+
     /// Enters a new name.
     pub fn insert(&mut self, name: Rc<str>, key: ChannelKey) {
         self.bytes += name.len();

@@ -43,7 +43,7 @@ pub use conflate::Stage;
 pub use directory::place_of;
 pub use keyed::{Change, KeyError};
 pub use message::{Data, Encoded, Message, Publication, one_line};
-pub use name::{NAME_BYTES_MAX, NameError, Pattern, channel_name, covers, is_simple, meets};
+pub use name::{HIDDEN, NAME_BYTES_MAX, NameError, Pattern, channel_name, covers, is_simple, meets};
 pub use pace::Pace;
 pub use pull::{EVERYWHERE, GAPS_MAX, Gap, Lacking};
 pub use restore::ExpiredKey;
@@ -615,7 +615,27 @@ impl Hub {
 
     /// The channels whose name begins with `prefix`, in the order of their names.
     pub fn list<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = ChannelInfo> + 'a {
-        self.names.under(prefix).map(|(_, key)| self.channels[key].info(self.epoch))
+        let shown = self.names.under(prefix).filter(|(name, _)| !name.starts_with(HIDDEN));
+        shown.map(|(_, key)| self.channels[key].info(self.epoch))
+    }
+
+    /// The channels behind the name `after`, in the order of their names.
+    pub fn list_after<'a>(&'a self, after: &'a str) -> impl Iterator<Item = ChannelInfo> + 'a {
+        let shown = self.names.behind(after).filter(|(name, _)| !name.starts_with(HIDDEN));
+        shown.map(|(_, key)| self.channels[key].info(self.epoch))
+    }
+
+    /// The newest messages of a channel that are kept, at most so many, oldest first.
+    pub fn recent(&self, name: &str, count: usize) -> impl Iterator<Item = &Rc<Message>> {
+        let ring = self.names.get(name).map(|key| &self.channels[key].ring);
+        ring.into_iter().flat_map(move |ring| ring.after(0).skip(ring.len().saturating_sub(count)))
+    }
+
+    /// The latest values of a channel, at most so many, oldest first.
+    pub fn values(&self, name: &str, count: usize) -> impl Iterator<Item = &Rc<Message>> {
+        let latest = self.names.get(name).and_then(|key| self.channels[key].latest());
+        let values = latest.into_iter().flat_map(|latest| latest.after(0));
+        values.filter(|message| !message.is_removal()).take(count)
     }
 
     /// Gives back the room of subscribers who have left.

@@ -6,6 +6,9 @@ use std::fmt;
 /// Longest channel name, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
 
+/// How the names of our own channels begin, which no client can write and no pattern matches.
+pub const HIDDEN: char = '\u{1}';
+
 /// Segments of a pattern that are compared for the price of one look at a channel.
 const SEGMENTS_PER_LOOK: usize = 4;
 
@@ -138,6 +141,9 @@ impl Pattern {
 
     /// Whether `name` matches.
     pub fn matches(&self, name: &str) -> bool {
+        if name.starts_with(HIDDEN) {
+            return false;
+        }
         let mut segments = name.split('/');
         for wanted in self.0.split('/') {
             match (wanted, segments.next()) {

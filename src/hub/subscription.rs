@@ -508,6 +508,44 @@ impl Hub {
         (names, self.patterns.get(&key).cloned().unwrap_or_default())
     }
 
+    /// Some of what it listens to: at most `max` names and patterns.
+    pub fn some_channels(&self, key: SubscriberKey, max: usize) -> Vec<String> {
+        let name = |channel: ChannelKey| self.channels[channel].name.to_string();
+        let mut some: Vec<String> = match &self.subscribers[key].memberships {
+            Memberships::One { channel, .. } => vec![name(*channel)],
+            Memberships::Many(many) => {
+                let named = many.all.iter().take(max).filter(|(_, membership)| membership.named);
+                named.map(|(_, membership)| name(membership.channel)).collect()
+            }
+        };
+        let patterns =
+            self.patterns.get(&key).into_iter().flatten().map(|pattern| pattern.as_str().to_owned());
+        some.extend(patterns.take(max));
+        some.truncate(max);
+        some
+    }
+
+    /// How many messages it has not had of the first `max` of its channels; of latest values, keys.
+    pub fn lacks(&self, key: SubscriberKey, max: usize) -> usize {
+        let subscriber = &self.subscribers[key];
+        let of = |channel: ChannelKey, floor: Seq| {
+            let (channel, after) = (&self.channels[channel], subscriber.after.max(floor));
+            match (subscriber.view.is_plain(), channel.latest()) {
+                (false, Some(latest)) => latest.after(after).count(),
+                _ => channel.ring.after(after).count(),
+            }
+        };
+        match &subscriber.memberships {
+            Memberships::One { channel, .. } => of(*channel, 0),
+            Memberships::Many(many) => many
+                .all
+                .iter()
+                .take(max)
+                .map(|(_, membership)| of(membership.channel, membership.floor))
+                .sum(),
+        }
+    }
+
     /// How many channels a subscriber asks for by name, or has left and not had all of, and by how many patterns it
     /// asks.
     pub fn subscriptions(&self, key: SubscriberKey) -> usize {

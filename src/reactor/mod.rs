@@ -35,7 +35,7 @@ use crate::broker::is_exempt;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::{Epoch, Seed};
-use crate::server::{Effect, Server, Sink};
+use crate::server::{Effect, Process, Server, Sink};
 use crate::time::{Instant, Now};
 use arrayvec::ArrayVec;
 use clock::{Clock, Pace};
@@ -326,7 +326,8 @@ impl Reactor {
         self.weigh_at = now.at + WEIGH_MS;
         let memory = self.resident.look();
         self.server.note_memory(now, memory.resident);
-        self.server.note_process(sys::process(memory.size));
+        let process = Process { sent_bytes: self.sockets.sent_bytes, ..sys::process(memory.size) };
+        self.server.note_process(now, process);
         if self.server.is_lighter() {
             sys::give_back();
             self.server.note_given_back();

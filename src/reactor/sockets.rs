@@ -5,10 +5,11 @@
 //! what it does for that shows in a delivery.
 
 use super::clock::Pace;
+use super::sys;
 use super::tls::{End, Sent, Tls};
 use crate::conn::{ConnId, Slot};
 use crate::hub::ROOM;
-use crate::server::{Sink, WRITES, Write, Wrote};
+use crate::server::{Line, Sink, WRITES, Write, Wrote};
 use crate::time::Instant;
 use arrayvec::ArrayVec;
 use mio::net::TcpStream;
@@ -31,6 +32,8 @@ pub struct Sockets {
     starved: Vec<ConnId>,
     /// How long a turn lasts.
     pub pace: Pace,
+    /// Bytes that sockets took.
+    pub sent_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -94,7 +97,14 @@ impl Sockets {
     /// No sockets yet.
     pub fn new(tls: Option<Tls>, pace: Pace) -> Self {
         let tls = tls.map(Box::new);
-        Self { sockets: Vec::with_capacity(ROOM), tls, unread: VecDeque::new(), starved: Vec::new(), pace }
+        Self {
+            sockets: Vec::with_capacity(ROOM),
+            tls,
+            unread: VecDeque::new(),
+            starved: Vec::new(),
+            pace,
+            sent_bytes: 0,
+        }
     }
 
     /// Adds the socket of a new connection and registers it, for both edges, for as long as it lives.
@@ -325,6 +335,7 @@ impl Sockets {
     /// Notes what became of a write of so many bytes.
     fn wrote(&mut self, slot: Slot, offered: usize, result: rustix::io::Result<usize>) -> Wrote {
         // Nearly always: the record need not be fetched again.
+        self.sent_bytes += result.unwrap_or(0) as u64;
         if result == Ok(offered) {
             return Wrote::Bytes(offered);
         }
@@ -349,6 +360,7 @@ impl Sockets {
         let offered = slices.iter().map(|slice| slice.len()).sum();
         match tls.write(slot, &socket.stream, slices) {
             Sent::Bytes(count) => {
+                self.sent_bytes += count as u64;
                 socket.full |= count < offered;
                 Wrote::Bytes(count)
             }
@@ -373,6 +385,11 @@ impl Sink for Sockets {
 
     fn is_late(&mut self) -> bool {
         self.pace.is_late()
+    }
+
+    fn line(&mut self, id: ConnId) -> Option<Line> {
+        let socket = self.find(id)?;
+        sys::line(&socket.stream, socket.stream.peer_addr().ok()?)
     }
 
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {

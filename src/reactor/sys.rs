@@ -1,13 +1,13 @@
 //! What the operating system is asked beyond `mio`, through the safe calls of `rustix` where there are any. The only
 //! `unsafe` code is here.
 
-use crate::server::Process;
+use crate::server::{Line, Process};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Connections that may wait to be accepted; the kernel cuts it to net.core.somaxconn.
@@ -82,7 +82,35 @@ pub fn process(virtual_bytes: usize) -> Process {
         virtual_bytes: virtual_bytes as u64,
         cpu_us: cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000,
         descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        sent_bytes: 0,
     }
+}
+
+/// What the kernel knows of a connection to `peer`: tcp(7), `TCP_INFO`.
+#[allow(unsafe_code)]
+pub fn line(socket: impl AsFd, peer: SocketAddr) -> Option<Line> {
+    // `struct tcp_info` of <linux/tcp.h>: eight bytes, and then numbers of 32 bits. It only grows, at its end.
+    let mut info = [0u32; 64];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed for the call, which writes at most `length` bytes to `info`, that many it has.
+    let failed = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    (failed == 0).then_some(Line {
+        peer,
+        unacknowledged: info[6],
+        sent_ms: info[11],
+        received_ms: info[13],
+        round_trip_us: info[17],
+        retransmitted: info[25],
+        unsent_bytes: info[36],
+    })
 }
 
 /// Gives memory that is free back to the system, from between what is in use, too: see malloc_trim(3). Other libraries

@@ -78,6 +78,7 @@ impl Server {
         let settings = self.settings();
         self.connections.reserve(ROOM);
         self.broker.hub.make_room();
+        self.watch_again();
         if settings.messages < before.messages {
             self.broker.hub.refit();
         }
@@ -119,7 +120,7 @@ resume! {
             callbacks, incoming, clients, origins, access_log, started;
         resumed: broker, dialects, access, rights, work, cors;
         // What the settings give, what is found out again, and what is empty when a server parts.
-        given: seed, config, addresses, memory, pages, targets, keep_alive, dates, telemetry,
+        given: seed, config, addresses, memory, pages, targets, keep_alive, dates, telemetry, watch,
             pending, out, body, draining, farewell, #[cfg(any(test, feature = "check"))] serving
     }
 }

@@ -8,6 +8,7 @@
 
 mod access_log;
 mod addresses;
+mod admin;
 #[cfg(any(test, feature = "check"))]
 mod check;
 mod deliver;
@@ -47,6 +48,7 @@ use crate::wire::head::{Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
 use access_log::AccessLog;
 use addresses::Addresses;
+pub use admin::Line;
 use memory::Memory;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
@@ -85,6 +87,12 @@ pub trait Sink {
     fn is_over(&mut self, done: usize) -> bool {
         let _ = done;
         false
+    }
+
+    /// What the socket of a connection says of itself, if there is one.
+    fn line(&mut self, id: ConnId) -> Option<Line> {
+        let _ = id;
+        None
     }
 
     /// Whether the turn has taken long enough: what is left has the next one.
@@ -247,6 +255,7 @@ pub struct Server {
     /// Requests that are being answered, while there is an access log.
     access_log: Option<Box<AccessLog>>,
     telemetry: Telemetry,
+    watch: admin::Watch,
     started: Now,
     draining: bool,
     /// While it leaves: who has not been sent away yet.
@@ -295,6 +304,7 @@ impl Server {
             out: Vec::new(),
             body: None,
             telemetry: Telemetry::default(),
+            watch: admin::Watch::default(),
             started: now,
             draining: false,
             farewell: None,

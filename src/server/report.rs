@@ -55,7 +55,7 @@ impl Server {
     }
 
     /// What there is at this moment, by name and meaning.
-    fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+    pub(super) fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let hub = self.broker.hub.gauges();
         let own = [
             ("connections", "Connections open.", self.connections.len() as u64),
@@ -146,6 +146,9 @@ impl Server {
         for (technique, count) in self.census() {
             let _ = writeln!(text, "{name}{{technique=\"{technique}\"}} {count}");
         }
+        let (name, sent) = ("encke_sent_bytes_total", telemetry.process.sent_bytes);
+        let help = "Bytes written to clients, as last seen.";
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {sent}");
         let (name, seconds) = ("process_cpu_seconds_total", telemetry.process.cpu_us as f64 / 1e6);
         let help = "Seconds of the processor, as last seen.";
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {seconds}");

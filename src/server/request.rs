@@ -110,10 +110,10 @@ impl Server {
                 self.refuse_pipeline(now, slot);
                 return Stop::Done;
             }
-            if input.is_none() && self.serve_whole(now, slot, &mut rest) {
+            if input.is_none() && self.serve_whole(now, slot, &mut rest, sink) {
                 continue;
             }
-            if let Err(refusal) = self.gather(now, slot, &mut input, &mut rest) {
+            if let Err(refusal) = self.gather(now, slot, &mut input, &mut rest, sink) {
                 self.refuse_head(now, slot, refusal);
                 return Stop::Done;
             }
@@ -156,12 +156,12 @@ impl Server {
     }
 
     /// Serves the request at the front of `rest`, if all of it is there. Returns whether it was.
-    fn serve_whole(&mut self, now: Now, slot: Slot, rest: &mut &[u8]) -> bool {
+    fn serve_whole(&mut self, now: Now, slot: Slot, rest: &mut &[u8], sink: &mut impl Sink) -> bool {
         let mut slots = head::slots();
         let Some((request, used)) = whole_request(rest, &self.config.limits, &mut slots) else {
             return false;
         };
-        self.handle(now, slot, &request);
+        self.handle(now, slot, &request, sink);
         *rest = &rest[used..];
         true
     }
@@ -174,6 +174,7 @@ impl Server {
         slot: Slot,
         input: &mut Option<Box<Input>>,
         rest: &mut &[u8],
+        sink: &mut impl Sink,
     ) -> Result<(), Refusal> {
         let mut slots = head::slots();
         let mut gathering = input.take().unwrap_or_default();
@@ -181,7 +182,7 @@ impl Server {
         let gathered = gathering.gather(rest, &self.config.limits)?;
         *rest = &rest[gathered.used..];
         if gathered.complete {
-            self.handle(now, slot, &gathering.request(&mut slots)?);
+            self.handle(now, slot, &gathering.request(&mut slots)?, sink);
             return Ok(());
         }
         // What is left over may be all of its body.
@@ -408,7 +409,7 @@ impl Server {
     }
 
     /// Understands a request and carries it out.
-    fn handle(&mut self, now: Now, slot: Slot, request: &Request) {
+    fn handle(&mut self, now: Now, slot: Slot, request: &Request, sink: &mut impl Sink) {
         self.broker.stats.requests += 1;
         let head = &request.head;
         let connection = &mut self.connections[slot];
@@ -436,14 +437,14 @@ impl Server {
             Ok(identity) => identity,
             Err(refusal) => {
                 let response = refusal.response(native::wants_text(head));
-                self.execute(now, slot, Command::Respond(response), &reply);
+                self.execute(now, slot, Command::Respond(response), &reply, sink);
                 return self.log_answer(now.at, slot, begin, false);
             }
         };
         let reply = Reply { identity: &identity, ..reply };
         let mut targets = std::mem::take(&mut self.targets);
         let command = native::command(head, request.body, self.caller(now, slot, &identity), &mut targets);
-        self.execute(now, slot, command, &reply);
+        self.execute(now, slot, command, &reply, sink);
         self.targets = targets;
         // A poll that waits, and what is endless, has its line later.
         if let Phase::Idle = self.connections[slot].phase {
@@ -452,7 +453,7 @@ impl Server {
     }
 
     /// Carries out a command.
-    fn execute(&mut self, now: Now, slot: Slot, command: Command, reply: &Reply) {
+    fn execute(&mut self, now: Now, slot: Slot, command: Command, reply: &Reply, sink: &mut impl Sink) {
         let response = match command {
             Command::Respond(response) => response,
             Command::Publish(publish) => {
@@ -467,13 +468,20 @@ impl Server {
                 Ok(()) => return,
                 Err(response) => softened(response, reply.head),
             },
+            Command::Watch(subscribe) => {
+                self.watch(now);
+                match self.carry_out_subscribe(now, slot, subscribe, reply) {
+                    Ok(()) => return,
+                    Err(response) => response,
+                }
+            }
             Command::Open(open) => match self.carry_out_open(now, slot, open, reply) {
                 Ok(()) => return,
                 Err(response) => response,
             },
             Command::Operate(operation) => {
                 let as_text = native::wants_text(reply.head);
-                let response = self.operate(now, slot, operation, as_text);
+                let response = self.operate(now, slot, operation, as_text, sink);
                 match self.propose(now.at) {
                     Some(ticket) => return self.answer_stored(now, slot, ticket, &response, reply, as_text),
                     None => response,
@@ -506,7 +514,14 @@ impl Server {
 
     /// Carries out what mostly operators ask for.
     #[inline(never)]
-    fn operate(&mut self, now: Now, slot: Slot, operation: Operation, as_text: bool) -> Response {
+    fn operate(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        operation: Operation,
+        as_text: bool,
+        sink: &mut impl Sink,
+    ) -> Response {
         match operation {
             Operation::Info(name) => match self.broker.hub.info(&name) {
                 Some(info) => answer::info(&info, as_text),
@@ -531,6 +546,7 @@ impl Server {
             Operation::Health => self.health(now),
             Operation::Metrics => self.metrics(),
             Operation::Stats => self.statistics(now),
+            Operation::Inquire(inquiry) => self.inquire(now, slot, inquiry, sink),
             Operation::Revoke(revocation) => answer::ended(self.revoke(now, revocation), as_text),
         }
     }

@@ -33,6 +33,8 @@ pub struct Process {
     pub cpu_us: u64,
     /// Most descriptors that it may have open.
     pub descriptors: u64,
+    /// Bytes written to clients.
+    pub sent_bytes: u64,
 }
 
 impl Telemetry {
@@ -67,9 +69,10 @@ impl Server {
         }
     }
 
-    /// Notes what the process takes.
-    pub fn note_process(&mut self, process: Process) {
+    /// Notes what the process takes, and takes a sample.
+    pub fn note_process(&mut self, now: Now, process: Process) {
         self.telemetry.process = process;
+        self.sample(now);
     }
 
     /// Notes deliveries of a message to those who listened when it came. What they were given of the history when they

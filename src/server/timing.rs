@@ -141,6 +141,9 @@ impl Server {
         if self.farewell.is_some() {
             self.send_away(now, sink);
         }
+        if self.watch.next() <= now.at {
+            self.tell_watchers(now);
+        }
     }
 
     /// When the next turn must come; now, if work is left over.
@@ -157,7 +160,8 @@ impl Server {
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
                 let sessions = self.dialects.next_deadline();
-                own.min(sessions).min(self.next_look_for_ends(now)).min(self.next_farewell())
+                let own = own.min(sessions).min(self.next_look_for_ends(now)).min(self.next_farewell());
+                own.min(self.watch.next())
             }
         }
     }

@@ -185,7 +185,7 @@ for (const [name, client] of Object.entries(CLIENTS)) {
       for (let n = 0; n < 3; n++) {
         const holder = new AbortController();
         holders.push(holder);
-        assert.equal((await fetch(`${server.url}/sub/full?as=sse`, { signal: holder.signal })).status, 200);
+        assert.equal((await fetch(`${server.url}/sub/others?as=sse`, { signal: holder.signal })).status, 200);
       }
       // A page of this server would have a connection already that was let in.
       const { seen, close } = await client(elsewhere.url, url);

@@ -78,6 +78,11 @@ impl Targets {
         Ok(self.latest.insert(Asked::empty(config).with_query(query, config)?))
     }
 
+    /// One channel, and nothing else.
+    pub fn one(&mut self, channel: &str, config: &Config) -> &Asked {
+        self.latest.insert(Asked { names: vec![channel.into()], ..Asked::empty(config) })
+    }
+
     /// What `target` asks for, which consists of the list `channels` below `/sub/` and of `query`.
     pub fn read(
         &mut self,

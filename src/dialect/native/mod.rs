@@ -1,5 +1,6 @@
 //! Encke's own HTTP API: `/pub`, `/sub` and the pages around them.
 
+pub mod admin;
 pub mod answer;
 mod asked;
 pub mod keys;
@@ -43,6 +44,12 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mu
     if let Some(rest) = publication.filter(|rest| caller.admin || rights::is_public(head, rest, caller)) {
         return publication_command(head, body, rest, caller)
             .unwrap_or_else(|refused| problem(head, refused));
+    }
+    if caller.admin
+        && let Some(rest) = path.strip_prefix("/admin")
+        && (rest.is_empty() || rest.starts_with('/'))
+    {
+        return admin::command(head, rest, caller, targets).unwrap_or_else(|refused| problem(head, refused));
     }
     if path == "/revoke" && caller.admin && caller.access.is_on() {
         return revoke::read(head, body, caller, caller.unix)

@@ -49,18 +49,35 @@ const FILES: [File; 11] = [
     file!("/demo/techniques", HTML, "demo/techniques.html"),
 ];
 
+/// The page of operators, which is not for everybody.
+const ADMIN: File = file!("/admin", HTML, "admin.html");
+
+/// What names its content.
+static ADMIN_HASH: LazyLock<String> = LazyLock::new(|| hash(&ADMIN));
+
 /// What names the content of each file, in their order.
-static HASHES: LazyLock<Vec<String>> =
-    LazyLock::new(|| FILES.iter().map(|file| Sha1::from(file.bytes).digest().to_string()).collect());
+static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| FILES.iter().map(hash).collect());
+
+fn hash(file: &File) -> String {
+    Sha1::from(file.bytes).digest().to_string()
+}
+
+/// The page of operators.
+pub fn admin(head: &Head) -> Response {
+    answer(head, &ADMIN, &ADMIN_HASH).with("X-Robots-Tag", "noindex")
+}
 
 /// The file at `path`: compressed for who can read that, and only its name for who has it.
 pub fn at(head: &Head, path: &str) -> Option<Response> {
     let path = if path.is_empty() { "/" } else { path };
     let place = FILES.iter().position(|file| file.path == path)?;
-    let file = &FILES[place];
+    Some(answer(head, &FILES[place], &HASHES[place]))
+}
+
+fn answer(head: &Head, file: &File, hash: &str) -> Response {
     let gzip = file.gzip.filter(|_| head.lists("accept-encoding", "gzip"));
     // Other bytes, another tag (RFC 9110, section 8.8.3).
-    let tag = format!("\"{}{}\"", HASHES[place], if gzip.is_some() { "-gzip" } else { "" });
+    let tag = format!("\"{hash}{}\"", if gzip.is_some() { "-gzip" } else { "" });
     let response = match has(head, &tag) {
         true => Response::empty(304),
         false => Response::new(200, file.media, gzip.unwrap_or(file.bytes)),
@@ -72,12 +89,12 @@ pub fn at(head: &Head, path: &str) -> Option<Response> {
     if gzip.is_some() && response.status == 200 {
         response = response.with("Content-Encoding", "gzip");
     }
-    Some(match file.media {
+    match file.media {
         HTML => response.with("Content-Security-Policy", PAGE_POLICY),
         // Pages of any origin may use the client.
         SCRIPT => response.with("Cross-Origin-Resource-Policy", "cross-origin"),
         _ => response,
-    })
+    }
 }
 
 /// Whether the client has the file that `tag` names (RFC 9110, section 13.1.2).
