@@ -12,7 +12,7 @@
 //! log                            what is accepted, in order, and how it lies on disk
 //! hub   |   wire                 channels, rings, cursors  |  HTTP bytes <-> values
 //! time, id, config, stats, merge plain values
-//! table                          tables whose places have types
+//! table                          tables whose keys have types
 //! carry                          state as bytes
 //! ```
 #![deny(unsafe_code)]

@@ -1,23 +1,23 @@
-//! Tables whose places have names of their own kind.
+//! Tables whose keys have types of their own.
 //!
-//! Channels, subscribers, connections, sessions: each lies in a slab, and many things refer to it by its place there.
-//! A place is four bytes, and a type for each table, so that one cannot be taken for another.
+//! Channels, subscribers, connections, sessions: each lies in a slab, and many things refer to it by its key there.
+//! A key is four bytes, and a type for each table, so that one cannot be taken for another.
 
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack};
 use slab::Slab;
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
-/// A place in a table.
-pub trait Place: Copy {
-    /// The place with that index.
+/// Where something lies in a table.
+pub trait TableKey: Copy {
+    /// The key with that index.
     fn at(index: usize) -> Self;
 
     /// Its index, for arrays that lie beside the table.
     fn index(self) -> usize;
 }
 
-impl Place for usize {
+impl TableKey for usize {
     fn at(index: usize) -> Self {
         index
     }
@@ -27,18 +27,18 @@ impl Place for usize {
     }
 }
 
-/// Defines the type of a table's places.
-macro_rules! place {
+/// Defines the type of a table's keys.
+macro_rules! table_key {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(u32);
 
         impl $name {
-            /// No place: nothing will ever lie there.
+            /// No key: nothing will ever lie there.
             pub const NONE: Self = Self(u32::MAX);
 
-            /// The place of that number.
+            /// The key of that number.
             pub const fn new(number: u32) -> Self {
                 Self(number)
             }
@@ -58,7 +58,7 @@ macro_rules! place {
             struct $name(_)
         }
 
-        impl $crate::table::Place for $name {
+        impl $crate::table::TableKey for $name {
             #[inline]
             fn at(index: usize) -> Self {
                 Self(index as u32)
@@ -71,22 +71,22 @@ macro_rules! place {
         }
     };
 }
-pub(crate) use place;
+pub(crate) use table_key;
 
-/// A slab whose places are a type of their own.
+/// A slab whose keys are a type of their own.
 #[derive(Debug)]
-pub struct Table<P, T> {
+pub struct Table<K, T> {
     slab: Slab<T>,
-    of: PhantomData<P>,
+    of: PhantomData<K>,
 }
 
-impl<P: Place, T> Default for Table<P, T> {
+impl<K: TableKey, T> Default for Table<K, T> {
     fn default() -> Self {
         Self::with_capacity(0)
     }
 }
 
-impl<P: Place, T> Table<P, T> {
+impl<K: TableKey, T> Table<K, T> {
     /// An empty one with room for so many.
     pub fn with_capacity(room: usize) -> Self {
         Self { slab: Slab::with_capacity(room), of: PhantomData }
@@ -104,46 +104,46 @@ impl<P: Place, T> Table<P, T> {
 
     /// What lies there, if anything does.
     #[inline]
-    pub fn get(&self, place: P) -> Option<&T> {
-        self.slab.get(place.index())
+    pub fn get(&self, key: K) -> Option<&T> {
+        self.slab.get(key.index())
     }
 
     /// The same, to change it.
     #[inline]
-    pub fn get_mut(&mut self, place: P) -> Option<&mut T> {
-        self.slab.get_mut(place.index())
+    pub fn get_mut(&mut self, key: K) -> Option<&mut T> {
+        self.slab.get_mut(key.index())
     }
 
     /// Whether anything lies there.
-    pub fn contains(&self, place: P) -> bool {
-        self.slab.contains(place.index())
+    pub fn contains(&self, key: K) -> bool {
+        self.slab.contains(key.index())
     }
 
-    /// Adds something; its place is free, and may have been somebody else's before.
+    /// Adds something; its key may have been somebody else's before.
     #[inline]
-    pub fn insert(&mut self, value: T) -> P {
-        P::at(self.slab.insert(value))
+    pub fn insert(&mut self, value: T) -> K {
+        K::at(self.slab.insert(value))
     }
 
-    /// The place that [`Table::insert`] gives next.
-    pub fn vacant(&self) -> P {
-        P::at(self.slab.vacant_key())
+    /// The key that [`Table::insert`] gives next.
+    pub fn vacant(&self) -> K {
+        K::at(self.slab.vacant_key())
     }
 
     /// Takes out what lies there, which must be something.
     #[inline]
-    pub fn remove(&mut self, place: P) -> T {
-        self.slab.remove(place.index())
+    pub fn remove(&mut self, key: K) -> T {
+        self.slab.remove(key.index())
     }
 
-    /// All, in the order of their places.
-    pub fn iter(&self) -> impl Iterator<Item = (P, &T)> {
-        self.slab.iter().map(|(index, value)| (P::at(index), value))
+    /// All, in the order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+        self.slab.iter().map(|(index, value)| (K::at(index), value))
     }
 
     /// The same, to change them.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (P, &mut T)> {
-        self.slab.iter_mut().map(|(index, value)| (P::at(index), value))
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut T)> {
+        self.slab.iter_mut().map(|(index, value)| (K::at(index), value))
     }
 
     /// A number that none of the places reaches.
@@ -167,7 +167,7 @@ impl<P: Place, T> Table<P, T> {
     }
 }
 
-impl<P: Place, T: Carry> Carry for Table<P, T> {
+impl<K: TableKey, T: Carry> Carry for Table<K, T> {
     fn shape(shape: &mut Shape) {
         Slab::<T>::shape(shape);
     }
@@ -181,18 +181,18 @@ impl<P: Place, T: Carry> Carry for Table<P, T> {
     }
 }
 
-impl<P: Place, T> Index<P> for Table<P, T> {
+impl<K: TableKey, T> Index<K> for Table<K, T> {
     type Output = T;
 
     #[inline]
-    fn index(&self, place: P) -> &T {
-        &self.slab[place.index()]
+    fn index(&self, key: K) -> &T {
+        &self.slab[key.index()]
     }
 }
 
-impl<P: Place, T> IndexMut<P> for Table<P, T> {
+impl<K: TableKey, T> IndexMut<K> for Table<K, T> {
     #[inline]
-    fn index_mut(&mut self, place: P) -> &mut T {
-        &mut self.slab[place.index()]
+    fn index_mut(&mut self, key: K) -> &mut T {
+        &mut self.slab[key.index()]
     }
 }

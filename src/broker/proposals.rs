@@ -5,7 +5,7 @@
 //! idempotency key is free again.
 
 use super::Broker;
-use super::repeats::Place;
+use super::repeats::Remembered;
 use super::{Refusal, Several};
 use crate::hub::{ExpiredKey, Hub, Owner, Publication, Published};
 use crate::id::{MessageId, Seed, Seq};
@@ -69,9 +69,9 @@ pub(super) struct Proposals {
     open: VecDeque<Open>,
     bytes: usize,
     /// Where the requests of these are remembered.
-    places: BTreeMap<Place, Ticket>,
+    places: BTreeMap<Remembered, Ticket>,
     /// Where the request at hand is remembered, and what is stored of that. Of a session's, there may be several.
-    request: Vec<(Place, Option<Answered>)>,
+    request: Vec<(Remembered, Option<Answered>)>,
     /// The request at hand repeats one that the log has not answered.
     repeats: Option<Ticket>,
 }
@@ -227,7 +227,7 @@ impl Broker {
     }
 
     /// Notes where the request at hand is remembered, and how a repeat of it is to be answered in later lives.
-    pub(super) fn note_request(&mut self, now: Instant, place: Place, remembered: Option<Box<[u8]>>) {
+    pub(super) fn note_request(&mut self, now: Instant, place: Remembered, remembered: Option<Box<[u8]>>) {
         if let Some(log) = &mut self.log {
             let until = LogTime(log.time(now).0 + super::REMEMBERED_MS);
             let answered =
@@ -237,7 +237,7 @@ impl Broker {
     }
 
     /// Notes that the request at hand repeats the one that is remembered there.
-    pub(super) fn note_repeat(&mut self, place: Place) {
+    pub(super) fn note_repeat(&mut self, place: Remembered) {
         if let Some(log) = &mut self.log {
             log.repeats = log.places.get(&place).copied();
         }
@@ -402,7 +402,7 @@ impl Broker {
     pub fn refuse(&mut self, now: Instant, upto: Ticket) {
         let Some(log) = &mut self.log else { return };
         let refused = log.places.iter().filter(|(_, ticket)| **ticket <= upto).map(|(place, _)| *place);
-        let refused: Vec<Place> = refused.collect();
+        let refused: Vec<Remembered> = refused.collect();
         refused.into_iter().for_each(|place| self.repeats.forget(place));
         // What has expired is removed all the same, later.
         let again =

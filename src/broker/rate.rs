@@ -20,7 +20,7 @@ pub struct Rate {
     /// Secret, so that nobody can choose addresses that share a place.
     key: Key,
     /// Allocated with the first count.
-    places: Vec<[Place; WAYS]>,
+    places: Vec<[Seat; WAYS]>,
 }
 
 resume! {
@@ -32,7 +32,7 @@ resume! {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct Seat {
     /// A hash of the address.
     whose: u32,
     /// The second, from 1; 0 = the place is free.
@@ -42,7 +42,7 @@ struct Place {
 }
 
 carry! {
-    struct Place { whose, second, count }
+    struct Seat { whose, second, count }
 }
 
 impl Rate {
@@ -70,16 +70,16 @@ impl Rate {
     /// Notes that `address` does it `times` more. Returns how often it has in this second.
     pub fn add(&mut self, now: Instant, address: IpAddr, times: u32) -> u32 {
         if self.places.is_empty() {
-            self.places = vec![[Place::default(); WAYS]; SETS];
+            self.places = vec![[Seat::default(); WAYS]; SETS];
         }
         let (set, whose) = self.place(address);
         let second = second_of(now);
         let places = &mut self.places[set];
         let found = places.iter_mut().position(|place| place.whose == whose && place.second == second);
-        let least = |place: &Place| if place.second == second { place.count } else { 0 };
+        let least = |place: &Seat| if place.second == second { place.count } else { 0 };
         let at = found.or_else(|| (0..WAYS).min_by_key(|&way| least(&places[way]))).unwrap_or_default();
         if found.is_none() {
-            places[at] = Place { whose, second, count: 0 };
+            places[at] = Seat { whose, second, count: 0 };
         }
         places[at].count = places[at].count.saturating_add(times);
         places[at].count

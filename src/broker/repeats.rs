@@ -22,12 +22,12 @@ pub const REMEMBERED_MS: u64 = 120_000;
 
 /// Where a request is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct Remembered {
     is_key: bool,
     digest: u128,
 }
 
-impl Place {
+impl Remembered {
     /// A name for it that means the same as long as the secret stays.
     pub fn text(self) -> String {
         format!("{:032x}", self.digest)
@@ -67,8 +67,8 @@ pub struct Known {
 
 impl Known {
     /// Where it is remembered.
-    pub const fn place(&self) -> Place {
-        Place { is_key: self.is_key, digest: self.place }
+    pub const fn place(&self) -> Remembered {
+        Remembered { is_key: self.is_key, digest: self.place }
     }
 
     /// What a later life has to know of it: that of sessions, which end with this one, is nothing.
@@ -126,7 +126,7 @@ impl Repeats {
     }
 
     /// Forgets a request: nothing of it has happened.
-    pub fn forget(&mut self, place: Place) {
+    pub fn forget(&mut self, place: Remembered) {
         let memory = if place.is_key { &mut self.keys } else { &mut self.messages };
         memory.forget(place.digest);
     }

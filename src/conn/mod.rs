@@ -14,14 +14,14 @@ pub use socket::{Incoming, User};
 
 use crate::carry::carry;
 use crate::hub::{Pace, SubscriberKey};
-use crate::table::place;
+use crate::table::table_key;
 use crate::time::Instant;
 use crate::transport::{Look, Polling};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-place! {
-    /// Place of a connection in the server.
+table_key! {
+    /// A connection in the server.
     Slot
 }
 

@@ -4,18 +4,18 @@
 
 use crate::conn::Slot;
 use crate::hub::Owner;
-use crate::table::{Place, place};
+use crate::table::{TableKey, table_key};
 
-place! {
-    /// Place of a Bayeux session.
+table_key! {
+    /// A Bayeux session.
     SessionKey
 }
-place! {
-    /// Place of an FDAjax window.
+table_key! {
+    /// An FDAjax window.
     WindowKey
 }
-place! {
-    /// Place of an FDAjax user or guest.
+table_key! {
+    /// An FDAjax user or guest.
     UserKey
 }
 

@@ -6,12 +6,12 @@ use super::ring::{Gone, Ring};
 use super::subscriber::SubscriberKey;
 use crate::carry::carry;
 use crate::id::{Epoch, MessageId, Seq};
-use crate::table::place;
+use crate::table::table_key;
 use crate::time::Instant;
 use std::rc::Rc;
 
-place! {
-    /// Place of a channel in the hub.
+table_key! {
+    /// A channel in the hub.
     ChannelKey
 }
 

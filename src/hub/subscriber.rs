@@ -7,13 +7,13 @@ use super::news::News;
 use super::view::{View, Wish};
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::id::{MessageId, Place, Seq};
-use crate::table::place;
+use crate::table::table_key;
 use crate::time::Instant;
 use slab::Slab;
 use std::collections::BTreeMap;
 
-place! {
-    /// Place of a subscriber in the hub. Valid from [`Hub::attach`](super::Hub::attach) until [`Hub::detach`](super::Hub::detach).
+table_key! {
+    /// A subscriber in the hub. Valid from [`Hub::attach`](super::Hub::attach) until [`Hub::detach`](super::Hub::detach).
     SubscriberKey
 }
 

@@ -8,7 +8,7 @@
 
 use super::Instant;
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
-use crate::table::Place;
+use crate::table::TableKey;
 use std::marker::PhantomData;
 
 const TICK_MS: u64 = 8;
@@ -51,7 +51,7 @@ pub struct Wheel<P = usize> {
     of: PhantomData<P>,
 }
 
-impl<P: Place> Wheel<P> {
+impl<P: TableKey> Wheel<P> {
     /// An empty wheel that begins at `now`.
     pub fn new(now: Instant) -> Self {
         Self {

@@ -8,7 +8,7 @@ pub const SLOTS: u8 = 5;
 
 /// What a host name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct Asked {
     /// The slot.
     pub slot: u8,
     /// A window that has the slot must go.
@@ -16,15 +16,15 @@ pub struct Place {
 }
 
 /// What the `Host` field of a request says. An address instead of a name says nothing.
-pub fn place(host: &str) -> Place {
+pub fn asked(host: &str) -> Asked {
     if host.starts_with("secure") {
-        return Place { slot: SLOTS - 1, force: true };
+        return Asked { slot: SLOTS - 1, force: true };
     }
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
     let is_address = host.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
     let digit = name.trim_start_matches('w').bytes().next().filter(u8::is_ascii_digit);
     let slot = digit.filter(|_| !is_address).map_or(0, |digit| (digit - b'0').min(SLOTS - 1));
-    Place { slot, force: false }
+    Asked { slot, force: false }
 }
 
 /// The host without what tells its slot, so that the hosts of one site compare equal. A name that only begins like a
@@ -62,7 +62,7 @@ mod tests {
             ("192.0.2.1", 0, false),
             ("[2001:db8::1]:80", 0, false),
         ] {
-            assert_eq!(place(host), Place { slot, force }, "{host}");
+            assert_eq!(asked(host), Asked { slot, force }, "{host}");
         }
     }
 

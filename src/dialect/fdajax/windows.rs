@@ -11,7 +11,7 @@
 
 use super::answers;
 use super::query::Query;
-use super::slots::{self, Place, SLOTS};
+use super::slots::{self, Asked, SLOTS};
 use super::types::{NAMES, Types, UNW};
 use super::users::NO_WINDOW;
 use super::{Fdajax, Rank, script};
@@ -115,7 +115,7 @@ impl Fdajax {
         }
         self.expire_windows(context);
         self.note_gone(context, user);
-        let place = slots::place(host);
+        let place = slots::asked(host);
         let force = place.force || query.force != 0;
         let known = self.find_window(user, query.win_id);
         let state = known.map(|key| self.windows[key].state);
@@ -123,7 +123,7 @@ impl Fdajax {
             return Err(answers::refusal(409, "this window has a connection that waits"));
         }
         if state != Some(State::Idle)
-            && let Err(other) = self.take_slot(context, user, Place { force, ..place })
+            && let Err(other) = self.take_slot(context, user, Asked { force, ..place })
         {
             let call = format!("{}({other});", context.config.fdajax.js_redirect);
             self.note(context, Rank::Windows, user, "redirected to another slot", query);
@@ -143,7 +143,7 @@ impl Fdajax {
     }
 
     /// Makes a slot free for a new window, or names the slot to use instead.
-    fn take_slot(&mut self, context: &mut Context, user: UserKey, place: Place) -> Result<(), u8> {
+    fn take_slot(&mut self, context: &mut Context, user: UserKey, place: Asked) -> Result<(), u8> {
         let holder = |slot: u8| {
             let has_slot = |&key: &WindowKey| {
                 let window = &self.windows[key];
