@@ -154,6 +154,11 @@ impl Channel {
         &mut groups[place]
     }
 
+    /// Bytes of what was superseded and is kept for patches.
+    pub fn base_bytes(&self) -> usize {
+        self.paced().map(Group::bytes).sum()
+    }
+
     /// Lets go of a group that nobody needs.
     pub fn drop_group(&mut self, pace: Pace) {
         if let Some(keyed) = &mut self.keyed {

@@ -41,6 +41,7 @@ impl Hub {
         self.check_channels();
         self.check_subscribers();
         let (mut messages, mut bytes, mut keys, mut value_bytes, mut removals) = (0, 0, 0, 0, 0);
+        let mut base_bytes = 0;
         for (_, channel) in self.channels.iter() {
             let ring = &channel.ring;
             let kept: Vec<_> = ring.after(0).collect();
@@ -50,6 +51,7 @@ impl Hub {
             assert!(kept.windows(2).all(|pair| pair[0].id.seq < pair[1].id.seq));
             assert!(kept.first().is_none_or(|oldest| oldest.id.seq > ring.evicted()));
             assert!(ring.evicted_unkeyed() <= ring.evicted());
+            base_bytes += channel.base_bytes();
             let Some(latest) = channel.latest() else { continue };
             latest.check();
             let others = latest.after(0).filter(|message| !ring.contains(message.id.seq));
@@ -60,7 +62,8 @@ impl Hub {
             assert!(latest.keys() <= self.bounds.keys_per_channel);
             assert!(latest.removals() <= self.bounds.keys_per_channel);
         }
-        assert_eq!((self.history.messages(), self.history.bytes()), (messages, bytes));
+        assert_eq!((self.history.messages(), self.history.bytes()), (messages, bytes + base_bytes));
+        assert_eq!(self.base_bytes, base_bytes);
         assert_eq!((self.keys, self.value_bytes, self.removals.len()), (keys, value_bytes, removals));
     }
 

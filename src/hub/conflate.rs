@@ -192,7 +192,7 @@ impl Hub {
     }
 
     /// The gaps the subscriber must be told of, as [`Hub::take_gaps`] says. After each it gets a fresh snapshot. With
-    /// `whole`, its client continues at one place for all channels: then all of them begin anew.
+    /// `whole`, its client continues at one place for all channels: then all of them begin anew, and are told.
     #[cold]
     pub(super) fn take_latest_gaps(&mut self, key: SubscriberKey, whole: bool) -> Vec<Gap> {
         if !self.subscribers[key].view.list().is_none() {
@@ -229,18 +229,10 @@ impl Hub {
             anew.extend(matching.map(|&(channel, ..)| channel));
             gaps.push(Gap { channel: pattern.as_str().into(), after: *after, oldest: newest });
         }
-        if whole {
-            // A snapshot leaves out what has no key, and removals: they would be missing.
-            let lacks = |&(channel, had, _): &(ChannelKey, Seq, bool)| {
-                let had = had.max(self.horizon(key, channel));
-                let channel = &self.channels[channel];
-                let mut removals = channel.latest().into_iter().flat_map(|latest| latest.after(had));
-                let mut rest = channel.ring.after(had);
-                removals.any(|message| message.is_removal()) || rest.any(|message| message.key().is_none())
-            };
-            told.extend(
-                members.iter().filter(|member| lacks(member)).map(|&(channel, had, _)| (channel, had)),
-            );
+        if whole && !(told.is_empty() && gaps.is_empty()) {
+            // A snapshot leaves out what has no key, and removals; and its numbers begin anew.
+            let others = members.iter().filter(|(channel, ..)| !anew.contains(channel));
+            told.extend(others.map(|&(channel, had, _)| (channel, had)));
         }
         told.sort_unstable();
         told.dedup_by_key(|(channel, _)| *channel);
@@ -306,7 +298,10 @@ impl Hub {
     /// Notes that the subscriber has been given everything up to `seq`, but what lies before a floor or a horizon.
     pub(super) fn advance_latest(&mut self, key: SubscriberKey, seq: Seq) {
         let Subscriber { view, after, .. } = self.subscribers[key];
-        if view.is_fresh() && seq > after {
+        // A snapshot of a channel that joins comes at once, too.
+        let has_snapshot = self.aside(key).is_some_and(|aside| !aside.horizons.is_empty());
+        let in_snapshot = view.pace().period() > 0 && has_snapshot;
+        if (view.is_fresh() || in_snapshot) && seq > after {
             self.aside_mut(key).is_told = true;
         }
         self.move_to(key, seq);
@@ -333,9 +328,9 @@ impl Hub {
         }
     }
 
-    /// Notes that the subscriber has been given all there is. If that ends a snapshot, or
-    /// several, tells from where to where there was nothing more in it: the client may continue at either, as a place or
-    /// as an id.
+    /// Notes that the subscriber has been given all there is. If that ends a snapshot, or several, tells the place that
+    /// its client knows and that of the newest message: there was nothing more between them, and it may continue at
+    /// either.
     pub fn finish(&mut self, now: Instant, key: SubscriberKey) -> Option<(Place, MessageId)> {
         let newest = self.newest();
         if self.aside(key).is_some_and(|aside| aside.is_told) {
@@ -357,7 +352,7 @@ impl Hub {
         self.drop_spent_aside(now, key);
         self.move_to(key, newest.seq);
         let place = Place { id: self.id(after), ahead: newest.seq - after };
-        (place.ahead > 0).then_some((place, newest))
+        Some((place, newest))
     }
 
     fn drop_spent_aside(&mut self, now: Instant, key: SubscriberKey) {
@@ -449,13 +444,12 @@ impl Hub {
 
     fn tick_channel(&mut self, now: Instant, pace: Pace, key: ChannelKey) {
         // Its channel may have been forgotten, and another one be in its place.
-        let Some(channel) = self.channels.get_mut(key) else { return };
+        let Some(channel) = self.channels.get(key) else { return };
         let newest = channel.newest();
-        let groups = channel.keyed.iter_mut().flat_map(|keyed| &mut keyed.groups);
-        let Some(group) = groups.into_iter().find(|group| group.pace == pace && group.is_pending) else {
+        if !channel.known_group(pace).is_some_and(|group| group.is_pending) {
             return;
-        };
-        group.tick(newest);
+        }
+        self.change_groups(key, |channel| channel.group(pace).tick(newest));
         self.in_delivery.push(key);
         let mut skipped = false;
         for place in 0.. {
@@ -485,11 +479,14 @@ impl Hub {
     #[inline(never)]
     pub(super) fn settle_groups(&mut self) {
         for key in std::mem::take(&mut self.in_delivery) {
-            let Some(channel) = self.channels.get_mut(key) else { continue };
-            let newest = channel.newest();
-            for group in channel.keyed.iter_mut().flat_map(|keyed| &mut keyed.groups) {
-                group.settle(newest);
+            if !self.channels.contains(key) {
+                continue;
             }
+            self.change_groups(key, |channel| {
+                let newest = channel.newest();
+                let groups = channel.keyed.iter_mut().flat_map(|keyed| &mut keyed.groups);
+                groups.for_each(|group| group.settle(newest));
+            });
         }
     }
 

@@ -103,7 +103,12 @@ impl History {
         self.bytes -= message.cost() + message.frames_cost();
     }
 
-    /// Notes `bytes` of newly encoded frames.
+    /// Lets go of `bytes` that were charged.
+    pub const fn discharge(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+    }
+
+    /// Notes `bytes` of newly encoded frames, or of what is kept for patches.
     pub const fn charge(&mut self, bytes: usize) {
         self.bytes += bytes;
     }

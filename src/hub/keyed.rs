@@ -1,6 +1,6 @@
 //! Keys of a channel: publishing values and removals, what they may take, what expires.
 
-use super::channel::ChannelKey;
+use super::channel::{Channel, ChannelKey};
 use super::message::{Data, Message, Publication};
 use super::{Hub, HubError};
 use crate::id::{MessageId, Seq};
@@ -247,8 +247,13 @@ impl Hub {
         let Some(keyed) = &mut self.channels[key].keyed else { return };
         // Who came after a value had expired was not given it.
         let old = old.filter(|old| !old.expired(now));
+        let before = self.base_bytes;
         for group in &mut keyed.groups {
-            group.note(seq, old);
+            // Values themselves come first.
+            let room = self.history.total_bytes().saturating_sub(self.value_bytes + self.base_bytes);
+            let bytes = group.bytes();
+            group.note(seq, old, room);
+            self.base_bytes = self.base_bytes + group.bytes() - bytes;
             if group.pace.is_none() {
                 if !std::mem::replace(&mut group.is_pending, true) {
                     self.in_delivery.push(key);
@@ -257,6 +262,18 @@ impl Hub {
                 self.ticks.add(now, group.pace, key);
             }
         }
+        self.history.charge(self.base_bytes.saturating_sub(before));
+        self.history.discharge(before.saturating_sub(self.base_bytes));
+    }
+
+    /// Changes the groups of a channel, which may let go of what they keep for patches.
+    pub(super) fn change_groups(&mut self, key: ChannelKey, change: impl FnOnce(&mut Channel)) {
+        let channel = &mut self.channels[key];
+        let before = channel.base_bytes();
+        change(channel);
+        let let_go = before - channel.base_bytes();
+        self.base_bytes -= let_go;
+        self.history.discharge(let_go);
     }
 
     /// The next message's id.

@@ -166,7 +166,7 @@ impl Hub {
     fn leave(&mut self, now: Instant, channel: ChannelKey, index: u32, view: View) {
         self.take_off(channel, index, view.list());
         if !view.is_plain() {
-            leave_group(&mut self.channels[channel], view);
+            self.change_groups(channel, |channel| leave_group(channel, view));
         }
         if self.channels[channel].places() == 0 {
             match self.channels[channel].spoken {
@@ -213,7 +213,7 @@ impl Hub {
                 self.take_off(channel, from, old.list());
             }
             if !old.is_plain() {
-                leave_group(&mut self.channels[channel], old);
+                self.change_groups(channel, |channel| leave_group(channel, old));
             }
             self.schedule(now, channel);
         }

@@ -98,6 +98,8 @@ pub struct Hub {
     /// Keys that have a value on some channel, and bytes of these values.
     keys: usize,
     value_bytes: usize,
+    /// Bytes of superseded values that are kept for patches.
+    base_bytes: usize,
     /// Removals that are remembered, and on which channel.
     removals: BTreeMap<Seq, ChannelKey>,
     /// One timer a channel: its next expiry, or its end when it is empty.
@@ -130,7 +132,7 @@ pub struct Hub {
 
 resume! {
     Hub {
-        carried: seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
+        carried: seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
         resumed: history, tombstones;
         given: epoch, idle_seconds, bounds, #[cfg(test)] journal
     }
@@ -256,6 +258,7 @@ impl Hub {
             in_delivery: Vec::new(),
             keys: 0,
             value_bytes: 0,
+            base_bytes: 0,
             removals: BTreeMap::new(),
             timers: Wheel::new(now),
             history: History::new(limits, config.history.total_bytes),
@@ -598,6 +601,7 @@ impl Hub {
         // Only removals may be left of its keys.
         let newest_removal = self.channels[key].latest().map_or(0, Latest::newest_removal);
         self.clear_latest(key);
+        self.change_groups(key, |channel| channel.keyed = None);
         let channel = self.channels.remove(key);
         debug_assert!(channel.ring.is_empty() && channel.places() == 0);
         self.names.remove(channel.name());

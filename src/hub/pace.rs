@@ -5,6 +5,7 @@
 //! was published on it since the one before.
 
 use super::channel::{ChannelKey, Entry};
+use super::latest::ENTRY_BYTES;
 use super::message::Message;
 use crate::carry::carry;
 use crate::id::Seq;
@@ -91,16 +92,33 @@ struct Period {
     first: Option<Seq>,
     /// What was the latest value when it began, of keys that have changed since.
     superseded: BTreeMap<Box<str>, Rc<Message>>,
+    /// Bytes of these messages.
+    bytes: usize,
+    /// There was no room for all of it: nobody is given patches.
+    is_given_up: bool,
 }
 
 carry! {
-    struct Period { since, first, superseded }
+    struct Period { since, first, superseded, bytes, is_given_up }
 }
 
 impl Period {
     /// Whether a subscriber at `cursor` has had what there was when it began, and nothing newer.
     fn begins_at(&self, cursor: Seq) -> bool {
-        cursor >= self.since && self.first.is_none_or(|first| cursor < first)
+        !self.is_given_up && cursor >= self.since && self.first.is_none_or(|first| cursor < first)
+    }
+
+    /// Keeps what was superseded if that takes no more than `room` bytes, else nothing any more: whoever is told then is
+    /// given whole values.
+    fn keep(&mut self, key: &str, old: &Rc<Message>, room: usize) {
+        let cost = old.cost() + ENTRY_BYTES;
+        if self.is_given_up || cost > room {
+            self.superseded.clear();
+            (self.bytes, self.is_given_up) = (0, true);
+            return;
+        }
+        self.bytes += cost;
+        self.superseded.insert(key.into(), Rc::clone(old));
     }
 }
 
@@ -110,14 +128,19 @@ impl Group {
         Self { pace, current: Period { since: newest, ..Period::default() }, ..Self::default() }
     }
 
-    /// Takes note of message `seq`, which supersedes `old`.
-    pub fn note(&mut self, seq: Seq, old: Option<&Rc<Message>>) {
+    /// Bytes of what was superseded and is kept.
+    pub fn bytes(&self) -> usize {
+        self.current.bytes + self.previous.as_ref().map_or(0, |period| period.bytes)
+    }
+
+    /// Takes note of message `seq`, which supersedes `old`; for that there are `room` bytes.
+    pub fn note(&mut self, seq: Seq, old: Option<&Rc<Message>>, room: usize) {
         self.current.first.get_or_insert(seq);
         if self.deltas > 0
             && let Some(old) = old.filter(|old| !old.is_removal() && old.id.seq <= self.current.since)
             && let Some(key) = old.key()
         {
-            self.current.superseded.insert(key.into(), Rc::clone(old));
+            self.current.keep(key, old, room);
         }
     }
 

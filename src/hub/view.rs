@@ -110,7 +110,7 @@ pub struct Aside {
     pub not_before: Instant,
     /// It wants patches, and was given a part of what it lacked: what it holds of the rest nobody knows.
     pub is_cut: bool,
-    /// It has a pace, and its first delivery has begun.
+    /// It has a pace, and a delivery has begun that comes at once: its first, or a snapshot.
     pub is_told: bool,
     /// The client may have values up to this number from another connection: they are no bases of patches.
     pub given: Seq,
