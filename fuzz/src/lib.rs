@@ -8,6 +8,8 @@ pub mod bayeux;
 pub mod chunked;
 pub mod fdajax;
 pub mod head;
+pub mod keys;
+pub mod merge;
 pub mod names;
 pub mod script;
 pub mod settings;

@@ -94,6 +94,15 @@ impl Stage {
         self.leave();
     }
 
+    /// Sends a request on the connection at hand, and has its answer.
+    pub fn request(&mut self, text: &str) -> String {
+        self.pending = text.as_bytes().to_vec();
+        self.send();
+        self.turn();
+        self.read(usize::MAX);
+        String::from_utf8_lossy(&std::mem::take(&mut self.received[self.at])).into_owned()
+    }
+
     /// What an order does; letters are for those who write seeds.
     fn obey(&mut self, order: u8) {
         self.frame_if(order);

@@ -21,6 +21,8 @@ fn every_seed_holds() {
     check("head", encke_fuzz::head::check);
     check("chunked", encke_fuzz::chunked::check);
     check("names", encke_fuzz::names::check);
+    check("keys", encke_fuzz::keys::check);
+    check("merge", encke_fuzz::merge::check);
     check("websocket", encke_fuzz::websocket::check);
     check("bayeux", encke_fuzz::bayeux::check);
     check("fdajax", encke_fuzz::fdajax::check);
