@@ -23,6 +23,8 @@ use std::num::NonZeroU16;
 /// What an answer takes from its request.
 struct Reply<'a> {
     head: &'a Head<'a>,
+    /// The request's body, for what is said of a line of it.
+    body: &'a [u8],
     head_only: bool,
     close: bool,
     /// The origin that the answer must name.
@@ -428,6 +430,7 @@ impl Server {
             head_only: head.method == Method::Head,
             close: !head.keep_alive || self.draining || connection.door.surplus().is_some(),
             head,
+            body: request.body,
             origin: self.cors.find(head),
             identity: &Identity::default(),
         };
@@ -564,7 +567,7 @@ impl Server {
                 let response = answer::published(&receipts, publish.list, publish.as_text, told);
                 if publish.is_removal { Response { status: 200, ..response } } else { response }
             }
-            Err(refusal) if publish.list => answer::refused_line(refusal, publish.as_text)
+            Err(refusal) if publish.list => answer::refused_line(refusal, reply.body, publish.as_text)
                 .unwrap_or_else(|| self.refused(slot, refusal, publish.as_text)),
             Err(refusal) => self.refused(slot, refusal, publish.as_text),
         }

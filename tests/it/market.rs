@@ -108,6 +108,11 @@ fn a_batch_acts_in_order_or_not_at_all() {
             "line 2",
         ),
         (&[r#"{"channel":"q","key":"A","data":7,"remove":true}"#], 400, "line 1"),
+        (
+            &["", r#"{"channel":"q","key":"A","data":7}"#, "", r#"{"channel":"q","key":"N","remove":true}"#],
+            404,
+            "line 4",
+        ),
     ] {
         let refused = batch(lines);
         assert!(refused.0 == status && refused.1.contains(told), "{refused:?}");

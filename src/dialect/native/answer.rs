@@ -1,5 +1,6 @@
 //! Answers about channels and publications, as JSON or as `key: value` lines.
 
+use super::batch::line_of;
 use crate::broker::{Receipt, Receipts, Refusal};
 use crate::hub::{ChannelInfo, KeyError, Published};
 use crate::id::MessageId;
@@ -116,11 +117,11 @@ pub fn published(receipts: &Receipts, list: bool, as_text: bool, told: bool) -> 
     answer.published()
 }
 
-/// The answer to what the broker refuses of a batch, if it is about one of its messages.
+/// The answer to what the broker refuses of the batch in `body`, if it is about one of its messages.
 #[cold]
-pub fn refused_line(refusal: Refusal, as_text: bool) -> Option<Response> {
+pub fn refused_line(refusal: Refusal, body: &[u8], as_text: bool) -> Option<Response> {
     let Refusal::Key { place, .. } = refusal else { return None };
-    let detail = format!("line {}: {}", place + 1, refusal.detail());
+    let detail = format!("line {}: {}", line_of(body, place), refusal.detail());
     let response = Response::problem(status_of(refusal), &detail, as_text);
     Some(match refusal.retry_seconds() {
         Some((least, _)) => response.with("Retry-After", least),

@@ -1,6 +1,8 @@
 //! Keys of a channel over HTTP: the latest value of one, its patches and its removal, and their conditions.
 
-use super::publish::{EVENT_BYTES_MAX, KEY_BYTES_MAX, PARAMETERS, checked, milliseconds, once, text_field};
+use super::properties::{
+    EVENT_BYTES_MAX, KEY_BYTES_MAX, PARAMETERS, checked, milliseconds, once, text_field,
+};
 use super::{Refused, check_unknown, one_channel, pairs, wants_text};
 use crate::broker::{IfMatch, Publishing, Several, Terms};
 use crate::dialect::{Command, Operation, Publish};

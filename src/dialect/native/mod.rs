@@ -3,8 +3,10 @@
 pub mod admin;
 pub mod answer;
 mod asked;
+mod batch;
 pub mod keys;
 mod pages;
+mod properties;
 mod publish;
 mod revoke;
 mod rights;
@@ -180,7 +182,7 @@ fn publication_command<'b>(
         (Method::Post | Method::Put, false) => publish::read(head, body, channels, caller.config)
             .map(|command| rights::of_subject(command, head, caller)),
         (Method::Post, true) => {
-            let batch = publish::read_batch(head, body, caller.config)?;
+            let batch = batch::read(head, body, caller.config)?;
             Ok(rights::judge_batch(head, body, batch, caller))
         }
         (Method::Patch, false) => {

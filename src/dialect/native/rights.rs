@@ -1,5 +1,6 @@
 //! Whether who asks may do it: requests of the native API before the judge.
 
+use super::batch::line_of;
 use super::{Asked, channel, keys, refusal, wants_text};
 use crate::broker::access::Bearer;
 use crate::dialect::{Caller, Command, Denial, access};
@@ -105,13 +106,6 @@ pub fn of_subject<'b>(command: Command<'b>, head: &Head, caller: Caller) -> Comm
         publish.what.whose = Some(caller.identity.subject().unwrap_or_default().into());
     }
     Command::Publish(publish)
-}
-
-/// The number of the line that message number `place` of a batch stands in, counted from 1.
-fn line_of(body: &[u8], place: usize) -> usize {
-    let lines = body.split(|byte| *byte == b'\n').enumerate();
-    let mut messages = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
-    messages.nth(place).map_or(place, |(line, _)| line) + 1
 }
 
 fn respond(head: &Head, refusal: &Denial) -> Command<'static> {

@@ -5,7 +5,8 @@
 //! sense is an error and nothing worse: the connection lives.
 
 use super::asked::pace;
-use super::publish::{Line, is_key, line_publication};
+use super::batch::{Line, line_publication};
+use super::properties::is_key;
 use super::{Asked, Refused, subscribe};
 use crate::config::Config;
 use crate::dialect::{Caller, Command, Open, access, upgrade};
