@@ -215,7 +215,7 @@ fn words_of_the_protocol() -> BTreeMap<String, String> {
     let sources = files("src", "rs");
     let source = |path: &str| code(&sources[path]);
     let mut words = BTreeMap::new();
-    for path in ["src/dialect/native/asked.rs", "src/dialect/native/publish.rs"] {
+    for path in ["src/dialect/native/asked.rs", "src/dialect/native/properties.rs"] {
         for name in strings(between(&source(path), "const PARAMETERS: ", "];")) {
             words.insert(format!("`{name}="), path.to_owned());
         }
@@ -254,7 +254,7 @@ fn words_of_the_protocol() -> BTreeMap<String, String> {
     }
     for (path, begin, end) in [
         ("src/dialect/native/websocket.rs", "struct Object<'a> {", "_reference"),
-        ("src/dialect/native/publish.rs", "struct Line<'a> {", "\n}"),
+        ("src/dialect/native/batch.rs", "struct Line<'a> {", "\n}"),
     ] {
         for line in between(&source(path), begin, end)
             .lines()
@@ -262,7 +262,7 @@ fn words_of_the_protocol() -> BTreeMap<String, String> {
         {
             let name = line.trim().trim_start_matches("pub ").split(':').next().unwrap();
             let shown =
-                if path.ends_with("publish.rs") { format!("`{name}`") } else { format!("`{{\"{name}\":") };
+                if path.ends_with("batch.rs") { format!("`{name}`") } else { format!("`{{\"{name}\":") };
             words.insert(shown, path.to_owned());
         }
     }

@@ -3,8 +3,8 @@
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
 //! get, `sim` lets a seed decide what happens, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond,
-//! `door` publishes in every language, `access` asks for what rules and tokens do not give, `fdajax` and `bayeux` let a
-//! seed speak these protocols, `handover` puts another server in the place of one.
+//! `door` publishes in every language, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
+//! give, `fdajax` and `bayeux` let a seed speak these protocols, `handover` puts another server in the place of one.
 
 mod access;
 mod bayeux;
@@ -17,6 +17,7 @@ mod fdajax;
 mod grace;
 mod handover;
 mod limits;
+mod market;
 mod oracle;
 mod sim;
 mod store;
