@@ -42,7 +42,7 @@ test-slow: test-tools ## Only what takes minutes: a server stopped for 30 s, van
 # Debian's names; on other systems, install the same tools by hand.
 .PHONY: test-tools
 test-tools:
-	@for tool in curl openssl systemd-socket-activate strace ip chromium firefox-esr node npm nginx haproxy; do \
+	@for tool in curl openssl systemd-socket-activate strace ip chromium firefox-esr node npm nginx haproxy redis-server; do \
 	  PATH="$$PATH:/usr/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	  python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \

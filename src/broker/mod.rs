@@ -23,6 +23,7 @@ mod rate;
 mod refusal;
 mod repeats;
 mod several;
+mod shared;
 
 pub use client::{Client, forwarded_for, is_exempt};
 pub use gate::Search;
@@ -30,8 +31,9 @@ pub use proposals::{LogSettings, LogWaiting};
 pub use publish::{IfMatch, Once, Publishing, Receipt, Receipts, Terms};
 pub use rate::{Rate, network};
 pub use refusal::Refusal;
-pub use repeats::REMEMBERED_MS;
+pub use repeats::{REMEMBERED_MS, number};
 pub use several::Several;
+pub use shared::Applied;
 
 use crate::carry::resume;
 use crate::config::Config;
@@ -107,7 +109,7 @@ impl Broker {
         let known = known.inspect_err(|_| self.stats.publications_refused += 1)?;
         if let Some(earlier) = known.as_ref().and_then(|known| known.receipts.clone()) {
             self.stats.messages_repeated += 1;
-            known.iter().for_each(|known| self.note_repeat(known.place()));
+            known.iter().for_each(|known| self.note_repeat(known.place(), &earlier));
             return Ok(earlier);
         }
         if !self.gate.admits_publications(now, client, messages.len()) {
@@ -115,8 +117,9 @@ impl Broker {
             return Err(Refusal::TooManyMessages);
         }
         self.check_log()?;
-        if terms.is_some() {
+        if let Some(terms) = &terms {
             self.check_keys(&messages)?;
+            self.note_terms(terms);
         }
         if let Some(terms) = terms {
             self.try_out(now, &mut messages, &terms)?;
@@ -138,6 +141,9 @@ impl Broker {
                 self.note_request(now, place, known.remembered(&receipts));
             }
             self.stats.idempotency_keys_forgotten += self.repeats.insert(now, known, &receipts) as u64;
+        }
+        if self.log.is_some() {
+            self.note_receipts(&receipts);
         }
         Ok(receipts)
     }

@@ -6,16 +6,19 @@
 
 use super::Broker;
 use super::repeats::Remembered;
-use super::{Refusal, Several};
+use super::shared::Shared;
+use super::{Receipts, Refusal, Several};
 use crate::hub::{ExpiredKey, Hub, Owner, Publication, Published};
 use crate::id::{MessageId, Seed, Seq};
-use crate::log::{Answered, Batch, Entry, Figures, LEASE, LogTime, Lost, Opening, Proposal, Record, Ticket};
+use crate::log::{
+    Answered, Batch, Entry, Figures, LEASE, LogTime, Lost, NodeId, Opening, Proposal, Record, Ticket,
+};
 use crate::time::Instant;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Whose subscriptions ended with a channel, and where they were.
-type Ended = (Owner, MessageId);
+pub(super) type Ended = (Owner, MessageId);
 
 /// How the log is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,10 +29,12 @@ pub struct LogSettings {
     pub staged_bytes: usize,
     /// Milliseconds that the log may lag behind.
     pub lag_ms: u64,
+    /// Several servers share the log, which gives the numbers, and we are this one of them; see [`super::shared`].
+    pub shared: Option<NodeId>,
 }
 
 /// Seconds after which a disk that does not answer is a complaint.
-const SLOW_SECONDS: u64 = 5;
+pub(super) const SLOW_SECONDS: u64 = 5;
 
 /// What a log has counted, and what waits for it.
 #[derive(Debug, Clone, Copy)]
@@ -45,43 +50,45 @@ pub struct LogWaiting {
 /// What waits for the log, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Proposals {
-    settings: LogSettings,
+    pub(super) settings: LogSettings,
     /// What the history is, when it is known.
-    opening: Option<Opening>,
+    pub(super) opening: Option<Opening>,
     /// The history of earlier lives is being loaded.
-    loading: bool,
+    pub(super) loading: bool,
     /// Why nothing can be stored at the moment.
     sick: Option<String>,
     figures: Figures,
     /// What the time line is ahead of our clock, in milliseconds.
-    ahead_ms: u64,
+    pub(super) ahead_ms: u64,
     tickets: u64,
     /// What the request at hand has published, and the number of the first of it.
-    staged: Vec<Record>,
+    pub(super) staged: Vec<Record>,
     first: Seq,
     /// Too much waits.
-    closed: bool,
+    pub(super) closed: bool,
     /// Channels and keys whose values wait for the log.
-    keys: BTreeMap<(Box<str>, Box<str>), Ticket>,
+    pub(super) keys: BTreeMap<(Box<str>, Box<str>), Ticket>,
     /// Removals of values that have expired, which wait for it.
-    removals: VecDeque<(Ticket, ExpiredKey)>,
+    pub(super) removals: VecDeque<(Ticket, ExpiredKey)>,
     /// Proposals that the log has not answered.
-    open: VecDeque<Open>,
-    bytes: usize,
+    pub(super) open: VecDeque<Open>,
+    pub(super) bytes: usize,
     /// Where the requests of these are remembered.
-    places: BTreeMap<Remembered, Ticket>,
+    pub(super) places: BTreeMap<Remembered, Ticket>,
     /// Where the request at hand is remembered, and what is stored of that. Of a session's, there may be several.
     request: Vec<(Remembered, Option<Answered>)>,
     /// The request at hand repeats one that the log has not answered.
     repeats: Option<Ticket>,
+    /// What only a shared log needs.
+    pub(super) shared: Shared,
 }
 
 /// A proposal that the log has not answered.
 #[derive(Debug, Clone, Copy)]
-struct Open {
-    ticket: Ticket,
-    bytes: usize,
-    since: Instant,
+pub(super) struct Open {
+    pub(super) ticket: Ticket,
+    pub(super) bytes: usize,
+    pub(super) since: Instant,
     /// The number of its first record.
     first: Seq,
 }
@@ -92,12 +99,12 @@ impl Proposals {
     }
 
     /// When that was by our clock: before it began to run, for what an earlier life wrote.
-    const fn instant(&self, time: LogTime) -> Instant {
+    pub(super) const fn instant(&self, time: LogTime) -> Instant {
         Instant::from_millis(time.0.saturating_sub(self.ahead_ms))
     }
 
     /// Whether more waits for the log than may.
-    fn is_full(&self, now: Instant) -> bool {
+    pub(super) fn is_full(&self, now: Instant) -> bool {
         let Some(oldest) = self.open.front() else { return false };
         let lags = oldest.since + self.settings.lag_ms <= now;
         // A crash must not meet numbers that nobody has a lease of.
@@ -106,7 +113,7 @@ impl Proposals {
     }
 
     /// Keeps what is to be proposed.
-    fn stage(&mut self, seq: Seq, record: Record) {
+    pub(super) fn stage(&mut self, seq: Seq, record: Record) {
         if self.staged.is_empty() {
             self.first = seq;
         }
@@ -152,6 +159,7 @@ impl Broker {
             places: BTreeMap::new(),
             request: Vec::new(),
             repeats: None,
+            shared: Shared::default(),
         }));
     }
 
@@ -164,6 +172,9 @@ impl Broker {
         if let Some(log) = &mut self.log {
             log.ahead_ms = opening.time.0.saturating_sub(now.as_millis());
             log.opening = Some(opening);
+            if log.settings.shared.is_some() {
+                self.hub.begin_shared(opening.watermark);
+            }
         }
     }
 
@@ -180,6 +191,9 @@ impl Broker {
     /// Why the server is not well, as far as the log is concerned.
     pub fn complaint(&self, now: Instant) -> Option<String> {
         let log = self.log.as_ref()?;
+        if log.settings.shared.is_some() {
+            return log.complaint_of_engine(now);
+        }
         match &log.sick {
             _ if log.loading => Some("loading".to_owned()),
             Some(why) => Some(format!("cannot store: {why}")),
@@ -214,12 +228,16 @@ impl Broker {
     /// the next message.
     pub fn log_is_ready(&mut self) -> Seq {
         let Some(log) = &mut self.log else { return 0 };
-        let Some(Opening { next, lost, watermark, .. }) = log.opening else { return 0 };
+        let Some(Opening { mut next, lost, watermark, .. }) = log.opening else { return 0 };
         log.loading = false;
-        self.hub.suspect(watermark);
-        self.hub.go_on_at(next);
-        self.hub.lose(lost);
-        self.order.go_on_at(next);
+        if log.settings.shared.is_some() {
+            next = self.hub.newest().seq + 1;
+        } else {
+            self.hub.suspect(watermark);
+            self.hub.go_on_at(next);
+            self.hub.lose(lost);
+            self.order.go_on_at(next);
+        }
         // Nothing of it has happened in this life.
         let counts = &mut self.hub.counts;
         (counts.messages_published, counts.messages_evicted, counts.messages_expired) = (0, 0, 0);
@@ -237,9 +255,12 @@ impl Broker {
     }
 
     /// Notes that the request at hand repeats the one that is remembered there.
-    pub(super) fn note_repeat(&mut self, place: Remembered) {
+    pub(super) fn note_repeat(&mut self, place: Remembered, earlier: &Receipts<'static>) {
         if let Some(log) = &mut self.log {
             log.repeats = log.places.get(&place).copied();
+            if log.settings.shared.is_some() && log.repeats.is_some() {
+                log.shared.receipts = Some(earlier.clone());
+            }
         }
     }
 
@@ -278,6 +299,7 @@ impl Broker {
         for (channel, key) in &expired {
             self.accept(now, channel, Publication::removal(key));
         }
+        self.base_on_what_is_known();
         let proposal = self.propose(now)?;
         let log = self.log.as_mut()?;
         log.removals.extend(expired.into_iter().map(|expired| (proposal.ticket, expired)));
@@ -295,6 +317,9 @@ impl Broker {
         publication: Publication,
     ) -> Published {
         let behind = self.log.as_ref().is_some_and(|log| log.settings.behind);
+        // The log will give the number; until then it is one among those of the request.
+        let shared = self.log.as_ref().filter(|log| log.settings.shared.is_some());
+        let seq = shared.map_or(seq, |log| 1 + log.staged.len() as Seq);
         let published = match behind {
             true => self.hub.commit(now, channel, seq, publication.clone()),
             false => {
@@ -324,7 +349,9 @@ impl Broker {
             log.places.insert(place, ticket);
             answered = answered.or(remembered);
         }
-        let proposal = Proposal { ticket, first, records, answered };
+        let is_based = std::mem::take(&mut log.shared.is_based);
+        let seen = is_based.then(|| self.hub.newest().seq);
+        let proposal = Proposal { ticket, first, records, answered, seen };
         let bytes = proposal.bytes();
         log.bytes += bytes;
         log.open.push_back(Open { ticket, bytes, since: now, first });
@@ -338,7 +365,11 @@ impl Broker {
         log.request.clear();
         let repeated = log.repeats.take();
         let own = proposal.map(|proposal| proposal.ticket);
-        own.or(repeated).filter(|_| !log.settings.behind)
+        let ticket = own.or(repeated).filter(|_| !log.settings.behind);
+        if ticket.is_none() {
+            (log.shared.receipts, log.shared.is_based) = (None, false);
+        }
+        ticket
     }
 
     /// Deletes a channel: those whose owner `ends` with it are returned, now or when the log has it. `None` if there is
@@ -357,7 +388,10 @@ impl Broker {
         let Some(log) = self.log.as_mut().filter(|_| self.hub.info(name).is_some()) else {
             return Ok(self.hub.delete(now, name, ends));
         };
-        let seq = self.order.accept(self.hub.newest().seq);
+        let seq = match log.settings.shared.is_some() {
+            true => 1,
+            false => self.order.accept(self.hub.newest().seq),
+        };
         log.stage(seq, Record::Deleted { channel: name.into() });
         match log.settings.behind {
             true => {
@@ -400,15 +434,20 @@ impl Broker {
 
     /// Takes note that nothing of what was proposed up to `upto` has happened, unless it was applied.
     pub fn refuse(&mut self, now: Instant, upto: Ticket) {
+        self.refuse_those(|ticket| ticket <= upto, true);
+        self.settle(now, upto);
+    }
+
+    /// The same for some; with `again`, values that have expired are to be removed later.
+    pub(super) fn refuse_those(&mut self, is_one: impl Fn(Ticket) -> bool, again: bool) {
         let Some(log) = &mut self.log else { return };
-        let refused = log.places.iter().filter(|(_, ticket)| **ticket <= upto).map(|(place, _)| *place);
+        let refused = log.places.iter().filter(|(_, ticket)| is_one(**ticket)).map(|(place, _)| *place);
         let refused: Vec<Remembered> = refused.collect();
         refused.into_iter().for_each(|place| self.repeats.forget(place));
-        // What has expired is removed all the same, later.
-        let again =
-            log.removals.iter().filter(|(ticket, _)| *ticket <= upto).map(|(_, expired)| expired.clone());
-        self.hub.return_expired_keys(again.collect());
-        self.settle(now, upto);
+        if again {
+            let expired = log.removals.iter().filter(|(ticket, _)| is_one(*ticket));
+            self.hub.return_expired_keys(expired.map(|(_, expired)| expired.clone()).collect());
+        }
     }
 
     fn settle(&mut self, now: Instant, upto: Ticket) {
@@ -451,5 +490,6 @@ fn apply(
             hub.go_on_at(seq);
             hub.delete(now, &channel, ends).unwrap_or_default()
         }
+        Record::Revoked { .. } | Record::Beat { .. } | Record::Left(_) | Record::Lost(_) => Vec::new(),
     }
 }

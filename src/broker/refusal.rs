@@ -19,6 +19,8 @@ pub enum Refusal {
     TooManyMatches,
     /// Too much waits for the log.
     LogBehind,
+    /// Another server has published a value of the key at the same time.
+    Outdated,
     /// What was to become of a key cannot be.
     Key {
         /// Why.
@@ -60,8 +62,11 @@ impl Refusal {
             Self::TooManySubscribers => HubError::TooManySubscribers.detail(),
             Self::TooManyMatches => HubError::TooManyMatches.detail(),
             Self::LogBehind => {
-                "the disk does not keep up (store.staged_bytes, store.lag_ms); \
+                "what keeps the history does not keep up (store.staged_bytes, store.lag_ms, engine.staged_bytes); \
                  try again later, with the same Idempotency-Key"
+            }
+            Self::Outdated => {
+                "the value was changed through another server at the same time; nothing was published: try again"
             }
             Self::Key { error, .. } => error.detail(),
             Self::NotLatest => {
@@ -75,6 +80,7 @@ impl Refusal {
     pub const fn retry_seconds(self) -> Option<(u64, u64)> {
         match self {
             Self::TooManyMessages | Self::LogBehind => Some((1, 5)),
+            Self::Outdated => Some((0, 1)),
             Self::TooManySearches => Some((1, 10)),
             Self::TooManyChannels
             | Self::TooManySubscribers

@@ -125,6 +125,40 @@ impl Repeats {
         self.keys.insert(done_at, place, Done { request, receipts });
     }
 
+    /// Remembers until `until` what another server has answered. Returns what is to be answered here; `None` if the key
+    /// belongs to another request than the one that is remembered there.
+    pub fn adopt(
+        &mut self,
+        until: Instant,
+        place: Remembered,
+        answer: &[u8],
+        first: MessageId,
+    ) -> Option<Receipts<'static>> {
+        let ours = self.keys.by_key.get(&place.digest).map(|done| done.request);
+        self.forget(place);
+        self.restore(until, &place.text(), answer, first.epoch);
+        self.number(place, first.seq);
+        let done = self.keys.by_key.get(&place.digest)?;
+        (ours == Some(done.request)).then(|| done.receipts.clone())
+    }
+
+    /// Notes that the log has numbered the messages of a request, the first of them `first`.
+    pub fn number(&mut self, place: Remembered, first: Seq) {
+        let memory = if place.is_key { &mut self.keys } else { &mut self.messages };
+        if let Some(done) = memory.by_key.get_mut(&place.digest) {
+            number(&mut done.receipts, first);
+        }
+    }
+
+    /// Forgets requests whose messages are lost: those after this number.
+    pub fn forget_after(&mut self, seq: Seq) {
+        for memory in [&mut self.keys, &mut self.messages] {
+            let lost = memory.by_key.iter().filter(|(_, done)| done.receipts.first.published.id.seq > seq);
+            let lost: Vec<u128> = lost.map(|(key, _)| *key).collect();
+            lost.into_iter().for_each(|key| memory.forget(key));
+        }
+    }
+
     /// Forgets a request: nothing of it has happened.
     pub fn forget(&mut self, place: Remembered) {
         let memory = if place.is_key { &mut self.keys } else { &mut self.messages };
@@ -181,6 +215,22 @@ impl Repeats {
         let memory = if is_key { &mut self.keys } else { &mut self.messages };
         let forgotten = memory.insert(now, place, Done { request, receipts });
         if is_key { forgotten } else { 0 }
+    }
+}
+
+/// The same receipts, borrowed from nobody.
+pub fn owned(receipts: &Receipts) -> Receipts<'static> {
+    let owned = |receipt: &Receipt| Receipt {
+        channel: receipt.channel.clone().into_owned().into(),
+        published: receipt.published.clone(),
+    };
+    Several { first: owned(&receipts.first), others: receipts.others.iter().map(owned).collect() }
+}
+
+/// Gives the messages of a request, which are counted from 1, the numbers that begin with `first`.
+pub fn number(receipts: &mut Receipts, first: Seq) {
+    for receipt in std::iter::once(&mut receipts.first).chain(&mut receipts.others) {
+        receipt.published.id.seq += first - 1;
     }
 }
 

@@ -37,6 +37,7 @@ impl Options {
         let mut loaded = config::load(&Sources { options: &self.given, environment, file })?;
         // A file that is missing or empty is a failure even when an option named it.
         read_token(&mut loaded).map_err(|problem| vec![Problem { usage: false, ..problem }])?;
+        read_engine_password(&mut loaded).map_err(|problem| vec![Problem { usage: false, ..problem }])?;
         read_keys(&mut loaded)?;
         match loaded.contradictions() {
             problems if problems.is_empty() => Ok(loaded),
@@ -84,6 +85,7 @@ pub fn warnings(loaded: &Loaded) -> Vec<String> {
     let secrets = config.token_keys.iter().filter(|key| key.algorithm.is_some_and(Algorithm::has_secret));
     let secrets = secrets.filter_map(|key| key.file.as_ref()).map(|file| loaded.beside(file));
     let token_file = config.publish.token_file.clone();
+    let password_file = config.engine.password_file.as_ref().map(|path| loaded.beside(path));
     let own = match loaded.origin("publish.token") {
         Origin::File { name, .. } => Some(PathBuf::from(name)).filter(|_| token_file.is_none()),
         _ => None,
@@ -91,6 +93,7 @@ pub fn warnings(loaded: &Loaded) -> Vec<String> {
     warnings.extend(
         secrets
             .chain(token_file)
+            .chain(password_file)
             .chain(own)
             .filter(|path| others_may_read(path))
             .map(|path| format!("{} holds a secret and may be read by others: chmod 600 it", path.display())),
@@ -120,6 +123,21 @@ fn read_token(loaded: &mut Loaded) -> Result<(), Problem> {
         Err(error) => {
             let text = format!("publish.token_file: {} cannot be read: {error}", path.display());
             Err(Problem::new(loaded.origin("publish.token_file"), text))
+        }
+    }
+}
+
+fn read_engine_password(loaded: &mut Loaded) -> Result<(), Problem> {
+    // What is given twice is told with the other contradictions.
+    let engine = &loaded.config.engine;
+    let Some(path) = engine.password_file.clone().filter(|_| engine.password.is_none()) else {
+        return Ok(());
+    };
+    match std::fs::read_to_string(loaded.beside(&path)) {
+        Ok(text) => loaded.take_engine_password(&text),
+        Err(error) => {
+            let text = format!("engine.password_file: {} cannot be read: {error}", path.display());
+            Err(Problem::new(loaded.origin("engine.password_file"), text))
         }
     }
 }

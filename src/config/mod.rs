@@ -9,6 +9,7 @@
 //! that any part of the server can be built in a test from `Config::default()`.
 
 mod access;
+mod engine;
 mod file;
 mod kind;
 mod print;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 pub use access::{Algorithm, KeyText, Who};
+pub use engine::{Place as EnginePlace, Servers as EngineServers};
 pub use file::is_misspelled;
 pub use kind::{Describe, Given, Kind, milliseconds};
 pub use print::toml;
@@ -34,6 +36,7 @@ pub use source::{File, Loaded, Origin, Problem, Sources, check, load, unknown_va
 pub use store::Promise;
 
 use access::{Choice, ClaimText, CookieName};
+use engine::{EngineName, EngineUrl};
 use kind::Time::{Millis, Seconds};
 use kind::{
     Address, Bytes, ChannelPattern, Event, Flag, FolderName, Function, Ip, Level, List, Mount, Network,
@@ -282,6 +285,31 @@ setting::settings! {
         lag_ms: u64 = 200, Millis(1..=HOUR);
         /// Bytes of messages that may wait for the disk; above, publishers get 503.
         staged_bytes: usize = 16 << 20, Bytes(1..=GIB);
+    }
+
+    /// A history that several servers share, in Redis or Valkey; docs/cluster.md.
+    engine: Engine {
+        /// Where it is: `redis://host:6379`, `rediss://…` by TLS, `redis+sentinel://host:26379,host:26379/service`, with
+        /// the number of a database behind a slash if it is not 0; none = the server is alone.
+        url: Option<String> = None, Optional(EngineUrl);
+        /// The name of the history: servers with the same name share one.
+        name: String = "encke".into(), One(EngineName);
+        /// User to log in as (ACL); none = the default one.
+        user: Option<String> = None, Optional(ClaimText);
+        /// Password of the user. Not an option, because `ps` shows options to everybody.
+        password: Option<String> = None, Secret;
+        /// File that holds the password, read at start.
+        password_file: Option<PathBuf> = None, Optional(TextFile);
+        /// PEM file with the certificates that may sign that of the engine; none = those that the system trusts.
+        ca_file: Option<PathBuf> = None, Optional(TextFile);
+        /// Seconds that messages are kept in the engine, for servers that start.
+        keep_seconds: u64 = HOUR, Seconds(1..=YEAR);
+        /// Messages that are kept there.
+        keep_messages: u64 = 1_000_000, Number(1..=1_000_000_000);
+        /// Milliseconds that publications wait while the engine is away; then publishers get 503.
+        patience_ms: u64 = 2000, Millis(100..=60_000);
+        /// Bytes of messages that may wait for the engine; above, publishers get 503.
+        staged_bytes: usize = 4 << 20, Bytes(1..=GIB);
     }
 
     /// What a peer may ask for; docs/limits.md has the answer at each limit, and what counts it.

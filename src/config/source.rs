@@ -183,7 +183,32 @@ impl Loaded {
             let text = "tls.listen: needs tls.certificate and tls.key";
             problems.push(Problem::new(self.origin("tls.listen"), text.into()));
         }
+        let engine = &self.config.engine;
+        if engine.url.is_some() && self.config.store.dir.is_some() {
+            let text = "engine.url: store.dir is given too; a history is on this machine's disk, or shared";
+            problems.push(Problem::new(self.origin("engine.url"), text.into()));
+        }
+        if engine.password_file.is_some() && *self.origin("engine.password") != Origin::Default {
+            let text = "engine.password_file: engine.password is given too; give one of them";
+            problems.push(Problem::new(self.origin("engine.password_file"), text.into()));
+        }
         problems
+    }
+
+    /// Takes the password of the engine from the text of its file.
+    pub fn take_engine_password(&mut self, text: &str) -> Result<(), Problem> {
+        let origin = self.origin("engine.password_file").clone();
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        match Secret::parse(line.strip_suffix('\r').unwrap_or(line)) {
+            Some(password) => {
+                self.config.engine.password = Some(password);
+                Ok(())
+            }
+            None => {
+                let text = format!("engine.password_file: the password in it must be {}", Secret.allowed());
+                Err(Problem::new(&origin, text))
+            }
+        }
     }
 
     /// The file to read the token from, if `publish.token_file` is what counts. When both settings are

@@ -113,7 +113,7 @@ impl Hub {
         for (key, subscriber) in self.subscribers.iter() {
             assert!(!subscriber.queued || queued.contains(&key), "{key:?} is ready but not queued");
             assert_eq!(subscriber.stranger, self.strangers.contains_key(&key));
-            assert!(subscriber.after <= self.seq);
+            assert!(subscriber.after <= self.seq + self.ahead);
             assert_eq!(subscriber.view.has_aside(), self.asides.contains_key(&key));
             let view = subscriber.view;
             listed += match &subscriber.memberships {

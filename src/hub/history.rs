@@ -262,6 +262,13 @@ impl History {
         self.settle(gone)
     }
 
+    /// Takes what is newer than `after` out of `channel`: it has never happened.
+    pub fn take_back(&mut self, channel: &mut Channel, after: Seq) {
+        let latest = channel.keyed.as_ref().map(|keyed| &keyed.latest);
+        let gone = channel.ring.take_back(after, latest);
+        self.settle(gone);
+    }
+
     /// Throws away all that `channel` keeps. Returns how many messages that were.
     pub fn clear(&mut self, channel: &mut Channel, now: Instant) -> usize {
         let mut evicted = 0;

@@ -127,6 +127,17 @@ impl Latest {
         Some(old)
     }
 
+    /// Takes out what is newer than `after`, which has never happened.
+    pub fn take_back(&mut self, after: Seq) -> Vec<Rc<Message>> {
+        self.forgotten = self.forgotten.min(after);
+        let newer: Vec<Seq> = self.in_order.range(after + 1..).map(|(&seq, _)| seq).collect();
+        let taken: Vec<Rc<Message>> = newer.into_iter().filter_map(|seq| self.take(seq)).collect();
+        for key in taken.iter().filter_map(|message| message.key()) {
+            self.by_key.remove(key);
+        }
+        taken
+    }
+
     /// The number of the oldest removal remembered.
     pub fn oldest_removal(&self) -> Option<Seq> {
         self.removals.first().copied()

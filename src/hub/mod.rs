@@ -31,6 +31,7 @@ mod pace;
 mod pull;
 mod restore;
 mod ring;
+mod shared;
 mod subscriber;
 mod subscription;
 #[cfg(test)]
@@ -108,6 +109,8 @@ pub struct Hub {
     tombstones: Tombstones,
     /// Cursors that lack a number below this have a gap everywhere.
     lost: Seq,
+    /// How far the cursor of a client may be ahead of us, who has had messages from another server.
+    ahead: Seq,
     /// Somebody else gives all numbers, and removes values that have expired; and these are to be removed.
     is_numbered_outside: bool,
     expired_keys: Vec<ExpiredKey>,
@@ -264,6 +267,7 @@ impl Hub {
             history: History::new(limits, config.history.total_bytes),
             tombstones: Tombstones::new(config.limits.tombstones),
             lost: 0,
+            ahead: 0,
             is_numbered_outside: false,
             expired_keys: Vec::new(),
             idle_seconds: config.channel_idle_seconds,

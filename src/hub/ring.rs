@@ -74,6 +74,12 @@ impl Ring {
         (self.evicted, self.evicted_unkeyed) = (seq, seq);
     }
 
+    /// Notes that nothing after `seq` was ever lost.
+    pub fn lower_loss(&mut self, seq: Seq) {
+        self.evicted = self.evicted.min(seq);
+        self.evicted_unkeyed = self.evicted_unkeyed.min(seq);
+    }
+
     /// The number of the newest message kept, 0 if none is.
     pub fn newest(&self) -> Seq {
         self.messages.back().map_or(0, |&(seq, _)| seq)
@@ -131,6 +137,23 @@ impl Ring {
     pub fn evict(&mut self, now: Instant, latest: Option<&Latest>) -> Gone {
         let Some((_, message)) = self.messages.pop_front() else { return Gone::default() };
         self.remove(&message, now, latest)
+    }
+
+    /// Takes out what is newer than `after`, which has never happened. Bytes of what is among the `latest` values do not go.
+    pub fn take_back(&mut self, after: Seq, latest: Option<&Latest>) -> Gone {
+        let mut gone = Gone::default();
+        while let Some((seq, message)) = self.messages.pop_back() {
+            if seq <= after {
+                self.messages.push_back((seq, message));
+                break;
+            }
+            self.bytes -= message.cost();
+            gone.evicted += 1;
+            if !latest.is_some_and(|latest| latest.contains(seq)) {
+                gone.bytes += message.cost() + message.frames_cost();
+            }
+        }
+        gone
     }
 
     /// Throws the frames of message `seq` away, if it is kept and nobody else holds it. Returns what they took.

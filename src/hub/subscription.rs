@@ -147,9 +147,9 @@ impl Hub {
         }
     }
 
-    /// Whether `id` was given out by this history.
-    pub(super) fn is_ours(&self, id: MessageId) -> bool {
-        id.epoch == self.epoch && id.seq <= self.seq
+    /// Whether `id` was given out by this history, here or by a server that shares it.
+    pub fn is_ours(&self, id: MessageId) -> bool {
+        id.epoch == self.epoch && id.seq <= self.seq + self.ahead
     }
 
     /// Whether all that was published since `id` was given out is known, but for what limits threw away. The last number

@@ -60,6 +60,15 @@ impl Tombstones {
         self.highest = self.highest.max(seq);
     }
 
+    /// Notes that nothing after `seq` was ever lost.
+    pub fn lower(&mut self, seq: Seq) {
+        self.evicted
+            .values_mut()
+            .chain(self.order.iter_mut().map(|(_, lost)| lost))
+            .for_each(|lost| *lost = seq.min(*lost));
+        (self.watermark, self.highest) = (self.watermark.min(seq), self.highest.min(seq));
+    }
+
     /// Whether a forgotten channel that `pattern` matches may have lost messages newer than `after`, and how many had
     /// to be looked at to know.
     pub fn may_have_lost(&self, pattern: &Pattern, after: Seq) -> (bool, usize) {

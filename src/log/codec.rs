@@ -5,10 +5,12 @@
 //! at · channel · [content type] · [event] · [key] · [TTL] · data
 //! ```
 //!
+//! Other records, which lie in a log of several servers only, have bit 6 set, and what they are in the others.
+//!
 //! What is read was written by us, but a disk may give back anything: every length is checked against what is there,
 //! nothing is allocated beyond it, and a record ends exactly where its bytes do.
 
-use super::{LogTime, Record};
+use super::{LogTime, NodeId, Proposal, Record, Ticket};
 use crate::hub::{Data, Publication};
 use std::fmt;
 
@@ -22,6 +24,11 @@ const EVENT: u8 = 1 << 3;
 const KEY: u8 = 1 << 4;
 const TTL: u8 = 1 << 5;
 const UNUSED: u8 = !(DATA | CONTENT_TYPE | EVENT | KEY | TTL);
+const DELETED: u8 = 0x40;
+const REVOKED: u8 = 0x41;
+const BEAT: u8 = 0x42;
+const LEFT: u8 = 0x43;
+const LOST: u8 = 0x44;
 
 /// The bytes are not those of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +98,56 @@ impl Record {
         Ok(Self::Message { channel, publication, at })
     }
 
+    /// Appends the bytes of any record to `out`.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Message { channel, publication, at } => Self::write_message(out, channel, publication, *at),
+            Self::Deleted { channel } => {
+                out.push(DELETED);
+                write_bytes(out, channel.as_bytes());
+            }
+            Self::Revoked { text, lapses } => {
+                out.push(REVOKED);
+                write_number(out, *lapses);
+                write_bytes(out, text.as_bytes());
+            }
+            Self::Beat { node, lease_ms } => {
+                out.push(BEAT);
+                write_number(out, node.0);
+                write_number(out, *lease_ms);
+            }
+            Self::Left(node) => {
+                out.push(LEFT);
+                write_number(out, node.0);
+            }
+            Self::Lost(after) => {
+                out.push(LOST);
+                write_number(out, *after);
+            }
+        }
+    }
+
+    /// Reads what [`Record::write`] wrote.
+    pub fn read(bytes: &[u8]) -> Result<Self, Damaged> {
+        let (&kind, mut rest) = bytes.split_first().ok_or(Damaged)?;
+        if kind < DELETED {
+            return Self::read_message(bytes);
+        }
+        let rest = &mut rest;
+        let record = match kind {
+            DELETED => Self::Deleted { channel: read_text(rest)?.into() },
+            REVOKED => {
+                let lapses = read_number(rest)?;
+                Self::Revoked { text: read_text(rest)?.into(), lapses }
+            }
+            BEAT => Self::Beat { node: NodeId(read_number(rest)?), lease_ms: read_number(rest)? },
+            LEFT => Self::Left(NodeId(read_number(rest)?)),
+            LOST => Self::Lost(read_number(rest)?),
+            _ => return Err(Damaged),
+        };
+        if rest.is_empty() { Ok(record) } else { Err(Damaged) }
+    }
+
     /// Whether it removes a key, without reading the rest.
     pub fn is_removal(bytes: &[u8]) -> bool {
         bytes.first().is_some_and(|kinds| kinds & DATA == REMOVED)
@@ -102,6 +159,33 @@ impl Record {
         take(bytes, 1)?;
         read_number(bytes)?;
         read_text(bytes)
+    }
+}
+
+impl Proposal {
+    /// Its records as they lie in a log of several servers: its ticket, their number, and each with its length before it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_number(out, self.ticket.0);
+        write_number(out, self.records.len() as u64);
+        let mut scratch = Vec::new();
+        for record in &self.records {
+            scratch.clear();
+            record.write(&mut scratch);
+            write_bytes(out, &scratch);
+        }
+    }
+
+    /// Takes the records of one proposal, and its ticket, off the front of `bytes`.
+    pub fn read(bytes: &mut &[u8]) -> Result<(Ticket, Vec<Record>), Damaged> {
+        let ticket = Ticket(read_number(bytes)?);
+        let count = read_number(bytes)?;
+        // Each has two bytes at least.
+        let mut records =
+            Vec::with_capacity(usize::try_from(count).map_err(|_| Damaged)?.min(bytes.len() / 2));
+        for _ in 0..count {
+            records.push(Record::read(read_bytes(bytes)?)?);
+        }
+        Ok((ticket, records))
     }
 }
 
@@ -218,6 +302,49 @@ mod tests {
                 assert_eq!(bytes_of(&record), bytes);
             }
         }
+    }
+
+    #[test]
+    fn proposals_are_read_one_after_the_other() {
+        let mut random = Random::new(13);
+        for _ in 0..200 {
+            let records = |random: &mut Random| -> Vec<Record> {
+                let count = random.below(4);
+                let one = |random: &mut Random| match random.below(6) {
+                    0 => Record::Deleted { channel: "a/b".into() },
+                    1 => Record::Revoked { text: "{}".into(), lapses: random.below(1 << 40) },
+                    2 => Record::Beat { node: NodeId(random.next()), lease_ms: random.below(1 << 20) },
+                    3 => Record::Left(NodeId(random.next())),
+                    4 => Record::Lost(random.next()),
+                    _ => record(random),
+                };
+                (0..count).map(|_| one(random)).collect()
+            };
+            let proposals: Vec<Proposal> = (0..3)
+                .map(|_| Proposal {
+                    ticket: Ticket(random.next()),
+                    first: 0,
+                    records: records(&mut random),
+                    answered: None,
+                    seen: None,
+                })
+                .collect();
+            let mut bytes = Vec::new();
+            proposals.iter().for_each(|proposal| proposal.write(&mut bytes));
+            let mut rest = &bytes[..];
+            for Proposal { ticket, records, .. } in proposals {
+                assert_eq!(Proposal::read(&mut rest), Ok((ticket, records)));
+            }
+            assert!(rest.is_empty());
+            for end in 0..bytes.len() {
+                let mut rest = &bytes[..end];
+                let read = (0..3).try_for_each(|_| Proposal::read(&mut rest).map(|_| ()));
+                assert_eq!(read, Err(Damaged), "cut at {end}");
+            }
+        }
+        let mut huge = vec![1];
+        write_number(&mut huge, u64::MAX);
+        assert_eq!(Proposal::read(&mut &huge[..]), Err(Damaged), "nothing is allocated for it");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub use figures::{COMMIT_BUCKETS_US, Figures};
 use crate::carry::carry;
 use crate::hub::Publication;
 use crate::id::{Epoch, Seq};
+use std::fmt;
 
 /// Numbers that are given out ahead of what is stored, where answers do not wait. At least half of them are left after
 /// each commit.
@@ -27,7 +28,17 @@ carry! {
     struct LogTime(_)
 }
 
-/// What happened to a channel.
+/// Names a server among those that share a history: drawn anew in every life of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NodeId(pub u64);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What happened: to a channel, or to the servers that share a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// A message was published on it.
@@ -44,6 +55,25 @@ pub enum Record {
         /// Its name.
         channel: Box<str>,
     },
+    /// A right was taken back.
+    Revoked {
+        /// Which, in a form that only its writer reads.
+        text: Box<str>,
+        /// The second since 1970 from which it means nothing any more.
+        lapses: u64,
+    },
+    /// A server lives, and will say so again within this time.
+    Beat {
+        /// Which.
+        node: NodeId,
+        /// Milliseconds until it is taken for dead.
+        lease_ms: u64,
+    },
+    /// A server has left in good order.
+    Left(NodeId),
+    /// What had the numbers after this one, up to that of this record, is lost. If that is the same number: all that was
+    /// applied after it; what is history there follows.
+    Lost(Seq),
 }
 
 carry! {
@@ -93,6 +123,9 @@ pub struct Proposal {
     pub records: Vec<Record>,
     /// The key under which a repeat of it is recognised.
     pub answered: Option<Answered>,
+    /// What it was made of must not have changed since this number: none of the values that it gives keys had another
+    /// one published later. Only an engine that several servers share has to look.
+    pub seen: Option<Seq>,
 }
 
 carry! {
@@ -114,10 +147,11 @@ impl Proposal {
 }
 
 impl Record {
-    /// The channel that it is about.
+    /// The channel that it is about; empty if it is about none.
     pub fn channel(&self) -> &str {
         match self {
             Self::Message { channel, .. } | Self::Deleted { channel } => channel,
+            Self::Revoked { .. } | Self::Beat { .. } | Self::Left(_) | Self::Lost(_) => "",
         }
     }
 
@@ -131,7 +165,8 @@ impl Record {
                     + text(&publication.event)
                     + text(&publication.key)
             }
-            Self::Deleted { .. } => 0,
+            Self::Revoked { text, .. } => text.len(),
+            Self::Deleted { .. } | Self::Beat { .. } | Self::Left(_) | Self::Lost(_) => 0,
         };
         size_of::<Self>() + self.channel().len() + own
     }
@@ -141,7 +176,7 @@ impl Record {
 /// payload is copied.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// The last proposal of ours whose records these are; none = an earlier life (or another server) wrote them.
+    /// The last proposal of ours whose records these are; none = an earlier life wrote them.
     pub own: Option<Ticket>,
     /// The records, in the order of their numbers.
     pub entries: Vec<Entry>,
@@ -149,6 +184,18 @@ pub struct Batch {
     pub lost: Vec<Lost>,
     /// What is to be answered to repeats.
     pub answered: Vec<Answered>,
+}
+
+/// What comes back from an engine that several servers share: what one of them had accepted in one go. Every server is told
+/// of everything, in the same order, and of nothing twice.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// When the engine took it.
+    pub at: LogTime,
+    /// The records, in the order of their numbers. Messages have no time of their own.
+    pub entries: Vec<Entry>,
+    /// Proposals of ours among them, and the number of the first record of each.
+    pub own: Vec<(Ticket, Seq)>,
 }
 
 /// Up to which number a channel has lost messages; see [`crate::hub`].
@@ -178,6 +225,8 @@ pub enum Condition {
     Well,
     /// What was answered as stored is not there any more: the process must not go on.
     Failed(String),
+    /// The engine that several servers share cannot be reached, or does not do its work.
+    Away(String),
 }
 
 /// What a history is at the beginning of a life.

@@ -1,5 +1,7 @@
 //! The reactor and its store: what goes there, and what comes back.
 
+use super::relay::Relay;
+use super::sharing;
 use super::store::{self, Order, Store, Told};
 use super::{Mail, Mailbox, Reactor};
 use crate::broker::LogSettings;
@@ -18,12 +20,16 @@ pub(super) fn begin(
     seed: Seed,
     now: Now,
     mailbox: &Mailbox,
-) -> io::Result<(Server, Option<Store>)> {
-    let Some(directory) = config.store.dir.clone() else { return Ok((Server::new(config, seed, now), None)) };
+) -> io::Result<(Server, Option<Store>, Option<Relay>)> {
+    let Some(directory) = config.store.dir.clone() else {
+        let (server, relay) = sharing::begin(config, seed, now, mailbox)?;
+        return Ok((server, None, relay));
+    };
     let log = LogSettings {
         behind: config.store.answer == Promise::Behind,
         staged_bytes: config.store.staged_bytes,
         lag_ms: config.store.lag_ms,
+        shared: None,
     };
     let settings = store::Settings {
         promise: config.store.answer,
@@ -38,7 +44,7 @@ pub(super) fn begin(
         .map_err(|error| io::Error::other(refusal(&directory, &error)))?;
     let mut server = Server::new(config, seed, now);
     server.use_log(log);
-    Ok((server, Some(store)))
+    Ok((server, Some(store), None))
 }
 
 /// Why the server cannot go on with its history.
@@ -49,16 +55,22 @@ fn refusal(directory: &Path, why: &impl Display) -> String {
 impl Reactor {
     /// Waits until all that was given to the store is there.
     pub(super) fn end_store(self) {
-        let Self { store, mail, .. } = self;
+        let Self { store, relay, mail, .. } = self;
         // It must not wait for us.
         drop(mail);
         if let Some(store) = store {
             store.end();
         }
+        if let Some(relay) = relay {
+            relay.end();
+        }
     }
 
-    /// Gives what is published to the store.
+    /// Gives what is published to the store, or to the relay.
     pub(super) fn append(&self, proposal: Proposal) {
+        if let Some(relay) = &self.relay {
+            return relay.send(proposal);
+        }
         if let Some(store) = &self.store {
             let gauges = self.server.hub().gauges();
             // Latest values may be in their rings, too: then there is a little less to sweep than there seems to be kept.
@@ -94,7 +106,7 @@ impl Reactor {
                         let directory = self.running.store.dir.as_deref().unwrap_or_else(|| Path::new(""));
                         self.failure = Some(refusal(directory, why));
                     }
-                    self.server.log_condition(condition);
+                    self.server.log_condition(now, condition);
                 }
             }
         }

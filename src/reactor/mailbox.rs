@@ -1,5 +1,6 @@
 //! How other threads speak to the reactor: a bounded queue, and a waker that ends its sleep once per batch.
 
+use super::relay;
 use super::store::Told;
 use crate::hub::Publication;
 use crate::log::Figures;
@@ -23,6 +24,8 @@ pub enum Mail {
     },
     /// To hear what the store tells, and has counted.
     Store(Vec<Told>, Box<Figures>),
+    /// To hear what the relay tells.
+    Relay(Box<relay::Told>),
 }
 
 /// A handle to the reactor, for any thread.

@@ -19,7 +19,9 @@ mod lateness;
 mod listener;
 mod mailbox;
 mod memory;
+pub mod relay;
 mod reload;
+mod sharing;
 mod signals;
 mod sockets;
 pub mod store;
@@ -44,6 +46,7 @@ use listener::Listener;
 use memory::Resident;
 use mio::event::Event;
 use mio::{Events, Poll, Token, Waker};
+use relay::Relay;
 use signals::{Signals, Wish};
 use sockets::{Read, Sockets};
 use std::io;
@@ -109,6 +112,8 @@ pub struct Reactor {
     alive_at: Instant,
     /// The history on disk, if it is kept there.
     store: Option<Store>,
+    /// The history that is shared with other servers, if it is.
+    relay: Option<Relay>,
     /// Why the process must not go on.
     failure: Option<String>,
     /// When a shutdown stops waiting.
@@ -143,7 +148,7 @@ impl Reactor {
         let mut clock = Clock::start();
         let now = clock.now();
         let running = config.clone();
-        let (server, store) = history::begin(config, seed, now, &mailbox)?;
+        let (server, store, relay) = history::begin(config, seed, now, &mailbox)?;
         Ok(Self {
             running,
             has_admin_given,
@@ -165,6 +170,7 @@ impl Reactor {
             feed_at: Instant::NEVER,
             leave_at: None,
             store,
+            relay,
             failure: None,
             poll,
         })
@@ -417,6 +423,7 @@ impl Reactor {
                     }
                 }
                 Ok(Mail::Store(told, figures)) => self.hear(now, told, *figures),
+                Ok(Mail::Relay(told)) => self.hear_relay(now, *told),
             }
         }
         self.mailbox.wake();

@@ -256,6 +256,8 @@ impl Server {
             false => match last {
                 // What a crash took was told of, and what is left is all given: it is not to be told again.
                 Some(last) if !is_all || self.broker.hub.is_known(last) => last.into(),
+                // Its client may have been told more by another server than we know of yet.
+                _ if place.id.seq > newest.seq => place,
                 _ => newest.into(),
             },
         };

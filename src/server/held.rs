@@ -66,6 +66,8 @@ impl Server {
         self.consult_with(now, client, self.memory.batch_bytes().saturating_sub(unsent), call);
         let mut acts = std::mem::replace(&mut self.outbox, waiting);
         if let Some(ticket) = self.propose(now.at) {
+            // Protocols with sessions tell no numbers.
+            _ = self.broker.take_receipts();
             let own = acts.extract_if(.., |(of, _)| *of == id).map(|(_, act)| act).collect();
             self.keep_answer(ticket, id, Answer::Acts(own));
         }

@@ -131,6 +131,8 @@ pub static LIMITS: &[Limit] = &[
         "503 with `Retry-After`, to publishers, with `store.answer = \"behind\"`",
         FAILED,
     ),
+    setting("engine.staged_bytes", "503 with `Retry-After`, to publishers", FAILED),
+    setting("engine.patience_ms", "503 with `Retry-After`, to publishers", &["publications_not_stored"]),
     setting(
         "limits.publishes_per_second",
         "429 with `Retry-After`; an error to the WebSocket's command, or to the Bayeux message",

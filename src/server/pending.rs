@@ -7,12 +7,13 @@
 
 use super::access_log::status_of;
 use super::{Effect, Server, Sink};
-use crate::broker::LogSettings;
+use crate::broker::access::Revocation;
+use crate::broker::{self, LogSettings, Receipts};
 use crate::conn::{ConnId, OriginIndex, Phase, Slot};
-use crate::dialect::native::websocket as commands;
+use crate::dialect::native::{answer, websocket as commands};
 use crate::dialect::{Act, Holder};
 use crate::id::Seq;
-use crate::log::{Batch, Condition, Figures, Lost, Opening, Refusal, Ticket};
+use crate::log::{Batch, Condition, Figures, Lost, Opening, Refusal, Tail, Ticket};
 use crate::time::{Instant, Now};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
@@ -46,10 +47,49 @@ pub(super) enum Answer {
         /// What another one takes from the request.
         reply: Refused,
     },
+    /// To an HTTP request that published, once the numbers are known.
+    Published(Box<Published>),
+    /// To a command on a WebSocket that published, once the number is known.
+    Outcome {
+        /// What became of it.
+        receipts: Receipts<'static>,
+        /// How many listen may be told.
+        told: bool,
+        reference: Option<Box<RawValue>>,
+    },
     /// To a command on a WebSocket, which is named by what it was given.
     Frames { bytes: Vec<u8>, reference: Option<Box<RawValue>> },
     /// What a protocol with sessions asked for the connection.
     Acts(Vec<Act>),
+}
+
+/// An answer to a publication whose numbers are not known yet.
+#[derive(Debug)]
+pub(super) struct Published {
+    receipts: Receipts<'static>,
+    form: Form,
+    reply: Refused,
+}
+
+/// How a publication is answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form {
+    /// A list even of one.
+    pub(super) list: bool,
+    /// Text rather than JSON.
+    pub(super) as_text: bool,
+    /// How many listen may be told.
+    pub(super) told: bool,
+    /// It is a removal, which is answered by 200.
+    pub(super) is_removal: bool,
+}
+
+impl Form {
+    /// The answer.
+    pub(super) fn answer(self, receipts: &Receipts) -> Response {
+        let response = answer::published(receipts, self.list, self.as_text, self.told);
+        if self.is_removal { Response { status: 200, ..response } } else { response }
+    }
 }
 
 /// What an answer takes from its request.
@@ -61,6 +101,26 @@ pub(super) struct Refused {
     pub(super) origin: OriginIndex,
 }
 
+impl Answer {
+    /// Gives what was published its numbers, from `first`.
+    fn number(&mut self, first: Seq) {
+        match self {
+            Self::Published(published) => broker::number(&mut published.receipts, first),
+            Self::Outcome { receipts, .. } => broker::number(receipts, first),
+            Self::Http { .. } | Self::Frames { .. } | Self::Acts(_) => {}
+        }
+    }
+
+    /// What it takes from its request, if that came by HTTP.
+    const fn reply(&self) -> Option<Refused> {
+        match self {
+            Self::Http { reply, .. } => Some(*reply),
+            Self::Published(published) => Some(published.reply),
+            Self::Outcome { .. } | Self::Frames { .. } | Self::Acts(_) => None,
+        }
+    }
+}
+
 impl Pending {
     /// Whether an answer of the connection in `slot` waits.
     pub(super) fn concerns(&self, slot: Slot) -> bool {
@@ -70,7 +130,18 @@ impl Pending {
     /// The next answer that waits for a ticket up to `upto`.
     fn next_answer(&mut self, upto: Ticket) -> Option<Waiting> {
         self.answers.front().filter(|waiting| waiting.ticket <= upto)?;
-        let waiting = self.answers.pop_front()?;
+        self.take(0)
+    }
+
+    /// An answer that waits for `ticket`.
+    fn answer_to(&mut self, ticket: Ticket) -> Option<Waiting> {
+        let place = self.answers.partition_point(|waiting| waiting.ticket < ticket);
+        self.answers.get(place).filter(|waiting| waiting.ticket == ticket)?;
+        self.take(place)
+    }
+
+    fn take(&mut self, place: usize) -> Option<Waiting> {
+        let waiting = self.answers.remove(place)?;
         if let Some(count) = self.by_slot.get_mut(&waiting.id.slot) {
             *count -= 1;
             if *count == 0 {
@@ -122,13 +193,20 @@ impl Server {
         slot: Slot,
         ticket: Ticket,
         response: &Response,
-        reply: Refused,
+        (reply, form): (Refused, Option<Form>),
     ) {
-        let mut bytes = Vec::new();
-        let envelope = self.envelope_of(now, reply);
-        response::write_response(&mut bytes, response, &envelope);
         self.connections[slot].enter(Phase::Committing, now.at);
-        self.keep_answer(ticket, self.id(slot), Answer::Http { bytes, reply });
+        let answer = match (self.broker.take_receipts(), form) {
+            (Some(receipts), Some(form)) => Answer::Published(Box::new(Published { receipts, form, reply })),
+            _ => Answer::Http { bytes: self.written(now, response, reply), reply },
+        };
+        self.keep_answer(ticket, self.id(slot), answer);
+    }
+
+    fn written(&mut self, now: Now, response: &Response, reply: Refused) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        response::write_response(&mut bytes, response, &self.envelope_of(now, reply));
+        bytes
     }
 
     fn envelope_of(&mut self, now: Now, reply: Refused) -> Envelope<'_> {
@@ -157,7 +235,65 @@ impl Server {
         ended.into_iter().for_each(|ended| self.end_deleted(now, ended));
         let Some(upto) = own else { return };
         while let Some(waiting) = self.pending.next_answer(upto) {
-            self.give(now, waiting, sink);
+            self.give(now, waiting, None, sink);
+        }
+        self.act(now, sink);
+    }
+
+    /// Takes what has become history on every server that shares the log, and gives the answers that waited for it.
+    pub fn apply_shared(&mut self, now: Now, tails: Vec<Tail>, sink: &mut impl Sink) {
+        let ends = |owner| Holder::connection(owner).is_some();
+        let (applied, own) = self.broker.apply_shared(now.at, tails, ends);
+        applied.ended.into_iter().for_each(|ended| self.end_deleted(now, ended));
+        self.take_revoked(now, applied.revoked);
+        for (ticket, first) in own {
+            while let Some(mut waiting) = self.pending.answer_to(ticket) {
+                waiting.answer.number(first);
+                self.give(now, waiting, None, sink);
+            }
+        }
+        self.act(now, sink);
+    }
+
+    /// Takes rights back that were taken back on another server.
+    pub fn take_revoked(&mut self, now: Now, revoked: Vec<Box<str>>) {
+        for revocation in revoked.iter().filter_map(|text| Revocation::of_text(text)) {
+            self.revoke(now, revocation);
+        }
+    }
+
+    /// Gives the answers to a proposal that repeats what was published before, as number `first` and those that follow.
+    pub fn repeated(&mut self, now: Now, ticket: Ticket, first: Seq, answer: &[u8], sink: &mut impl Sink) {
+        let receipts = self.broker.repeated(now.at, ticket, first, answer);
+        if receipts.is_none() {
+            self.broker.stats.publications_refused += 1;
+        }
+        while let Some(waiting) = self.pending.answer_to(ticket) {
+            match &receipts {
+                Some(receipts) => self.give(now, waiting, Some(receipts), sink),
+                None => self.give_refusal(now, waiting, Some(broker::Refusal::KeyReused), "", sink),
+            }
+        }
+        self.act(now, sink);
+    }
+
+    /// Tells those whose answers wait for this ticket that what they saw of a value has changed meanwhile.
+    pub fn outdated(&mut self, now: Now, ticket: Ticket, sink: &mut impl Sink) {
+        self.broker.refuse_shared(now.at, &[ticket], false);
+        while let Some(waiting) = self.pending.answer_to(ticket) {
+            self.give_refusal(now, waiting, Some(broker::Refusal::Outdated), "", sink);
+        }
+        self.act(now, sink);
+    }
+
+    /// Tells those whose answers wait for these tickets that the engine did not take what they published.
+    pub fn refuse_shared(&mut self, now: Now, refused: &[Ticket], why: &Refusal, sink: &mut impl Sink) {
+        self.broker.refuse_shared(now.at, refused, true);
+        for &ticket in refused {
+            while let Some(waiting) = self.pending.answer_to(ticket) {
+                self.broker.stats.publications_not_stored += 1;
+                self.give_refusal(now, waiting, None, &detail(why), sink);
+            }
         }
         self.act(now, sink);
     }
@@ -167,13 +303,13 @@ impl Server {
         self.broker.refuse(now.at, upto);
         while let Some(waiting) = self.pending.next_answer(upto) {
             self.broker.stats.publications_not_stored += 1;
-            self.give_refusal(now, waiting, &detail(why), sink);
+            self.give_refusal(now, waiting, None, &detail(why), sink);
         }
         self.act(now, sink);
     }
 
     /// Takes note of the state of the log.
-    pub fn log_condition(&mut self, condition: Condition) {
+    pub fn log_condition(&mut self, now: Now, condition: Condition) {
         match condition {
             Condition::Ready => {
                 let next = self.broker.log_is_ready();
@@ -187,6 +323,14 @@ impl Server {
             Condition::CannotStore(why) => {
                 log::error!("cannot store: {why}; publishers get 503, subscribers are served on");
                 self.broker.note_sick(Some(why));
+            }
+            Condition::Well if self.broker.is_shared() => {
+                log::info!("engine: at work again");
+                self.broker.note_away(now.at, None);
+            }
+            Condition::Away(why) => {
+                log::error!("engine: {why}; publishers get 503, subscribers are served on");
+                self.broker.note_away(now.at, Some(why));
             }
             Condition::Well => {
                 log::info!("messages are stored again");
@@ -206,10 +350,24 @@ impl Server {
         self.broker.not_kept(rows)
     }
 
-    /// Gives an answer that waited.
-    fn give(&mut self, now: Now, waiting: Waiting, sink: &mut impl Sink) {
+    /// Gives an answer that waited; `earlier` is what the request that it repeats was answered.
+    fn give(&mut self, now: Now, waiting: Waiting, earlier: Option<&Receipts>, sink: &mut impl Sink) {
         let Some(slot) = self.find(waiting.id) else { return };
         match waiting.answer {
+            Answer::Published(published) => {
+                let Published { receipts, form, reply } = *published;
+                let response = form.answer(earlier.unwrap_or(&receipts));
+                let bytes = self.written(now, &response, reply);
+                self.give_http(now, slot, &bytes, reply.close, sink);
+            }
+            Answer::Outcome { receipts, told, reference } => {
+                if matches!(self.connections[slot].phase, Phase::Socket(_)) {
+                    let one = answer::one(&earlier.unwrap_or(&receipts).first, told);
+                    let answer = commands::answer(reference.as_deref(), Ok(one), false);
+                    answer.iter().for_each(|answer| websocket::write_text(&mut self.out, answer.as_bytes()));
+                    self.send(now.at, slot, sink);
+                }
+            }
             Answer::Http { bytes, reply } => self.give_http(now, slot, &bytes, reply.close, sink),
             Answer::Frames { bytes, .. } if matches!(self.connections[slot].phase, Phase::Socket(_)) => {
                 self.out.extend_from_slice(&bytes);
@@ -242,22 +400,36 @@ impl Server {
         }
     }
 
-    fn give_refusal(&mut self, now: Now, waiting: Waiting, detail: &str, sink: &mut impl Sink) {
+    /// Tells somebody whose answer waited that nothing of it happened: why, or that it could not be stored.
+    fn give_refusal(
+        &mut self,
+        now: Now,
+        waiting: Waiting,
+        why: Option<broker::Refusal>,
+        detail: &str,
+        sink: &mut impl Sink,
+    ) {
         let Some(slot) = self.find(waiting.id) else { return };
         self.broker.stats.requests_failed += 1;
+        let detail = if let Some(why) = why { why.detail() } else { detail };
+        let is_socket = matches!(self.connections[slot].phase, Phase::Socket(_));
+        let reply = waiting.answer.reply();
         match waiting.answer {
-            Answer::Http { reply, .. } => {
-                let response = self.not_stored(slot, detail, reply.as_text);
-                let mut bytes = Vec::new();
-                response::write_response(&mut bytes, &response, &self.envelope_of(now, reply));
+            Answer::Http { .. } | Answer::Published(_) => {
+                let Some(reply) = reply else { return };
+                let response = match why {
+                    Some(why) => self.refused(slot, why, reply.as_text),
+                    None => self.not_stored(slot, detail, reply.as_text),
+                };
+                let bytes = self.written(now, &response, reply);
                 self.give_http(now, slot, &bytes, reply.close, sink);
             }
-            Answer::Frames { reference, .. } if matches!(self.connections[slot].phase, Phase::Socket(_)) => {
+            Answer::Frames { reference, .. } | Answer::Outcome { reference, .. } if is_socket => {
                 let answer = commands::answer(reference.as_deref(), Err(detail.to_owned()), false);
                 answer.iter().for_each(|answer| websocket::write_text(&mut self.out, answer.as_bytes()));
                 self.send(now.at, slot, sink);
             }
-            Answer::Frames { .. } => {}
+            Answer::Frames { .. } | Answer::Outcome { .. } => {}
             Answer::Acts(acts) => match &self.connections[slot].phase {
                 // Its protocol has no word for it: whoever has no answer asks again.
                 Phase::Socket(_) => {

@@ -2,9 +2,9 @@
 
 use super::Server;
 use crate::broker::LogWaiting;
-use crate::log::COMMIT_BUCKETS_US;
+use crate::log::{COMMIT_BUCKETS_US, Figures};
 use crate::stats::histogram::{self, BOUNDS_US};
-use crate::time::Now;
+use crate::time::{Instant, Now};
 use crate::wire::media;
 use crate::wire::response::Response;
 use serde_json::{Map, Value, json};
@@ -28,16 +28,51 @@ impl LogWaiting {
     }
 }
 
+impl LogWaiting {
+    /// The same of a history that several servers share, `nodes` of them.
+    fn gauges_of_engine(&self, nodes: u64) -> [(&'static str, &'static str, u64); 3] {
+        [
+            ("engine_waiting", "Publications that wait for the engine.", self.proposals as u64),
+            ("engine_waiting_bytes", "Bytes of messages that wait for the engine.", self.bytes as u64),
+            ("engine_nodes", "Servers that share the history, this one among them.", nodes),
+        ]
+    }
+}
+
 /// What the store has counted, in the Prometheus text format.
 fn write_store(text: &mut String, log: &LogWaiting) {
     let figures = &log.figures;
-    let name = "encke_store_commit_seconds";
+    write_times(text, figures, "encke_store_commit_seconds", "Time that writing to the disk took.");
+    write_counts(
+        text,
+        &[
+            ("store_failures", "Times that the disk did not take what it was given.", figures.failures),
+            (
+                "store_rows_swept",
+                "Messages of no use any more that were deleted from the disk.",
+                figures.swept,
+            ),
+        ],
+    );
+}
+
+/// The same of the engine.
+fn write_engine(text: &mut String, log: &LogWaiting) {
+    let figures = &log.figures;
+    write_times(text, figures, "encke_engine_batch_seconds", "Time that the engine took for a batch.");
+    write_counts(
+        text,
+        &[("engine_failures", "Times that the engine could not be reached, or refused.", figures.failures)],
+    );
+}
+
+fn write_times(text: &mut String, figures: &Figures, name: &str, help: &str) {
     let classes = (&COMMIT_BUCKETS_US[..], &figures.commits[..]);
-    histogram::write(text, name, "Time that writing to the disk took.", classes, figures.commit_us);
-    for (name, help, value) in [
-        ("store_failures", "Times that the disk did not take what it was given.", figures.failures),
-        ("store_rows_swept", "Messages of no use any more that were deleted from the disk.", figures.swept),
-    ] {
+    histogram::write(text, name, help, classes, figures.commit_us);
+}
+
+fn write_counts(text: &mut String, counts: &[(&str, &str, u64)]) {
+    for (name, help, value) in counts {
         let _ = writeln!(
             text,
             "# HELP encke_{name}_total {help}\n# TYPE encke_{name}_total counter\nencke_{name}_total {value}"
@@ -55,7 +90,7 @@ impl Server {
     }
 
     /// What there is at this moment, by name and meaning.
-    pub(super) fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+    pub(super) fn gauges(&self, now: Instant) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         let hub = self.broker.hub.gauges();
         let own = [
             ("connections", "Connections open.", self.connections.len() as u64),
@@ -71,12 +106,17 @@ impl Server {
             ),
             ("history_bytes", "Bytes of the messages kept, with their encoded frames.", hub.bytes as u64),
         ];
-        let store = self.broker.log_waiting().map(|log| log.gauges(hub.messages as u64));
-        own.into_iter().chain(store.into_iter().flatten()).chain(self.dialects.gauges())
+        let log = self.broker.log_waiting();
+        let is_shared = self.broker.is_shared();
+        let store = log.filter(|_| !is_shared).map(|log| log.gauges(hub.messages as u64));
+        let nodes = self.broker.nodes(now) as u64;
+        let engine = log.filter(|_| is_shared).map(|log| log.gauges_of_engine(nodes));
+        let logs = store.into_iter().flatten().chain(engine.into_iter().flatten());
+        own.into_iter().chain(logs).chain(self.dialects.gauges())
     }
 
     /// The counters in the Prometheus text format.
-    pub(super) fn metrics(&self) -> Response {
+    pub(super) fn metrics(&self, now: Now) -> Response {
         let mut text = String::new();
         for (name, help, value) in self.stats().each() {
             let _ = writeln!(
@@ -84,7 +124,7 @@ impl Server {
                 "# HELP encke_{name}_total {help}\n# TYPE encke_{name}_total counter\nencke_{name}_total {value}"
             );
         }
-        for (name, help, value) in self.gauges() {
+        for (name, help, value) in self.gauges(now.at) {
             let _ =
                 writeln!(text, "# HELP encke_{name} {help}\n# TYPE encke_{name} gauge\nencke_{name} {value}");
         }
@@ -117,7 +157,10 @@ impl Server {
             env!("VERSION_AND_COMMIT")
         );
         if let Some(waiting) = self.broker.log_waiting() {
-            write_store(&mut text, &waiting);
+            match self.broker.is_shared() {
+                true => write_engine(&mut text, &waiting),
+                false => write_store(&mut text, &waiting),
+            }
         }
         Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
     }
@@ -161,7 +204,7 @@ impl Server {
         all.insert("newest".into(), self.broker.hub.newest().to_string().into());
         all.insert("uptime_seconds".into(), json!(now.at.millis_since(self.started.at) / 1000));
         let stats = self.stats();
-        let values = stats.each().chain(self.gauges());
+        let values = stats.each().chain(self.gauges(now.at));
         all.extend(values.map(|(name, _, value)| (name.to_owned(), Value::from(value))));
         Response::new(200, media::JSON, Value::Object(all).to_string().into_bytes())
     }

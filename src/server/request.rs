@@ -1,7 +1,7 @@
 //! Requests: from bytes to commands, and commands carried out.
 
 use super::deliver::EnvelopeOf;
-use super::pending::Refused;
+use super::pending::{Form, Refused};
 use super::surplus::softened;
 use super::{BACKLOG_BYTES_MAX, Effect, Server, Sink};
 use crate::broker::{self, Client, is_exempt};
@@ -460,10 +460,18 @@ impl Server {
         let response = match command {
             Command::Respond(response) => response,
             Command::Publish(publish) => {
-                let as_text = publish.as_text;
-                let response = self.carry_out_publish(now, slot, publish, reply);
+                let form = Form {
+                    list: publish.list,
+                    as_text: publish.as_text,
+                    told: publish.what.whose.is_none(),
+                    is_removal: publish.is_removal,
+                };
+                let response = self.carry_out_publish(now, slot, publish, reply, form);
                 match self.propose(now.at) {
-                    Some(ticket) => return self.answer_stored(now, slot, ticket, &response, reply, as_text),
+                    Some(ticket) => {
+                        let form = (form.as_text, Some(form));
+                        return self.answer_stored(now, slot, ticket, &response, reply, form);
+                    }
                     None => response,
                 }
             }
@@ -486,7 +494,9 @@ impl Server {
                 let as_text = native::wants_text(reply.head);
                 let response = self.operate(now, slot, operation, as_text, sink);
                 match self.propose(now.at) {
-                    Some(ticket) => return self.answer_stored(now, slot, ticket, &response, reply, as_text),
+                    Some(ticket) => {
+                        return self.answer_stored(now, slot, ticket, &response, reply, (as_text, None));
+                    }
                     None => response,
                 }
             }
@@ -508,11 +518,11 @@ impl Server {
         ticket: Ticket,
         response: &Response,
         reply: &Reply,
-        as_text: bool,
+        (as_text, form): (bool, Option<Form>),
     ) {
         let refused =
             Refused { as_text, head_only: reply.head_only, close: reply.close, origin: reply.origin };
-        self.keep_http(now, slot, ticket, response, refused);
+        self.keep_http(now, slot, ticket, response, (refused, form));
     }
 
     /// Carries out what mostly operators ask for.
@@ -547,10 +557,14 @@ impl Server {
                 native::keys::value(message.map(|message| &**message), has.as_ref(), as_text)
             }
             Operation::Health => self.health(now),
-            Operation::Metrics => self.metrics(),
+            Operation::Metrics => self.metrics(now),
             Operation::Stats => self.statistics(now),
             Operation::Inquire(inquiry) => self.inquire(now, slot, inquiry, sink),
-            Operation::Revoke(revocation) => answer::ended(self.revoke(now, revocation), as_text),
+            Operation::Revoke(revocation) => {
+                let lapses = revocation.lapses;
+                self.broker.share_revocation(revocation.text(), lapses);
+                answer::ended(self.revoke(now, revocation), self.broker.is_shared(), as_text)
+            }
         }
     }
 
@@ -559,14 +573,17 @@ impl Server {
         self.connections[slot].closing |= close;
     }
 
-    fn carry_out_publish(&mut self, now: Now, slot: Slot, publish: Publish, reply: &Reply) -> Response {
+    fn carry_out_publish(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        publish: Publish,
+        reply: &Reply,
+        form: Form,
+    ) -> Response {
         let client = Client::of(reply.head, self.connections[slot].peer, &self.config);
-        let told = publish.what.whose.is_none();
         match self.broker.publish(now.at, client, publish.what) {
-            Ok(receipts) => {
-                let response = answer::published(&receipts, publish.list, publish.as_text, told);
-                if publish.is_removal { Response { status: 200, ..response } } else { response }
-            }
+            Ok(receipts) => form.answer(&receipts),
             Err(refusal) if publish.list => answer::refused_line(refusal, reply.body, publish.as_text)
                 .unwrap_or_else(|| self.refused(slot, refusal, publish.as_text)),
             Err(refusal) => self.refused(slot, refusal, publish.as_text),
@@ -575,7 +592,7 @@ impl Server {
 
     /// The answer to what the broker refuses.
     #[cold]
-    fn refused(&self, slot: Slot, refusal: broker::Refusal, as_text: bool) -> Response {
+    pub(super) fn refused(&self, slot: Slot, refusal: broker::Refusal, as_text: bool) -> Response {
         let response = answer::refused(refusal, as_text);
         match refusal.retry_seconds() {
             Some((least, spread)) => response.with("Retry-After", self.retry_after(slot, least, spread)),

@@ -139,7 +139,18 @@ impl Server {
         }
         if let Some(ticket) = self.propose(now.at) {
             let (bytes, reference) = (self.out.split_off(begin), reference.map(ToOwned::to_owned));
-            self.keep_answer(ticket, self.id(slot), Answer::Frames { bytes, reference });
+            let answer = match self.broker.take_receipts() {
+                Some(receipts) => {
+                    let may_publish = matches!(
+                        self.connections[slot].phase,
+                        Phase::Socket(User::Subscriber { may_publish: true, .. })
+                    );
+                    let told = self.publisher_of(slot, may_publish).is_none();
+                    Answer::Outcome { receipts, told, reference }
+                }
+                None => Answer::Frames { bytes, reference },
+            };
+            self.keep_answer(ticket, self.id(slot), answer);
         }
     }
 

@@ -40,7 +40,7 @@ impl Drop for Directory {
 }
 
 /// One request on a connection of its own, to a server that may be gone at any moment.
-fn ask(addr: SocketAddr, head: &str, body: &[u8]) -> io::Result<(u16, String)> {
+pub fn ask(addr: SocketAddr, head: &str, body: &[u8]) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let length = body.len();

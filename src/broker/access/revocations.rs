@@ -8,6 +8,8 @@
 use super::Grant;
 use crate::carry::{carry, resume};
 use crate::hub::meets;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// Who, or what, loses its right.
@@ -41,7 +43,47 @@ carry! {
     struct Revocation { whose, before, channels, lapses }
 }
 
+/// A revocation as other servers are told of it.
+#[derive(Serialize, Deserialize)]
+struct Text<'a> {
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    subject: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    token: Option<Cow<'a, str>>,
+    before: u64,
+    lapses: u64,
+    #[serde(borrow)]
+    channels: Vec<Cow<'a, str>>,
+}
+
 impl Revocation {
+    /// As text, for other servers.
+    pub fn text(&self) -> String {
+        let (subject, token) = match &self.whose {
+            Whose::Subject(subject) => (Some((&**subject).into()), None),
+            Whose::Token(token) => (None, Some((&**token).into())),
+        };
+        let channels = self.channels.iter().map(|channel| (&**channel).into()).collect();
+        let text = Text { subject, token, before: self.before, lapses: self.lapses, channels };
+        serde_json::to_string(&text).unwrap_or_default()
+    }
+
+    /// Reads what [`Revocation::text`] wrote.
+    pub fn of_text(text: &str) -> Option<Self> {
+        let Text { subject, token, before, lapses, channels } = serde_json::from_str(text).ok()?;
+        let whose = match (subject, token) {
+            (Some(subject), None) => Whose::Subject((&*subject).into()),
+            (None, Some(token)) => Whose::Token((&*token).into()),
+            _ => return None,
+        };
+        Some(Self {
+            whose,
+            before,
+            lapses,
+            channels: channels.iter().map(|channel| (&**channel).into()).collect(),
+        })
+    }
+
     /// Whether it concerns who was granted that.
     pub fn concerns(&self, grant: &Grant) -> bool {
         match &self.whose {
@@ -162,6 +204,16 @@ mod tests {
 
     fn grant(subject: &str, id: &str, issued: Option<u64>) -> Grant {
         Grant { subject: Some(subject.into()), id: Some(id.into()), issued, ..Grant::default() }
+    }
+
+    #[test]
+    fn other_servers_read_what_is_written() {
+        for whose in [Whose::Subject("al\"ice".into()), Whose::Token("7".into())] {
+            let one = revocation(whose, 50, &["chat/**", "né\n"]);
+            assert_eq!(Revocation::of_text(&one.text()), Some(one));
+        }
+        assert_eq!(Revocation::of_text("{\"before\":1,\"lapses\":2,\"channels\":[]}"), None);
+        assert_eq!(Revocation::of_text(""), None);
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub const fn refused(refusal: Refusal) -> &'static str {
         Refusal::TooManyMessages => TOO_MANY_MESSAGES,
         Refusal::TooManySearches => TOO_MANY_SEARCHES,
         Refusal::KeyReused => KEY_REUSED,
-        Refusal::LogBehind => CANNOT_STORE,
+        Refusal::LogBehind | Refusal::Outdated => CANNOT_STORE,
         Refusal::TooManyMatches => TOO_MANY_SUBSCRIPTIONS,
         Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::Key { .. } | Refusal::NotLatest => {
             TOO_MANY_CHANNELS

@@ -226,12 +226,14 @@ fn positions(raw: Option<&RawValue>) -> Option<Positions<'_>> {
 /// Where a position is: −1 = what comes, −2 = all that is kept, else after the event with this replay id. An id
 /// of another life of the server can only be answered with all that is kept.
 fn start_at(cx: &Context, position: i64) -> Start {
-    let MessageId { epoch, seq: newest } = cx.broker.hub.newest();
+    let epoch = cx.broker.hub.newest().epoch;
     match u64::try_from(position) {
         Err(_) if position == -1 => Start::Now,
         Err(_) => Start::Oldest,
         Ok(position) => match replayed_seq(position, epoch) {
-            Some(seq) if seq <= newest => Start::After(MessageId { epoch, seq }),
+            Some(seq) if cx.broker.hub.is_ours(MessageId { epoch, seq }) => {
+                Start::After(MessageId { epoch, seq })
+            }
             _ => Start::Oldest,
         },
     }

@@ -453,7 +453,9 @@ pub fn refused(refusal: Refusal) -> Response {
             answers::refusal(429, refusal.detail()).with("Retry-After", 1)
         }
         Refusal::KeyReused => answers::refusal(422, refusal.detail()),
-        Refusal::LogBehind => answers::refusal(503, refusal.detail()).with("Retry-After", 1),
+        Refusal::LogBehind | Refusal::Outdated => {
+            answers::refusal(503, refusal.detail()).with("Retry-After", 1)
+        }
         Refusal::TooManyChannels
         | Refusal::TooManySubscribers
         | Refusal::TooManyMatches

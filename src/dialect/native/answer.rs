@@ -140,7 +140,9 @@ const fn status_of(refusal: Refusal) -> u16 {
         Refusal::TooManyMatches => 400,
         Refusal::KeyReused => 422,
         Refusal::TooManyMessages | Refusal::TooManySearches => 429,
-        Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::LogBehind => 503,
+        Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::LogBehind | Refusal::Outdated => {
+            503
+        }
         Refusal::NotLatest => 412,
         Refusal::Key { error: KeyError::NoSuchKey, .. } => 404,
         Refusal::Key { error: KeyError::NotPatchable, .. } => 409,
@@ -176,12 +178,14 @@ fn describe(info: &ChannelInfo) -> Description<'_> {
     Description { id: newest, channel, subscribers: Some(subscribers), messages, keys }
 }
 
-/// The answer to a revocation by which so many lost something that they had. It does not outlive the server.
-pub fn ended(count: usize, as_text: bool) -> Response {
+/// The answer to a revocation by which so many lost something that they had. It outlives the server only where several
+/// share a history.
+pub fn ended(count: usize, durable: bool, as_text: bool) -> Response {
     match as_text {
-        true => Response::new(200, media::TEXT, format!("ended: {count}\ndurable: false\n").into_bytes()),
+        true => Response::new(200, media::TEXT, format!("ended: {count}\ndurable: {durable}\n").into_bytes()),
         false => {
-            Response::new(200, media::JSON, format!("{{\"ended\":{count},\"durable\":false}}\n").into_bytes())
+            let json = format!("{{\"ended\":{count},\"durable\":{durable}}}\n");
+            Response::new(200, media::JSON, json.into_bytes())
         }
     }
 }

@@ -551,7 +551,12 @@ fn write_channels(
     let records = proposals.iter().flat_map(|proposal| (proposal.first..).zip(&proposal.records));
     let deleted = records.filter_map(|(seq, record)| match record {
         Record::Deleted { channel } => Some((&**channel, 0, seq)),
-        Record::Message { .. } => None,
+        // What only servers have that share a history is never proposed to a store.
+        Record::Message { .. }
+        | Record::Revoked { .. }
+        | Record::Beat { .. }
+        | Record::Left(_)
+        | Record::Lost(_) => None,
     });
     let swept = lost.iter().map(|lost| (&*lost.channel, lost.upto, 0));
     let mut marks = deleted.chain(swept).peekable();

@@ -19,6 +19,7 @@ mod handover;
 mod limits;
 mod market;
 mod oracle;
+mod shared;
 mod sim;
 mod store;
 mod world;

@@ -47,6 +47,7 @@ impl Disk {
                         !goes
                     });
                 }
+                _ => unreachable!("only what several servers share has others"),
             }
         }
         self.answered.extend(proposal.answered.clone());
@@ -187,7 +188,7 @@ impl Sim {
             watermark: 0,
             time: LogTime(self.began.0),
         };
-        let settings = LogSettings { behind, staged_bytes, lag_ms: 60_000 };
+        let settings = LogSettings { behind, staged_bytes, lag_ms: 60_000, shared: None };
         self.server.use_log(settings);
         // Who comes early waits, but for health.
         let early = self.connect();
@@ -209,7 +210,7 @@ impl Sim {
         }
         let batch = Batch { lost, answered: self.disk.answered.clone(), ..Batch::default() };
         self.server.apply(self.world.now, batch, &mut self.world);
-        self.server.log_condition(Condition::Ready);
+        self.server.log_condition(self.world.now, Condition::Ready);
         self.turn();
         assert!(!self.read(early).is_empty(), "who waited is answered");
         self.check_history();
@@ -263,6 +264,7 @@ impl Sim {
                     self.deleted.extend(gone.map(|entry| self.named[&entry.seq].clone()));
                     self.followers.iter_mut().for_each(|follower| follower.may_miss = true);
                 }
+                _ => unreachable!("only what several servers share has others"),
             }
         }
         self.disk.write(proposal);

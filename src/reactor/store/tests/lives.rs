@@ -279,7 +279,8 @@ impl World {
             until: LogTime(self.time.0 + 1_000_000),
             answer: key.as_bytes().into(),
         });
-        let proposal = Proposal { ticket: Ticket(self.tickets), first: self.next, records, answered };
+        let proposal =
+            Proposal { ticket: Ticket(self.tickets), first: self.next, records, answered, seen: None };
         self.next = proposal.last() + 1;
         self.open.insert(proposal.ticket, proposal.first);
         self.journal.insert(proposal.first, (proposal.clone(), Fate::Unknown));
@@ -351,6 +352,7 @@ impl World {
                         self.kept.iter().filter(|(_, name)| **name == channel).map(|(&seq, _)| seq).collect();
                     self.evict(&channel, &gone);
                 }
+                _ => unreachable!("only what several servers share has others"),
             }
             let ring: Vec<Seq> =
                 self.kept.iter().filter(|(_, name)| **name == channel).map(|(&seq, _)| seq).collect();

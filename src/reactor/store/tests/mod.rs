@@ -33,8 +33,13 @@ fn message(channel: &str, text: &str) -> Record {
 
 /// Message `seq`, alone, while the hub keeps `live` of them.
 fn append(seq: Seq, text: &str, live: u64) -> Order {
-    let proposal =
-        Proposal { ticket: Ticket(seq), first: seq, records: vec![message("c", text)], answered: None };
+    let proposal = Proposal {
+        ticket: Ticket(seq),
+        first: seq,
+        records: vec![message("c", text)],
+        answered: None,
+        seen: None,
+    };
     Order::Append { proposal, live }
 }
 

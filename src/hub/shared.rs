@@ -1,0 +1,104 @@
+//! The hub of one of several servers that share a history: somebody else gives the numbers, clients come with ids that we
+//! do not know yet, and what was history may turn out to be lost.
+
+use super::subscriber::Memberships;
+use super::{ChannelKey, Hub, SubscriberKey};
+use crate::id::Seq;
+use crate::time::Instant;
+use std::rc::Rc;
+
+/// How far ahead of us a client may be. Between two servers are milliseconds, or a jump of numbers; what is further away
+/// nobody has given out.
+const AHEAD_MAX: Seq = 1 << 30;
+
+impl Hub {
+    /// Becomes the hub of a history of which everything up to `watermark` may be lost. Nobody must listen yet.
+    pub fn begin_shared(&mut self, watermark: Seq) {
+        self.ahead = AHEAD_MAX;
+        self.suspect(watermark);
+        self.go_on_at(watermark + 1);
+    }
+
+    /// Notes that what had the numbers after `after`, up to `to`, is lost: what we keep of it has never happened, as the
+    /// others do not know of it, and whoever listens is told of a gap, as it may be the messages that are missing.
+    pub fn lose_after(&mut self, now: Instant, after: Seq, to: Seq) {
+        self.forget_after(now, after);
+        self.suspect(to);
+        self.lose(to + 1);
+        self.go_on_at(to + 1);
+        self.estrange_all();
+    }
+
+    /// The same, but what others have instead of it follows, with numbers after `after`.
+    pub fn go_back_to(&mut self, now: Instant, after: Seq) {
+        let newest = self.seq;
+        self.forget_after(now, after);
+        // What was lost of what has never happened is none.
+        self.channels.iter_mut().for_each(|(_, channel)| channel.ring.lower_loss(after));
+        self.tombstones.lower(after);
+        self.lose(newest + 1);
+        self.go_on_at(after + 1);
+        self.estrange_all();
+    }
+
+    fn forget_after(&mut self, now: Instant, after: Seq) {
+        let channels: Vec<ChannelKey> = self.channels.iter().map(|(key, _)| key).collect();
+        for &key in &channels {
+            if self.channels[key].newest() > after {
+                self.take_back_from(key, after);
+                self.schedule(now, key);
+            }
+        }
+    }
+
+    fn estrange_all(&mut self) {
+        let all: Vec<SubscriberKey> = self.subscribers.iter().map(|(key, _)| key).collect();
+        all.into_iter().for_each(|key| self.estrange(key));
+    }
+
+    /// Takes back what a channel has from after `after`. Keys have the value again that they had before, if it is kept.
+    fn take_back_from(&mut self, key: ChannelKey, after: Seq) {
+        let channel = &mut self.channels[key];
+        self.history.take_back(channel, after);
+        let Some(keyed) = &mut channel.keyed else { return };
+        let (keys, bytes) = (keyed.latest.keys(), keyed.latest.bytes());
+        let taken = keyed.latest.take_back(after);
+        self.keys = self.keys + keyed.latest.keys() - keys;
+        self.value_bytes = self.value_bytes + keyed.latest.bytes() - bytes;
+        let mut before = Vec::new();
+        for message in &taken {
+            if message.is_removal() {
+                self.removals.remove(&message.id.seq);
+            }
+            self.history.release(message);
+            let ring = channel.ring.after(0);
+            before.extend(ring.filter(|older| older.key() == message.key()).last().map(Rc::clone));
+        }
+        for message in before {
+            self.keep_latest(key, &message);
+        }
+    }
+
+    /// Has a subscriber told of a gap on all it listens to.
+    fn estrange(&mut self, key: SubscriberKey) {
+        let id = self.position(key);
+        self.strangers.entry(key).or_insert(id);
+        let subscriber = &mut self.subscribers[key];
+        subscriber.stranger = true;
+        if let Memberships::Many(many) = &mut subscriber.memberships {
+            let places: Vec<(u32, Seq)> = many
+                .all
+                .iter()
+                .filter(|(_, membership)| !membership.is_left())
+                .map(|(place, membership)| (place as u32, membership.floor.max(id.seq)))
+                .collect();
+            for (place, had) in places {
+                many.all[place as usize].stranger = true;
+                if many.all[place as usize].next == 0 {
+                    many.expect(place, had + 1);
+                }
+            }
+        }
+        self.mark(key);
+    }
+}
