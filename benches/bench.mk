@@ -5,7 +5,7 @@
 SIZE ?= quick
 BENCH_ARGS ?=
 
-.PHONY: bench bench-build bench-tools bench-peers bench-peers-install bench-bayeux bench-noise micro instructions soak
+.PHONY: bench bench-cluster bench-build bench-tools bench-peers bench-peers-install bench-bayeux bench-noise micro instructions soak
 
 # Cargo names benches with a hash; the suite takes the newest beside itself. The server comes last, because building
 # benches leaves an unstripped one in its place.
@@ -40,6 +40,11 @@ micro: ## What the processor does without the kernel, by criterion
 instructions: ## Count them per operation and compare with benches/instructions/expected.txt
 	@command -v valgrind >/dev/null || $(SUDO) apt-get install -y --no-install-recommends valgrind
 	cargo bench --bench instructions -- --check
+
+bench-cluster: ## Two servers that share a history over a Redis
+	cargo bench --no-run --bench cluster
+	cargo build --release --bin encke
+	cargo bench --bench cluster -- --run
 
 SOAK_SECONDS ?= 600
 

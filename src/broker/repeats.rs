@@ -150,12 +150,14 @@ impl Repeats {
         }
     }
 
-    /// Forgets requests whose messages are lost: those after this number.
-    pub fn forget_after(&mut self, seq: Seq) {
-        for memory in [&mut self.keys, &mut self.messages] {
+    /// Forgets requests whose messages are lost: those after this number. What is `open` has no numbers yet.
+    pub fn forget_after(&mut self, seq: Seq, open: impl Fn(Place) -> bool) {
+        for (is_key, memory) in [(true, &mut self.keys), (false, &mut self.messages)] {
             let lost = memory.by_key.iter().filter(|(_, done)| done.receipts.first.published.id.seq > seq);
-            let lost: Vec<u128> = lost.map(|(key, _)| *key).collect();
-            lost.into_iter().for_each(|key| memory.forget(key));
+            let lost =
+                lost.map(|(digest, _)| Place { is_key, digest: *digest }).filter(|place| !open(*place));
+            let lost: Vec<Place> = lost.collect();
+            lost.into_iter().for_each(|place| memory.forget(place.digest));
         }
     }
 

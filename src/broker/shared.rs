@@ -183,7 +183,7 @@ impl Broker {
             }
             Record::Left(node) => _ = log.shared.nodes.remove(&node),
             Record::Lost(after) => {
-                self.repeats.forget_after(after);
+                self.repeats.forget_after(after, |place| log.places.contains_key(&place));
                 if seq <= after {
                     log.shared.last_at = Instant::default();
                     return self.hub.go_back_to(now, after);

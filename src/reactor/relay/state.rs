@@ -111,8 +111,13 @@ impl State {
     }
 
     /// The writer has found the history, whose numbers in the stream are these, and which has had these jumps.
-    pub fn attach(&self, found: &Found) {
+    /// Returns which proposals of ours are not in it, which another half, or a run that was lost, had taken.
+    pub fn attach(&self, found: &Found) -> Vec<Ticket> {
         let mut shared = self.lock();
+        let taken = std::mem::take(&mut shared.taken);
+        let (kept, lost): (VecDeque<_>, VecDeque<_>) =
+            taken.into_iter().partition(|(_, last)| *last <= found.last);
+        shared.taken = kept;
         match shared.generation {
             // They are read, or were trimmed.
             0 => shared.jumps.clone_from(&found.jumps),
@@ -125,6 +130,7 @@ impl State {
         shared.well_from = shared.beat + 1;
         drop(shared);
         self.attached.notify_all();
+        lost.into_iter().flat_map(|(tickets, _)| tickets).collect()
     }
 
     /// Goes back where the history of others has parted from what was read, if it has: to that number. Returns it, and
@@ -139,12 +145,11 @@ impl State {
         Some((after, taken))
     }
 
-    /// Notes that a jump has been read.
+    /// Notes that a jump has been read. Those after the number that it goes back to are not history any more.
     pub fn note_jump(&self, to: Seq, after: Seq) {
         let mut shared = self.lock();
-        if !shared.jumps.contains(&(to, after)) {
-            shared.jumps.push((to, after));
-        }
+        shared.jumps.retain(|(to, _)| *to <= after);
+        shared.jumps.push((to, after));
     }
 
     /// The writer's connections so far.
@@ -293,16 +298,17 @@ mod tests {
             jumps: jumps.to_vec(),
         };
         let state = State::new(1, 1000, 1);
-        state.attach(&found(&[(100, 10)], 120));
+        assert!(state.attach(&found(&[(100, 10)], 120)).is_empty());
         assert!(state.note_read(0, 120, 120, None).is_empty());
-        state.attach(&found(&[(100, 10)], 130));
+        _ = state.attach(&found(&[(100, 10)], 130));
         assert_eq!(state.go_back(), None, "it was there");
         state.note_jump(300, 130);
         assert!(state.note_read(0, 310, 0, Some(130)).is_empty());
         assert!(state.note_taken(vec![Ticket(1)], 320, Duration::ZERO).is_empty());
-        state.attach(&found(&[(100, 10), (400, 320)], 410));
+        assert!(state.note_taken(vec![Ticket(2)], 500, Duration::ZERO).is_empty());
+        assert_eq!(state.attach(&found(&[(100, 10), (400, 320)], 410)), [Ticket(2)], "it is not there");
         assert_eq!(state.go_back(), None, "it has not come there yet");
-        state.attach(&found(&[(100, 10), (200, 125), (400, 250)], 410));
+        _ = state.attach(&found(&[(100, 10), (200, 125), (400, 250)], 410));
         assert_eq!(
             state.go_back(),
             Some((125, vec![Ticket(1)])),
@@ -310,7 +316,7 @@ mod tests {
         );
         assert_eq!((state.seen(), state.go_back()), (125, None));
         state.note_jump(200, 125);
-        state.attach(&found(&[(100, 10), (200, 125), (400, 250)], 410));
+        _ = state.attach(&found(&[(100, 10), (200, 125), (400, 250)], 410));
         assert_eq!(state.go_back(), None);
     }
 

@@ -133,7 +133,8 @@ impl Writer {
             self.settle_doubt(last);
         }
         self.doubtful = 0;
-        self.state.attach(&found);
+        let lost = self.state.attach(&found);
+        self.refuse(lost, LOST);
         (self.beat_at, self.wait_ms) = (Instant::now(), *WAIT_MS.start());
         self.link = Some(link);
     }

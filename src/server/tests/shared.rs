@@ -53,10 +53,10 @@ enum Outcome {
 
 impl Engine {
     /// Returns the last batch of the server, and the last number.
-    fn attach(&mut self, node: usize, seen: Seq, fence: u64, at: LogTime, jumps: Seq) -> (u64, Seq) {
+    fn attach(&mut self, node: usize, seen: Seq, fence: u64, at: LogTime, jump: Seq) -> (u64, Seq) {
         let is_new = self.written_by == 0 && self.stream.is_empty() && seen == 0;
         if !is_new && (self.written_by != self.run || seen > self.seq) {
-            let to = self.seq.max(seen) + JUMP * jumps;
+            let to = self.seq.max(seen) + jump;
             let first = self.seq + 1;
             self.stream.push(Batch { first, last: to, at, node, groups: vec![], lost: Some(self.seq) });
             self.jumps.push((to, self.seq));
@@ -263,12 +263,12 @@ impl Sim {
 
     /// Lets a server find the history, as the relay does.
     fn attach(&mut self, node: usize) {
-        let jumps = 1 + self.random.below(16);
+        let jump = JUMP + self.random.below(15 * JUMP);
         let at = LogTime(self.now_ms);
         let one = &mut self.nodes[node];
         let Some(engine) = one.engine else { return };
         one.serial += 1;
-        let (serial, last) = self.engines[engine].attach(node, one.cursor, one.serial, at, jumps);
+        let (serial, last) = self.engines[engine].attach(node, one.cursor, one.serial, at, jump);
         if !one.is_open {
             one.is_open = true;
             let opening = Opening {
@@ -292,6 +292,12 @@ impl Sim {
         }
         one.doubtful = 0;
         one.is_attached = true;
+        let newest = self.engines[engine].seq;
+        let (kept, lost): (VecDeque<_>, VecDeque<_>) =
+            one.taken.drain(..).partition(|(_, last)| *last <= newest);
+        one.taken = kept;
+        let lost: Vec<Ticket> = lost.into_iter().flat_map(|(tickets, _)| tickets).collect();
+        one.server.refuse_shared(one.world.now, &lost, &Refusal("lost".into()), &mut one.world);
         let strange = self.engines[engine]
             .jumps
             .iter()
@@ -387,6 +393,7 @@ impl Sim {
             assert!(batch.lost.is_some() || batch.first == one.cursor + 1, "numbers are consecutive");
             if let Some(after) = batch.lost {
                 tail.entries.push(Entry { seq: batch.last, record: Record::Lost(after) });
+                one.jumps.retain(|(_, to)| *to <= after);
                 one.jumps.push((after, batch.last));
             }
             let mut next = batch.first;
@@ -485,7 +492,7 @@ impl Sim {
             1 => self.request(
                 node,
                 &format!(
-                    "PUT /pub/values?key=k{} HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n{{\"a\":{}}}",
+                    "PUT /pub/values?key=k{} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{{\"a\":{}}}",
                     length % 3,
                     self.texts % 10
                 ),
@@ -669,7 +676,13 @@ impl Sim {
             (0..NODES).for_each(|node| self.catch_up(node));
         }
         self.hear();
-        assert!(self.waiting.is_empty(), "{} wait for an answer", self.waiting.len());
+        for Waiting { node, text, key, .. } in &self.waiting {
+            let Node { server, cursor, taken, .. } = &self.nodes[*node];
+            panic!(
+                "{text} {key:?} has no answer from server {node} at {cursor}: {taken:?}, {:?}",
+                server.broker
+            );
+        }
         let histories: Vec<_> = (0..NODES).map(|node| self.poll(node, "oldest").0).collect();
         for (node, history) in histories.iter().enumerate() {
             let waiting = self.nodes[node].server.broker.log_waiting().unwrap();
