@@ -82,7 +82,7 @@ impl Hub {
     /// Has a subscriber told of a gap on all it listens to.
     fn estrange(&mut self, key: SubscriberKey) {
         let id = self.position(key);
-        self.strangers.entry(key).or_insert(id);
+        self.strangers.entry(key).or_default().id.get_or_insert(id);
         let subscriber = &mut self.subscribers[key];
         subscriber.stranger = true;
         if let Memberships::Many(many) = &mut subscriber.memberships {

@@ -827,8 +827,8 @@ mod tests {
         let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
         hub.subscribe(NOW, key, &["a"], &[pattern("x/*")], |_| Start::After(FOREIGN)).unwrap();
         assert_eq!(hub.next_ready(), Some(key));
-        let told: Vec<_> = hub.take_gaps(key).into_iter().map(|gap| gap.channel).collect();
-        assert_eq!(told, ["a".into(), "x/*".into()]);
+        let told: Vec<_> = hub.take_gaps(key).into_iter().map(|gap| gap.channel.to_string()).collect();
+        assert_eq!(told, ["a", "x/*"]);
         assert!(hub.take_gaps(key).is_empty(), "once");
         hub.check();
     }
@@ -841,8 +841,8 @@ mod tests {
         hub.delete(NOW, "x/gone", |_| true);
         let key = hub.attach(NOW, Owner(0), &["own"], Vec::new(), Start::Now).unwrap();
         hub.subscribe(NOW, key, &[], &[pattern("x/*"), pattern("y/*")], |_| Start::After(before)).unwrap();
-        let told: Vec<_> = hub.take_gaps(key).into_iter().map(|gap| gap.channel).collect();
-        assert_eq!(told, ["x/*".into()]);
+        let told: Vec<_> = hub.take_gaps(key).into_iter().map(|gap| gap.channel.to_string()).collect();
+        assert_eq!(told, ["x/*"]);
     }
 
     #[test]

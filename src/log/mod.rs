@@ -32,6 +32,10 @@ carry! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NodeId(pub u64);
 
+carry! {
+    struct NodeId(_)
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -77,7 +81,14 @@ pub enum Record {
 }
 
 carry! {
-    enum Record { 0 => Message { channel: Box<str>, publication: Publication, at: LogTime }, 1 => Deleted { channel: Box<str> } }
+    enum Record {
+        0 => Message { channel: Box<str>, publication: Publication, at: LogTime },
+        1 => Deleted { channel: Box<str> },
+        2 => Revoked { text: Box<str>, lapses: u64 },
+        3 => Beat { node: NodeId, lease_ms: u64 },
+        4 => Left(node: NodeId),
+        5 => Lost(after: Seq)
+    }
 }
 
 /// A record and its number.
@@ -129,7 +140,7 @@ pub struct Proposal {
 }
 
 carry! {
-    struct Proposal { ticket, first, records, answered }
+    struct Proposal { ticket, first, records, answered, seen }
 }
 
 impl Proposal {

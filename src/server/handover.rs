@@ -45,6 +45,8 @@ impl Server {
     pub fn parting_waits_for(&self) -> Option<&'static str> {
         match () {
             () if self.draining => Some("it leaves already"),
+            // The next one reads what is shared, and clients resume there.
+            () if self.broker.is_shared() => Some("its history is shared with other servers"),
             () if self.broker.is_loading() => Some("the history is being loaded"),
             () if self.broker.has_open_proposals() => Some("messages are being stored"),
             () => None,

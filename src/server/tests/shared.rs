@@ -676,7 +676,7 @@ impl Sim {
             (0..NODES).for_each(|node| self.catch_up(node));
         }
         self.hear();
-        for Waiting { node, text, key, .. } in &self.waiting {
+        if let Some(Waiting { node, text, key, .. }) = self.waiting.first() {
             let Node { server, cursor, taken, .. } = &self.nodes[*node];
             panic!(
                 "{text} {key:?} has no answer from server {node} at {cursor}: {taken:?}, {:?}",
