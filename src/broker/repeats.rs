@@ -151,12 +151,12 @@ impl Repeats {
     }
 
     /// Forgets requests whose messages are lost: those after this number. What is `open` has no numbers yet.
-    pub fn forget_after(&mut self, seq: Seq, open: impl Fn(Place) -> bool) {
+    pub fn forget_after(&mut self, seq: Seq, open: impl Fn(Remembered) -> bool) {
         for (is_key, memory) in [(true, &mut self.keys), (false, &mut self.messages)] {
             let lost = memory.by_key.iter().filter(|(_, done)| done.receipts.first.published.id.seq > seq);
             let lost =
-                lost.map(|(digest, _)| Place { is_key, digest: *digest }).filter(|place| !open(*place));
-            let lost: Vec<Place> = lost.collect();
+                lost.map(|(digest, _)| Remembered { is_key, digest: *digest }).filter(|place| !open(*place));
+            let lost: Vec<Remembered> = lost.collect();
             lost.into_iter().for_each(|place| memory.forget(place.digest));
         }
     }

@@ -196,7 +196,7 @@ impl Server {
         let counters: Map<String, Value> =
             stats.each().map(|(name, _, value)| (name.to_owned(), value.into())).collect();
         let gauges: Map<String, Value> =
-            self.gauges().map(|(name, _, value)| (name.to_owned(), value.into())).collect();
+            self.gauges(now.at).map(|(name, _, value)| (name.to_owned(), value.into())).collect();
         let clients: Map<String, Value> =
             self.census().iter().map(|&(name, count)| (name.to_owned(), count.into())).collect();
         let commits = self.broker.log_waiting().map(|log| json!(log.figures.commits));
