@@ -49,12 +49,23 @@ pub fn run(lasts: bool, mut publish: impl FnMut(&'static str, Option<&str>, Stri
     let days = QUOTES.lines().skip(1).count().max(1);
     let prices = PRICES.lines().skip(1).count().max(1);
     let mut ticks = Ticks::new().skip(passed % days).zip(stocks().skip(passed % prices));
-    pace(0usize.., STEP, |step| {
+    // What lasts has bars of the life before.
+    let past = if lasts { Vec::new() } else { market.past(since_1970().as_millis() as u64) };
+    if !past.into_iter().all(|(channel, bar)| publish(channel, None, bar)) {
+        return;
+    }
+    pace(1usize.., STEP, |step| {
         if step % STEPS_A_TICK == 0
             && let Some((tick, (channel, price))) = ticks.next()
             && !(publish(CHANNEL, None, stamped(tick)) && publish(channel, None, stamped(price)))
         {
             return false;
+        }
+        if step % quotes::STEPS_A_BAR == 0 {
+            let bars = market.bars(since_1970().as_millis() as u64);
+            if !bars.into_iter().all(|(channel, bar)| publish(channel, None, bar)) {
+                return false;
+            }
         }
         market.step().into_iter().all(|(symbol, quote)| publish(quotes::CHANNEL, Some(&symbol), quote))
     });

@@ -47,9 +47,10 @@ fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
     if let Some(lasts) = demo {
         start_demo(reactor.mailbox(), lasts)?;
         log::info!(
-            "demo: market data on channels {}, demo/stocks/* and {}, pages at / and /demo/ticker",
+            "demo: market data on channels {}, demo/stocks/*, {} and {}*, pages at / and /demo/ticker",
             demo::CHANNEL,
-            demo::quotes::CHANNEL
+            demo::quotes::CHANNEL,
+            demo::quotes::BARS
         );
     }
     logging.step_aside();

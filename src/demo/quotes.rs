@@ -9,6 +9,19 @@ use std::fmt::Write;
 /// The channel of the quotes; their keys are the symbols.
 pub const CHANNEL: &str = "demo/quotes";
 
+/// Each instrument has a channel below this for its bars: the last price and the volume of two seconds. Whoever draws a
+/// chart of it asks for those that are kept.
+pub const BARS: &str = "demo/bars/";
+
+/// Steps from one bar to the next: two seconds.
+pub const STEPS_A_BAR: usize = 40;
+
+/// Bars that are there when the market opens, so that a chart has something to show.
+const BARS_BEFORE: u64 = 90;
+
+/// Trades of an instrument in one of these.
+const TRADES_A_BAR: usize = 7;
+
 /// Quotes that change at once: with [`super::STEP`] two hundred a second.
 const QUOTES_A_STEP: usize = 10;
 
@@ -72,12 +85,18 @@ struct Instrument {
     volume: i64,
     /// Today, and ever.
     trades: (u32, u64),
+    /// The channel of its bars, and the volume since the last one.
+    bars: &'static str,
+    traded: i64,
 }
 
 impl Instrument {
     fn new(symbol: String, days: Vec<Day>) -> Self {
         let open = days[CLOSES].open;
-        Self { symbol, days, today: CLOSES, last: open, high: open, low: open, volume: 0, trades: (0, 0) }
+        // For as long as the process lives, as it publishes there all the time.
+        let bars = format!("{BARS}{symbol}").leak();
+        let (volume, trades, traded) = (0, (0, 0), 0);
+        Self { symbol, days, today: CLOSES, last: open, high: open, low: open, volume, trades, bars, traded }
     }
 
     /// The day so many days before; before the first comes the last.
@@ -102,8 +121,15 @@ impl Instrument {
         let volume = if left == 0 { some } else { some / 2 + random.below(some.max(1) as u64) as i64 };
         self.last = last;
         self.volume += volume;
+        self.traded += volume;
         self.high = self.high.max(last);
         self.low = self.low.min(last);
+    }
+
+    /// What was traded since the last bar, which ends at `time`, milliseconds since 1970.
+    fn bar(&mut self, time: u64) -> (&'static str, String) {
+        let volume = std::mem::take(&mut self.traded);
+        (self.bars, format!(r#"{{"time":{time},"last":{},"volume":{volume}}}"#, money(self.last)))
     }
 
     fn quote(&self, random: &mut Random) -> String {
@@ -155,6 +181,26 @@ impl Market {
         quarters.retain(|(_, days)| days.len() >= DAYS_MIN);
         let instruments = quarters.into_iter().map(|(symbol, days)| Instrument::new(symbol, days)).collect();
         Self { instruments, random: Random::new(SEED), opened: 0 }
+    }
+
+    /// The bars of all instruments that end at `time`, milliseconds since 1970, and their channels.
+    pub fn bars(&mut self, time: u64) -> Vec<(&'static str, String)> {
+        self.instruments.iter_mut().map(|instrument| instrument.bar(time)).collect()
+    }
+
+    /// Trades for three minutes, which end at `time`: the bars of these.
+    pub fn past(&mut self, time: u64) -> Vec<(&'static str, String)> {
+        let period = STEPS_A_BAR as u64 * super::STEP.as_millis() as u64;
+        let mut all = Vec::new();
+        for before in (1..=BARS_BEFORE).rev() {
+            for instrument in &mut self.instruments {
+                for _ in 0..TRADES_A_BAR {
+                    instrument.trade(&mut self.random);
+                }
+            }
+            all.extend(self.bars(time.saturating_sub(before * period)));
+        }
+        all
     }
 
     /// Some trades: symbols and quotes. The first ones open the market, each instrument once.
@@ -227,6 +273,39 @@ mod tests {
             before.insert(symbol, (date.to_owned(), price("last"), trades));
         }
         assert!(ends > 50, "{ends}");
+    }
+
+    #[test]
+    fn bars_are_what_was_traded() {
+        let mut market = Market::new(super::super::QUOTES);
+        let now = 1_800_000_000_000;
+        let past = market.past(now);
+        assert_eq!(past.len(), 57 * BARS_BEFORE as usize);
+        let of_one: Vec<Value> = past
+            .iter()
+            .filter(|(channel, _)| *channel == "demo/bars/SPX06Q1")
+            .map(|(_, bar)| serde_json::from_str(bar).unwrap())
+            .collect();
+        let times: Vec<u64> = of_one.iter().map(|bar| bar["time"].as_u64().unwrap()).collect();
+        assert_eq!((times[0], times[BARS_BEFORE as usize - 1]), (now - 180_000, now - 2000));
+        assert!(
+            of_one.iter().all(|bar| bar["last"].as_f64().unwrap() > 0.0 && bar["volume"].as_i64() > Some(0))
+        );
+        // Of the next, the volume is that of the quotes, if no day ends.
+        let quote = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+        let quotes: Vec<Value> = (0..6).flat_map(|_| market.step()).map(|(_, json)| quote(&json)).collect();
+        let bars = market.bars(now);
+        let mut compared = 0;
+        for (channel, bar) in bars {
+            let quotes: Vec<&Value> =
+                quotes.iter().filter(|quote| channel.ends_with(quote["symbol"].as_str().unwrap())).collect();
+            let bar = quote(&bar);
+            if let [only] = quotes[..] {
+                assert_eq!((&bar["last"], bar["volume"].as_i64() >= Some(0)), (&only["last"], true));
+                compared += 1;
+            }
+        }
+        assert!(compared > 50, "{compared}");
     }
 
     #[test]
