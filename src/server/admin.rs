@@ -205,6 +205,7 @@ impl Server {
             "version": env!("VERSION_AND_COMMIT"),
             "epoch": self.broker.hub.newest().epoch.to_string(),
             "unix": now.unix,
+            "uptime_ms": now.at.millis_since(self.started.at),
             "uptime_seconds": now.at.millis_since(self.started.at) / 1000,
             "draining": self.draining,
             "counters": counters,

@@ -55,8 +55,9 @@ test('it comes back after a restart', { timeout }, async () => {
   await isLive(page);
   await server.stop('SIGKILL');
   await wait(page, () => document.querySelector('#state').textContent === 'trying again');
-  await startServer('--listen', `127.0.0.1:${server.port}`);
+  const again = await startServer('--listen', `127.0.0.1:${server.port}`), { epoch } = await again.stats();
   await isLive(page);
+  await wait(page, epoch => document.querySelector('#about').textContent.endsWith(epoch), epoch);
   await page.close();
 });
 
