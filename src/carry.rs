@@ -221,6 +221,20 @@ impl<T: Resume> Resume for Option<T> {
     }
 }
 
+impl<T: Resume> Resume for Box<T> {
+    fn shape(shape: &mut Shape) {
+        T::shape(shape);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        T::pack(self, parcel);
+    }
+
+    fn resume(&mut self, from: &mut Unpack) -> Result<(), Damaged> {
+        T::resume(self, from)
+    }
+}
+
 /// Implements [`Carry`]: `struct Name { field, … }`, `struct Name(_)`, or `enum Name { 0 => Kind, 1 => Kind(a: A), 2 =>
 /// Kind { a: A }, … }`.
 macro_rules! carry {

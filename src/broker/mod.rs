@@ -16,6 +16,7 @@
 pub mod access;
 mod client;
 mod gate;
+mod mercure;
 mod order;
 mod proposals;
 mod publish;
@@ -56,6 +57,8 @@ pub struct Broker {
     repeats: Repeats,
     /// What waits for the log, if there is one.
     log: Option<Box<proposals::Proposals>>,
+    /// What names of channels may not contain: that is Mercure's to tell. Empty = nothing.
+    reserved: Vec<Box<str>>,
     /// `limits.message_bytes`, for what patches make.
     message_bytes: usize,
     /// What has been counted beside what the hub counts itself; [`Broker::stats`] has both.
@@ -66,7 +69,7 @@ resume! {
     Broker {
         carried: order, stats;
         resumed: hub, gate, repeats;
-        given: log, message_bytes
+        given: log, message_bytes, reserved
     }
 }
 
@@ -79,6 +82,7 @@ impl Broker {
             gate: Gate::new(config, seed),
             repeats: Repeats::new(config, seed.key("idempotency")),
             log: None,
+            reserved: Vec::new(),
             message_bytes: config.limits.message_bytes,
             stats: Stats::default(),
         }
@@ -111,6 +115,10 @@ impl Broker {
             self.stats.messages_repeated += 1;
             known.iter().for_each(|known| self.note_repeat(known.place(), &earlier));
             return Ok(earlier);
+        }
+        if !self.reserved.is_empty() && self.names_reserved(&messages) {
+            self.stats.publications_refused += 1;
+            return Err(Refusal::Reserved);
         }
         if !self.gate.admits_publications(now, client, messages.len()) {
             self.stats.publications_refused += 1;

@@ -21,6 +21,8 @@ pub enum Refusal {
     LogBehind,
     /// Another server has published a value of the key at the same time.
     Outdated,
+    /// The name of the channel is Mercure's.
+    Reserved,
     /// What was to become of a key cannot be.
     Key {
         /// Why.
@@ -61,6 +63,7 @@ impl Refusal {
             Self::TooManyChannels => HubError::TooManyChannels.detail(),
             Self::TooManySubscribers => HubError::TooManySubscribers.detail(),
             Self::TooManyMatches => HubError::TooManyMatches.detail(),
+            Self::Reserved => "topics of Mercure's own events are reserved; choose another name",
             Self::LogBehind => {
                 "what keeps the history does not keep up (store.staged_bytes, store.lag_ms, engine.staged_bytes); \
                  try again later, with the same Idempotency-Key"
@@ -85,7 +88,7 @@ impl Refusal {
             Self::TooManyChannels
             | Self::TooManySubscribers
             | Self::Key { error: KeyError::NoRoom(_), .. } => Some((60, 60)),
-            Self::KeyReused | Self::TooManyMatches | Self::NotLatest => None,
+            Self::KeyReused | Self::TooManyMatches | Self::NotLatest | Self::Reserved => None,
             Self::Key {
                 error: KeyError::NoSuchKey | KeyError::NotPatchable | KeyError::TooLarge, ..
             } => None,

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use clap::error::Error;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use crate::broker::access::{Rules, Tokens};
+use crate::broker::access::{MercureTokens, Rules, Tokens};
 use crate::config::{
     self, Algorithm, Config, File, KeyText, Loaded, Origin, Problem, SETTINGS, Setting, Sources,
 };
@@ -64,11 +64,42 @@ pub fn read_keys(loaded: &mut Loaded) -> Result<(), Vec<Problem>> {
             }
         }
     }
+    problems.extend(read_mercure_keys(loaded));
     if problems.is_empty() {
         let wrong = Tokens::new(&loaded.config).err().unwrap_or_default();
         problems = wrong.iter().map(|(row, text)| loaded.key_problem(*row, text)).collect();
+        if let Err((name, text)) = MercureTokens::new(&loaded.config) {
+            problems.push(Problem::new(loaded.origin(name), format!("{name}: {text}")));
+        }
     }
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Reads the files with the keys of Mercure.
+fn read_mercure_keys(loaded: &mut Loaded) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (name, is_publisher) in [("mercure.publisher_key_file", true), ("mercure.subscriber_key_file", false)]
+    {
+        let mercure = &loaded.config.mercure;
+        let (file, key) = match is_publisher {
+            true => (&mercure.publisher_key_file, &mercure.publisher_key),
+            false => (&mercure.subscriber_key_file, &mercure.subscriber_key),
+        };
+        let Some(file) = file.clone() else { continue };
+        let mut report = |text: String| {
+            problems.push(Problem::new(loaded.origin(name), format!("{name}: {text}")));
+        };
+        if key.is_some() {
+            report("the key itself is given too; give one of them".into());
+            continue;
+        }
+        match std::fs::read_to_string(loaded.beside(&file)) {
+            Ok(text) if is_publisher => loaded.config.mercure.publisher_key = Some(text),
+            Ok(text) => loaded.config.mercure.subscriber_key = Some(text),
+            Err(error) => report(format!("{} cannot be read: {error}", file.display())),
+        }
+    }
+    problems
 }
 
 /// What works, and is probably not meant.

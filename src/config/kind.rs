@@ -686,6 +686,36 @@ impl Kind<Option<String>> for Secret {
     }
 }
 
+/// A key: a secret, or a public key as PEM.
+pub struct KeyValue;
+
+impl Describe for KeyValue {
+    fn allowed(&self) -> String {
+        "a secret, or a public key as PEM, without control characters but line ends (its value is not shown here)".into()
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "KEY"
+    }
+
+    fn is_secret(&self) -> bool {
+        true
+    }
+}
+
+impl Kind<Option<String>> for KeyValue {
+    fn read(&self, given: Given<'_>) -> Option<Option<String>> {
+        let is_sound = |text: &&str| {
+            !text.is_empty() && text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r'))
+        };
+        given.text().filter(is_sound).map(|text| Some(text.to_owned()))
+    }
+
+    fn show(&self, value: &Option<String>) -> String {
+        quote(if value.is_some() { "(redacted)" } else { "" })
+    }
+}
+
 /// Several secrets: text or an array of texts in TOML, separated by blanks elsewhere.
 pub struct Secrets;
 

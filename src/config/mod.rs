@@ -39,8 +39,8 @@ use access::{Choice, ClaimText, CookieName};
 use engine::{EngineName, EngineUrl};
 use kind::Time::{Millis, Seconds};
 use kind::{
-    Address, Bytes, ChannelPattern, Event, Flag, FolderName, Function, Ip, Level, List, Mount, Network,
-    Number, One, OneOf, Optional, Secret, Secrets, TechniqueName, Text, TextFile, WebOrigin,
+    Address, Bytes, ChannelPattern, Event, Flag, FolderName, Function, Ip, KeyValue, Level, List, Mount,
+    Network, Number, One, OneOf, Optional, Secret, Secrets, TechniqueName, Text, TextFile, WebOrigin,
 };
 
 const HOUR: u64 = 3600;
@@ -245,6 +245,36 @@ setting::settings! {
         unknown_per_second: u32 = 500, Number(1..=1_000_000);
         /// Publications remembered to recognise one that is sent again; the oldest is forgotten first.
         repeats: usize = 65_536, Number(1..=100_000_000);
+    }
+
+    /// Mercure, the protocol for server-sent events of Symfony and API Platform; docs/mercure.md. It is served when there
+    /// is a key.
+    mercure: Mercure {
+        /// Path of the hub.
+        path: String = "/.well-known/mercure".into(), One(Mount);
+        /// The key that tokens of publishers are verified by: a secret, or a public key as PEM; none = nobody publishes.
+        /// Not an option, because `ps` shows options to everybody.
+        publisher_key: Option<String> = None, KeyValue;
+        /// File that holds it.
+        publisher_key_file: Option<PathBuf> = None, Optional(TextFile);
+        /// The algorithm that tokens of publishers must be signed with.
+        publisher_alg: Algorithm = Algorithm::HS256, Choice(&Algorithm::NAMES);
+        /// The key that tokens of subscribers are verified by; none = they can show none.
+        subscriber_key: Option<String> = None, KeyValue;
+        /// File that holds it.
+        subscriber_key_file: Option<PathBuf> = None, Optional(TextFile);
+        /// The algorithm that tokens of subscribers must be signed with.
+        subscriber_alg: Algorithm = Algorithm::HS256, Choice(&Algorithm::NAMES);
+        /// Serve subscribers without a token: they get updates that are not private.
+        anonymous: bool = false, Flag;
+        /// Tell who subscribes: events, and the subscription API.
+        subscriptions: bool = false, Flag;
+        /// Origins of pages that may publish by the cookie, beside those of the server itself.
+        publish_origins: Vec<String> = Vec::new(), List(WebOrigin);
+        /// The cookie that carries a token; none = `mercureAuthorization`.
+        cookie_name: Option<String> = None, Optional(CookieName);
+        /// Tell of lost updates by an event, `encke.gap`.
+        gap_events: bool = true, Flag;
     }
 
     /// Forever frames.

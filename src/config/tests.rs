@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::*;
 
 /// Values of which every setting takes at least one that is not its default.
-const CANDIDATES: [&str; 12] = [
+const CANDIDATES: [&str; 14] = [
     "behind",
     "3",
     "304",
@@ -16,6 +16,8 @@ const CANDIDATES: [&str; 12] = [
     "/cometd",
     "jsonp",
     "debug",
+    "HS512",
+    "redis://127.0.0.1:6379",
 ];
 
 /// A value for each setting that is not its default, as text and as TOML.

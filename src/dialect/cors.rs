@@ -8,7 +8,7 @@ use crate::wire::head::Head;
 use std::num::NonZeroU16;
 
 /// Fields that scripts of another origin may read.
-const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Encke-Heartbeat, Encke-Key, Encke-Removed, Retry-After\r\n";
+const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Encke-Heartbeat, Encke-Key, Encke-Removed, Last-Event-ID, Link, Mercure-Last-Event-ID, Retry-After\r\n";
 
 /// The header fields that answers carry, made once from the settings.
 #[derive(Debug)]

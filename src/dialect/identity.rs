@@ -6,7 +6,7 @@
 
 use super::access::{bearer, is_one_of, may_publish};
 use super::{cors, upgrade};
-use crate::broker::access::{Bad, Bearer, Grant, Rules, Tokens, Verdict};
+use crate::broker::access::{Bad, Bearer, Grant, MercureGrant, MercureTokens, Role, Rules, Tokens, Verdict};
 use crate::broker::{Client, Rate};
 use crate::carry::{carry, resume};
 use crate::config::{Config, Who};
@@ -33,6 +33,8 @@ pub struct Access {
     pub rules: Rules,
     /// The keys of tokens.
     pub tokens: Tokens,
+    /// The keys of Mercure.
+    pub mercure: MercureTokens,
     /// There is a rule or a key: what a request shows matters.
     is_on: bool,
     /// Bad tokens of each address.
@@ -44,7 +46,7 @@ pub struct Access {
 resume! {
     Access {
         carried: next_end;
-        resumed: tokens, refused;
+        resumed: tokens, mercure, refused;
         given: rules, is_on
     }
 }
@@ -145,7 +147,7 @@ impl Denial {
 impl Access {
     /// All that it judges by, as values that are the same if that is.
     pub fn judges_by(&self) -> impl Hash {
-        (format!("{:?}", self.rules), self.tokens.judges_by())
+        (format!("{:?}", self.rules), self.tokens.judges_by(), self.mercure.judges_by())
     }
 
     /// That of the settings, which were checked before: keys that cannot be read verify nothing.
@@ -153,6 +155,7 @@ impl Access {
         Self {
             rules: Rules::new(config),
             tokens: Tokens::new(config).unwrap_or_default(),
+            mercure: MercureTokens::new(config).unwrap_or_default(),
             is_on: !config.channels.is_empty() || !config.token_keys.is_empty(),
             refused: Rate::new(seed.key("bad tokens by address")),
             next_end: NEVER,
@@ -226,12 +229,43 @@ impl Access {
         stats: &mut Stats,
     ) -> Result<Rc<Grant>, Denial> {
         let is_known = self.tokens.knows(token);
+        self.check_counted(is_known, client, config, now, stats, |access| {
+            access.tokens.check(token, now.unix)
+        })
+    }
+
+    /// What `token` grants to who speaks Mercure in that role.
+    pub fn check_mercure(
+        &mut self,
+        role: Role,
+        token: &str,
+        client: Client,
+        config: &Config,
+        now: Now,
+        stats: &mut Stats,
+    ) -> Result<Rc<MercureGrant>, Denial> {
+        let is_known = self.mercure.knows(role, token);
+        let unix_ms = now.unix * 1000 + u64::from(now.unix_ms);
+        let check = |access: &mut Self| access.mercure.check(role, token, unix_ms);
+        self.check_counted(is_known, client, config, now, stats, check)
+    }
+
+    /// Has a token checked, unless too many that were bad have come from that client.
+    fn check_counted<G>(
+        &mut self,
+        is_known: bool,
+        client: Client,
+        config: &Config,
+        now: Now,
+        stats: &mut Stats,
+        check: impl FnOnce(&mut Self) -> Result<Rc<G>, Bad>,
+    ) -> Result<Rc<G>, Denial> {
         let counts = !is_known && client.counted;
         if counts && self.refused.so_far(now.at, client.address) >= config.limits.tokens_refused_per_second {
             stats.tokens_refused += 1;
             return Err(Denial::TooManyBad);
         }
-        match self.tokens.check(token, now.unix) {
+        match check(self) {
             Ok(grant) => {
                 stats.tokens_verified += u64::from(!is_known);
                 Ok(grant)

@@ -8,6 +8,7 @@ pub mod cors;
 pub mod fdajax;
 pub mod holder;
 pub mod identity;
+pub mod mercure;
 pub mod native;
 mod session;
 pub mod upgrade;

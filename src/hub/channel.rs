@@ -1,5 +1,6 @@
 //! A channel: its ring and who listens.
 
+use super::feed::Feed;
 use super::latest::Latest;
 use super::pace::{Group, Pace};
 use super::ring::{Gone, Ring};
@@ -43,10 +44,16 @@ pub struct Channel {
     /// It has had a message. One that has not is there for those who listen to it, and goes with the last of
     /// them; subscribers by pattern join with the first message.
     pub spoken: bool,
+    /// It is shown to who selects it without naming it.
+    pub is_shown: bool,
+    /// The feeds that it reaches, but for those that are asked about each message.
+    pub feeds: Vec<ChannelKey>,
+    /// What it is if it is a feed.
+    pub feed: Option<Box<Feed>>,
 }
 
 carry! {
-    struct Channel { name, ring, subscribers, left, keyed, spoken }
+    struct Channel { name, ring, subscribers, left, keyed, spoken, is_shown, feeds, feed }
 }
 
 /// Latest values, and who is told at some pace.
@@ -80,7 +87,10 @@ pub struct ChannelInfo {
 impl Channel {
     /// A channel without messages, which lost those up to `evicted` in a former life.
     pub fn new(name: Rc<str>, evicted: u64) -> Self {
-        Self { name, ring: Ring::new(evicted), subscribers: Vec::new(), left: 0, keyed: None, spoken: false }
+        let ring = Ring::new(evicted);
+        let (subscribers, left, keyed, spoken) = (Vec::new(), 0, None, false);
+        let (is_shown, feeds, feed) = (true, Vec::new(), None);
+        Self { name, ring, subscribers, left, keyed, spoken, is_shown, feeds, feed }
     }
 
     /// Its name.

@@ -227,7 +227,12 @@ impl Hub {
             let matching =
                 members.iter().filter(|(channel, ..)| pattern.matches(self.channels[*channel].name()));
             anew.extend(matching.map(|&(channel, ..)| channel));
-            gaps.push(Gap { channel: pattern.as_str().into(), after: *after, oldest: newest });
+            gaps.push(Gap {
+                channel: pattern.as_str().into(),
+                after: *after,
+                oldest: newest,
+                position: newest,
+            });
         }
         if whole && !(told.is_empty() && gaps.is_empty()) {
             // A snapshot leaves out what has no key, and removals; and its numbers begin anew.
@@ -242,6 +247,7 @@ impl Hub {
                 channel: Rc::clone(channel.name()),
                 after: came_with.unwrap_or_else(|| self.id(had)),
                 oldest: channel.ring.oldest().map_or(newest, |seq| self.id(seq)),
+                position: newest,
             }
         }));
         if gaps.is_empty() {

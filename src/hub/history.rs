@@ -44,13 +44,16 @@ pub struct History {
     passing: Vec<(ChannelKey, Seq)>,
     /// Messages whose frames stay as long as there is room, in the order in which they were encoded.
     encoded: VecDeque<(ChannelKey, Seq)>,
+    /// Feeds are to be told of what limits take; and that.
+    is_watched: bool,
+    lost: Vec<(ChannelKey, Rc<Message>)>,
 }
 
 resume! {
     History {
         carried: bytes, messages, order, overfull, passing, encoded;
         resumed: ;
-        given: limits, total_bytes
+        given: limits, total_bytes, is_watched, lost
     }
 }
 
@@ -72,6 +75,8 @@ impl History {
             overfull: Vec::new(),
             passing: Vec::new(),
             encoded: VecDeque::new(),
+            is_watched: false,
+            lost: Vec::new(),
         }
     }
 
@@ -81,6 +86,32 @@ impl History {
         let long = channels.iter().filter(|(_, channel)| is_long(channel)).map(|(key, _)| key);
         let new: Vec<ChannelKey> = long.filter(|key| !self.overfull.contains(key)).collect();
         self.overfull.extend(new);
+    }
+
+    /// Keeps what limits take, for [`History::take_lost`].
+    pub const fn watch(&mut self) {
+        self.is_watched = true;
+    }
+
+    /// Whether limits have taken something.
+    pub const fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
+    }
+
+    /// What limits have taken, and from which channels.
+    pub fn take_lost(&mut self) -> Vec<(ChannelKey, Rc<Message>)> {
+        std::mem::take(&mut self.lost)
+    }
+
+    /// All entries newer than `after`, oldest first. A message of several topics has several, and some are of messages
+    /// that are gone.
+    pub fn since(&self, after: Seq) -> impl Iterator<Item = (Seq, ChannelKey)> {
+        self.order.since(after)
+    }
+
+    /// Bytes that the ring of one channel may take.
+    pub const fn ring_bytes(&self) -> usize {
+        self.limits.bytes
     }
 
     /// Messages in all rings.
@@ -141,12 +172,14 @@ impl History {
         let now = message.published;
         self.order.push(message.id.seq, key);
         self.messages += 1;
-        self.bytes += message.cost();
+        if !message.is_held() {
+            self.bytes += message.cost();
+        }
         let channel = &mut channels[key];
         channel.ring.push(message, self.limits.age_ms);
         let mut evicted = 0;
         while channel.ring.bytes() > self.limits.bytes && channel.ring.len() > 1 {
-            evicted += self.settle(channel.evict(now)).evicted;
+            evicted += self.evict(key, channel, now).evicted;
         }
         if channel.ring.len() == self.limits.messages + 1 {
             self.overfull.push(key);
@@ -169,7 +202,7 @@ impl History {
             let Some((seq, key)) = self.order.pop() else { break };
             // The oldest of all, if its ring still keeps it, is the oldest of its ring.
             if is_kept(channels, seq, key) {
-                evicted += self.settle(channels[key].evict(now)).evicted;
+                evicted += self.evict(key, &mut channels[key], now).evicted;
             }
         }
         self.order.sweep(self.messages, |seq, key| is_kept(channels, seq, key));
@@ -194,7 +227,7 @@ impl History {
         let mut evicted = 0;
         for key in std::mem::take(&mut self.overfull) {
             let Some(channel) = channels.get_mut(key) else { continue };
-            evicted += self.cut(channel, now);
+            evicted += self.cut(key, channel, now);
             if let Some(at) = self.next_cut(channel) {
                 cut_at(key, at);
             }
@@ -204,10 +237,10 @@ impl History {
 
     /// Enforces the count of the ring of `channel`, as far as the grace lets it. Returns how many messages were
     /// thrown away.
-    pub fn cut(&mut self, channel: &mut Channel, now: Instant) -> usize {
+    pub fn cut(&mut self, key: ChannelKey, channel: &mut Channel, now: Instant) -> usize {
         let mut evicted = 0;
         while self.next_cut(channel).is_some_and(|at| at <= now) {
-            evicted += self.settle(channel.evict(now)).evicted;
+            evicted += self.evict(key, channel, now).evicted;
         }
         evicted
     }
@@ -246,7 +279,7 @@ impl History {
             if !is_kept || !may_go(channel, seq) {
                 return is_kept;
             }
-            evicted += self.settle(channel.evict(now)).evicted;
+            evicted += self.evict(key, channel, now).evicted;
             if channel.ring.is_empty() {
                 emptied.push(key);
             }
@@ -257,7 +290,11 @@ impl History {
     }
 
     /// Takes out of `channel` what is too old.
-    pub fn expire(&mut self, channel: &mut Channel, now: Instant) -> Gone {
+    pub fn expire(&mut self, key: ChannelKey, channel: &mut Channel, now: Instant) -> Gone {
+        if self.is_watched {
+            let aged = channel.ring.aged(self.limits.age_ms, now);
+            self.lost.extend(aged.map(|message| (key, Rc::clone(message))));
+        }
         let gone = channel.expire(self.limits.age_ms, now);
         self.settle(gone)
     }
@@ -270,12 +307,22 @@ impl History {
     }
 
     /// Throws away all that `channel` keeps. Returns how many messages that were.
-    pub fn clear(&mut self, channel: &mut Channel, now: Instant) -> usize {
+    pub fn clear(&mut self, key: ChannelKey, channel: &mut Channel, now: Instant) -> usize {
         let mut evicted = 0;
         while !channel.ring.is_empty() {
-            evicted += self.settle(channel.evict(now)).evicted;
+            evicted += self.evict(key, channel, now).evicted;
         }
         evicted
+    }
+
+    /// Throws the oldest message of a channel away because of a limit.
+    fn evict(&mut self, key: ChannelKey, channel: &mut Channel, now: Instant) -> Gone {
+        if self.is_watched
+            && let Some(message) = channel.ring.first().filter(|message| !message.expired(now))
+        {
+            self.lost.push((key, Rc::clone(message)));
+        }
+        self.settle(channel.evict(now))
     }
 
     const fn settle(&mut self, gone: Gone) -> Gone {

@@ -150,7 +150,12 @@ impl Hub {
             self.overfull.retain(|other| *other != key);
         }
         match subscriber.memberships {
-            Memberships::One { channel, index } => self.leave(now, channel, index, view),
+            Memberships::One { channel, index } => {
+                if self.channels[channel].feed.is_some() {
+                    self.leave_feed(key, channel);
+                }
+                self.leave(now, channel, index, view);
+            }
             Memberships::Many(many) => {
                 self.patterns.remove(&key);
                 for (_, membership) in &many.all {
@@ -165,6 +170,9 @@ impl Hub {
     /// Takes place `index` off the list of `channel` and tells whoever is moved there.
     fn leave(&mut self, now: Instant, channel: ChannelKey, index: u32, view: View) {
         self.take_off(channel, index, view.list());
+        if self.channels[channel].feed.is_some() && self.channels[channel].places() == 0 {
+            return self.close_feed(channel);
+        }
         if !view.is_plain() {
             self.change_groups(channel, |channel| leave_group(channel, view));
         }

@@ -19,6 +19,8 @@ impl Hub {
     pub fn bytes(&self) -> usize {
         self.history.bytes()
             + self.names.bytes()
+            + self.feeds.bytes()
+            + self.ids.bytes()
             + self.channels.len() * (size_of::<Channel>() + CHANNEL_BYTES)
             + self.subscribers.len() * (size_of::<Subscriber>() + size_of::<Entry>())
             + (self.keys + self.removals.len()) * ENTRY_BYTES
@@ -54,6 +56,9 @@ impl Hub {
     fn shed(&mut self, now: Instant, bytes: usize, may_go: impl Fn(&Channel, Seq) -> bool) -> usize {
         let (evicted, shed, emptied) = self.history.shed(&mut self.channels, now, bytes, may_go);
         self.counts.messages_evicted += evicted as u64;
+        if self.history.has_lost() {
+            self.note_lost();
+        }
         emptied.into_iter().for_each(|key| self.schedule(now, key));
         shed
     }

@@ -4,7 +4,7 @@ use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::id::MessageId;
 use crate::time::Instant;
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 /// What a message carries, classified once, when it is published.
@@ -56,16 +56,43 @@ pub struct Publication {
     pub key: Option<Box<str>>,
     /// Milliseconds it may wait in the history; 0 = only for those connected now; none = as long as others.
     pub ttl_ms: Option<u64>,
+    /// What it is beside that, as an update of Mercure.
+    pub update: Option<Box<Update>>,
+}
+
+/// What an update of Mercure has that other messages have not.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Update {
+    /// All its topics, the canonical one first. It lies in the ring of each.
+    pub topics: Vec<Box<str>>,
+    /// It is only for those who are granted one of them.
+    pub private: bool,
+    /// The id that its publisher chose.
+    pub id: Option<Box<str>>,
+    /// Milliseconds after which its readers shall reconnect (`retry`).
+    pub retry_ms: Option<u64>,
 }
 
 carry! {
-    struct Publication { data, content_type, event, key, ttl_ms }
+    struct Update { topics, private, id, retry_ms }
+}
+
+impl Update {
+    /// Bytes that it takes.
+    pub fn cost(&self) -> usize {
+        let topics = self.topics.iter().map(|topic| topic.len() + size_of::<Box<str>>());
+        size_of::<Self>() + topics.sum::<usize>() + self.id.as_ref().map_or(0, |id| id.len())
+    }
+}
+
+carry! {
+    struct Publication { data, content_type, event, key, ttl_ms, update }
 }
 
 impl Publication {
     /// A publication of `data` and nothing else.
     pub const fn of(data: Data) -> Self {
-        Self { data, content_type: None, event: None, key: None, ttl_ms: None }
+        Self { data, content_type: None, event: None, key: None, ttl_ms: None, update: None }
     }
 
     /// Bytes that a message of it takes without frames: what the limits of a ring count.
@@ -76,6 +103,7 @@ impl Publication {
             + text(&self.content_type)
             + text(&self.event)
             + text(&self.key)
+            + self.update.as_ref().map_or(0, |update| update.cost())
     }
 
     /// Says that `key` is gone.
@@ -122,6 +150,8 @@ pub struct Message {
     pub publication: Publication,
     /// When the hub took it.
     pub published: Instant,
+    /// Rings that it is in, but those of feeds.
+    held: Cell<u32>,
     /// The form that it was first asked for, and those after it.
     frame: OnceCell<Frame>,
 }
@@ -149,16 +179,19 @@ impl Carry for Message {
         shape.field("channel", |it: &Self| &it.channel);
         shape.field("publication", |it: &Self| &it.publication);
         shape.field("published", |it: &Self| &it.published);
+        shape.add("held");
+        u32::shape(shape);
         shape.add("frames");
         Vec::<(u8, Box<[u8]>)>::shape(shape);
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        let Self { id, channel, publication, published, frame: _ } = self;
+        let Self { id, channel, publication, published, held, frame: _ } = self;
         id.pack(parcel);
         channel.pack(parcel);
         publication.pack(parcel);
         published.pack(parcel);
+        held.get().pack(parcel);
         self.frames().count().pack(parcel);
         self.frames().for_each(|frame| {
             frame.format.pack(parcel);
@@ -170,6 +203,7 @@ impl Carry for Message {
         let (id, channel) = Carry::unpack(from)?;
         let (publication, published) = Carry::unpack(from)?;
         let message = Self::new(id, channel, publication, published);
+        message.held.set(Carry::unpack(from)?);
         // Somebody may be in the midst of one, and each is charged to the history.
         for (format, bytes) in Vec::<(u8, Box<[u8]>)>::unpack(from)? {
             message.frame(format, |_| bytes);
@@ -185,7 +219,7 @@ impl Message {
         publication: Publication,
         published: Instant,
     ) -> Self {
-        Self { id, channel, publication, published, frame: OnceCell::new() }
+        Self { id, channel, publication, published, held: Cell::new(0), frame: OnceCell::new() }
     }
 
     /// The message's bytes in wire format number `format`, made by `encode` for the first who asks.
@@ -209,6 +243,27 @@ impl Message {
     /// The frame already encoded as `format`.
     pub fn encoded(&self, format: u8) -> Option<&[u8]> {
         self.frames().find(|frame| frame.format == format).map(|frame| &*frame.bytes)
+    }
+
+    /// Notes that it has been put into a ring.
+    pub(super) fn hold(&self) {
+        self.held.set(self.held.get() + 1);
+    }
+
+    /// Notes that it has been taken out of a ring. Whether that was the last one.
+    pub(super) fn let_go(&self) -> bool {
+        self.held.set(self.held.get().saturating_sub(1));
+        !self.is_held()
+    }
+
+    /// Whether it is in a ring.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.get() > 0
+    }
+
+    /// What it has as an update of Mercure, if its publisher used that.
+    pub fn update(&self) -> Option<&Update> {
+        self.publication.update.as_deref()
     }
 
     /// Throws its frames away: who still lacks it has it encoded again. Returns what they took.

@@ -18,7 +18,9 @@ mod channel;
 mod check;
 mod conflate;
 mod directory;
+mod feed;
 mod history;
+mod ids;
 mod keyed;
 mod latest;
 mod membership;
@@ -31,23 +33,32 @@ mod pace;
 mod pull;
 mod restore;
 mod ring;
+mod selection;
+pub mod selector;
 mod shared;
 mod subscriber;
 mod subscription;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod update;
 mod view;
 
 pub use channel::{ChannelInfo, ChannelKey};
 pub use conflate::Stage;
 pub use directory::place_of;
+pub use ids::REMEMBERED_MAX as IDS_REMEMBERED_MAX;
 pub use keyed::{Change, KeyError};
-pub use message::{Data, Encoded, Message, Publication, one_line};
-pub use name::{HIDDEN, NAME_BYTES_MAX, NameError, Pattern, channel_name, covers, is_simple, meets};
+pub use message::{Data, Encoded, Message, Publication, Update, one_line};
+pub use name::{
+    HIDDEN, NAME_BYTES_MAX, NameError, PRIVATE, Pattern, SUBSCRIPTIONS, channel_name, covers, is_simple,
+    meets,
+};
 pub use pace::Pace;
 pub use pull::{EVERYWHERE, GAPS_MAX, Gap, Lacking};
 pub use restore::ExpiredKey;
+pub use selection::Selection;
+pub use selector::Selector;
 pub use subscriber::{Owner, Start, SubscriberKey};
 
 use crate::carry::{carry, resume};
@@ -57,7 +68,9 @@ use crate::table::Table;
 use crate::time::{Instant, Wheel};
 use channel::Channel;
 use directory::Directory;
+use feed::Feeds;
 use history::{History, Limits};
+use ids::Ids;
 use latest::Latest;
 use pace::Ticks;
 use ring::Gone;
@@ -107,6 +120,9 @@ pub struct Hub {
     timers: Wheel<ChannelKey>,
     history: History,
     tombstones: Tombstones,
+    feeds: Feeds,
+    /// Ids that publishers chose.
+    ids: Ids,
     /// Cursors that lack a number below this have a gap everywhere.
     lost: Seq,
     /// How far the cursor of a client may be ahead of us, who has had messages from another server.
@@ -136,7 +152,7 @@ pub struct Hub {
 resume! {
     Hub {
         carried: seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
-        resumed: history, tombstones;
+        resumed: history, tombstones, feeds, ids;
         given: epoch, ahead, idle_seconds, bounds, #[cfg(test)] journal
     }
 }
@@ -266,6 +282,8 @@ impl Hub {
             timers: Wheel::new(now),
             history: History::new(limits, config.history.total_bytes),
             tombstones: Tombstones::new(config.limits.tombstones),
+            feeds: Feeds::default(),
+            ids: Ids::default(),
             lost: 0,
             ahead: 0,
             is_numbered_outside: false,
@@ -299,6 +317,9 @@ impl Hub {
     ///
     /// There is no such channel yet, and as many as there may be; or no value yet of its key.
     pub fn admits_one(&mut self, name: &str, publication: &Publication) -> Result<(), HubError> {
+        if let Some(update) = &publication.update {
+            return self.admits_update(update);
+        }
         let known = self.names.find(&self.channels, name);
         if publication.key.is_some() {
             self.admits_key(known, publication).inspect_err(|_| self.counts.keys_refused += 1)?;
@@ -326,6 +347,9 @@ impl Hub {
     /// channel's subscribers ready. Numbers ascend, and nothing is refused: what is accepted is accepted.
     pub fn commit(&mut self, now: Instant, name: &str, seq: Seq, publication: Publication) -> Published {
         debug_assert!(seq > self.seq, "numbers ascend");
+        if publication.update.is_some() {
+            return self.commit_update(now, name, seq, publication);
+        }
         let key = match self.names.find(&self.channels, name) {
             Some(key) => key,
             None => self.open_channel(now, name),
@@ -347,6 +371,7 @@ impl Hub {
         #[cfg(test)]
         self.journal.push(Message::new(id, Rc::clone(channel.name()), publication.clone(), now));
         let message = Rc::new(Message::new(id, Rc::clone(channel.name()), publication, now));
+        let passed = self.feeds.is_on().then(|| Rc::clone(&message));
         let old = match message.key() {
             Some(_) => self.keep_latest(key, &message),
             None => None,
@@ -357,6 +382,10 @@ impl Hub {
             self.note_paced(now, key, id.seq, old.as_ref());
         }
         self.schedule(now, key);
+        if let Some(message) = passed {
+            self.hand_on(key, &message);
+            self.note_lost();
+        }
     }
 
     /// Marks every subscriber of the channel ready to pull.
@@ -423,6 +452,9 @@ impl Hub {
         let key = self.channels.insert(Channel::new(Rc::clone(&name), evicted));
         self.names.insert(name, key);
         self.silent += 1;
+        if self.feeds.is_on() {
+            self.reach_feeds(key);
+        }
         self.schedule(now, key);
         key
     }
@@ -519,6 +551,9 @@ impl Hub {
     /// The same; of what expires, some is left for the next call when there is no more `time`.
     pub fn tick_while(&mut self, now: Instant, mut time: impl FnMut() -> bool) {
         self.end_settled(now);
+        if self.feeds.is_on() {
+            self.empty_feeds();
+        }
         let cut_at = |key, at| self.timers.set_by(key, at);
         self.counts.messages_evicted += self.history.trim(&mut self.channels, now, cut_at) as u64;
         if !self.in_delivery.is_empty() {
@@ -527,8 +562,11 @@ impl Hub {
         while let Some(key) = self.timers.expire(now) {
             self.lapse(now, key);
             if !time() {
-                return;
+                break;
             }
+        }
+        if self.history.has_lost() {
+            self.note_lost();
         }
     }
 
@@ -538,8 +576,8 @@ impl Hub {
     fn lapse(&mut self, now: Instant, key: ChannelKey) {
         let channel = &mut self.channels[key];
         let is_due = channel.ring.next_expiry().is_some_and(|expiry| expiry <= now);
-        let gone = if is_due { self.history.expire(channel, now) } else { Gone::default() };
-        self.counts.messages_evicted += self.history.cut(channel, now) as u64;
+        let gone = if is_due { self.history.expire(key, channel, now) } else { Gone::default() };
+        self.counts.messages_evicted += self.history.cut(key, channel, now) as u64;
         self.counts.messages_expired += gone.expired as u64;
         self.counts.messages_evicted += gone.evicted as u64;
         if channel.keyed.is_some() {
@@ -586,7 +624,10 @@ impl Hub {
         }
         // One that never had a message has gone with its last subscriber.
         let Some(channel) = self.channels.get_mut(key) else { return Some(ended) };
-        self.counts.messages_evicted += self.history.clear(channel, now) as u64;
+        self.counts.messages_evicted += self.history.clear(key, channel, now) as u64;
+        if self.history.has_lost() {
+            self.note_lost();
+        }
         if self.clear_latest(key) {
             // Whoever has had its newest message has to be told all the same: the values are gone.
             let lost = self.next_id().seq;
@@ -606,6 +647,7 @@ impl Hub {
         let newest_removal = self.channels[key].latest().map_or(0, Latest::newest_removal);
         self.clear_latest(key);
         self.change_groups(key, |channel| channel.keyed = None);
+        self.leave_feeds(key);
         let channel = self.channels.remove(key);
         debug_assert!(channel.ring.is_empty() && channel.places() == 0);
         self.names.remove(channel.name());
@@ -623,13 +665,13 @@ impl Hub {
 
     /// The channels whose name begins with `prefix`, in the order of their names.
     pub fn list<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = ChannelInfo> + 'a {
-        let shown = self.names.under(prefix).filter(|(name, _)| !name.starts_with(HIDDEN));
+        let shown = self.names.under(prefix).filter(|(name, _)| !name::is_internal(name));
         shown.map(|(_, key)| self.channels[key].info(self.epoch))
     }
 
     /// The channels behind the name `after`, in the order of their names.
     pub fn list_after<'a>(&'a self, after: &'a str) -> impl Iterator<Item = ChannelInfo> + 'a {
-        let shown = self.names.behind(after).filter(|(name, _)| !name.starts_with(HIDDEN));
+        let shown = self.names.behind(after).filter(|(name, _)| !name::is_internal(name));
         shown.map(|(_, key)| self.channels[key].info(self.epoch))
     }
 
@@ -672,6 +714,10 @@ impl Hub {
     /// the history until [`Hub::tick`].
     pub fn charge_once(&mut self, channel: ChannelKey, seq: Seq, bytes: usize) {
         self.counts.frames_encoded += 1;
+        let channel = match self.channels[channel].feed.is_some() {
+            true => self.home_of(channel, seq),
+            false => channel,
+        };
         self.history.charge_once(channel, seq, bytes);
     }
 
@@ -683,6 +729,7 @@ impl Hub {
             messages: self.history.messages(),
             bytes: self.history.bytes(),
             keys: self.keys,
+            feeds: self.feeds.len(),
         }
     }
 }
@@ -727,4 +774,6 @@ pub struct Gauges {
     pub bytes: usize,
     /// Keys that have a value on some channel.
     pub keys: usize,
+    /// Feeds that somebody listens to.
+    pub feeds: usize,
 }

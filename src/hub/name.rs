@@ -9,6 +9,22 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// How the names of our own channels begin, which no client can write and no pattern matches.
 pub const HIDDEN: char = '\u{1}';
 
+/// What the name of a channel begins with that is not for all: a topic's private updates, or what the server itself
+/// tells. No client can name such a channel, as names have no control characters.
+pub const PRIVATE: &str = "\u{2}";
+/// The channel of what is told about subscriptions.
+pub const SUBSCRIPTIONS: &str = "\u{2}\u{2}subscriptions";
+
+/// Whether a channel's name is one that no client can give.
+pub fn is_internal(name: &str) -> bool {
+    name.starts_with(PRIVATE) || name.starts_with(HIDDEN)
+}
+
+/// The topic whose updates a channel has, private ones or others.
+pub fn topic_of(name: &str) -> &str {
+    name.strip_prefix(PRIVATE).unwrap_or(name)
+}
+
 /// Segments of a pattern that are compared for the price of one look at a channel.
 const SEGMENTS_PER_LOOK: usize = 4;
 
@@ -141,7 +157,7 @@ impl Pattern {
 
     /// Whether `name` matches.
     pub fn matches(&self, name: &str) -> bool {
-        if name.starts_with(HIDDEN) {
+        if is_internal(name) {
             return false;
         }
         let mut segments = name.split('/');

@@ -43,7 +43,7 @@ impl News {
 
     /// Adds a membership where message `seq` has just been published: it is newer than all.
     pub fn push(&mut self, seq: Seq, place: u32) {
-        debug_assert!(self.fresh.back().is_none_or(|&(last, _)| last < seq));
+        debug_assert!(self.fresh.back().is_none_or(|&(last, _)| last <= seq));
         self.fresh.push_back((seq, place));
     }
 
@@ -58,9 +58,9 @@ impl News {
             return;
         }
         let at = self.fresh.partition_point(|&(other, _)| other < seq);
-        if let Some(entry) = self.fresh.get_mut(at)
-            && *entry == (seq, place)
-        {
+        // A message of several topics is listed once for each.
+        let mut same = self.fresh.range_mut(at..).take_while(|entry| entry.0 == seq);
+        if let Some(entry) = same.find(|entry| entry.1 == place) {
             entry.1 = NOWHERE;
             self.dead += 1;
         }

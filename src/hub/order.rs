@@ -34,6 +34,23 @@ impl Order {
         self.entries.push_back((seq, channel));
     }
 
+    /// The entries newer than `after`, oldest first.
+    pub fn since(&self, after: Seq) -> impl Iterator<Item = (Seq, ChannelKey)> {
+        let from = |begin: usize, end: usize| {
+            let (mut low, mut high) = (begin, end);
+            while low < high {
+                let middle = low.midpoint(high);
+                match self.entries[middle].0 <= after {
+                    true => low = middle + 1,
+                    false => high = middle,
+                }
+            }
+            self.entries.range(low..end).copied()
+        };
+        // Without a sweep, all is in the last part.
+        from(0, self.kept).chain(from(self.looked_at, self.entries.len()))
+    }
+
     /// Takes the oldest out, whether it is still kept or not.
     pub fn pop(&mut self) -> Option<(Seq, ChannelKey)> {
         if self.kept == 0 {

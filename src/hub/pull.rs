@@ -19,6 +19,8 @@ pub struct Gap {
     pub after: MessageId,
     /// The oldest message that is kept (the newest of all, if none is kept).
     pub oldest: MessageId,
+    /// Where the subscriber stands, having been told.
+    pub position: MessageId,
 }
 
 /// The first of those that are ready, if what it lacks needs no composing.
@@ -121,6 +123,9 @@ impl Hub {
             return self.pull_latest(now, key, max, pulled);
         }
         match &subscriber.memberships {
+            Memberships::One { channel, .. } if self.must_walk(*channel, subscriber.after) => {
+                self.walk(now, (key, *channel), max, pulled);
+            }
             Memberships::One { channel, .. } => {
                 let is_due = |message: &&Rc<Message>| subscriber.is_for(message, now);
                 let ring = &self.channels[*channel].ring;
@@ -148,8 +153,18 @@ impl Hub {
                     let Some(Reverse((_, ring))) = heads.pop().filter(|Reverse((seq, _))| *seq < end) else {
                         return;
                     };
-                    pulled.extend(rings[ring].next());
+                    let message = rings[ring].next();
+                    let seq = message.map_or(0, |message| message.id.seq);
+                    pulled.extend(message);
                     heads.extend(head(&mut rings[ring]).map(|seq| Reverse((seq, ring))));
+                    // A message of several topics is in several rings.
+                    while let Some(&Reverse((_, ring))) =
+                        heads.peek().filter(|Reverse((other, _))| *other == seq)
+                    {
+                        heads.pop();
+                        rings[ring].next();
+                        heads.extend(head(&mut rings[ring]).map(|seq| Reverse((seq, ring))));
+                    }
                 }
             }
         }
@@ -241,6 +256,11 @@ impl Hub {
     fn look_for_gaps(&mut self, key: SubscriberKey, up_to: Seq) -> Vec<Gap> {
         let subscriber = &mut self.subscribers[key];
         let (after, stranger) = (subscriber.after, subscriber.stranger);
+        if let Memberships::One { channel, .. } = subscriber.memberships
+            && self.channels[channel].feed.is_some()
+        {
+            return self.look_for_feed_gap(key, channel);
+        }
         let channels = &self.channels;
         let lost = |channel: ChannelKey, after: Seq| channels[channel].ring.evicted() > after;
         let has_gap = match &mut subscriber.memberships {
@@ -271,6 +291,18 @@ impl Hub {
         }
     }
 
+    /// The gap of a subscriber of a feed, if it has one.
+    #[inline(never)]
+    fn look_for_feed_gap(&mut self, key: SubscriberKey, channel: ChannelKey) -> Vec<Gap> {
+        if !self.subscribers[key].stranger && !self.has_feed_gap(key, channel) {
+            return Vec::new();
+        }
+        self.subscribers[key].stranger = false;
+        let came_with = self.strangers.remove(&key).and_then(|stranger| stranger.id);
+        self.counts.gaps_told += 1;
+        vec![self.take_feed_gap(key, channel, came_with)]
+    }
+
     fn lost(&self, channel: ChannelKey, after: Seq) -> bool {
         self.channels[channel].ring.evicted() > after
     }
@@ -290,6 +322,7 @@ impl Hub {
                 channel: Rc::clone(channel.name()),
                 after: after.unwrap_or(MessageId { epoch, seq: cursor }),
                 oldest: channel.ring.oldest().map_or(newest, |seq| MessageId { epoch, seq }),
+                position: MessageId { epoch, seq: cursor.max(channel.ring.evicted()) },
             }
         };
         let mut gaps = Vec::new();
@@ -317,12 +350,13 @@ impl Hub {
             channel: pattern.as_str().into(),
             after,
             oldest: newest,
+            position: newest,
         }));
         self.counts.gaps_told += gaps.len() as u64;
         if gaps.len() > GAPS_MAX {
             let rest = gaps.split_off(GAPS_MAX - 1);
             let after = rest.iter().map(|gap| gap.after).next().unwrap_or(newest);
-            gaps.push(Gap { channel: EVERYWHERE.into(), after, oldest: newest });
+            gaps.push(Gap { channel: EVERYWHERE.into(), after, oldest: newest, position: newest });
         }
         gaps
     }

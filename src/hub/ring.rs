@@ -130,7 +130,40 @@ impl Ring {
         debug_assert!(message.id.seq > self.newest());
         self.soonest = self.soonest.min(leaves(&message, age_ms));
         self.bytes += message.cost();
+        message.hold();
         self.messages.push_back((message.id.seq, message));
+    }
+
+    /// Appends a message that is kept elsewhere: this is the ring of a feed.
+    pub fn pass(&mut self, message: &Rc<Message>) {
+        debug_assert!(message.id.seq > self.newest());
+        self.bytes += message.cost();
+        self.messages.push_back((message.id.seq, Rc::clone(message)));
+    }
+
+    /// Lets the oldest message of a feed's ring go.
+    pub fn let_pass(&mut self) {
+        if let Some((seq, message)) = self.messages.pop_front() {
+            self.bytes -= message.cost();
+            self.evicted = seq;
+        }
+    }
+
+    /// The oldest message kept.
+    pub fn first(&self) -> Option<&Rc<Message>> {
+        self.messages.front().map(|(_, message)| message)
+    }
+
+    /// Message `seq`, if it is kept.
+    pub fn find(&self, seq: Seq) -> Option<&Rc<Message>> {
+        let place = self.messages.binary_search_by_key(&seq, |&(seq, _)| seq).ok()?;
+        self.messages.get(place).map(|(_, message)| message)
+    }
+
+    /// The messages that a limit of age takes at `now`, whatever else does.
+    pub fn aged(&self, age_ms: u64, now: Instant) -> impl Iterator<Item = &Rc<Message>> {
+        let messages = self.messages.iter().map(|(_, message)| message);
+        messages.filter(move |message| leaves(message, age_ms) <= now && !message.expired(now))
     }
 
     /// Throws the oldest message away because of a limit. Bytes of one that is among the `latest` values do not go.
@@ -203,7 +236,8 @@ impl Ring {
                 self.evicted_unkeyed = message.id.seq;
             }
         }
-        let stays = latest.is_some_and(|latest| latest.contains(message.id.seq));
+        // With several topics it is in several rings, and counts once.
+        let stays = !message.let_go() || latest.is_some_and(|latest| latest.contains(message.id.seq));
         Gone {
             expired: usize::from(expired),
             evicted: usize::from(!expired),

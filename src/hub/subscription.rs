@@ -72,7 +72,7 @@ impl Hub {
 
     /// Adds a subscriber that is on no list yet.
     #[inline(always)]
-    fn insert(
+    pub(super) fn insert(
         &mut self,
         owner: Owner,
         memberships: Memberships,

@@ -532,7 +532,7 @@ impl Pair {
             self.now = self.now.plus_seconds(4000);
             self.hub.tick(self.now);
         }
-        let nothing = Gauges { channels: 0, subscribers: 0, messages: 0, bytes: 0, keys: 0 };
+        let nothing = Gauges { channels: 0, subscribers: 0, messages: 0, bytes: 0, keys: 0, feeds: 0 };
         assert_eq!((self.hub.gauges(), self.hub.next_deadline()), (nothing, Instant::NEVER));
         assert!(self.hub.strangers.is_empty() && self.hub.patterns.is_empty());
     }

@@ -87,6 +87,17 @@ impl Tombstones {
         (lost, looked_at)
     }
 
+    /// What any forgotten channel may have lost whose name begins with `prefix` and is one of those that `matches`; of
+    /// more than can be looked at, what any of them may have.
+    pub fn highest_of(&self, prefix: &str, matches: impl Fn(&str) -> bool) -> Seq {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let mut under = self.evicted.range::<str, _>(from).take_while(|(name, _)| name.starts_with(prefix));
+        let looked_at = under.by_ref().take(LOOK_AT_MAX);
+        let found = looked_at.filter(|(name, _)| matches(name)).map(|(_, &evicted)| evicted).max();
+        let rest = if under.next().is_some() { self.highest } else { 0 };
+        found.unwrap_or(0).max(rest).max(self.watermark)
+    }
+
     /// What the channel `name` may have lost in a former life.
     pub fn lost(&self, name: &str) -> Seq {
         self.evicted.get(name).copied().unwrap_or_default().max(self.watermark)

@@ -1,8 +1,10 @@
 //! How a record lies on disk: a byte of kinds, then fields in a fixed order, lengths and numbers as LEB128.
 //!
 //! ```text
-//! kinds: bits 0-1 data (0 JSON, 1 text, 2 binary, 3 the key is gone) · 2 content type · 3 event · 4 key · 5 TTL · 6, 7: 0
-//! at · channel · [content type] · [event] · [key] · [TTL] · data
+//! kinds: bits 0-1 data (0 JSON, 1 text, 2 binary, 3 the key is gone) · 2 content type · 3 event · 4 key · 5 TTL · 6: 0
+//!        · 7 update
+//! at · channel · [content type] · [event] · [key] · [TTL] · [update] · data
+//! update: flags (0 private · 1 id · 2 retry) · number of topics · topics · [id] · [retry]
 //! ```
 //!
 //! Other records, which lie in a log of several servers only, have bit 6 set, and what they are in the others.
@@ -11,7 +13,7 @@
 //! nothing is allocated beyond it, and a record ends exactly where its bytes do.
 
 use super::{LogTime, NodeId, Proposal, Record, Ticket};
-use crate::hub::{Data, Publication};
+use crate::hub::{Data, Publication, Update};
 use std::fmt;
 
 const DATA: u8 = 0b11;
@@ -23,12 +25,17 @@ const CONTENT_TYPE: u8 = 1 << 2;
 const EVENT: u8 = 1 << 3;
 const KEY: u8 = 1 << 4;
 const TTL: u8 = 1 << 5;
-const UNUSED: u8 = !(DATA | CONTENT_TYPE | EVENT | KEY | TTL);
+const UPDATE: u8 = 1 << 7;
+const UNUSED: u8 = !(DATA | CONTENT_TYPE | EVENT | KEY | TTL | UPDATE);
 const DELETED: u8 = 0x40;
 const REVOKED: u8 = 0x41;
 const BEAT: u8 = 0x42;
 const LEFT: u8 = 0x43;
 const LOST: u8 = 0x44;
+
+const PRIVATE: u8 = 1;
+const ID: u8 = 1 << 1;
+const RETRY: u8 = 1 << 2;
 
 /// The bytes are not those of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +50,7 @@ impl fmt::Display for Damaged {
 impl Record {
     /// Appends a message's bytes to `out`. (A deletion has none: it is a mark on its channel.)
     pub fn write_message(out: &mut Vec<u8>, channel: &str, publication: &Publication, at: LogTime) {
-        let Publication { data, content_type, event, key, ttl_ms } = publication;
+        let Publication { data, content_type, event, key, ttl_ms, update } = publication;
         let kind = match data {
             Data::Json(_) => JSON,
             Data::Text(_) => TEXT,
@@ -55,7 +62,8 @@ impl Record {
             kind | flag(content_type.is_some(), CONTENT_TYPE)
                 | flag(event.is_some(), EVENT)
                 | flag(key.is_some(), KEY)
-                | flag(ttl_ms.is_some(), TTL),
+                | flag(ttl_ms.is_some(), TTL)
+                | flag(update.is_some(), UPDATE),
         );
         write_number(out, at.0);
         write_bytes(out, channel.as_bytes());
@@ -64,6 +72,9 @@ impl Record {
         }
         if let Some(ttl) = ttl_ms {
             write_number(out, *ttl);
+        }
+        if let Some(update) = update {
+            write_update(out, update);
         }
         write_bytes(out, data.bytes());
     }
@@ -84,6 +95,7 @@ impl Record {
         let event = optional(bytes, EVENT)?;
         let key = optional(bytes, KEY)?;
         let ttl_ms = if kinds & TTL == 0 { None } else { Some(read_number(bytes)?) };
+        let update = if kinds & UPDATE == 0 { None } else { Some(Box::new(read_update(bytes)?)) };
         let data = match kinds & DATA {
             JSON => Data::Json(read_text(bytes)?.into()),
             TEXT => Data::Text(read_text(bytes)?.into()),
@@ -94,7 +106,7 @@ impl Record {
         if !bytes.is_empty() {
             return Err(Damaged);
         }
-        let publication = Publication { data, content_type, event, key, ttl_ms };
+        let publication = Publication { data, content_type, event, key, ttl_ms, update };
         Ok(Self::Message { channel, publication, at })
     }
 
@@ -130,7 +142,7 @@ impl Record {
     /// Reads what [`Record::write`] wrote.
     pub fn read(bytes: &[u8]) -> Result<Self, Damaged> {
         let (&kind, mut rest) = bytes.split_first().ok_or(Damaged)?;
-        if kind < DELETED {
+        if kind & DELETED == 0 {
             return Self::read_message(bytes);
         }
         let rest = &mut rest;
@@ -189,6 +201,30 @@ impl Proposal {
     }
 }
 
+fn write_update(out: &mut Vec<u8>, Update { topics, private, id, retry_ms }: &Update) {
+    let flag = |is_there: bool, flag: u8| if is_there { flag } else { 0 };
+    out.push(flag(*private, PRIVATE) | flag(id.is_some(), ID) | flag(retry_ms.is_some(), RETRY));
+    write_number(out, topics.len() as u64);
+    for text in topics.iter().chain(id) {
+        write_bytes(out, text.as_bytes());
+    }
+    if let Some(retry_ms) = retry_ms {
+        write_number(out, *retry_ms);
+    }
+}
+
+fn read_update(bytes: &mut &[u8]) -> Result<Update, Damaged> {
+    let flags = take(bytes, 1)?[0];
+    if flags & !(PRIVATE | ID | RETRY) != 0 {
+        return Err(Damaged);
+    }
+    let topics: Vec<Box<str>> =
+        (0..read_number(bytes)?).map(|_| read_text(bytes).map(Box::from)).collect::<Result<_, _>>()?;
+    let id = if flags & ID == 0 { None } else { Some(read_text(bytes)?.into()) };
+    let retry_ms = if flags & RETRY == 0 { None } else { Some(read_number(bytes)?) };
+    Ok(Update { topics, private: flags & PRIVATE != 0, id, retry_ms })
+}
+
 fn write_number(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -240,12 +276,22 @@ mod tests {
     use crate::id::Random;
 
     fn record(random: &mut Random) -> Record {
+        let update = (random.below(3) == 0).then(|| {
+            let text = |random: &mut Random| -> Box<str> { "é".repeat(random.below(4) as usize).into() };
+            Box::new(Update {
+                topics: (0..random.below(4)).map(|_| text(random)).collect(),
+                private: random.one_in(2),
+                id: random.one_in(2).then(|| text(random)),
+                retry_ms: random.one_in(2).then(|| random.below(1 << 40)),
+            })
+        });
         let mut text = |max: u64| -> String {
             (0..random.below(max)).map(|_| ['a', 'é', '"', '\n', '𝄞'][random.below(5) as usize]).collect()
         };
         let (channel, data, some) = (text(9).into(), text(300), [text(5), text(5), text(5)]);
         let mut optional = some.into_iter().map(|text| (random.below(2) == 0).then(|| text.into()));
         let publication = Publication {
+            update,
             content_type: optional.next().flatten(),
             event: optional.next().flatten(),
             key: optional.next().flatten(),

@@ -175,6 +175,7 @@ impl Record {
                     + text(&publication.content_type)
                     + text(&publication.event)
                     + text(&publication.key)
+                    + publication.update.as_ref().map_or(0, |update| update.cost())
             }
             Self::Revoked { text, .. } => text.len(),
             Self::Deleted { .. } | Self::Beat { .. } | Self::Left(_) | Self::Lost(_) => 0,

@@ -57,6 +57,11 @@ impl Server {
             !matches!(phase, None | Some(Phase::Idle | Phase::Reading | Phase::Lingering | Phase::Closed))
         };
         assert!(self.log_open().all(is_answering), "a line of the access log is kept for nobody");
+        let is_streaming = |slot: Slot| {
+            self.connections.get(slot).is_some_and(|found| matches!(found.phase, Phase::Streaming(_)))
+        };
+        let mut listeners = self.mercure.iter().flat_map(|mercure| mercure.slots());
+        assert!(listeners.all(is_streaming), "a listener of Mercure is kept for nobody");
         let is_open = |slot: &Slot| self.connections.contains(*slot);
         assert!(self.origins.keys().all(is_open), "an origin is kept for nobody");
         assert!(self.clients.keys().all(is_open), "an address is kept for nobody");

@@ -8,7 +8,7 @@ use crate::hub::{Encoded, Gap, HubError, Message, Owner, Pace, SubscriberKey};
 use crate::id::{MessageId, Place, Seq};
 use crate::time::{Instant, Now};
 use crate::transport::websocket::CLOSE_GAP;
-use crate::transport::{self, Format, Look, jsonp, poll};
+use crate::transport::{self, Format, Look, Streaming, jsonp, poll};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use arrayvec::ArrayVec;
@@ -35,6 +35,9 @@ impl Server {
         }
         if !self.due.is_empty() {
             self.serve_due(now, sink);
+        }
+        if self.has_ended_subscriptions() {
+            self.tell_ended_subscriptions(now);
         }
         self.broker.hub.tick_paces(now.at);
         self.deliver_ready(now, sink);
@@ -110,7 +113,7 @@ impl Server {
                 return;
             }
         }
-        let written = self.write_pulled(now.at, id, key, look, sink);
+        let mut written = self.write_pulled(now.at, id, key, look, sink);
         self.broker.hub.charge(&written.encoded);
         if written.broken {
             return self.close(now.at, slot);
@@ -118,6 +121,11 @@ impl Server {
         self.log_bytes(slot, written.offered);
         if let Some((seq, published)) = written.newest {
             self.note_wait(now, key, seq, published, 1);
+        }
+        if let Some(upto) = written.walked.filter(|_| written.rest.is_none()) {
+            // What lies between is not for it.
+            written.last = written.last.max(Some(upto));
+            written.more |= upto < self.broker.hub.newest().seq;
         }
         self.settle(key, written.last, written.count);
         match written.rest {
@@ -180,6 +188,9 @@ impl Server {
         let newest = written.count.checked_sub(1).map(|index| pulled[index]);
         written.newest = newest.map(|message| (message.id.seq, message.published));
         written.last = newest.map(|message| message.id.seq);
+        // Only if all that was found is on its way is it known how far it is.
+        let walked = self.broker.hub.walked();
+        written.walked = walked.filter(|_| frames.len() == pulled.len() && written.count == pulled.len());
         written.more = frames.len() < pulled.len() || pulled.is_full() || self.broker.hub.is_cut(key);
         written
     }
@@ -304,7 +315,11 @@ impl Server {
         }
         let Some(look) = connection.look() else { return };
         let retry_ms = self.draining.then(|| self.return_ms(slot));
-        let ending = transport::ending(look, retry_ms);
+        let ending = if look.stream == Streaming::Mercure {
+            transport::cut_short(look, retry_ms)
+        } else {
+            transport::ending(look, retry_ms)
+        };
         self.log_bytes(slot, ending.len());
         self.leave(now, slot);
         self.connections[slot].closing = true;
@@ -336,6 +351,7 @@ impl Server {
         self.deleted.push(self.id(slot));
         if let Some(key) = self.connections[slot].subscriber() {
             self.forget_callback(key);
+            self.mercure_left(slot);
         }
         let connection = &mut self.connections[slot];
         let mut goodbye = Vec::new();
@@ -405,6 +421,8 @@ struct Written {
     offered: usize,
     /// There may be more to pull.
     more: bool,
+    /// How far it was walked: what was not pulled up to there is not for the subscriber.
+    walked: Option<Seq>,
     /// What the socket did not take.
     rest: Option<Output>,
     /// The connection is broken.

@@ -84,6 +84,9 @@ impl Server {
         if settings.messages < before.messages {
             self.broker.hub.refit();
         }
+        if self.mercure.is_some() {
+            self.serve_mercure();
+        }
         self.cors.renew(&self.config.cors, self.access.is_on());
         self.addresses = Addresses::default();
         for (_, connection) in self.connections.iter() {
@@ -120,7 +123,7 @@ resume! {
     Server {
         carried: connections, generations, ebb, wheel, revoked, effects, outbox, abandoned, deleted, due, backlog,
             callbacks, incoming, clients, origins, access_log, started;
-        resumed: broker, dialects, access, rights, work, cors;
+        resumed: broker, dialects, mercure, access, rights, work, cors;
         // What the settings give, what is found out again, and what is empty when a server parts.
         given: seed, config, addresses, memory, pages, targets, keep_alive, dates, telemetry, watch,
             pending, out, body, draining, farewell, #[cfg(any(test, feature = "check"))] serving

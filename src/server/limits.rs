@@ -9,8 +9,9 @@ use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, surplus};
 use crate::broker::REMEMBERED_MS;
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
 use crate::config::{Config, Setting};
+use crate::dialect::mercure;
 use crate::dialect::native::POLL_SECONDS_MAX;
-use crate::hub::{GAPS_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
+use crate::hub::{GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
 use std::fmt::Write;
@@ -242,6 +243,23 @@ pub static LIMITS: &[Limit] = &[
     setting("bayeux.answer_messages", "the rest comes with the next answer", &[]),
     setting("bayeux.answer_bytes", "the rest comes with the next answer", &[]),
     setting("bayeux.repeats", "the oldest is forgotten", &[]),
+    fixed("topics of an update of Mercure", mercure::TOPICS_MAX, "400", FAILED),
+    fixed("selectors of a stream of Mercure", mercure::TOPICS_MAX, "400", FAILED),
+    fixed("bytes of a topic of Mercure", mercure::TOPIC_BYTES_MAX, "400", FAILED),
+    fixed("bytes of a selector of Mercure", mercure::SELECTOR_BYTES_MAX, "400", FAILED),
+    fixed("bytes of the id or type of an update of Mercure", mercure::ID_BYTES_MAX, "400", FAILED),
+    fixed(
+        "selectors in a token of Mercure",
+        crate::broker::access::tokens::mercure::SELECTORS_MAX,
+        "401",
+        &["tokens_refused"],
+    ),
+    fixed(
+        "ids of updates of Mercure that are gone which are remembered",
+        IDS_REMEMBERED_MAX,
+        "the oldest is unknown from then on: what is held is sent, and the gap is told",
+        &["gaps_told"],
+    ),
     setting("limits.fdajax_guests", "503 with `Retry-After`", &["sessions_refused"]),
     setting("limits.fdajax_guest_seconds", "forgotten; it comes back as a new guest", &[]),
     setting("limits.fdajax_peer_calls", "429 with `Retry-After`", &["publications_refused"]),

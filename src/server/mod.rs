@@ -18,6 +18,7 @@ mod held;
 mod latest;
 pub mod limits;
 mod memory;
+mod mercure;
 mod pending;
 mod plain;
 mod report;
@@ -212,6 +213,8 @@ pub struct Server {
     /// What requests to listen asked for lately.
     targets: Targets,
     dialects: Dialects,
+    /// Streams of Mercure, where it is served.
+    mercure: Option<Box<mercure::Mercure>>,
     /// What is judged by.
     access: Access,
     /// By what right each connection listens.
@@ -269,13 +272,15 @@ impl Server {
         let memory = Memory::new(config.limits.memory);
         config.history.total_bytes = memory.room_for_history(config.history.total_bytes);
         let access = Access::new(&config, seed);
-        Self {
+        let mercure = access.mercure.has_keys().then(|| Box::new(mercure::Mercure::new(seed)));
+        let mut server = Self {
             broker: Broker::new(&config, seed, now.at),
             wheel: Wheel::with_room(now.at, ROOM),
             pending: pending::Pending::default(),
             pages: latest::Pages::default(),
             targets: Targets::default(),
             dialects: Dialects::new(&config, seed, now),
+            mercure,
             cors: cors::Rules::new(&config.cors, access.is_on()),
             access,
             rights: rights::Rights::default(),
@@ -310,7 +315,11 @@ impl Server {
             farewell: None,
             seed,
             config,
+        };
+        if server.mercure.is_some() {
+            server.serve_mercure();
         }
+        server
     }
 
     /// FDAjax's messages travel in heads.
@@ -342,6 +351,9 @@ impl Server {
             self.addresses.enter(connection.peer, &config);
         }
         self.config = config;
+        if self.mercure.is_some() {
+            self.serve_mercure();
+        }
     }
 
     /// The settings.
@@ -712,6 +724,9 @@ impl Server {
             connection.enter(Phase::Idle, now);
             self.broker.hub.detach(now, key);
             self.forget_callback(key);
+            if self.mercure.is_some() {
+                self.mercure_left(slot);
+            }
         }
     }
 

@@ -96,6 +96,12 @@ impl Server {
             ("connections", "Connections open.", self.connections.len() as u64),
             ("subscribers", "Subscribers listening.", hub.subscribers as u64),
             ("channels", "Channels that exist.", hub.channels as u64),
+            ("feeds", "Selections of Mercure that somebody listens to.", hub.feeds as u64),
+            (
+                "mercure_listeners",
+                "Streams of Mercure that have a token, or are told of.",
+                self.mercure.as_ref().map_or(0, |mercure| mercure.listeners()) as u64,
+            ),
             ("keys", "Keys that have a latest value on some channel.", hub.keys as u64),
             ("history_messages", "Messages kept.", hub.messages as u64),
             ("memory_bytes", "Bytes of the process in memory, as last seen.", self.memory.resident as u64),

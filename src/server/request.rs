@@ -21,16 +21,16 @@ use std::io::Write;
 use std::num::NonZeroU16;
 
 /// What an answer takes from its request.
-struct Reply<'a> {
-    head: &'a Head<'a>,
+pub(super) struct Reply<'a> {
+    pub(super) head: &'a Head<'a>,
     /// The request's body, for what is said of a line of it.
-    body: &'a [u8],
-    head_only: bool,
-    close: bool,
+    pub(super) body: &'a [u8],
+    pub(super) head_only: bool,
+    pub(super) close: bool,
     /// The origin that the answer must name.
-    origin: OriginIndex,
+    pub(super) origin: OriginIndex,
     /// Who asks.
-    identity: &'a Identity,
+    pub(super) identity: &'a Identity,
 }
 
 /// Bytes that cost as much to look at as a small request.
@@ -226,6 +226,9 @@ impl Server {
         match connection.door.surplus() {
             Some(_) => Some(Early::Surplus),
             None if self.claim(head.path).is_some() => None,
+            None if self.is_mercure(head.path) => {
+                self.mercure_before_body(now, slot, head).map(Early::Refused)
+            }
             None => {
                 let refused = match self.identify(slot, now, head) {
                     Ok(identity) => native::before_body(head, self.caller(now, slot, &identity)),
@@ -425,6 +428,9 @@ impl Server {
             self.log_request(now, slot, head, Some(protocol));
             return self.hold(now, slot, protocol, request);
         }
+        if self.is_mercure(head.path) {
+            return self.handle_mercure(now, slot, request, sink);
+        }
         let connection = &self.connections[slot];
         let reply = Reply {
             head_only: head.method == Method::Head,
@@ -456,7 +462,14 @@ impl Server {
     }
 
     /// Carries out a command.
-    fn execute(&mut self, now: Now, slot: Slot, command: Command, reply: &Reply, sink: &mut impl Sink) {
+    pub(super) fn execute(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        command: Command,
+        reply: &Reply,
+        sink: &mut impl Sink,
+    ) {
         let response = match command {
             Command::Respond(response) => response,
             Command::Publish(publish) => {
@@ -511,7 +524,7 @@ impl Server {
 
     /// Has an answer wait until what it tells of is stored.
     #[cold]
-    fn answer_stored(
+    pub(super) fn answer_stored(
         &mut self,
         now: Now,
         slot: Slot,
@@ -569,7 +582,7 @@ impl Server {
     }
 
     /// Notes that a request has been answered.
-    fn answered(&mut self, slot: Slot, close: bool) {
+    pub(super) fn answered(&mut self, slot: Slot, close: bool) {
         self.connections[slot].closing |= close;
     }
 
@@ -799,7 +812,7 @@ impl Server {
     }
 }
 
-fn envelope<'a>(date: HttpDate, reply: &Reply, cors: &'a cors::Rules) -> Envelope<'a> {
+pub(super) fn envelope<'a>(date: HttpDate, reply: &Reply, cors: &'a cors::Rules) -> Envelope<'a> {
     let fields = cors.fields(reply.origin);
     Envelope { date, head_only: reply.head_only, close: reply.close, fields, keep_alive: "" }
 }

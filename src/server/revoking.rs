@@ -34,7 +34,7 @@ impl Server {
             }
         }
         self.consult(now, |dialects, context| ended += dialects.revoke(context, &revocation));
-        ended
+        ended + self.revoke_mercure(now, &revocation)
     }
 
     /// Whether a connection listens to something that is taken from it.

@@ -222,6 +222,10 @@ impl Server {
     fn judge_connection(&mut self, now: Now, slot: Slot, sink: &mut impl Sink) {
         let Some(connection) = self.connections.get(slot) else { return };
         let Some(key) = connection.subscriber() else { return };
+        if connection.look().is_some_and(|look| look.stream == Streaming::Mercure) {
+            // Its client comes back, and is judged as all who come.
+            return self.end_stream(now.at, slot, sink);
+        }
         let (is_socket, peer) = (matches!(connection.phase, Phase::Socket(_)), connection.peer);
         let was_publisher = self.rights.number(slot) == PUBLISHER;
         let grant = self.rights.grant(slot).map(Rc::clone);

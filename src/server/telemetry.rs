@@ -139,7 +139,7 @@ pub fn technique(connection: &Connection) -> usize {
 
 const fn of_stream(stream: Streaming) -> &'static str {
     match stream {
-        Streaming::Sse | Streaming::SseEnvelope => "sse",
+        Streaming::Sse | Streaming::SseEnvelope | Streaming::Mercure => "sse",
         Streaming::Lines => "stream",
         Streaming::Raw => "raw",
         Streaming::Iframe => "iframe",

@@ -123,6 +123,9 @@ impl Server {
         if self.rights.has_unjudged() {
             self.judge_again(now, sink);
         }
+        if self.mercure.is_some() && self.next_mercure_end(now) <= now.at {
+            self.end_mercure_grants(now, sink);
+        }
         let is_late = self.wheel.next_deadline() + LATE_MS < now.at;
         let most = if is_late { self.config.turn.deliveries.max(TIMERS) } else { TIMERS };
         for _ in 0..most {
@@ -153,6 +156,7 @@ impl Server {
             || !self.deleted.is_empty()
             || !self.revoked.is_empty()
             || self.rights.has_unjudged()
+            || self.has_ended_subscriptions()
             || !self.outbox.is_empty();
         let is_due = !self.due.is_empty() || !self.backlog.is_empty();
         match work || !self.abandoned.is_empty() || is_due && !self.broker.is_loading() {
@@ -161,7 +165,7 @@ impl Server {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
                 let sessions = self.dialects.next_deadline();
                 let own = own.min(sessions).min(self.next_look_for_ends(now)).min(self.next_farewell());
-                own.min(self.watch.next())
+                own.min(self.watch.next()).min(self.next_mercure_end(now))
             }
         }
     }

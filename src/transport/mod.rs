@@ -9,6 +9,7 @@ pub mod bayeux;
 mod envelope;
 mod iframe;
 pub mod jsonp;
+pub mod mercure;
 mod multipart;
 pub mod poll;
 mod raw;
@@ -77,10 +78,12 @@ pub enum Streaming {
     WebSocket,
     /// WebSocket with bare messages.
     WebSocketRaw,
+    /// Server-sent events as Mercure has them.
+    Mercure,
 }
 
 carry! {
-    enum Streaming { 0 => Sse, 1 => SseEnvelope, 2 => Lines, 3 => Raw, 4 => Iframe, 5 => Multipart, 6 => Replace, 7 => WebSocket, 8 => WebSocketRaw }
+    enum Streaming { 0 => Sse, 1 => SseEnvelope, 2 => Lines, 3 => Raw, 4 => Iframe, 5 => Multipart, 6 => Replace, 7 => WebSocket, 8 => WebSocketRaw, 9 => Mercure }
 }
 
 impl Transport {
@@ -123,7 +126,8 @@ impl Streaming {
             | Self::Iframe
             | Self::Multipart
             | Self::WebSocket
-            | Self::WebSocketRaw => true,
+            | Self::WebSocketRaw
+            | Self::Mercure => true,
         }
     }
 }
@@ -192,7 +196,7 @@ impl Format {
 
     /// The look of a stream whose format has this number.
     fn look(number: u8) -> Option<Look> {
-        const ALL: [Streaming; 9] = [
+        const ALL: [Streaming; 10] = [
             Streaming::Sse,
             Streaming::SseEnvelope,
             Streaming::Lines,
@@ -202,6 +206,7 @@ impl Format {
             Streaming::Replace,
             Streaming::WebSocket,
             Streaming::WebSocketRaw,
+            Streaming::Mercure,
         ];
         let bits = number.wrapping_sub(1);
         let stream = *ALL.get(usize::from(bits / 2))?;
@@ -249,6 +254,7 @@ fn encode(message: &Message, look: Look) -> Vec<u8> {
         Streaming::Replace => multipart::write_message(&mut payload, message),
         Streaming::WebSocket => websocket::write_message(&mut payload, message),
         Streaming::WebSocketRaw => websocket::write_bare(&mut payload, message),
+        Streaming::Mercure => mercure::write_message(&mut payload, message),
     }
     framed(payload, look.chunked)
 }
@@ -267,7 +273,7 @@ fn framed(payload: Vec<u8>, chunked: bool) -> Vec<u8> {
 /// The media type of a stream; a WebSocket has none.
 pub const fn content_type(stream: Streaming) -> &'static str {
     match stream {
-        Streaming::Sse | Streaming::SseEnvelope => media::EVENT_STREAM,
+        Streaming::Sse | Streaming::SseEnvelope | Streaming::Mercure => media::EVENT_STREAM,
         Streaming::Lines => media::NDJSON,
         Streaming::Raw => "application/octet-stream",
         Streaming::Iframe => "text/html; charset=utf-8",
@@ -298,6 +304,7 @@ pub fn opening(look: Look, start: Place, callback: &str, config: &Config) -> Vec
         Streaming::Iframe => iframe::write_opening(&mut payload, start, callback, config),
         Streaming::Multipart | Streaming::Replace => payload.extend_from_slice(multipart::BOUNDARY),
         Streaming::Lines => payload.push(b'\n'),
+        Streaming::Mercure => mercure::write_opening(&mut payload, config.sse.retry_ms),
         Streaming::Raw | Streaming::WebSocketRaw => {}
     }
     framed(payload, look.chunked)
@@ -317,7 +324,7 @@ pub fn place_notice(look: Look, id: MessageId) -> Vec<u8> {
         Streaming::Iframe => iframe::write_place(&mut payload, id),
         Streaming::Multipart => multipart::write_place(&mut payload, id),
         Streaming::WebSocket => websocket::write_place(&mut payload, id),
-        Streaming::Raw | Streaming::Replace | Streaming::WebSocketRaw => return payload,
+        Streaming::Raw | Streaming::Replace | Streaming::WebSocketRaw | Streaming::Mercure => return payload,
     }
     framed(payload, look.chunked)
 }
@@ -339,7 +346,8 @@ pub fn write_patch(out: &mut Vec<u8>, look: Look, base: &Message, message: &Mess
         | Streaming::Raw
         | Streaming::Multipart
         | Streaming::Replace
-        | Streaming::WebSocketRaw => return false,
+        | Streaming::WebSocketRaw
+        | Streaming::Mercure => return false,
     }
     out.extend_from_slice(&framed(payload, look.chunked));
     true
@@ -367,6 +375,7 @@ pub fn gap_notice(look: Look, gaps: &[Gap]) -> Option<Vec<u8>> {
             Streaming::Multipart => multipart::write_gap(&mut payload, gap),
             Streaming::Replace => multipart::write_gap_ahead(&mut payload, gap),
             Streaming::WebSocket => websocket::write_gap(&mut payload, gap),
+            Streaming::Mercure => mercure::write_gap(&mut payload, gap, None),
             Streaming::Raw | Streaming::WebSocketRaw => return None,
         }
         all.extend_from_slice(&framed(payload, look.chunked));
@@ -382,8 +391,8 @@ pub fn heartbeat(look: Look, loud: bool) -> Cow<'static, [u8]> {
         }
         (Streaming::Sse | Streaming::SseEnvelope, false) if loud => b"event: encke.heartbeat\ndata: {}\n\n",
         // No empty line: it would end a block, which some libraries take for a message.
-        (Streaming::Sse | Streaming::SseEnvelope, true) => b"2\r\n:\n\r\n",
-        (Streaming::Sse | Streaming::SseEnvelope, false) => b":\n",
+        (Streaming::Sse | Streaming::SseEnvelope | Streaming::Mercure, true) => b"2\r\n:\n\r\n",
+        (Streaming::Sse | Streaming::SseEnvelope | Streaming::Mercure, false) => b":\n",
         (Streaming::WebSocket, _) if loud => websocket::EMPTY_OBJECT,
         (Streaming::WebSocket | Streaming::WebSocketRaw, _) => EMPTY_PING,
         (Streaming::Multipart, chunked) => return framed(multipart::EMPTY_OBJECT.to_vec(), chunked).into(),
@@ -401,10 +410,10 @@ pub fn ending(look: Look, retry_ms: Option<u64>) -> Vec<u8> {
     let mut payload = Vec::new();
     match (look.stream, retry_ms) {
         (Streaming::Multipart | Streaming::Replace, _) => payload.extend_from_slice(multipart::END),
-        (Streaming::Sse | Streaming::SseEnvelope, Some(retry_ms)) => {
+        (Streaming::Sse | Streaming::SseEnvelope | Streaming::Mercure, Some(retry_ms)) => {
             sse::write_retry(&mut payload, retry_ms);
         }
-        (Streaming::Sse | Streaming::SseEnvelope, None)
+        (Streaming::Sse | Streaming::SseEnvelope | Streaming::Mercure, None)
         | (Streaming::Lines | Streaming::Raw | Streaming::Iframe, _)
         | (Streaming::WebSocket | Streaming::WebSocketRaw, _) => {}
     }
@@ -445,6 +454,7 @@ pub fn farewell(look: Look, why: Ending, next: MessageId) -> Vec<u8> {
         Streaming::Multipart => multipart::write_farewell(&mut payload, why, next, object.as_bytes()),
         Streaming::Replace => multipart::write_farewell(&mut payload, why, next, b""),
         Streaming::WebSocket => websocket::write_farewell(&mut payload, &object),
+        Streaming::Mercure => mercure::write_farewell(&mut payload, name, next),
         Streaming::Raw | Streaming::WebSocketRaw => return payload,
     }
     framed(payload, look.chunked)
@@ -465,6 +475,16 @@ pub fn come_back(retry_ms: u64, refusal: &Response) -> Response {
 /// `Cache-Control` of what is for one client and one moment, and shall come as it was sent: a proxy that compresses
 /// holds a stream back until it has enough of it.
 pub const NOT_KEPT: &str = "no-store, no-transform";
+
+/// What a stream of Mercure is cut off with, whose client is to come back, at another time than usual if one is named.
+/// It is no end in good order: some libraries take that for the end of everything.
+pub fn cut_short(look: Look, retry_ms: Option<u64>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    if let Some(retry_ms) = retry_ms {
+        sse::write_retry(&mut payload, retry_ms);
+    }
+    if payload.is_empty() { payload } else { framed(payload, look.chunked) }
+}
 
 /// What ends a chunked answer.
 pub const fn closing(chunked: bool) -> &'static [u8] {

@@ -16,6 +16,12 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message) {
     if let Some(event) = &message.publication.event {
         let _ = writeln!(out, "event: {event}");
     }
+    write_payload(out, message);
+    out.push(b'\n');
+}
+
+/// Appends what a message carries, one `data:` per line of it.
+pub fn write_payload(out: &mut Vec<u8>, message: &Message) {
     match &message.publication.data {
         Data::Json(text) | Data::Text(text) => write_data(out, text),
         Data::Binary(bytes) => {
@@ -25,7 +31,6 @@ pub fn write_message(out: &mut Vec<u8>, message: &Message) {
         }
         Data::Removed => {}
     }
-    out.push(b'\n');
 }
 
 /// Appends a message as an event whose data is its envelope, always one line.

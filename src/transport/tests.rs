@@ -36,7 +36,7 @@ fn formats_are_known_by_their_numbers() {
         Transport::Stream(stream) => Some(stream),
         Transport::Poll(_) => None,
     });
-    for stream in named.chain([Streaming::WebSocket, Streaming::WebSocketRaw]) {
+    for stream in named.chain([Streaming::WebSocket, Streaming::WebSocketRaw, Streaming::Mercure]) {
         for chunked in [false, true] {
             let look = Look { stream, chunked };
             let format = Format::Stream(look);
@@ -51,7 +51,7 @@ fn formats_are_known_by_their_numbers() {
         let is_poll = matches!(format, Format::PollVerbatim | Format::PollBatch);
         assert_eq!(Format::is_poll(format.number()), is_poll);
     }
-    for number in [0, 19, 0x7f, 0x85, u8::MAX] {
+    for number in [0, 21, 0x7f, 0x85, u8::MAX] {
         assert_eq!(Format::numbered(number), None);
     }
 }

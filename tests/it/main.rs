@@ -34,6 +34,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod market;
+mod mercure;
 mod multipart;
 mod overload;
 mod pages;

@@ -12,4 +12,4 @@ pub mod tokens;
 pub use grant::Grant;
 pub use revocations::{Left, Revocation, Revocations, Whose};
 pub use rules::{Bearer, Rules, Verdict};
-pub use tokens::{Bad, Tokens};
+pub use tokens::{Bad, MercureGrant, MercureTokens, Role, Tokens};

@@ -122,6 +122,16 @@ impl Rules {
         self.rules.iter().find(|rule| covers(&rule.pattern, name))?.publish
     }
 
+    /// Who may listen to a channel.
+    pub fn listeners(&self, name: &str) -> Who {
+        self.rules.iter().find(|rule| covers(&rule.pattern, name)).map_or(Who::Anyone, |rule| rule.subscribe)
+    }
+
+    /// The patterns of all rules in order, each with whether everybody may listen.
+    pub fn shown(&self) -> Vec<(Box<str>, bool)> {
+        self.rules.iter().map(|rule| (rule.pattern.clone(), rule.subscribe == Who::Anyone)).collect()
+    }
+
     /// Whether some rule lets everybody publish.
     pub fn is_publishable(&self) -> bool {
         self.rules.iter().any(|rule| rule.publish == Some(Who::Anyone))

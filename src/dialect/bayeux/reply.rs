@@ -30,6 +30,7 @@ pub const TOO_MANY_SEARCHES: &str = "429::too_many_searches";
 pub const TOO_MANY_CHANNELS: &str = "503::too_many_channels";
 /// The message's key belongs to another message.
 pub const KEY_REUSED: &str = "422::key_reused";
+pub const RESERVED: &str = "403::channel_reserved";
 /// `limits.publishes_per_second` is reached.
 pub const TOO_MANY_MESSAGES: &str = "429::too_many_messages";
 /// `bayeux.sessions` is reached.
@@ -49,6 +50,7 @@ pub const fn refused(refusal: Refusal) -> &'static str {
         Refusal::TooManyMessages => TOO_MANY_MESSAGES,
         Refusal::TooManySearches => TOO_MANY_SEARCHES,
         Refusal::KeyReused => KEY_REUSED,
+        Refusal::Reserved => RESERVED,
         Refusal::LogBehind | Refusal::Outdated => CANNOT_STORE,
         Refusal::TooManyMatches => TOO_MANY_SUBSCRIPTIONS,
         Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::Key { .. } | Refusal::NotLatest => {

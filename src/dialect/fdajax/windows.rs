@@ -452,6 +452,7 @@ pub fn refused(refusal: Refusal) -> Response {
         Refusal::TooManyMessages | Refusal::TooManySearches => {
             answers::refusal(429, refusal.detail()).with("Retry-After", 1)
         }
+        Refusal::Reserved => answers::refusal(403, refusal.detail()),
         Refusal::KeyReused => answers::refusal(422, refusal.detail()),
         Refusal::LogBehind | Refusal::Outdated => {
             answers::refusal(503, refusal.detail()).with("Retry-After", 1)

@@ -144,6 +144,7 @@ const fn status_of(refusal: Refusal) -> u16 {
             503
         }
         Refusal::NotLatest => 412,
+        Refusal::Reserved => 403,
         Refusal::Key { error: KeyError::NoSuchKey, .. } => 404,
         Refusal::Key { error: KeyError::NotPatchable, .. } => 409,
         Refusal::Key { error: KeyError::TooLarge, .. } => 413,

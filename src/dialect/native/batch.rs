@@ -140,6 +140,7 @@ pub fn line_publication(line: Line) -> Result<(String, Publication, bool), Refus
         event: line.event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
         key: line.key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
         ttl_ms: line.ttl.map(milliseconds),
+        update: None,
     };
     Ok((name.to_owned(), publication, is_patch))
 }

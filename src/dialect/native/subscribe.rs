@@ -72,7 +72,8 @@ const fn has_envelopes(transport: Transport, batch: bool) -> bool {
             | Streaming::Raw
             | Streaming::Multipart
             | Streaming::Replace
-            | Streaming::WebSocketRaw => false,
+            | Streaming::WebSocketRaw
+            | Streaming::Mercure => false,
         },
     }
 }

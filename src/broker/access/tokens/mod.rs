@@ -8,6 +8,7 @@ mod claims;
 mod json;
 mod jws;
 mod keys;
+pub mod mercure;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,8 @@ use std::rc::Rc;
 pub const TOKEN_BYTES_MAX: usize = 4096;
 /// So many keys are tried for a token that names none.
 const KEYS_TRIED_MAX: usize = 4;
+
+pub use mercure::{MercureGrant, MercureTokens, Role};
 
 /// What is wrong with a token: a sentence of ours, in ASCII, that repeats nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

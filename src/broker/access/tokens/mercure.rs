@@ -1,0 +1,254 @@
+//! Tokens of Mercure: keys for each role, and grants that are selectors of topics.
+//!
+//! The claims differ from ours, and so do the rules: no leeway, as a stream has to end when its token does, and `exp`
+//! need not be there. A token of one role is nothing in the other.
+
+use super::json::Json;
+use super::jws::Parts;
+use super::keys::{self, Key};
+use super::{Bad, Left, Revocation, Revocations, fingerprint};
+use crate::broker::access::Grant;
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, resume};
+use crate::config::{Config, KeyText, TokenKey};
+use crate::hub::Selector;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Selectors in the claim of a token, in both lists together.
+pub const SELECTORS_MAX: usize = 1000;
+/// Bytes of one of them.
+const SELECTOR_BYTES_MAX: usize = 4096;
+/// The claim, and the one that replaces it when it is there.
+const CLAIMS: [&str; 2] = ["https://mercure.rocks/", "mercure"];
+/// What never ends.
+const NEVER: u64 = u64::MAX;
+
+/// What somebody shows a token for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// To publish.
+    Publisher,
+    /// To subscribe, and to look at subscriptions.
+    Subscriber,
+}
+
+/// What a token grants.
+#[derive(Debug, Default)]
+pub struct MercureGrant {
+    /// What may be published on.
+    pub publish: Vec<Selector>,
+    /// Of which topics private updates may be seen.
+    pub subscribe: Rc<[Selector]>,
+    /// What is told of the subscriber, as JSON.
+    pub payload: Option<Box<str>>,
+    /// Milliseconds since 1970 from which it counts.
+    begins_ms: u64,
+    /// And from which it does not any more; [`u64::MAX`] = it always does.
+    pub ends_ms: u64,
+    /// What a revocation goes by.
+    who: Grant,
+}
+
+impl Carry for MercureGrant {
+    fn shape(shape: &mut Shape) {
+        shape.add("MercureGrant");
+        <(Vec<Selector>, Vec<Selector>, Option<Box<str>>)>::shape(shape);
+        shape.field("begins_ms", |it: &Self| &it.begins_ms);
+        shape.field("ends_ms", |it: &Self| &it.ends_ms);
+        shape.field("who", |it: &Self| &it.who);
+    }
+
+    fn pack(&self, parcel: &mut Parcel) {
+        let Self { publish, subscribe, payload, begins_ms, ends_ms, who } = self;
+        publish.pack(parcel);
+        subscribe.to_vec().pack(parcel);
+        payload.pack(parcel);
+        begins_ms.pack(parcel);
+        ends_ms.pack(parcel);
+        who.pack(parcel);
+    }
+
+    fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
+        let publish = Carry::unpack(from)?;
+        let subscribe: Vec<Selector> = Carry::unpack(from)?;
+        let (payload, begins_ms, ends_ms) = Carry::unpack(from)?;
+        Ok(Self {
+            publish,
+            subscribe: subscribe.into(),
+            payload,
+            begins_ms,
+            ends_ms,
+            who: Carry::unpack(from)?,
+        })
+    }
+}
+
+impl MercureGrant {
+    /// Whether publishing on that topic is granted.
+    pub fn may_publish(&self, topic: &str) -> bool {
+        self.publish.iter().any(|selector| selector.matches(topic))
+    }
+
+    /// Whether listening to that topic is granted.
+    pub fn may_subscribe(&self, topic: &str) -> bool {
+        self.subscribe.iter().any(|selector| selector.matches(topic))
+    }
+
+    /// Whether a revocation concerns it. Those for some channels only do not.
+    pub fn is_concerned(&self, revocation: &Revocation) -> bool {
+        revocation.channels.is_empty() && revocation.concerns(&self.who)
+    }
+
+    fn in_time(&self, now_ms: u64) -> Result<(), Bad> {
+        match () {
+            () if now_ms < self.begins_ms => Err(Bad("the token is not valid yet")),
+            () if now_ms >= self.ends_ms => Err(Bad::EXPIRED),
+            () => Ok(()),
+        }
+    }
+}
+
+/// Tokens that were verified, by role and whole token.
+type Verified = BTreeMap<(Role, Box<str>), Rc<MercureGrant>>;
+
+/// The keys of both roles, and the tokens that were verified by them lately.
+#[derive(Debug, Default)]
+pub struct MercureTokens {
+    keys: BTreeMap<Role, Vec<Key>>,
+    younger: Verified,
+    older: Verified,
+    max: usize,
+    revoked: Revocations,
+}
+
+resume! {
+    MercureTokens {
+        carried: ;
+        resumed: revoked;
+        // Whoever comes with a token has it verified anew.
+        given: keys, younger, older, max
+    }
+}
+
+impl MercureTokens {
+    /// What tells whether the keys are the same.
+    pub fn judges_by(&self) -> Vec<(Role, u64)> {
+        self.keys.iter().flat_map(|(role, keys)| keys.iter().map(|key| (*role, key.mark))).collect()
+    }
+
+    /// The keys of the settings; or what is wrong with them, and in which setting.
+    pub fn new(config: &Config) -> Result<Self, (&'static str, String)> {
+        let mercure = &config.mercure;
+        let roles = [
+            (Role::Publisher, "mercure.publisher_key", &mercure.publisher_key, mercure.publisher_alg),
+            (Role::Subscriber, "mercure.subscriber_key", &mercure.subscriber_key, mercure.subscriber_alg),
+        ];
+        let mut keys = BTreeMap::new();
+        for (role, name, text, algorithm) in roles {
+            let Some(text) = text else { continue };
+            let text = KeyText(text.clone().into_bytes());
+            let row = TokenKey { algorithm: Some(algorithm), text, ..TokenKey::default() };
+            let read = keys::read(&row).map_err(|wrong| (name, wrong))?;
+            keys.insert(role, read);
+        }
+        let max = config.limits.tokens_remembered.div_ceil(2);
+        let revoked = Revocations::new(config.limits.revocations);
+        Ok(Self { keys, max, revoked, ..Self::default() })
+    }
+
+    /// Whether there is a key: then there is a hub.
+    pub fn has_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// Whether `token` was verified and is remembered.
+    pub fn knows(&self, role: Role, token: &str) -> bool {
+        let key = (role, Box::from(token));
+        self.younger.contains_key(&key) || self.older.contains_key(&key)
+    }
+
+    /// What `token` grants in that role at `now_ms`, in milliseconds since 1970.
+    pub fn check(&mut self, role: Role, token: &str, now_ms: u64) -> Result<Rc<MercureGrant>, Bad> {
+        let key = (role, Box::from(token));
+        if let Some(grant) = self.younger.get(&key) {
+            return grant.in_time(now_ms).map(|()| Rc::clone(grant));
+        }
+        let grant = match self.older.remove(&key) {
+            Some(grant) => grant,
+            None => Rc::new(self.verify(role, token)?),
+        };
+        grant.in_time(now_ms)?;
+        if self.younger.len() >= self.max {
+            self.older = std::mem::take(&mut self.younger);
+        }
+        self.younger.insert(key, Rc::clone(&grant));
+        Ok(grant)
+    }
+
+    /// Takes a right back.
+    pub fn revoke(&mut self, revocation: Revocation, unix: u64) {
+        (self.younger, self.older) = Default::default();
+        self.revoked.add(revocation, unix);
+    }
+
+    fn verify(&self, role: Role, token: &str) -> Result<MercureGrant, Bad> {
+        let parts = Parts::read(token)?;
+        let keys = self.keys.get(&role).map(Vec::as_slice).unwrap_or_default();
+        let verifies =
+            |key: &&Key| key.algorithm == parts.algorithm && key.verifies(parts.signed, &parts.signature);
+        keys.iter().find(verifies).ok_or(Bad("the token's signature is not good"))?;
+        let claims = Json::object(&parts.payload).ok_or(Bad("the token's claims are not a JSON object"))?;
+        let mut grant = rights(&claims, &parts.payload)?;
+        let text = |name: &str| claims.get(name).and_then(Json::as_text).map(Box::from);
+        grant.who.subject = text("sub");
+        grant.who.id = text("jti").or_else(|| Some(fingerprint(parts.signed)));
+        grant.who.issued = match claims.get("iat") {
+            Some(Json::Number(number)) => Some(number.max(0.0) as u64),
+            _ => None,
+        };
+        let moment = |name: &str, wrong: Bad| match claims.get(name) {
+            None => Ok(None),
+            Some(Json::Number(number)) => Ok(Some((number.max(0.0) * 1000.0) as u64)),
+            Some(_) => Err(wrong),
+        };
+        grant.begins_ms = moment("nbf", Bad("the token's nbf is not a number"))?.unwrap_or(0);
+        grant.ends_ms = moment("exp", Bad("the token's exp is not a number"))?.unwrap_or(NEVER);
+        match self.revoked.left(&grant.who) {
+            Left::Nothing => Err(Bad::REVOKED),
+            // Channels are no topics that could be told apart: whoever lost some, keeps the rest.
+            Left::All | Left::Except(_) => Ok(grant),
+        }
+    }
+}
+
+/// What the claim grants.
+fn rights(claims: &BTreeMap<String, Json>, payload: &[u8]) -> Result<MercureGrant, Bad> {
+    const NO_OBJECT: Bad = Bad("the token's claim mercure is not an object");
+    let Some(name) = CLAIMS.into_iter().find(|name| claims.contains_key(*name)) else {
+        return Ok(MercureGrant::default());
+    };
+    let Some(Json::Object(members)) = claims.get(name) else { return Err(NO_OBJECT) };
+    // Read anew, as text that is passed on as it came.
+    let raw: BTreeMap<String, &RawValue> = serde_json::from_slice(payload).map_err(|_| NO_OBJECT)?;
+    let raw: BTreeMap<String, &RawValue> =
+        raw.get(name).and_then(|value| serde_json::from_str(value.get()).ok()).ok_or(NO_OBJECT)?;
+    let is_null = |name: &str| raw.get(name).is_none_or(|value| value.get() == "null");
+    let list = |name: &str| if is_null(name) { Ok(Vec::new()) } else { selectors(members.get(name)) };
+    let (publish, subscribe) = (list("publish")?, list("subscribe")?);
+    if publish.len() + subscribe.len() > SELECTORS_MAX {
+        return Err(Bad("the token grants more than 1000 selectors"));
+    }
+    let payload = raw.get("payload").filter(|_| !is_null("payload")).map(|value| value.get().into());
+    Ok(MercureGrant { publish, subscribe: subscribe.into(), payload, ..MercureGrant::default() })
+}
+
+fn selectors(list: Option<&Json>) -> Result<Vec<Selector>, Bad> {
+    const BAD: Bad = Bad("the token's grants are not lists of selectors");
+    let Some(Json::Array(items)) = list else { return Err(BAD) };
+    let read = |item: &Json| {
+        let text = item.as_text().filter(|text| text.len() <= SELECTOR_BYTES_MAX).ok_or(BAD)?;
+        Ok(Selector::templated(text))
+    };
+    items.iter().map(read).collect()
+}

@@ -1,0 +1,64 @@
+//! The door to the hub for Mercure: updates with several topics, and selections of topics.
+
+use super::{Broker, Client, Publishing, Receipts, Refusal, Several};
+use crate::hub::{Owner, Publication, Selection, Start, SubscriberKey};
+use crate::time::Instant;
+use std::borrow::Cow;
+
+impl Broker {
+    /// Keeps names that contain one of these for the server itself, and serves selections; `shown` is as in
+    /// [`Hub::serve_selections`](crate::hub::Hub::serve_selections).
+    pub fn serve_mercure(&mut self, reserved: &[&str], shown: Vec<(Box<str>, bool)>) {
+        self.reserved = reserved.iter().map(|text| (*text).into()).collect();
+        self.hub.serve_selections(shown);
+    }
+
+    /// Whether a client would publish where only the server may.
+    #[cold]
+    pub(super) fn names_reserved(&self, messages: &Several<(Cow<str>, Publication)>) -> bool {
+        let is_reserved = |name: &str| self.reserved.iter().any(|reserved| name.contains(&**reserved));
+        messages.iter().any(|(name, publication)| match &publication.update {
+            Some(update) => update.topics.iter().any(|topic| is_reserved(topic)),
+            None => is_reserved(name),
+        })
+    }
+
+    /// Publishes an update on all its topics, or on none. It counts as one message for each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Broker::publish`].
+    pub fn publish_update<'b>(
+        &mut self,
+        now: Instant,
+        client: Client,
+        channel: String,
+        publication: Publication,
+    ) -> Result<Receipts<'b>, Refusal> {
+        let others = publication.update.as_ref().map_or(0, |update| update.topics.len().saturating_sub(1));
+        if others > 0 && !self.gate.admits_publications(now, client, others) {
+            self.stats.publications_refused += 1;
+            return Err(Refusal::TooManyMessages);
+        }
+        self.publish(now, client, Publishing::of(channel, publication))
+    }
+
+    /// Adds a subscriber of a selection: of one topic, by its channel; of others, by a feed.
+    ///
+    /// # Errors
+    ///
+    /// There is no room for it, or the client has had too many channels looked at in this second.
+    pub fn attach_selection(
+        &mut self,
+        now: Instant,
+        client: Client,
+        owner: Owner,
+        selection: Selection,
+        start: Start,
+    ) -> Result<SubscriberKey, Refusal> {
+        if let Some(topic) = selection.only_topic() {
+            return self.attach(now, owner, &[&**topic], start);
+        }
+        self.searching(now, client, |broker, _| Ok(broker.hub.attach_selection(owner, selection, start)?))
+    }
+}

@@ -1,0 +1,187 @@
+//! Feeds against a naive twin: who must get which update, once, in one order; nothing private to who may not see it.
+
+use super::*;
+use crate::config::{Config, History};
+use crate::hub::{Data, Publication, Update};
+use crate::id::{Epoch, Random};
+
+const NOW: Instant = Instant::from_millis(1 << 40);
+const TOPICS: [&str; 9] =
+    ["a", "b", "/b/1", "/b/2", "/b/1/2", "https://e/1", "https://e/2", "secret/1", "{x}"];
+const SELECTORS: [&str; 10] =
+    ["*", "a", "b", "/b/1", "/b/{id}", "https://e/{id}", "{+x}", "{x}", "secret/{x}", "/b{/x*}"];
+
+/// A subscriber and what it has got.
+struct Reader {
+    key: SubscriberKey,
+    selection: Selection,
+    /// It must get what is newer, and all of it unless it is told of a gap.
+    from: Seq,
+    got: Vec<Seq>,
+    gaps: usize,
+}
+
+struct World {
+    hub: Hub,
+    random: Random,
+    readers: Vec<Reader>,
+    now: Instant,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let messages = [3, 20, 5000][random.below(3) as usize];
+        let history = History { messages, grace_seconds: 0, bytes: 1 << 20, ..History::default() };
+        let mut config = Config { history, ..Config::default() };
+        config.limits.channels_per_pattern = [2, 100][random.below(2) as usize];
+        let mut hub = Hub::new(&config, Epoch::from_random(1), NOW);
+        hub.serve_selections(vec![("secret/*".into(), false)]);
+        Self { hub, random, readers: Vec::new(), now: NOW }
+    }
+
+    fn pick(&mut self, from: &[&'static str]) -> &'static str {
+        from[self.random.below(from.len() as u64) as usize]
+    }
+
+    fn publish(&mut self) {
+        let count = if self.random.one_in(3) { 1 + self.random.below(3) } else { 1 };
+        let mut topics: Vec<Box<str>> = (0..count).map(|_| self.pick(&TOPICS).into()).collect();
+        topics.dedup();
+        let private = self.random.one_in(3);
+        let data = Data::Text("x".into());
+        let publication = match topics.len() == 1 && !private {
+            true => Publication::of(data),
+            false => {
+                let update = Update { topics: topics.clone(), private, ..Update::default() };
+                Publication { update: Some(Box::new(update)), ..Publication::of(data) }
+            }
+        };
+        let name = publication.update.as_ref().map_or_else(|| topics[0].to_string(), |it| it.channel());
+        self.hub.publish(self.now, &name, publication).unwrap();
+    }
+
+    fn attach(&mut self) {
+        let mut draw = |most: u64, least: u64| -> Vec<Selector> {
+            let count = least + self.random.below(most);
+            (0..count)
+                .map(|_| SELECTORS[self.random.below(SELECTORS.len() as u64) as usize])
+                .map(Selector::templated)
+                .collect()
+        };
+        let (selectors, sight) = (draw(3, 1), draw(3, 0));
+        let sight = if self.random.one_in(2) { sight } else { Vec::new() };
+        let selection = Selection::new(selectors, sight.into());
+        let newest = self.hub.seq;
+        let (start, from) = match self.random.below(3) {
+            0 => (Start::Now, newest),
+            1 => (Start::Oldest, 0),
+            _ => {
+                let after = self.random.below(newest + 1);
+                (Start::After(self.hub.id(after)), after)
+            }
+        };
+        let owner = Owner(self.readers.len() as u32);
+        let key = self.hub.attach_selection(owner, selection.clone(), start).unwrap();
+        self.readers.push(Reader { key, selection, from, got: Vec::new(), gaps: 0 });
+    }
+
+    /// Lets a subscriber take some of what it lacks.
+    fn read(&mut self, at: usize) {
+        let most = 1 + self.random.below(5) as usize;
+        let Reader { key, .. } = self.readers[at];
+        let gaps = self.hub.take_gaps_for(self.now, key, most);
+        self.readers[at].gaps += gaps.len();
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
+        self.hub.pull(self.now, key, most, &mut pulled);
+        let seqs: Vec<Seq> = pulled.iter().map(|message| message.id.seq).collect();
+        let walked = self.hub.walked();
+        let last = seqs.last().copied().max(walked);
+        self.readers[at].got.extend(&seqs);
+        if let Some(last) = last.filter(|last| *last > self.hub.position(key).seq) {
+            self.hub.advance(key, last);
+        }
+        if walked.is_some() || seqs.len() == most {
+            self.hub.mark(key);
+        }
+    }
+
+    fn deliver(&mut self, all: bool) {
+        while let Some(key) = self.hub.next_ready() {
+            let at = self.readers.iter().position(|reader| reader.key == key).unwrap();
+            self.read(at);
+            if !all && self.random.one_in(3) {
+                return;
+            }
+        }
+        self.hub.tick(self.now);
+    }
+
+    fn must_get(&self, reader: &Reader) -> Vec<Seq> {
+        let is_for = |message: &&Message| {
+            let update = message.publication.update.as_deref();
+            let topics: Vec<&str> = match update {
+                Some(update) => update.topics.iter().map(|topic| &**topic).collect(),
+                None => vec![&*message.channel],
+            };
+            let shown = |topic: &str| !topic.starts_with("secret/") || reader.selection.names(topic);
+            let selects = |topic: &&str| {
+                shown(topic) && reader.selection.selectors().iter().any(|selector| selector.matches(topic))
+            };
+            let granted = |topic: &&str| reader.selection.grants(topic);
+            message.id.seq > reader.from
+                && topics.iter().any(selects)
+                && (!update.is_some_and(|update| update.private) || topics.iter().any(granted))
+        };
+        self.hub.journal.iter().filter(is_for).map(|message| message.id.seq).collect()
+    }
+
+    fn judge(&self, seed: u64) {
+        for reader in &self.readers {
+            let must = self.must_get(reader);
+            assert!(reader.got.windows(2).all(|pair| pair[0] < pair[1]), "{seed}: {:?}", reader.got);
+            assert!(reader.got.iter().all(|seq| must.contains(seq)), "{seed}: what is not for it");
+            let is_all = must.iter().all(|seq| reader.got.contains(seq));
+            assert!(
+                is_all || reader.gaps > 0 || reader.from == 0,
+                "{seed}: lost in silence {:?}",
+                reader.selection
+            );
+            if is_all && self.hub.counts.messages_evicted == 0 {
+                assert_eq!(reader.gaps, 0, "{seed}: a gap where nothing was lost");
+            }
+        }
+    }
+}
+
+#[test]
+fn everybody_gets_what_is_for_them() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    for seed in 0..seeds {
+        let mut world = World::new(seed);
+        for _ in 0..120 {
+            match world.random.below(10) {
+                0..=4 => world.publish(),
+                5 | 6 if world.readers.len() < 12 => world.attach(),
+                7 => world.deliver(false),
+                8 if world.random.one_in(3) => world.now = world.now + 10,
+                9 if !world.readers.is_empty() && world.random.one_in(2) => {
+                    let at = world.random.below(world.readers.len() as u64) as usize;
+                    let gone = world.readers.swap_remove(at);
+                    world.hub.detach(world.now, gone.key);
+                }
+                _ => world.deliver(true),
+            }
+            world.hub.check();
+        }
+        world.deliver(true);
+        world.judge(seed);
+        for reader in std::mem::take(&mut world.readers) {
+            world.hub.detach(world.now, reader.key);
+        }
+        world.hub.tick(world.now);
+        world.hub.check();
+        assert_eq!((world.hub.feeds.known.len(), world.hub.feeds.bytes), (0, 0));
+        assert!(world.hub.feeds.exact.is_empty() && world.hub.feeds.lengths.is_empty());
+    }
+}
