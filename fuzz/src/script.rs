@@ -212,7 +212,7 @@ impl Stage {
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
                     Effect::Pause(_) | Effect::Resume(_) => {}
-                    Effect::Append(_) => unreachable!(),
+                    Effect::Append(_) | Effect::Ask(_) => unreachable!(),
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.close(id),
                 }

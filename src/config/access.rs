@@ -15,6 +15,8 @@ pub enum Who {
     Anyone,
     /// Who shows a token that grants it.
     Token,
+    /// Whom the application lets, when it is asked.
+    Hook,
     /// Who may publish without any rule: who shows a publish token and, for publishing only, loopback peers while
     /// there is none.
     Publishers,
@@ -22,8 +24,12 @@ pub enum Who {
 
 impl Who {
     /// How it is written.
-    pub const NAMES: [(&'static str, Self); 3] =
-        [("anyone", Self::Anyone), ("token", Self::Token), ("publishers", Self::Publishers)];
+    pub const NAMES: [(&'static str, Self); 4] = [
+        ("anyone", Self::Anyone),
+        ("token", Self::Token),
+        ("hook", Self::Hook),
+        ("publishers", Self::Publishers),
+    ];
 }
 
 /// How a token is signed (RFC 7518, section 3.1).
@@ -144,6 +150,46 @@ impl Word for CookieName {
     }
 }
 
+/// Where the application is asked. TLS is not spoken there, and what stands before an `@` would be shown in logs.
+pub struct HookUrl;
+
+impl Word for HookUrl {
+    type Value = String;
+    const ALLOWED: &'static str = "a URL that begins with http://, without user and password, such as \
+                                   \"http://127.0.0.1:3000/encke\" (https is not spoken; put a proxy between)";
+    const PLACEHOLDER: &'static str = "URL";
+
+    fn parse(text: &str) -> Option<String> {
+        let (scheme, rest) = text.split_once("://")?;
+        let authority = rest.split(['/', '?']).next()?;
+        let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        let is_sound = scheme.eq_ignore_ascii_case("http") && is_visible && !rest.contains(['#', '@']);
+        (is_sound && !authority.is_empty() && !authority.starts_with(':')).then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// The name of a header field, in small letters.
+pub struct FieldName;
+
+impl Word for FieldName {
+    type Value = String;
+    const ALLOWED: &'static str = "the name of a header field, such as cookie";
+    const PLACEHOLDER: &'static str = "NAME";
+
+    fn parse(text: &str) -> Option<String> {
+        let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        (!text.is_empty() && text.len() <= 64 && text.bytes().all(sound)).then(|| text.to_ascii_lowercase())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
 /// What a key's file holds. It is read with the settings, and shown nowhere.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct KeyText(pub Vec<u8>);
@@ -171,6 +217,11 @@ pub fn problems(loaded: &Loaded) -> Vec<Problem> {
                 "channels.{named}: \"token\" needs a key that tokens are verified by: add [[tokens.keys]] with \
                  algorithm and file"
             );
+            report("channels", row, text);
+        }
+        let named = if rule.subscribe == Who::Hook { "subscribe" } else { "publish" };
+        if config.hook.url.is_none() && (rule.subscribe == Who::Hook || rule.publish == Some(Who::Hook)) {
+            let text = format!("channels.{named}: \"hook\" needs an application to ask: add [hook] with url");
             report("channels", row, text);
         }
     }

@@ -35,7 +35,7 @@ pub use setting::{Column, Section, Setting, Table};
 pub use source::{File, Loaded, Origin, Problem, Sources, check, load, unknown_variables};
 pub use store::Promise;
 
-use access::{Choice, ClaimText, CookieName};
+use access::{Choice, ClaimText, CookieName, FieldName, HookUrl};
 use engine::{EngineName, EngineUrl};
 use kind::Time::{Millis, Seconds};
 use kind::{
@@ -116,6 +116,20 @@ setting::settings! {
         max_seconds: u64 = 30 * DAY, Seconds(60..=YEAR);
         /// Cookie that may carry the token, for pages of this server and of `cors.origins`; none = no cookie does.
         cookie: Option<String> = None, Optional(CookieName);
+    }
+
+    /// The application, which is asked where rules say `hook`.
+    hook: Hook {
+        /// Where it is asked, by POST; none = it is not. TLS is not spoken there.
+        url: Option<String> = None, Optional(HookUrl);
+        /// Header fields of the client's request that are handed on to it.
+        headers: Vec<String> = vec!["cookie".into(), "authorization".into()], List(FieldName);
+        /// Milliseconds from the client's request within which it must have answered; then 503.
+        timeout_ms: u64 = 2000, Millis(1..=600_000);
+        /// Questions that it is asked at once; the others wait.
+        concurrency: usize = 16, Number(1..=256);
+        /// Seconds that an answer is remembered; the application may say less. 0 = not at all.
+        cache_seconds: u64 = 30, Seconds(0..=DAY);
     }
 
     /// Which web pages of other origins may use the server (WHATWG Fetch).
@@ -388,6 +402,13 @@ setting::settings! {
         revocations: usize = 10_000, Number(1..=10_000_000);
         /// Verified tokens remembered, so that one that comes again is not verified again.
         tokens_remembered: usize = 10_000, Number(2..=10_000_000);
+        /// Requests and commands that wait for the application's word (`[hook]`), of one address a tenth of them, of
+        /// exempt ones half; above, 503, or 429 to that address.
+        judged_waiting: usize = 1000, Number(1..=1_000_000);
+        /// Bytes of requests and commands that wait so; above, 503.
+        judged_bytes: usize = 16 << 20, Bytes(1..=GIB);
+        /// Answers of the application that are remembered.
+        judged_remembered: usize = 10_000, Number(2..=10_000_000);
         /// Channels that exist at once, at most half of them without ever a message; above, 503.
         channels: usize = 1_000_000, Number(1..=100_000_000);
         /// Keys with a latest value on one channel, and removals remembered there; above, 503 to who publishes a new key.

@@ -3,7 +3,8 @@
 use super::{Config, SETTINGS, Setting};
 
 /// Sections that are taken over anew.
-const LIVE_SECTIONS: [&str; 8] = ["log", "publish", "tokens", "cors", "poll", "sse", "limits", "turn"];
+const LIVE_SECTIONS: [&str; 9] =
+    ["log", "publish", "tokens", "hook", "cors", "poll", "sse", "limits", "turn"];
 /// Settings that are.
 const LIVE: [&str; 7] = [
     "heartbeat",

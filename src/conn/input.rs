@@ -186,7 +186,8 @@ impl Input {
         }
     }
 
-    fn is_complete(&self) -> bool {
+    /// Whether all of the request is there.
+    pub fn is_complete(&self) -> bool {
         match &self.stage {
             Stage::Head => false,
             Stage::Sized { total, .. } => self.bytes.len() == *total,

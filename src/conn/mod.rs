@@ -120,6 +120,8 @@ pub enum Phase {
     Reading,
     /// Its answer waits until what it published is stored.
     Committing,
+    /// Its request waits, unhandled, for the application's word.
+    Asking,
     /// A poll waits for news.
     Parked(Poll),
     /// An endless answer has begun.
@@ -136,7 +138,7 @@ pub enum Phase {
 }
 
 carry! {
-    enum Phase { 0 => Idle, 1 => Due, 2 => Reading, 3 => Committing, 4 => Parked(poll: Poll), 5 => Streaming(stream: Stream), 6 => Held(hold: Hold), 7 => Socket(user: User), 8 => Lingering, 9 => Closed }
+    enum Phase { 0 => Idle, 1 => Due, 2 => Reading, 3 => Committing, 4 => Parked(poll: Poll), 5 => Streaming(stream: Stream), 6 => Held(hold: Hold), 7 => Socket(user: User), 8 => Lingering, 9 => Closed, 10 => Asking }
 }
 
 /// What must be remembered of a poll that waits.

@@ -2,6 +2,7 @@
 //!
 //! The hub knows an [`Owner`], four bytes that mean nothing to it. Here is what they mean, and nowhere else.
 
+use crate::carry::carry;
 use crate::conn::Slot;
 use crate::hub::Owner;
 use crate::table::{TableKey, table_key};
@@ -20,7 +21,7 @@ table_key! {
 }
 
 /// Who holds a subscriber.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Holder {
     /// A connection that listens in the native way.
     Connection(Slot),
@@ -30,6 +31,13 @@ pub enum Holder {
     Window(WindowKey),
     /// An FDAjax user.
     User(UserKey),
+}
+
+carry! {
+    enum Holder {
+        0 => Connection(slot: Slot), 1 => Bayeux(session: SessionKey), 2 => Window(window: WindowKey),
+        3 => User(user: UserKey)
+    }
 }
 
 /// Whoever is no connection has this bit, and the next two tell who it is.

@@ -5,11 +5,15 @@
 //! to the request: a proxy sends those of many people by one connection.
 
 use super::access::{bearer, is_one_of, may_publish};
-use super::{cors, upgrade};
-use crate::broker::access::{Bad, Bearer, Grant, MercureGrant, MercureTokens, Role, Rules, Tokens, Verdict};
+use super::hook::Hook;
+use super::{Unheard, cors, upgrade};
+use crate::broker::access::{
+    Action, Bad, Bearer, Grant, MercureGrant, MercureTokens, Question, Role, Rules, Tokens, Verdict, Word,
+};
 use crate::broker::{Client, Rate};
 use crate::carry::{carry, resume};
 use crate::config::{Config, Who};
+use crate::conn::ConnId;
 use crate::id::Seed;
 use crate::stats::Stats;
 use crate::time::Now;
@@ -35,6 +39,8 @@ pub struct Access {
     pub tokens: Tokens,
     /// The keys of Mercure.
     pub mercure: MercureTokens,
+    /// What the application is asked, and has said.
+    pub hook: Hook,
     /// There is a rule or a key: what a request shows matters.
     is_on: bool,
     /// Bad tokens of each address.
@@ -46,7 +52,7 @@ pub struct Access {
 resume! {
     Access {
         carried: next_end;
-        resumed: tokens, mercure, refused;
+        resumed: tokens, mercure, refused, hook;
         given: rules, is_on
     }
 }
@@ -60,22 +66,37 @@ pub struct Identity {
     pub local: bool,
     /// What was granted to them.
     pub grant: Option<Rc<Grant>>,
+    /// What the application has said about what they ask for.
+    pub said: Vec<Rc<Word>>,
 }
 
 carry! {
-    struct Identity { publisher, local, grant }
+    struct Identity { publisher, local, grant, said }
 }
 
 impl Identity {
-    /// Who it is, if a token says so.
+    /// Who it is, if a token or the application says so.
     pub fn subject(&self) -> Option<&str> {
-        self.grant.as_ref()?.subject.as_deref()
+        let said = || self.said.first().map(|word| &*word.grant);
+        self.grant.as_deref().or_else(said)?.subject.as_deref()
     }
 
     /// As the judge takes it.
     pub fn bearer(&self) -> Bearer<'_> {
-        Bearer { publisher: self.publisher, local: self.local, grant: self.grant.as_deref() }
+        let Self { publisher, local, .. } = *self;
+        Bearer { publisher, local, grant: self.grant.as_deref(), held: None, said: &self.said }
     }
+}
+
+/// What there is of the application's word.
+#[derive(Debug)]
+pub enum Heard {
+    /// This.
+    Word(Rc<Word>),
+    /// It is being asked: what wants to know waits.
+    Waits,
+    /// Nothing, and it is not asked.
+    Denied(Denial),
 }
 
 /// Why somebody is refused.
@@ -91,6 +112,23 @@ pub enum Denial {
     NoToken(String),
     /// Nobody has granted this.
     Forbidden(String),
+    /// The application has to be asked first.
+    Unheard(Box<Unheard>),
+    /// The application says no: 401 or 403, what was asked for, and why.
+    Refused {
+        /// Its status.
+        status: u16,
+        /// What was asked for.
+        what: String,
+        /// Why, in the application's words.
+        reason: Option<Box<str>>,
+    },
+    /// The application has said nothing, or too many wait for its word.
+    Unanswered,
+    /// Too many of that address wait for the application's word.
+    TooManyAsking,
+    /// The application is not asked for a page that is none of ours.
+    OtherPage,
 }
 
 impl Denial {
@@ -99,8 +137,10 @@ impl Denial {
         match self {
             Self::Contradiction(_) => 400,
             Self::BadToken(_) | Self::NoToken(_) => 401,
-            Self::TooManyBad => 429,
-            Self::Forbidden(_) => 403,
+            Self::TooManyBad | Self::TooManyAsking => 429,
+            Self::Forbidden(_) | Self::OtherPage => 403,
+            Self::Refused { status, .. } => *status,
+            Self::Unheard(_) | Self::Unanswered => 503,
         }
     }
 
@@ -110,7 +150,13 @@ impl Denial {
             Self::Contradiction(_) => Some("invalid_request"),
             Self::BadToken(_) => Some("invalid_token"),
             Self::Forbidden(_) => Some("insufficient_scope"),
-            Self::NoToken(_) | Self::TooManyBad => None,
+            Self::NoToken(_)
+            | Self::TooManyBad
+            | Self::Unheard(_)
+            | Self::Refused { .. }
+            | Self::Unanswered
+            | Self::TooManyAsking
+            | Self::OtherPage => None,
         }
     }
 
@@ -126,6 +172,19 @@ impl Denial {
                 format!("{what} needs a token: send `Authorization: Bearer <token>`").into()
             }
             Self::Forbidden(what) => format!("{what} is not granted").into(),
+            Self::Refused { reason: Some(reason), .. } => Cow::Borrowed(reason),
+            Self::Refused { what, reason: None, .. } => {
+                format!("the application does not allow {what}").into()
+            }
+            Self::Unheard(_) | Self::Unanswered => "the application has not answered; try again later".into(),
+            Self::TooManyAsking => {
+                "too many requests of this address wait for the application (limits.judged_waiting)".into()
+            }
+            Self::OtherPage => {
+                "the application is asked for pages of this server and of origins in cors.origins only: with \
+                 cookies, send the Origin of such a page"
+                    .into()
+            }
         }
     }
 
@@ -133,7 +192,10 @@ impl Denial {
     pub fn response(&self, as_text: bool) -> Response {
         let response = Response::problem_of(self.status(), self.error(), &self.detail(), as_text);
         let challenge = match (self, self.error()) {
-            (Self::TooManyBad, _) => return response.with("Retry-After", 1),
+            (Self::TooManyBad | Self::TooManyAsking | Self::Unheard(_) | Self::Unanswered, _) => {
+                return response.with("Retry-After", 1);
+            }
+            (Self::OtherPage | Self::Refused { status: 403, .. }, _) => return response,
             (Self::BadToken(Bad(why)) | Self::Contradiction(why), Some(error)) => {
                 format!("Bearer error=\"{error}\", error_description=\"{why}\"")
             }
@@ -156,6 +218,7 @@ impl Access {
             rules: Rules::new(config),
             tokens: Tokens::new(config).unwrap_or_default(),
             mercure: MercureTokens::new(config).unwrap_or_default(),
+            hook: Hook::new(config, seed),
             is_on: !config.channels.is_empty() || !config.token_keys.is_empty(),
             refused: Rate::new(seed.key("bad tokens by address")),
             next_end: NEVER,
@@ -166,6 +229,7 @@ impl Access {
     pub fn reconfigure(&mut self, config: &Config) {
         self.rules = Rules::new(config);
         self.tokens.reconfigure(config);
+        self.hook.reconfigure(config);
         self.is_on = !config.channels.is_empty() || !config.token_keys.is_empty();
     }
 
@@ -214,8 +278,12 @@ impl Access {
         if !is_cookie && is_one_of(&token, &config.publish.token) {
             return Ok(Identity { publisher: true, ..Identity::default() });
         }
+        // Where we have no keys, it is for the application.
+        if self.rules.asks() && config.token_keys.is_empty() && !has_token(head.query) {
+            return Ok(Identity { local, ..Identity::default() });
+        }
         let grant = self.check(&token, Client::of(head, peer, config), config, now, stats)?;
-        Ok(Identity { publisher: false, local, grant: Some(grant) })
+        Ok(Identity { local, grant: Some(grant), ..Identity::default() })
     }
 
     /// What `token` grants, which `client` shows. Forgeries cost a verification each, so an address may
@@ -280,6 +348,29 @@ impl Access {
         }
     }
 
+    /// What the application says to `question`, which whoever is on the connection `from` has. If it has to be asked,
+    /// `bytes` bytes wait.
+    pub fn hear(
+        &mut self,
+        now: Now,
+        from: (ConnId, Client),
+        question: Question,
+        bytes: usize,
+        stats: &mut Stats,
+    ) -> Heard {
+        match self.hook.known(now.at, from.0, &question, stats) {
+            Some(Some(word)) => Heard::Word(word),
+            Some(None) => Heard::Denied(Denial::Unanswered),
+            None => match self.hook.ask(now, from, question, bytes) {
+                Ok(()) => Heard::Waits,
+                Err(denial) => {
+                    stats.questions_refused += 1;
+                    Heard::Denied(denial)
+                }
+            },
+        }
+    }
+
     /// Whether `who` may subscribe to all of `items`, names and patterns; else the first that is refused.
     pub fn judge_subscribe<'i>(
         &self,
@@ -289,15 +380,21 @@ impl Access {
         if self.rules.is_open() {
             return Ok(());
         }
+        let mut unheard = Vec::new();
         for item in items {
             let what = || format!("listening to {item:?}");
             match self.rules.subscribe(who, item) {
                 Verdict::Allowed | Verdict::Unsaid => {}
                 Verdict::Unidentified => return Err(Denial::NoToken(what())),
                 Verdict::Forbidden => return Err(Denial::Forbidden(what())),
+                Verdict::Refused => return Err(refused(who, Action::Subscribe, item, what())),
+                Verdict::Unheard => unheard.push(item.into()),
             }
         }
-        Ok(())
+        match unheard.is_empty() {
+            true => Ok(()),
+            false => Err(unheard_of(Action::Subscribe, unheard)),
+        }
     }
 
     /// Whether `who` may publish to the channel `name` by a rule; `None` if no rule says so.
@@ -308,6 +405,8 @@ impl Access {
             Verdict::Unsaid => None,
             Verdict::Unidentified => Some(Err(Denial::NoToken(what()))),
             Verdict::Forbidden => Some(Err(Denial::Forbidden(what()))),
+            Verdict::Refused => Some(Err(refused(who, Action::Publish, name, what()))),
+            Verdict::Unheard => Some(Err(unheard_of(Action::Publish, vec![name.into()]))),
         }
     }
 
@@ -315,6 +414,29 @@ impl Access {
     pub fn is_public(&self, name: &str) -> bool {
         self.rules.publishers(name).is_some_and(|who| who != Who::Publishers)
     }
+}
+
+/// That the application has to be asked.
+fn unheard_of(action: Action, channels: Vec<Box<str>>) -> Denial {
+    Denial::Unheard(Box::new(Unheard { action, channels }))
+}
+
+/// That the application says no to `item`.
+#[cold]
+fn refused(who: Bearer<'_>, action: Action, item: &str, what: String) -> Denial {
+    let word = who.said.iter().find(|word| word.allows(action, item).is_some());
+    let (status, reason) = word.map_or((403, None), |word| (word.status, word.reason.clone()));
+    Denial::Refused { status, what, reason }
+}
+
+/// Whether the application may be asked for who sent `head`. Browsers send cookies, and passwords of `Basic`, for
+/// whatever page asks, so with such, or where a browser says that another page asks, it must be one of ours.
+pub fn may_ask(head: &Head, config: &Config) -> bool {
+    let is_token = |value: &[u8]| std::str::from_utf8(value).is_ok_and(|value| bearer(value).is_some());
+    let has_given = head.fields("cookie").next().is_some()
+        || head.fields("authorization").any(|value| !is_token(value))
+        || ["origin", "sec-fetch-site", "referer"].iter().any(|name| head.fields(name).next().is_some());
+    !has_given || is_of_our_page(head, config)
 }
 
 /// The token that a request shows, and whether a cookie does.

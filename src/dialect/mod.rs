@@ -7,6 +7,7 @@ mod bayeux;
 pub mod cors;
 pub mod fdajax;
 pub mod holder;
+pub mod hook;
 pub mod identity;
 pub mod mercure;
 pub mod native;
@@ -15,12 +16,12 @@ pub mod upgrade;
 
 pub use bayeux::DEPTH_MAX as BAYEUX_DEPTH_MAX;
 pub use holder::Holder;
-pub use identity::{Access, Denial, Identity};
+pub use identity::{Access, Denial, Heard, Identity};
 use native::Asked;
 use native::admin::Inquiry;
 pub use session::{Act, Context, Dialects};
 
-use crate::broker::access::Revocation;
+use crate::broker::access::{Action, Revocation};
 use crate::broker::{IfMatch, Publishing};
 use crate::config::Config;
 use crate::hub::Start;
@@ -60,6 +61,17 @@ pub enum Command<'b> {
     Open(Open<'b>),
     /// What mostly operators ask for.
     Operate(Operation),
+    /// The application's word, before it can be carried out.
+    Ask(Box<Unheard>),
+}
+
+/// What the application has to say something about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheard {
+    /// What is to be done.
+    pub action: Action,
+    /// Where.
+    pub channels: Vec<Box<str>>,
 }
 
 /// To tell of the server or of channels, or to forget one.

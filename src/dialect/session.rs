@@ -15,18 +15,20 @@
 use super::bayeux::{self, Bayeux};
 use super::fdajax::Fdajax;
 use super::holder::Holder;
-use crate::broker::access::Revocation;
+use super::identity::{Heard, may_ask};
+use crate::broker::access::{Asker, Question, Revocation};
 use crate::broker::{Broker, Client};
 use crate::carry::{carry, resume};
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Protocol, Request, Slot};
-use crate::dialect::{Access, Denial, Identity};
+use crate::dialect::{Access, Denial, Identity, Unheard};
 use crate::id::Seed;
 use crate::table::Table;
 use crate::time::{Instant, Now};
 use crate::wire::head::Head;
 use crate::wire::response::Response;
 use std::net::{IpAddr, Ipv4Addr};
+use std::rc::Rc;
 
 /// What a protocol asks of the server for a connection that it holds.
 #[derive(Debug)]
@@ -41,12 +43,15 @@ pub enum Act {
     Write(Vec<u8>),
     /// End an endless answer, or a WebSocket, in good order.
     End,
+    /// Have the request, or the message, wait for the application's word, and then come again. Nothing of it has been
+    /// done.
+    Wait,
     /// Close the connection without a word.
     Close,
 }
 
 carry! {
-    enum Act { 0 => Answer(response: Response), 1 => Begin(response: Response), 2 => Upgrade(response: Response), 3 => Write(bytes: Vec<u8>), 4 => End, 5 => Close }
+    enum Act { 0 => Answer(response: Response), 1 => Begin(response: Response), 2 => Upgrade(response: Response), 3 => Write(bytes: Vec<u8>), 4 => End, 5 => Close, 6 => Wait }
 }
 
 /// What a protocol works with while it is called.
@@ -76,6 +81,19 @@ impl Context<'_> {
     pub fn identify(&mut self, from: ConnId, head: &Head) -> Result<Identity, Denial> {
         let peer = self.peer(from).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         self.access.identify(head, peer, self.config, self.now, &mut self.broker.stats)
+    }
+
+    /// What the application says to `unheard`, asked for by `asker` on a connection, of whose request or message `bytes`
+    /// wait if it has to be asked.
+    pub fn hear(&mut self, from: ConnId, asker: &Rc<Asker>, unheard: Unheard, bytes: usize) -> Heard {
+        let question = Question::new(unheard.action, unheard.channels, Rc::clone(asker));
+        self.access.hear(self.now, (from, self.client), question, bytes, &mut self.broker.stats)
+    }
+
+    /// Who sent `head`, as the application is told; none if it must not be asked for them.
+    pub fn asker(&self, head: &Head, technique: &'static str) -> Option<Rc<Asker>> {
+        let asks = self.access.rules.asks() && may_ask(head, self.config);
+        asks.then(|| Rc::new(Asker::of(head, self.client, technique, self.config)))
     }
 
     /// Asks something for a held connection.
@@ -242,6 +260,34 @@ impl Dialects {
     pub fn revoke(&mut self, context: &mut Context, revocation: &Revocation) -> usize {
         let windows = self.fdajax.as_mut().map_or(0, |fdajax| fdajax.revoke(context, revocation));
         windows + self.bayeux.revoke(context, revocation)
+    }
+
+    /// The channels that a session or a window listens to by name.
+    pub fn listened(&mut self, context: &mut Context, holder: Holder) -> Vec<Rc<str>> {
+        match (holder, &mut self.fdajax) {
+            (Holder::Bayeux(session), _) => self.bayeux.listened(context, session),
+            (Holder::Window(window), Some(fdajax)) => fdajax.listened(window),
+            (Holder::Window(_), None) | (Holder::User(_) | Holder::Connection(_), _) => Vec::new(),
+        }
+    }
+
+    /// Takes note of what the application has said about a session or a window when it was asked again, and whether it
+    /// means the same subject.
+    pub fn confirm(&mut self, context: &mut Context, holder: Holder, is_same: bool) {
+        match (holder, &mut self.fdajax) {
+            (Holder::Bayeux(session), _) => self.bayeux.confirm(context, session, is_same),
+            (Holder::Window(window), Some(fdajax)) => fdajax.confirm(context, window, is_same),
+            (Holder::Window(_), None) | (Holder::User(_) | Holder::Connection(_), _) => {}
+        }
+    }
+
+    /// Ends a session or a window by the application's word, which counts no more.
+    pub fn end_word(&mut self, context: &mut Context, holder: Holder) {
+        match (holder, &mut self.fdajax) {
+            (Holder::Bayeux(session), _) => self.bayeux.end_word(context, session),
+            (Holder::Window(window), Some(fdajax)) => fdajax.end_word(context, window),
+            (Holder::Window(_), None) | (Holder::User(_) | Holder::Connection(_), _) => {}
+        }
     }
 
     /// When [`Dialects::tick`] has something to do.

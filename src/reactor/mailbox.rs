@@ -2,6 +2,7 @@
 
 use super::relay;
 use super::store::Told;
+use crate::dialect::hook::Reply;
 use crate::hub::Publication;
 use crate::log::Figures;
 use mio::Waker;
@@ -21,6 +22,13 @@ pub enum Mail {
         channel: &'static str,
         /// This message.
         publication: Publication,
+    },
+    /// To hear what the application has answered.
+    Word {
+        /// To which question.
+        number: u64,
+        /// What.
+        reply: Reply,
     },
     /// To hear what the store tells, and has counted.
     Store(Vec<Told>, Box<Figures>),

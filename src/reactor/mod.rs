@@ -14,6 +14,7 @@
 
 mod clock;
 mod history;
+mod hook;
 mod host;
 mod lateness;
 mod listener;
@@ -36,11 +37,13 @@ pub use sys::raise_descriptors;
 use crate::broker::is_exempt;
 use crate::config::Config;
 use crate::conn::ConnId;
+use crate::dialect::hook::Ask;
 use crate::id::{Epoch, Seed};
 use crate::server::{Effect, Process, Server, Sink};
 use crate::time::{Instant, Now};
 use arrayvec::ArrayVec;
 use clock::{Clock, Pace};
+use hook::Askers;
 use lateness::Lateness;
 use listener::Listener;
 use memory::Resident;
@@ -114,6 +117,8 @@ pub struct Reactor {
     store: Option<Store>,
     /// The history that is shared with other servers, if it is.
     relay: Option<Relay>,
+    /// Those who ask the application.
+    askers: Askers,
     /// Why the process must not go on.
     failure: Option<String>,
     /// When a shutdown stops waiting.
@@ -148,6 +153,7 @@ impl Reactor {
         let mut clock = Clock::start();
         let now = clock.now();
         let running = config.clone();
+        let askers = Askers::new(&config, mailbox.clone());
         let (server, store, relay) = history::begin(config, seed, now, &mailbox)?;
         Ok(Self {
             running,
@@ -169,6 +175,7 @@ impl Reactor {
             lateness: Lateness::new(now),
             feed_at: Instant::NEVER,
             leave_at: None,
+            askers,
             store,
             relay,
             failure: None,
@@ -292,6 +299,7 @@ impl Reactor {
                 Effect::Pause(id) => self.sockets.pause(id),
                 Effect::Resume(id) => self.sockets.resume(id),
                 Effect::Append(proposal) => self.append(*proposal),
+                Effect::Ask(ask) => self.ask(now, *ask),
             }
         }
         if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
@@ -305,6 +313,13 @@ impl Reactor {
         }
         self.weigh(now);
         self.server.note_turn(self.sockets.pace.elapsed_us());
+    }
+
+    /// Has the application asked.
+    #[cold]
+    fn ask(&self, now: Now, ask: Ask) {
+        let within = Duration::from_millis(ask.deadline.millis_since(now.at));
+        self.askers.ask(ask, within);
     }
 
     /// Tries again to write what the kernel had no memory for.
@@ -424,6 +439,9 @@ impl Reactor {
                 }
                 Ok(Mail::Store(told, figures)) => self.hear(now, told, *figures),
                 Ok(Mail::Relay(told)) => self.hear_relay(now, *told),
+                Ok(Mail::Word { number, reply }) => {
+                    self.server.hear_answer(now, number, &reply, &mut self.sockets);
+                }
             }
         }
         self.mailbox.wake();

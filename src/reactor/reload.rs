@@ -49,6 +49,7 @@ impl Reactor {
         }
         let unacknowledged = unacknowledged(&config);
         self.listeners.iter().for_each(|listener: &Listener| listener.give_up_after(unacknowledged));
+        self.askers.reconfigure(&config);
         let kept: Config = config.clone();
         self.server.reconfigure(config);
         self.host.applied(&kept);

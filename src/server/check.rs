@@ -30,6 +30,11 @@ impl Server {
                 );
                 listening += 1;
             }
+            if self.is_asking(slot) {
+                let id = self.id(slot);
+                let waits = self.access.hook.is_waiting(id) || self.due.contains(&id);
+                assert!(waits, "{slot:?} waits for a word that nobody will say");
+            }
             if matches!(connection.phase, Phase::Due) {
                 let id = self.id(slot);
                 assert!(
@@ -80,7 +85,13 @@ impl Server {
         let waits = connection.output.is_some();
         let phase_may = match connection.phase {
             Phase::Idle => waits || input.is_blank() || connection.door.surplus().is_some(),
-            Phase::Due | Phase::Reading | Phase::Committing | Phase::Parked(_) | Phase::Held(_) => true,
+            Phase::Due
+            | Phase::Reading
+            | Phase::Committing
+            | Phase::Asking
+            | Phase::Parked(_)
+            | Phase::Held(_) => true,
+            Phase::Socket(_) if self.rights.has_command(slot) => true,
             Phase::Socket(_) => self.due.contains(&self.id(slot)) || self.backlog.contains(&self.id(slot)),
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => waits,
         };
@@ -108,6 +119,7 @@ impl Server {
                 && self.origins.is_empty()
                 && self.clients.is_empty()
         );
+        assert!(self.access.hook.is_idle(), "the application is asked for nobody");
         assert!(self.effects.is_empty());
         assert!(self.out.capacity() <= 2 * PIPELINE_BYTES_MAX);
     }

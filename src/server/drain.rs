@@ -52,7 +52,12 @@ impl Server {
                 Phase::Idle => connection.closing = true,
                 Phase::Held(_) if self.pending.concerns(id.slot) => {}
                 Phase::Held(_) => self.close(now.at, id.slot),
-                Phase::Committing | Phase::Due | Phase::Reading | Phase::Lingering | Phase::Closed => {}
+                Phase::Committing
+                | Phase::Asking
+                | Phase::Due
+                | Phase::Reading
+                | Phase::Lingering
+                | Phase::Closed => {}
             }
         }
         let per_second = match self.config.drain_seconds * 3 / 4 {

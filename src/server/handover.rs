@@ -49,6 +49,7 @@ impl Server {
             () if self.broker.is_shared() => Some("its history is shared with other servers"),
             () if self.broker.is_loading() => Some("the history is being loaded"),
             () if self.broker.has_open_proposals() => Some("messages are being stored"),
+            () if self.access.hook.is_busy() => Some("the application is being asked"),
             () => None,
         }
     }
@@ -72,6 +73,7 @@ impl Server {
         server.resume(&mut from)?;
         from.end()?;
         server.settle_in(before);
+        server.access.hook.go_on(now.at);
         Ok(server)
     }
 

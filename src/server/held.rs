@@ -214,6 +214,7 @@ impl Server {
                 }
                 self.release(now, slot, true);
             }
+            Act::Wait => self.wait_for_word(now, slot),
             Act::Close => self.close(now.at, slot),
         }
     }
@@ -226,6 +227,7 @@ impl Server {
                 self.log_bytes(slot, bytes.len());
             }
             Act::End => self.close_socket(now.at, slot, Some(websocket::close::NORMAL), ""),
+            Act::Wait => self.rights.note_wait(),
             Act::Close => self.close(now.at, slot),
             Act::Answer(_) | Act::Begin(_) | Act::Upgrade(_) => {
                 debug_assert!(false, "a WebSocket has no requests to answer");

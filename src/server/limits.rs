@@ -9,6 +9,7 @@ use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, surplus};
 use crate::broker::REMEMBERED_MS;
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
 use crate::config::{Config, Setting};
+use crate::dialect::hook::BODY_BYTES_MAX;
 use crate::dialect::mercure;
 use crate::dialect::native::POLL_SECONDS_MAX;
 use crate::hub::{GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
@@ -151,6 +152,20 @@ pub static LIMITS: &[Limit] = &[
     ),
     setting("limits.tokens_remembered", "those not used lately are verified again", &["tokens_verified"]),
     fixed("bytes of a token", TOKEN_BYTES_MAX, "401", &["tokens_refused"]),
+    setting(
+        "limits.judged_waiting",
+        "503 with `Retry-After`; 429 to an address that has a tenth of them; an error to the command",
+        &["questions_refused"],
+    ),
+    setting("limits.judged_bytes", "503 with `Retry-After`; an error to the command", &["questions_refused"]),
+    setting("limits.judged_remembered", "the application is asked again", &["questions_asked"]),
+    setting("hook.timeout_ms", "503 with `Retry-After`; an error to the command", &["questions_unanswered"]),
+    fixed(
+        "bytes of the application's answer",
+        BODY_BYTES_MAX,
+        "503 with `Retry-After`",
+        &["questions_unanswered"],
+    ),
     setting("limits.channels", "503 with `Retry-After`; an error to the command", &["channels_refused"]),
     setting(
         "limits.keys_per_channel",

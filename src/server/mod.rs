@@ -9,6 +9,7 @@
 mod access_log;
 mod addresses;
 mod admin;
+mod asking;
 #[cfg(any(test, feature = "check"))]
 mod check;
 mod deliver;
@@ -36,6 +37,7 @@ use crate::broker::{self, Broker, Client, Rate};
 use crate::carry::carry;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol, Slot};
+use crate::dialect::hook::Ask;
 use crate::dialect::native::Targets;
 use crate::dialect::{Access, Dialects, cors};
 use crate::hub::{Encoded, Hub, Message, Publication, ROOM, SubscriberKey};
@@ -163,12 +165,14 @@ pub enum Effect {
     Pause(ConnId),
     /// Go on reading it.
     Resume(ConnId),
+    /// Ask the application this; what it says comes back by [`Server::hear_answer`].
+    Ask(Box<Ask>),
     /// Give this to the log; it comes back by [`Server::apply`] or [`Server::refuse_proposals`].
     Append(Box<Proposal>),
 }
 
 carry! {
-    enum Effect { 0 => HalfClose(id: ConnId), 1 => Close(id: ConnId), 2 => Pause(id: ConnId), 3 => Resume(id: ConnId), 4 => Append(proposal: Box<Proposal>) }
+    enum Effect { 0 => HalfClose(id: ConnId), 1 => Close(id: ConnId), 2 => Pause(id: ConnId), 3 => Resume(id: ConnId), 4 => Append(proposal: Box<Proposal>), 5 => Ask(ask: Box<Ask>) }
 }
 
 /// What connections share of an answer.
@@ -400,9 +404,15 @@ impl Server {
                 }
             }
             Phase::Due => self.connections[slot].input.get_or_insert_default().push(bytes),
-            Phase::Idle | Phase::Reading | Phase::Committing | Phase::Parked(_) | Phase::Held(_) => {
+            Phase::Idle
+            | Phase::Reading
+            | Phase::Committing
+            | Phase::Asking
+            | Phase::Parked(_)
+            | Phase::Held(_) => {
                 self.wait_behind(now, slot, bytes, sink);
             }
+            Phase::Socket(_) if self.rights.has_command(slot) => self.wait_behind_command(slot, bytes),
             Phase::Socket(_) => match connection.input.is_some() || self.must_wait(now, slot, sink) {
                 false => self.receive_frames(now, slot, bytes, sink),
                 true => self.defer(now, slot, bytes),
@@ -438,6 +448,18 @@ impl Server {
         self.send(now.at, slot, sink);
     }
 
+    /// Keeps what comes behind a command that waits for the application's word. What is too much stays in the socket.
+    #[cold]
+    fn wait_behind_command(&mut self, slot: Slot, bytes: &[u8]) {
+        let id = self.id(slot);
+        let input = self.connections[slot].input.get_or_insert_default();
+        input.push(bytes);
+        if input.waiting_len() > PIPELINE_BYTES_SCARCE {
+            self.effects.push_back(Effect::Pause(id));
+        }
+        self.memory.gathered += bytes.len();
+    }
+
     /// Notes that the client will send nothing more. A poll still gets its answer; a stream is probed, as a
     /// client that has gone altogether looks the same until something is written to it.
     #[inline(never)]
@@ -447,6 +469,8 @@ impl Server {
         connection.half_closed = true;
         match connection.phase {
             Phase::Parked(_) | Phase::Committing | Phase::Due => {}
+            // Who leaves meanwhile looks so, and nobody is asked for who left.
+            Phase::Asking => self.close(now.at, slot),
             Phase::Socket(_) if connection.input.is_some() => {}
             Phase::Held(ref hold) if hold.outlasts_half_close() => {}
             Phase::Streaming(ref stream) if stream.look.stream.has_heartbeat() => {
@@ -527,7 +551,9 @@ impl Server {
 
     /// The next effect; drain them at the end of each turn.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let effect = self.effects.pop_front()?;
+        let Some(effect) = self.effects.pop_front() else {
+            return self.access.hook.next_ask().map(|ask| Effect::Ask(Box::new(ask)));
+        };
         if let Effect::Close(id) = effect {
             self.forget(id);
         }
@@ -706,6 +732,7 @@ impl Server {
             connection.output = None;
             self.wheel.clear(slot);
             self.forget_right(slot);
+            self.access.hook.leave(id);
             self.effects.push_back(Effect::Close(id));
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Server;
 use crate::broker::LogWaiting;
+use crate::dialect::hook::{BUCKETS_MS, Times};
 use crate::log::{COMMIT_BUCKETS_US, Figures};
 use crate::stats::histogram::{self, BOUNDS_US};
 use crate::time::{Instant, Now};
@@ -80,6 +81,21 @@ fn write_counts(text: &mut String, counts: &[(&str, &str, u64)]) {
     }
 }
 
+/// How long the application took to answer, in the Prometheus text format.
+fn write_hook(text: &mut String, times: &Times) {
+    let name = "encke_hook_seconds";
+    let _ =
+        writeln!(text, "# HELP {name} Time that the application took to answer.\n# TYPE {name} histogram");
+    let mut count = 0;
+    for (class, answers) in times.classes.iter().enumerate() {
+        count += answers;
+        let bound = BUCKETS_MS.get(class).map(|&ms| (ms as f64 / 1e3).to_string());
+        let bound = bound.unwrap_or_else(|| "+Inf".to_owned());
+        let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
+    }
+    let _ = writeln!(text, "{name}_sum {}\n{name}_count {count}", times.sum_ms as f64 / 1e3);
+}
+
 impl Server {
     pub(super) fn health(&self, now: Now) -> Response {
         match self.broker.complaint(now.at) {
@@ -109,6 +125,11 @@ impl Server {
                 "memory_limit_bytes",
                 "`limits.memory`, or what it stands for.",
                 self.config.limits.memory as u64,
+            ),
+            (
+                "questions_waiting",
+                "Requests and commands that wait for the application's word.",
+                self.access.hook.waiting() as u64,
             ),
             ("history_bytes", "Bytes of the messages kept, with their encoded frames.", hub.bytes as u64),
         ];
@@ -167,6 +188,9 @@ impl Server {
                 true => write_engine(&mut text, &waiting),
                 false => write_store(&mut text, &waiting),
             }
+        }
+        if self.config.hook.url.is_some() {
+            write_hook(&mut text, &self.access.hook.times);
         }
         Response::new(200, "text/plain; version=0.0.4; charset=utf-8", text.into_bytes())
     }

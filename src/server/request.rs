@@ -8,8 +8,10 @@ use crate::broker::{self, Client, is_exempt};
 use crate::conn::{
     ConnId, Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request,
 };
-use crate::dialect::native::{self, Asked, answer};
-use crate::dialect::{Caller, Command, Denial, Holder, Identity, Open, Operation, Publish, Subscribe, cors};
+use crate::dialect::native::{self, Asked, Targets, answer};
+use crate::dialect::{
+    Caller, Command, Denial, Heard, Holder, Identity, Open, Operation, Publish, Subscribe, Unheard, cors,
+};
 use crate::hub::{Pace, Start, SubscriberKey, Wish};
 use crate::log::Ticket;
 use crate::time::{HttpDate, Instant, Now};
@@ -56,6 +58,8 @@ enum Early {
     Surplus,
     /// It would be answered so whatever its body.
     Refused(Response),
+    /// The application is asked; the body stays in the socket.
+    Asking,
 }
 
 impl Server {
@@ -102,7 +106,9 @@ impl Server {
         // Of which nothing is left is no input any more.
         input.take_if(|input| input.is_empty());
         let mut stop = Stop::Done;
-        while !rest.is_empty() && self.may_serve(slot) {
+        while (!rest.is_empty() || input.as_ref().is_some_and(|input| input.is_complete()))
+            && self.may_serve(slot)
+        {
             if input.is_none() && sink.is_over(served - before) {
                 stop = Stop::Time;
                 break;
@@ -164,7 +170,9 @@ impl Server {
             return false;
         };
         self.handle(now, slot, &request, sink);
-        *rest = &rest[used..];
+        if !matches!(self.connections[slot].phase, Phase::Asking) {
+            *rest = &rest[used..];
+        }
         true
     }
 
@@ -185,6 +193,9 @@ impl Server {
         *rest = &rest[gathered.used..];
         if gathered.complete {
             self.handle(now, slot, &gathering.request(&mut slots)?, sink);
+            if let Phase::Asking = self.connections[slot].phase {
+                *input = Some(gathering);
+            }
             return Ok(());
         }
         // What is left over may be all of its body.
@@ -199,6 +210,11 @@ impl Server {
                 match refusal {
                     Early::Surplus => self.turn_away(now, slot, Some(head)),
                     Early::Refused(response) => self.refuse_to(now, slot, Some(head), &response),
+                    Early::Asking => {
+                        self.connections[slot].enter(Phase::Asking, now.at);
+                        self.effects.push_back(Effect::Pause(self.id(slot)));
+                        *input = Some(gathering);
+                    }
                 }
                 return Ok(());
             }
@@ -230,11 +246,60 @@ impl Server {
                 self.mercure_before_body(now, slot, head).map(Early::Refused)
             }
             None => {
-                let refused = match self.identify(slot, now, head) {
-                    Ok(identity) => native::before_body(head, self.caller(now, slot, &identity)),
-                    Err(refusal) => Some(refusal.response(native::wants_text(head))),
+                let as_text = native::wants_text(head);
+                let mut identity = match self.identify(slot, now, head) {
+                    Ok(identity) => identity,
+                    Err(refusal) => return Some(Early::Refused(refusal.response(as_text))),
                 };
-                refused.map(Early::Refused)
+                let mut command = native::before_body(head, self.caller(now, slot, &identity));
+                if let Some(Command::Ask(unheard)) = command {
+                    match self.hear(now, slot, head, *unheard, 0) {
+                        Heard::Word(word) => identity.said.push(word),
+                        Heard::Waits => return Some(Early::Asking),
+                        Heard::Denied(denial) => return Some(Early::Refused(denial.response(as_text))),
+                    }
+                    command = native::before_body(head, self.caller(now, slot, &identity));
+                }
+                match command {
+                    Some(Command::Respond(response)) => Some(Early::Refused(response)),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Judges a request whose body has not come again, now that the application has said something. Returns whether
+    /// the body is to be read.
+    #[cold]
+    fn go_on_with_body(&mut self, now: Now, slot: Slot, sink: &mut impl Sink) -> bool {
+        let Some(input) = self.connections[slot].input.take() else { return true };
+        let mut slots = head::slots();
+        let Ok(request) = input.request(&mut slots) else { return true };
+        let early = if input.is_complete() { None } else { self.judge_before_body(now, slot, &request.head) };
+        match early {
+            None => {
+                let is_awaited = request.head.expects_continue && !input.is_complete();
+                if is_awaited && input.body_len() + input.waiting_len() == 0 {
+                    self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                }
+                self.connections[slot].input = Some(input);
+                true
+            }
+            Some(Early::Surplus) => {
+                self.turn_away(now, slot, Some(&request.head));
+                self.send(now.at, slot, sink);
+                false
+            }
+            Some(Early::Refused(response)) => {
+                self.access.hook.forget(self.id(slot));
+                self.refuse_to(now, slot, Some(&request.head), &response);
+                self.send(now.at, slot, sink);
+                false
+            }
+            Some(Early::Asking) => {
+                self.connections[slot].enter(Phase::Asking, now.at);
+                self.connections[slot].input = Some(input);
+                false
             }
         }
     }
@@ -384,10 +449,20 @@ impl Server {
     /// Serves what waited.
     fn serve_waiting(&mut self, now: Now, id: ConnId, sink: &mut impl Sink) {
         let Some(slot) = self.find(id) else { return };
+        if self.rights.has_command(slot) && !self.command_again(now, slot, sink) {
+            return;
+        }
         let waiting = self.take_waiting(slot);
         match self.connections[slot].phase {
             Phase::Due => {
                 self.connections[slot].enter(Phase::Idle, now.at);
+                let was_asked = self.access.hook.has_said(id);
+                if was_asked && !self.go_on_with_body(now, slot, sink) {
+                    if let Some(input) = &mut self.connections[slot].input {
+                        input.push(&waiting);
+                    }
+                    return;
+                }
                 self.serve(now, slot, &waiting, sink);
             }
             Phase::Socket(_) => {
@@ -450,15 +525,44 @@ impl Server {
                 return self.log_answer(now.at, slot, begin, false);
             }
         };
-        let reply = Reply { identity: &identity, ..reply };
         let mut targets = std::mem::take(&mut self.targets);
         let command = native::command(head, request.body, self.caller(now, slot, &identity), &mut targets);
-        self.execute(now, slot, command, &reply, sink);
+        match command {
+            Command::Ask(unheard) => self.ask_first(now, slot, request, (identity, *unheard), &reply, sink),
+            command => self.execute(now, slot, command, &Reply { identity: &identity, ..reply }, sink),
+        }
         self.targets = targets;
         // A poll that waits, and what is endless, has its line later.
         if let Phase::Idle = self.connections[slot].phase {
             self.log_answer(now.at, slot, begin, false);
         }
+    }
+
+    /// Carries out a request when the application has said what it thinks of it; its bytes wait until then.
+    #[cold]
+    fn ask_first(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        request: &Request,
+        (mut identity, unheard): (Identity, Unheard),
+        reply: &Reply,
+        sink: &mut impl Sink,
+    ) {
+        let (head, mut targets) = (&request.head, Targets::default());
+        let command = match self.hear(now, slot, head, unheard, request.body.len()) {
+            Heard::Waits => return self.wait_for_word(now, slot),
+            Heard::Word(word) => {
+                identity.said.push(word);
+                native::command(head, request.body, self.caller(now, slot, &identity), &mut targets)
+            }
+            Heard::Denied(denial) => {
+                Command::Respond(softened(denial.response(native::wants_text(head)), head))
+            }
+        };
+        self.access.hook.forget(self.id(slot));
+        let reply = Reply { identity: &identity, ..*reply };
+        self.execute(now, slot, command, &reply, sink);
     }
 
     /// Carries out a command.
@@ -472,6 +576,8 @@ impl Server {
     ) {
         let response = match command {
             Command::Respond(response) => response,
+            // It was asked, about all of it.
+            Command::Ask(_) => Denial::Unanswered.response(native::wants_text(reply.head)),
             Command::Publish(publish) => {
                 let form = Form {
                     list: publish.list,
@@ -622,7 +728,7 @@ impl Server {
         subscribe: Subscribe,
         reply: &Reply,
     ) -> Result<(), Response> {
-        self.note_right(slot, reply.identity);
+        self.note_right(now, slot, reply.identity);
         let Subscribe { asked, start, transport, .. } = subscribe;
         if self.draining && native::asks_for_events(reply.head) {
             return Err(self.leaving(slot, native::wants_text(reply.head)));
@@ -697,7 +803,8 @@ impl Server {
     /// Attaches a subscriber and makes its connection a WebSocket.
     #[inline(never)]
     fn carry_out_open(&mut self, now: Now, slot: Slot, open: Open, reply: &Reply) -> Result<(), Response> {
-        self.note_right(slot, reply.identity);
+        self.note_right(now, slot, reply.identity);
+        self.remember_asker(slot, reply.head);
         let Open { subscribe: Subscribe { asked, start, .. }, stream, response, may_publish } = open;
         match asked.names.is_empty() && asked.patterns.is_empty() {
             true => self.expect_subscription(slot),

@@ -6,7 +6,7 @@
 use super::{Server, Sink};
 use crate::broker::access::{Grant, Revocation};
 use crate::conn::{ConnId, Phase, Slot};
-use crate::dialect::Identity;
+use crate::dialect::{Holder, Identity};
 use crate::hub::Pattern;
 use crate::time::Now;
 use crate::transport::Ending;
@@ -21,9 +21,10 @@ impl Server {
     pub(super) fn revoke(&mut self, now: Now, revocation: Revocation) -> usize {
         self.broker.stats.rights_revoked += 1;
         self.access.tokens.revoke(revocation.clone(), now.unix);
+        self.access.hook.forget_said();
         let revocation = Rc::new(revocation);
         let mut ended = 0;
-        for slot in self.rights.holders(|grant| revocation.concerns(grant)) {
+        for slot in self.concerned(&revocation) {
             let Some(connection) = self.connections.get(slot) else { continue };
             let is_socket = matches!(connection.phase, Phase::Socket(_));
             let loses = self.loses(slot, &revocation);
@@ -35,6 +36,19 @@ impl Server {
         }
         self.consult(now, |dialects, context| ended += dialects.revoke(context, &revocation));
         ended + self.revoke_mercure(now, &revocation)
+    }
+
+    /// Connections that listen by a token, or by a word of the application, which is taken back.
+    fn concerned(&self, revocation: &Revocation) -> Vec<Slot> {
+        let mut slots = self.rights.holders(|grant| revocation.concerns(grant));
+        let by_word = self.access.hook.listeners.holders(|grant| revocation.concerns(grant));
+        slots.extend(by_word.into_iter().filter_map(|holder| match holder {
+            Holder::Connection(slot) => Some(slot),
+            _ => None,
+        }));
+        slots.sort_unstable();
+        slots.dedup();
+        slots
     }
 
     /// Whether a connection listens to something that is taken from it.
@@ -63,11 +77,17 @@ impl Server {
 
     /// Takes channels from an open WebSocket, which goes on with the others.
     fn take_from_socket(&mut self, now: Now, slot: Slot, revocation: &Revocation, sink: &mut impl Sink) {
-        let Some(grant) = self.rights.grant(slot) else { return };
-        let except = grant.except.iter().chain(&revocation.channels).cloned().collect();
-        let grant = Rc::new(Grant { except, ..Grant::clone(grant) });
+        if let Some(grant) = self.rights.grant(slot).filter(|grant| revocation.concerns(grant)) {
+            let except = grant.except.iter().chain(&revocation.channels).cloned().collect();
+            let grant = Rc::new(Grant { except, ..Grant::clone(grant) });
+            self.set_right(slot, &Identity { grant: Some(grant), ..Identity::default() });
+        }
+        // The application may allow it again: it is asked.
+        let holder = Holder::Connection(slot);
+        if self.access.hook.grant_of(holder).is_some_and(|grant| revocation.concerns(grant)) {
+            self.access.hook.listeners.keep(holder, |name| !revocation.takes(name));
+        }
         let key = self.connections[slot].subscriber();
-        self.note_right(slot, &Identity { grant: Some(grant), ..Identity::default() });
         if let Some(key) = key {
             self.end_ungranted(now, slot, key, false);
         }

@@ -5,15 +5,17 @@
 //! have come: it steps, and a timer that was set once would not notice.
 
 use super::{Server, Sink};
-use crate::broker::access::{Bad, Bearer, Grant};
+use crate::broker::Client;
+use crate::broker::access::{Asker, Bad, Bearer, Grant, Word};
 use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack, carry};
 use crate::conn::{Phase, Slot};
-use crate::dialect::identity::NEVER;
-use crate::dialect::native::answer;
-use crate::dialect::{Denial, Identity};
+use crate::dialect::identity::{NEVER, may_ask};
+use crate::dialect::native::{self, answer};
+use crate::dialect::{Denial, Holder, Identity};
 use crate::hub::{Pattern, SubscriberKey};
 use crate::time::{Instant, Now};
 use crate::transport::{self, Ending, Polling, Streaming, jsonp};
+use crate::wire::head::Head;
 use crate::wire::response::{self, Envelope};
 use crate::wire::websocket::{self, close};
 use slab::Slab;
@@ -42,6 +44,14 @@ pub(super) struct Rights {
     known: BTreeMap<*const Grant, usize>,
     /// WebSockets that began without channels and have not subscribed to any yet.
     waiting: BTreeSet<Slot>,
+    /// Who uses an open WebSocket, as the application is told, where it is asked.
+    askers: BTreeMap<Slot, Rc<Asker>>,
+    /// Commands of WebSockets that wait for the application's word.
+    commands: BTreeMap<Slot, Box<str>>,
+    /// The command at hand has to wait for it.
+    must_wait: bool,
+    /// What the application has said about the command at hand.
+    said: Vec<Rc<Word>>,
     /// The settings have changed: the slot from which on connections have yet to be judged again.
     unjudged: Option<usize>,
     /// Publish tokens are others than they were.
@@ -64,24 +74,40 @@ impl Resume for Rights {
         shape.field("numbers", |it: &Self| &it.numbers);
         shape.field("grants", |it: &Self| &it.grants);
         shape.field("waiting", |it: &Self| &it.waiting);
+        shape.field("askers", |it: &Self| &it.askers);
         shape.field("unjudged", |it: &Self| &it.unjudged);
         shape.field("publishers_left", |it: &Self| &it.publishers_left);
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        let Self { numbers, grants, known: _, waiting, unjudged, publishers_left } = self;
+        // No command waits when a server parts.
+        let Self {
+            numbers,
+            grants,
+            known: _,
+            waiting,
+            askers,
+            commands: _,
+            must_wait: _,
+            said: _,
+            unjudged,
+            publishers_left,
+        } = self;
         numbers.pack(parcel);
         grants.pack(parcel);
         waiting.pack(parcel);
+        askers.pack(parcel);
         (*unjudged, *publishers_left).pack(parcel);
     }
 
     fn resume(&mut self, from: &mut Unpack) -> Result<(), Damaged> {
         let (numbers, grants, waiting) = Carry::unpack(from)?;
+        let askers = Carry::unpack(from)?;
         let (unjudged, publishers_left) = Carry::unpack(from)?;
         let grants: Slab<Held> = grants;
         let known = grants.iter().map(|(key, held)| (Rc::as_ptr(&held.grant), key)).collect();
-        *self = Self { numbers, grants, known, waiting, unjudged, publishers_left };
+        *self =
+            Self { numbers, grants, known, waiting, askers, unjudged, publishers_left, ..Self::default() };
         Ok(())
     }
 }
@@ -140,6 +166,45 @@ impl Rights {
         self.grants.get(key as usize).map(|held| &held.grant)
     }
 
+    /// Who uses an open WebSocket.
+    pub(super) fn asker(&self, slot: Slot) -> Option<Rc<Asker>> {
+        self.askers.get(&slot).map(Rc::clone)
+    }
+
+    /// Whether a command of a WebSocket waits for the application's word.
+    pub(super) fn has_command(&self, slot: Slot) -> bool {
+        !self.commands.is_empty() && self.commands.contains_key(&slot)
+    }
+
+    /// Takes the command that waits.
+    pub(super) fn take_command(&mut self, slot: Slot) -> Option<Box<str>> {
+        self.commands.remove(&slot)
+    }
+
+    /// Has the command at hand wait.
+    pub(super) const fn note_wait(&mut self) {
+        self.must_wait = true;
+    }
+
+    /// Keeps the command at hand if it has to wait. Returns whether it has.
+    pub(super) fn keep_command(&mut self, slot: Slot, text: &str) -> bool {
+        let waits = std::mem::take(&mut self.must_wait);
+        if waits {
+            self.commands.insert(slot, text.into());
+        }
+        waits
+    }
+
+    /// Notes what the application has said about the command at hand.
+    pub(super) fn set_said(&mut self, said: Vec<Rc<Word>>) {
+        self.said = said;
+    }
+
+    /// What it has said.
+    pub(super) fn said(&self) -> &[Rc<Word>] {
+        &self.said
+    }
+
     /// Whether the right of that connection has ended, so that it only drains.
     pub(super) fn has_ended(&self, slot: Slot) -> bool {
         self.number(slot) == ENDED
@@ -167,10 +232,19 @@ impl Rights {
 
 impl Server {
     /// Notes by what right the connection listens from now on.
-    pub(super) fn note_right(&mut self, slot: Slot, identity: &Identity) {
+    pub(super) fn note_right(&mut self, now: Now, slot: Slot, identity: &Identity) {
         if !self.access.is_on() {
             return;
         }
+        self.access.hook.end(Holder::Connection(slot));
+        if !identity.said.is_empty() {
+            self.note_words(now, slot, &identity.said);
+        }
+        self.set_right(slot, identity);
+    }
+
+    /// Notes what a token grants to who uses the connection.
+    pub(super) fn set_right(&mut self, slot: Slot, identity: &Identity) {
         match &identity.grant {
             Some(grant) => {
                 self.access.note(grant);
@@ -184,7 +258,19 @@ impl Server {
     pub(super) fn forget_right(&mut self, slot: Slot) {
         if self.access.is_on() {
             self.rights.set(slot, NOBODY);
+            self.access.hook.end(Holder::Connection(slot));
+            self.rights.askers.remove(&slot);
+            self.rights.commands.remove(&slot);
             self.end_waiting(slot);
+        }
+    }
+
+    /// Notes who uses a WebSocket, if the application may have to be asked about what they send.
+    pub(super) fn remember_asker(&mut self, slot: Slot, head: &Head) {
+        if self.access.rules.asks() && may_ask(head, &self.config) {
+            let client = Client::of(head, self.connections[slot].peer, &self.config);
+            let asker = Asker::of(head, client, native::technique(head), &self.config);
+            self.rights.askers.insert(slot, Rc::new(asker));
         }
     }
 
@@ -197,6 +283,8 @@ impl Server {
             publisher: publisher || is_application,
             local,
             grant: self.rights.grant(slot).map(|grant| &**grant),
+            held: self.access.hook.grant_of(Holder::Connection(slot)),
+            said: self.rights.said(),
         }
     }
 
@@ -234,7 +322,8 @@ impl Server {
             return self.end_right(now, slot, Ending::Revoked, sink);
         }
         let local = self.config.publish.token.is_empty() && peer.to_canonical().is_loopback();
-        let bearer = Bearer { publisher: was_publisher, local, grant: grant.as_deref() };
+        let held = self.access.hook.grant_of(Holder::Connection(slot));
+        let bearer = Bearer { publisher: was_publisher, local, grant: grant.as_deref(), held, said: &[] };
         let (names, patterns) = self.broker.hub.listens_to(key);
         let items = names.iter().map(|name| &**name).chain(patterns.iter().map(Pattern::as_str));
         if self.access.judge_subscribe(bearer, items).is_ok() {
@@ -278,14 +367,29 @@ impl Server {
             // It is between two requests, and the next shows another token.
             return self.forget_right(slot);
         };
+        let is_of_token = self.rights.grant(slot).is_some();
         self.rights.set(slot, ENDED);
+        self.access.hook.end(Holder::Connection(slot));
+        let refusal = match why {
+            Ending::Expired if is_of_token => Denial::BadToken(Bad::EXPIRED),
+            Ending::Expired => Denial::Unanswered,
+            Ending::Revoked => Denial::Forbidden("listening on".into()),
+        };
         match connection.phase {
-            Phase::Parked(_) => self.end_poll_by(now, slot, key, why, sink),
-            _ => self.end_stream_by(now, slot, key, why, sink),
+            Phase::Parked(_) => self.end_poll_by(now, slot, key, (why, &refusal), sink),
+            _ => self.end_stream_by(now, slot, key, (why, is_of_token), sink),
         }
     }
 
-    fn end_poll_by(&mut self, now: Now, slot: Slot, key: SubscriberKey, why: Ending, sink: &mut impl Sink) {
+    /// Ends a poll in band; `refusal` is its answer, unless a script has to be called.
+    fn end_poll_by(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        key: SubscriberKey,
+        (why, refusal): (Ending, &Denial),
+        sink: &mut impl Sink,
+    ) {
         let connection = &self.connections[slot];
         let Phase::Parked(parked) = connection.phase else { return };
         let close = parked.close || connection.is_done();
@@ -302,10 +406,6 @@ impl Server {
         match callback.filter(|_| parked.polling == Polling::Script) {
             Some(callback) => jsonp::write_ending(&mut self.out, &callback, next, why, &envelope),
             None => {
-                let refusal = match why {
-                    Ending::Expired => Denial::BadToken(Bad::EXPIRED),
-                    Ending::Revoked => Denial::Forbidden("listening on".into()),
-                };
                 let response = refusal.response(false).at(next);
                 self.telemetry.note_status(response.status);
                 response::write_response(&mut self.out, &response, &envelope);
@@ -314,14 +414,22 @@ impl Server {
         self.end_poll(now, slot, close, sink);
     }
 
-    fn end_stream_by(&mut self, now: Now, slot: Slot, key: SubscriberKey, why: Ending, sink: &mut impl Sink) {
+    fn end_stream_by(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        key: SubscriberKey,
+        (why, is_of_token): (Ending, bool),
+        sink: &mut impl Sink,
+    ) {
         let Some(look) = self.connections[slot].look() else { return };
         let next = self.broker.hub.position(key);
         let notice = transport::farewell(look, why, next);
         if let Phase::Socket(_) = self.connections[slot].phase {
             self.out.extend_from_slice(&notice);
             let (code, reason) = match why {
-                Ending::Expired => (close::EXPIRED, "the token has expired"),
+                Ending::Expired if is_of_token => (close::EXPIRED, "the token has expired"),
+                Ending::Expired => (close::EXPIRED, "the right to listen has ended"),
                 Ending::Revoked => (close::REVOKED, "the right to listen was revoked"),
             };
             self.close_socket(now.at, slot, Some(code), reason);
@@ -362,7 +470,7 @@ impl Server {
             return Err("the token is of another subject than the one before".into());
         }
         let expires = grant.ends.saturating_sub(self.config.tokens.leeway_seconds);
-        self.note_right(slot, &Identity { grant: Some(grant), ..Identity::default() });
+        self.set_right(slot, &Identity { grant: Some(grant), ..Identity::default() });
         self.end_ungranted(now, slot, key, may_publish);
         Ok(format!("{{\"expires\":{expires}}}"))
     }

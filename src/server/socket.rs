@@ -6,6 +6,7 @@ use crate::broker::access::Bearer;
 use crate::broker::{Once, Publishing, Refusal, Terms};
 use crate::conn::{Incoming, Phase, Protocol, Slot, User};
 use crate::dialect::native::{answer, websocket as native};
+use crate::dialect::{Denial, Heard, Holder};
 use crate::hub::{Pattern, Start, SubscriberKey};
 use crate::time::{Instant, Now};
 use crate::transport::{Look, Streaming};
@@ -25,7 +26,7 @@ impl Server {
             None => (Reader::default(), now.at),
         };
         let mut done = 0;
-        while self.is_socket(slot) {
+        while self.is_socket(slot) && !self.rights.has_command(slot) {
             if sink.is_over(done) {
                 break;
             }
@@ -69,6 +70,9 @@ impl Server {
         }
         if !rest.is_empty() {
             self.connections[slot].input.get_or_insert_default().push(rest);
+            if self.rights.has_command(slot) {
+                return;
+            }
             let id = self.id(slot);
             self.backlog.push_back(id);
             self.effects.push_back(Effect::Pause(id));
@@ -112,6 +116,24 @@ impl Server {
         }
     }
 
+    /// Handles the command again that waited for the application's word, if it need not wait any longer.
+    #[cold]
+    pub(super) fn command_again(&mut self, now: Now, slot: Slot, sink: &mut impl Sink) -> bool {
+        let id = self.id(slot);
+        if self.access.hook.is_waiting(id) {
+            return false;
+        }
+        if let Some(text) = self.rights.take_command(slot) {
+            self.take_message(now, slot, Message::Text(&text));
+        }
+        if self.rights.has_command(slot) {
+            return false;
+        }
+        self.access.hook.forget(id);
+        self.send(now.at, slot, sink);
+        !matches!(self.connections[slot].phase, Phase::Closed)
+    }
+
     /// Hands a message to the protocol that uses the WebSocket.
     fn pass_on(&mut self, now: Now, slot: Slot, protocol: Protocol, text: &str) {
         let id = self.id(slot);
@@ -119,6 +141,7 @@ impl Server {
         self.consult_for(now, slot, client, |dialects, context| {
             dialects.message(protocol, context, id, text);
         });
+        self.rights.keep_command(slot, text);
     }
 
     /// Carries out a command of the native API.
@@ -127,7 +150,17 @@ impl Server {
         let native::Request { reference, order } = native::read(text, &self.config);
         // Its client has to know when it ends.
         let told = matches!(order, Ok(native::Order::Token(_)));
+        let order = match order {
+            Ok(order) if self.access.rules.asks() => {
+                self.hear_order(now, slot, may_publish, order, text.len())
+            }
+            order => order,
+        };
+        if self.rights.keep_command(slot, text) {
+            return;
+        }
         let outcome = order.and_then(|order| self.carry_out_order(now, slot, subscriber, may_publish, order));
+        self.rights.set_said(Vec::new());
         self.broker.stats.requests_failed += u64::from(outcome.is_err());
         // Behind a close frame nothing is said.
         if !self.is_socket(slot) {
@@ -152,6 +185,34 @@ impl Server {
             };
             self.keep_answer(ticket, self.id(slot), answer);
         }
+    }
+
+    /// Hears what the application says to an order that needs its word.
+    #[cold]
+    fn hear_order<'o>(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        may_publish: bool,
+        order: native::Order<'o>,
+        bytes: usize,
+    ) -> Result<native::Order<'o>, String> {
+        let bearer = self.bearer(slot, may_publish);
+        let judged = match &order {
+            native::Order::Publish { channel, .. } => self.access.judge_publish(bearer, channel),
+            native::Order::Subscribe(names, patterns, _) => {
+                let asked = names.iter().map(AsRef::as_ref).chain(patterns.iter().map(Pattern::as_str));
+                Some(self.access.judge_subscribe(bearer, asked))
+            }
+            native::Order::Unsubscribe(..) | native::Order::Token(_) => None,
+        };
+        let Some(Err(Denial::Unheard(unheard))) = judged else { return Ok(order) };
+        match self.hear_command(now, slot, *unheard, bytes) {
+            Heard::Word(word) => self.rights.set_said(vec![word]),
+            Heard::Waits => self.rights.note_wait(),
+            Heard::Denied(denial) => return Err(denial.detail().into_owned()),
+        }
+        Ok(order)
     }
 
     fn carry_out_order(
@@ -207,12 +268,22 @@ impl Server {
                 if done.is_ok() && self.broker.hub.subscriptions(subscriber) > 0 {
                     self.end_waiting(slot);
                 }
+                if done.is_ok() && !self.rights.said().is_empty() {
+                    let said = self.rights.said().to_vec();
+                    self.note_words(now, slot, &said);
+                }
                 done.map(|()| "true".to_owned()).map_err(refused)
             }
             native::Order::Unsubscribe(names, patterns) => {
                 let done = self.broker.searching(now.at, client, |broker, search| {
                     broker.unsubscribe(now.at, search, subscriber, &borrowed(&names), &patterns)
                 });
+                let holder = Holder::Connection(slot);
+                if self.access.hook.grant_of(holder).is_some() {
+                    let (listened, _) = self.broker.hub.listens_to(subscriber);
+                    let is_kept = |name: &str| listened.iter().any(|listened| **listened == *name);
+                    self.access.hook.listeners.keep(holder, is_kept);
+                }
                 done.map(|()| "true".to_owned()).map_err(refused)
             }
         }
@@ -223,7 +294,9 @@ impl Server {
         if may_publish || !self.access.is_on() {
             return None;
         }
-        let grant = self.bearer(slot, may_publish).grant;
+        let bearer = self.bearer(slot, may_publish);
+        let said = bearer.said.first().map(|word| &*word.grant);
+        let grant = bearer.grant.or(said).or(bearer.held);
         Some(grant.and_then(|grant| grant.subject.clone()).unwrap_or_default())
     }
 

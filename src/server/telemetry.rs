@@ -123,7 +123,7 @@ pub const TECHNIQUES: [&str; 13] = [
 pub fn technique(connection: &Connection) -> usize {
     let name = match &connection.phase {
         Phase::Idle | Phase::Reading => "none",
-        Phase::Due | Phase::Committing => "answering",
+        Phase::Due | Phase::Committing | Phase::Asking => "answering",
         Phase::Lingering | Phase::Closed => "closing",
         Phase::Parked(poll) => match poll.polling {
             Polling::Script => "jsonp",

@@ -54,7 +54,8 @@ impl Server {
             Phase::Lingering => since + LINGER_MS,
             // Its protocol keeps its own time.
             // The log always answers.
-            Phase::Held(_) | Phase::Committing | Phase::Closed => Instant::NEVER,
+            // The application is given its time by the hook.
+            Phase::Held(_) | Phase::Committing | Phase::Asking | Phase::Closed => Instant::NEVER,
         };
         own.min(self.stalled_at(slot))
     }
@@ -126,6 +127,9 @@ impl Server {
         if self.mercure.is_some() && self.next_mercure_end(now) <= now.at {
             self.end_mercure_grants(now, sink);
         }
+        if self.access.hook.next_deadline() <= now.at {
+            self.tick_hook(now, sink);
+        }
         let is_late = self.wheel.next_deadline() + LATE_MS < now.at;
         let most = if is_late { self.config.turn.deliveries.max(TIMERS) } else { TIMERS };
         for _ in 0..most {
@@ -164,8 +168,9 @@ impl Server {
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
                 let sessions = self.dialects.next_deadline();
-                let own = own.min(sessions).min(self.next_look_for_ends(now)).min(self.next_farewell());
-                own.min(self.watch.next()).min(self.next_mercure_end(now))
+                let words = self.access.hook.next_deadline();
+                let own = own.min(sessions).min(words).min(self.next_look_for_ends(now));
+                own.min(self.next_farewell()).min(self.watch.next()).min(self.next_mercure_end(now))
             }
         }
     }
@@ -217,7 +222,7 @@ impl Server {
                 self.close(now.at, slot);
             }
             Phase::Lingering => self.close(now.at, slot),
-            Phase::Held(_) | Phase::Committing | Phase::Due | Phase::Closed => {}
+            Phase::Held(_) | Phase::Committing | Phase::Asking | Phase::Due | Phase::Closed => {}
         }
     }
 

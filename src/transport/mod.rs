@@ -103,6 +103,24 @@ impl Transport {
             _ => return None,
         })
     }
+
+    /// What it is called.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Poll(Polling::Long) => "poll",
+            Self::Poll(Polling::Interval) => "interval",
+            Self::Poll(Polling::Script) => "jsonp",
+            Self::Stream(Streaming::Sse) => "sse",
+            Self::Stream(Streaming::SseEnvelope) => "sse-envelope",
+            Self::Stream(Streaming::Lines) => "stream",
+            Self::Stream(Streaming::Raw) => "raw",
+            Self::Stream(Streaming::Iframe) => "iframe",
+            Self::Stream(Streaming::Multipart) => "multipart",
+            Self::Stream(Streaming::Replace) => "x-mixed-replace",
+            Self::Stream(Streaming::Mercure) => "mercure",
+            Self::Stream(Streaming::WebSocket | Streaming::WebSocketRaw) => "websocket",
+        }
+    }
 }
 
 impl Polling {

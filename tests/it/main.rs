@@ -26,6 +26,7 @@ mod front;
 mod fronts;
 mod gap;
 mod harness;
+mod hook;
 mod http;
 mod iframe;
 mod inert;

@@ -4,9 +4,10 @@
 //! in order, every rule that *meets* it (that some channel of it could fall under) must allow it, until the first that
 //! covers it. That is linear and errs on refusing.
 
-use super::Grant;
+use super::{Action, Grant, Word};
 use crate::config::{Config, Who};
-use crate::hub::{covers, meets};
+use crate::hub::{Pattern, covers, meets};
+use std::rc::Rc;
 
 /// The channels of FDAjax's users: what is for one of them is nobody else's to read.
 const PRIVATE: &str = "fdajax/users/*";
@@ -39,6 +40,31 @@ pub struct Bearer<'a> {
     pub local: bool,
     /// What was granted to them.
     pub grant: Option<&'a Grant>,
+    /// What the application has granted to them, by which they listen.
+    pub held: Option<&'a Grant>,
+    /// What the application has just said about what they ask for.
+    pub said: &'a [Rc<Word>],
+}
+
+impl Bearer<'_> {
+    /// What the application says to `item`, a name or a pattern. It is asked about names only: it may compare them in
+    /// another way than we do.
+    fn hears(self, action: Action, item: &str) -> Verdict {
+        if action == Action::Subscribe && self.held.is_some_and(|held| held.may_subscribe(item)) {
+            return Verdict::Allowed;
+        }
+        match self.said.iter().find_map(|word| word.allows(action, item)) {
+            Some(true) => Verdict::Allowed,
+            Some(false) => Verdict::Refused,
+            None if matches!(Pattern::parse(item.as_bytes()), Ok(None)) => Verdict::Unheard,
+            None => Verdict::Forbidden,
+        }
+    }
+
+    /// Whether `item`, or some channel of it, was taken from them.
+    fn lacks(self, item: &str) -> bool {
+        [self.grant, self.held].into_iter().flatten().any(|grant| grant.lacks(item))
+    }
 }
 
 /// What the judge says.
@@ -52,6 +78,10 @@ pub enum Verdict {
     Forbidden,
     /// The rules leave it to what holds without rules.
     Unsaid,
+    /// The application has to be asked.
+    Unheard,
+    /// The application says no.
+    Refused,
 }
 
 impl Rules {
@@ -83,7 +113,7 @@ impl Rules {
         if who.publisher {
             return Verdict::Allowed;
         }
-        if who.grant.is_some_and(|grant| grant.lacks(item)) {
+        if who.lacks(item) {
             return Verdict::Forbidden;
         }
         for rule in self.rules.iter().filter(|rule| meets(&rule.pattern, item)) {
@@ -91,6 +121,10 @@ impl Rules {
                 Who::Anyone => true,
                 Who::Token => who.grant.is_some_and(|grant| grant.may_subscribe(item)),
                 Who::Publishers => rule.built_in && who.local,
+                Who::Hook => match who.hears(Action::Subscribe, item) {
+                    Verdict::Allowed => true,
+                    verdict => return verdict,
+                },
             };
             if !allowed {
                 return self.refusal(who, rule.subscribe);
@@ -108,9 +142,10 @@ impl Rules {
             return Verdict::Allowed;
         }
         match self.publishers(name) {
-            _ if who.grant.is_some_and(|grant| grant.lacks(name)) => Verdict::Forbidden,
+            _ if who.lacks(name) => Verdict::Forbidden,
             None => Verdict::Unsaid,
             Some(Who::Anyone) => Verdict::Allowed,
+            Some(Who::Hook) => who.hears(Action::Publish, name),
             Some(Who::Publishers) if who.local => Verdict::Allowed,
             Some(Who::Token) if who.grant.is_some_and(|grant| grant.may_publish(name)) => Verdict::Allowed,
             Some(asked) => self.refusal(who, asked),
@@ -132,9 +167,14 @@ impl Rules {
         self.rules.iter().map(|rule| (rule.pattern.clone(), rule.subscribe == Who::Anyone)).collect()
     }
 
-    /// Whether some rule lets everybody publish.
+    /// Whether some rule may let somebody publish who shows nothing.
     pub fn is_publishable(&self) -> bool {
-        self.rules.iter().any(|rule| rule.publish == Some(Who::Anyone))
+        self.rules.iter().any(|rule| matches!(rule.publish, Some(Who::Anyone | Who::Hook)))
+    }
+
+    /// Whether the application is asked about some channels.
+    pub fn asks(&self) -> bool {
+        self.rules.iter().any(|rule| rule.subscribe == Who::Hook || rule.publish == Some(Who::Hook))
     }
 
     /// The patterns of rules that no channel reaches, as an earlier one covers them, which is told, too.
@@ -175,8 +215,8 @@ mod tests {
         Grant { subscribe: boxed(subscribe), publish: boxed(publish), ends: u64::MAX, ..Grant::default() }
     }
 
-    const PUBLISHER: Bearer<'_> = Bearer { publisher: true, local: false, grant: None };
-    const NOBODY: Bearer<'_> = Bearer { publisher: false, local: true, grant: None };
+    const NOBODY: Bearer<'_> = Bearer { publisher: false, local: true, grant: None, held: None, said: &[] };
+    const PUBLISHER: Bearer<'_> = Bearer { publisher: true, local: false, ..NOBODY };
 
     #[test]
     fn the_first_rule_that_matches_holds() {

@@ -120,18 +120,31 @@ impl Bayeux {
         // Beside a handshake nothing else counts.
         let messages = handshake.map_or(&messages[..], |at| &messages[at..=at]);
         let mut set_cookie = None;
-        let mut visitor = self.visitor(cx, head);
+        let visitor = self.visitor(cx, head);
         if self.is_flood(cx, visitor, messages) {
             return Some(flooded());
-        }
-        if handshake.is_some() && visitor.cookie == 0 {
-            let (hash, field) = self.new_cookie();
-            (visitor.cookie, set_cookie) = (hash, Some(field));
         }
         let callback = callback.map(Into::into);
         let identity = cx.identify(from, head);
         let alone = messages.len() == 1;
-        let exchange = Exchange { from, socket: false, callback, visitor, alone, identity };
+        let mut exchange = Exchange {
+            from,
+            socket: false,
+            callback,
+            visitor,
+            alone,
+            identity,
+            said: Vec::new(),
+            denied: None,
+        };
+        let bytes = texts.iter().map(|text| text.len()).sum();
+        if !self.hear(cx, &mut exchange, messages, |cx| cx.asker(head, "bayeux"), bytes) {
+            return None;
+        }
+        if handshake.is_some() && visitor.cookie == 0 {
+            let (hash, field) = self.new_cookie();
+            (exchange.visitor.cookie, set_cookie) = (hash, Some(field));
+        }
         let mut replies = Replies::new();
         for message in messages {
             self.take(cx, &exchange, message, &mut replies);

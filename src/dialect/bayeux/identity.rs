@@ -7,7 +7,7 @@ use super::message::Incoming;
 use super::reply::{self, Advice, Replies};
 use super::{Bayeux, Exchange, SessionKey};
 use crate::broker::access::{Bearer, Grant, Revocation};
-use crate::dialect::{Context, Denial, Identity, access};
+use crate::dialect::{Context, Denial, Holder, Identity, access};
 use crate::hub::Pattern;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -82,11 +82,17 @@ impl Bayeux {
 
     /// What is judged by for a message: a publish token that the request shows, else what the session may do, or,
     /// without one, what the request shows.
-    pub(super) fn bearer<'a>(&'a self, exchange: &'a Exchange, key: Option<SessionKey>) -> Bearer<'a> {
+    pub(super) fn bearer<'a>(
+        &'a self,
+        cx: &'a Context,
+        exchange: &'a Exchange,
+        key: Option<SessionKey>,
+    ) -> Bearer<'a> {
         let shown = exchange.identity.as_ref().ok();
         let own = key.and_then(|key| self.sessions.look(key)).map(|session| &session.identity);
         let bearer = shown.filter(|shown| shown.publisher).or(own).or(shown).map(Identity::bearer);
-        Bearer { local: false, ..bearer.unwrap_or_default() }
+        let held = key.and_then(|key| cx.access.hook.grant_of(Holder::Bayeux(key)));
+        Bearer { local: false, held, said: &exchange.said, ..bearer.unwrap_or_default() }
     }
 
     /// Whether all of `items` may be subscribed to.
@@ -97,15 +103,19 @@ impl Bayeux {
         key: SessionKey,
         item: &str,
     ) -> Result<(), Cow<'static, str>> {
-        let judged = cx.access.judge_subscribe(self.bearer(exchange, Some(key)), std::iter::once(item));
-        judged.map_err(|denial| reply::denied_with(denial.status(), &format!("/{item}"), "subscribe").into())
+        let judged = cx.access.judge_subscribe(self.bearer(cx, exchange, Some(key)), std::iter::once(item));
+        judged.map_err(|denial| {
+            let status = Self::status(exchange, &denial);
+            reply::denied_with(status, &format!("/{item}"), "subscribe").into()
+        })
     }
 
     /// Takes from a session what it may not listen to any more.
-    fn end_ungranted(&mut self, cx: &mut Context, key: SessionKey) {
+    pub(super) fn end_ungranted(&mut self, cx: &mut Context, key: SessionKey) {
         let session = self.sessions.get(key);
         let Some(subscriber) = session.subscriber else { return };
-        let bearer = Bearer { local: false, ..session.identity.bearer() };
+        let held = cx.access.hook.grant_of(Holder::Bayeux(key));
+        let bearer = Bearer { local: false, held, ..session.identity.bearer() };
         let (mut names, mut patterns) = cx.broker.hub.listens_to(subscriber);
         let is_refused = |item: &str| cx.access.judge_subscribe(bearer, std::iter::once(item)).is_err();
         names.retain(|name| is_refused(name));
@@ -157,19 +167,26 @@ impl Bayeux {
             |identity: &Identity| identity.grant.as_ref().is_some_and(|it| revocation.concerns(it));
         self.identities.retain(|_, identity| !is_concerned(identity));
         for key in self.sessions.keys() {
+            let holder = Holder::Bayeux(key);
+            let by_word = cx.access.hook.grant_of(holder).is_some_and(|grant| revocation.concerns(grant));
             let session = self.sessions.get(key);
-            let Some(grant) = session.identity.grant.clone().filter(|grant| revocation.concerns(grant))
-            else {
+            let grant = session.identity.grant.clone().filter(|grant| revocation.concerns(grant));
+            if grant.is_none() && !by_word {
                 continue;
-            };
+            }
             if revocation.channels.is_empty() {
                 self.end_because(cx, key, Some(reply::REVOKED), Advice::None);
                 count += 1;
                 continue;
             }
             let had = session.subscriber.map(|subscriber| cx.broker.hub.subscriptions(subscriber));
-            let except = grant.except.iter().chain(&revocation.channels).cloned().collect();
-            session.identity.grant = Some(Rc::new(Grant { except, ..Grant::clone(&grant) }));
+            if let Some(grant) = grant {
+                let except = grant.except.iter().chain(&revocation.channels).cloned().collect();
+                session.identity.grant = Some(Rc::new(Grant { except, ..Grant::clone(&grant) }));
+            }
+            if by_word {
+                cx.access.hook.listeners.keep(holder, |name| !revocation.takes(name));
+            }
             self.end_ungranted(cx, key);
             let has =
                 self.sessions.get(key).subscriber.map(|subscriber| cx.broker.hub.subscriptions(subscriber));

@@ -15,6 +15,7 @@
 
 mod channel;
 mod deliver;
+mod hook;
 mod http;
 mod identity;
 mod message;
@@ -28,8 +29,9 @@ mod subscription;
 mod timesync;
 
 use super::holder::SessionKey;
-use super::{Act, Context, Denial, Identity};
+use super::{Act, Context, Denial, Holder, Identity};
 use crate::broker::Rate;
+use crate::broker::access::{Asker, Word};
 use crate::carry::resume;
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -42,6 +44,7 @@ use reply::{Advice, Replies};
 use session::{Held, Sessions};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// No session.
 const NOBODY: SessionKey = SessionKey::NONE;
@@ -66,12 +69,14 @@ pub struct Bayeux {
     browsers: BTreeMap<ConnId, u64>,
     /// What the handshakes of WebSockets had shown, if they had shown anything.
     identities: BTreeMap<ConnId, Identity>,
+    /// Who uses WebSockets, as the application is told, where it is asked.
+    askers: BTreeMap<ConnId, Rc<Asker>>,
     draining: bool,
 }
 
 resume! {
     Bayeux {
-        carried: sessions, holders, browsers, identities, draining;
+        carried: sessions, holders, browsers, identities, askers, draining;
         resumed: handshakes, unknown, secrets;
         given: mounts, publish, subscribe, cookies
     }
@@ -90,6 +95,10 @@ struct Exchange {
     alone: bool,
     /// Who asks, as far as the request, or the WebSocket's handshake, has shown.
     identity: Result<Identity, Denial>,
+    /// What the application has said about what is asked for.
+    said: Vec<Rc<Word>>,
+    /// Why it was not asked, or has said nothing.
+    denied: Option<Denial>,
 }
 
 /// Who asks.
@@ -118,6 +127,7 @@ impl Bayeux {
             secrets: Secrets::new(seed.key("Bayeux secrets")),
             browsers: BTreeMap::new(),
             identities: BTreeMap::new(),
+            askers: BTreeMap::new(),
             draining: false,
         }
     }
@@ -248,6 +258,7 @@ impl Bayeux {
     pub fn gone(&mut self, cx: &mut Context, connection: ConnId) {
         self.browsers.remove(&connection);
         self.identities.remove(&connection);
+        self.askers.remove(&connection);
         let Some(holder) = self.holders.get_mut(connection.slot.index()) else { return };
         let key = *holder;
         if self.sessions.look(key).is_none() {
@@ -316,6 +327,7 @@ impl Bayeux {
     /// The same with another reason.
     fn end_because(&mut self, cx: &mut Context, key: SessionKey, failure: Option<&str>, advice: Advice) {
         let session = self.sessions.remove(key);
+        cx.access.hook.end(Holder::Bayeux(key));
         if let Some(subscriber) = session.subscriber {
             cx.broker.hub.detach(cx.now.at, subscriber);
         }

@@ -35,11 +35,13 @@ impl Bayeux {
             Some(Channel::Service) => return Ok(()),
             Some(Channel::Pattern(_)) | None => return Err(reply::CHANNEL_INVALID.into()),
         };
-        match cx.access.judge_publish(self.bearer(exchange, key), name) {
+        match cx.access.judge_publish(self.bearer(cx, exchange, key), name) {
             None if self.publish.name(name) => {}
             None => return Err(reply::denied(channel, "publish").into()),
             Some(verdict) => {
-                verdict.map_err(|denial| reply::denied_with(denial.status(), channel, "publish"))?;
+                verdict.map_err(|denial| {
+                    reply::denied_with(Self::status(exchange, &denial), channel, "publish")
+                })?;
             }
         }
         let data = message.data.ok_or(reply::DATA_MISSING)?.get();

@@ -72,12 +72,22 @@ pub const TOKENS_DIFFER: &str = "400::tokens_differ";
 /// `limits.tokens_refused_per_second` is reached.
 pub const TOO_MANY_BAD_TOKENS: &str = "429::too_many_bad_tokens";
 
+/// The application has not answered.
+pub const UNANSWERED: &str = "503::application_unanswered";
+/// The address has its share of those who wait for the application's word.
+pub const TOO_MANY_ASKING: &str = "429::too_many_waiting";
+/// The application says no, or is not asked for that page.
+pub const REFUSED: &str = "403::refused";
+
 /// How it is called here that somebody is denied.
 pub const fn of_denial(denial: &Denial) -> &'static str {
     match denial {
         Denial::TooManyBad => TOO_MANY_BAD_TOKENS,
         Denial::Contradiction(_) => TOKENS_DIFFER,
         Denial::BadToken(_) | Denial::NoToken(_) | Denial::Forbidden(_) => TOKEN_INVALID,
+        Denial::Unheard(_) | Denial::Unanswered => UNANSWERED,
+        Denial::TooManyAsking => TOO_MANY_ASKING,
+        Denial::Refused { .. } | Denial::OtherPage => REFUSED,
     }
 }
 

@@ -8,6 +8,7 @@ use super::reply::Replies;
 use super::{Bayeux, Exchange, Visitor};
 use crate::conn::{ConnId, Request};
 use crate::dialect::{Act, Context, Identity, upgrade};
+use std::rc::Rc;
 
 impl Bayeux {
     /// Makes the connection a WebSocket.
@@ -25,6 +26,9 @@ impl Bayeux {
                 let cookie = self.visitor(cx, &request.head).cookie;
                 if cx.config.bayeux.bind_sessions_to_cookie && cookie != 0 {
                     self.browsers.insert(from, cookie);
+                }
+                if let Some(asker) = cx.asker(&request.head, "bayeux") {
+                    self.askers.insert(from, asker);
                 }
                 cx.act(from, Act::Upgrade(answer));
             }
@@ -58,7 +62,20 @@ impl Bayeux {
         }
         let alone = messages.len() == 1;
         let identity = Ok(self.identity_shown(cx, from));
-        let exchange = Exchange { from, socket: true, callback: None, visitor, alone, identity };
+        let mut exchange = Exchange {
+            from,
+            socket: true,
+            callback: None,
+            visitor,
+            alone,
+            identity,
+            said: Vec::new(),
+            denied: None,
+        };
+        let asker = |_: &Context| self.askers.get(&from).map(Rc::clone);
+        if !self.hear(cx, &mut exchange, messages, asker, text.len()) {
+            return;
+        }
         let mut replies = Replies::new();
         for message in messages {
             self.take(cx, &exchange, message, &mut replies);

@@ -100,6 +100,7 @@ impl Bayeux {
         });
         let start = |name: &str| *begins.as_ref().and_then(|begins| begins.get(name)).unwrap_or(&Start::Now);
         self.subscribe(cx, search, key, &names, &patterns, start).map_err(reply::refused)?;
+        Self::note_words(cx, exchange, key);
         self.sessions.get(key).replay |= positions.is_some();
         Ok(())
     }
@@ -189,6 +190,11 @@ impl Bayeux {
         let Some(subscriber) = self.sessions.get(key).subscriber else { return Ok(()) };
         let (names, patterns) = sort(channels);
         let done = cx.broker.unsubscribe(cx.now.at, search, subscriber, &names, &patterns);
+        if cx.access.hook.grant_of(Holder::Bayeux(key)).is_some() {
+            let (listened, _) = cx.broker.hub.listens_to(subscriber);
+            let is_kept = |name: &str| listened.iter().any(|listened| **listened == *name);
+            cx.access.hook.listeners.keep(Holder::Bayeux(key), is_kept);
+        }
         done.map_err(|refusal| reply::refused(refusal).into())
     }
 }
@@ -207,7 +213,7 @@ fn sort<'a>(channels: impl Iterator<Item = Channel<'a>>) -> (Vec<&'a str>, Vec<P
 }
 
 /// The channels that `subscription` names.
-fn subscriptions<'a>(message: &Incoming<'a>) -> Result<Vec<Cow<'a, str>>, Cow<'static, str>> {
+pub fn subscriptions<'a>(message: &Incoming<'a>) -> Result<Vec<Cow<'a, str>>, Cow<'static, str>> {
     let raw = message.subscription.ok_or(reply::SUBSCRIPTION_MISSING)?;
     if let Some(one) = message::text(raw) {
         return Ok(vec![one]);

@@ -149,8 +149,12 @@ impl Fdajax {
             })?;
             return self.command(context, &query).map(Some);
         }
-        let identity = context.identify(from, head).map_err(|denial| denial.response(false))?;
-        rights::judge(context, &identity, &query).map_err(|denial| {
+        let mut identity = context.identify(from, head).map_err(|denial| denial.response(false))?;
+        let Some(judged) = rights::hear(context, from, head, &mut identity, &query) else {
+            context.act(from, Act::Wait);
+            return Ok(None);
+        };
+        judged.map_err(|denial| {
             self.doubtful(context, from, Doubt::Other, &denial.detail());
             denial.response(false)
         })?;

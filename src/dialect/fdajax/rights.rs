@@ -7,7 +7,9 @@ use super::windows::{Window, group_channel};
 use super::{Fdajax, WindowKey};
 use crate::broker::access::{Bad, Bearer, Revocation};
 use crate::conn::ConnId;
-use crate::dialect::{Act, Context, Denial, Identity};
+use crate::dialect::{Act, Context, Denial, Heard, Holder, Identity};
+use crate::wire::head::Head;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Whether all groups that a request names may be listened to, or sent to.
@@ -31,10 +33,37 @@ pub fn judge(context: &Context, identity: &Identity, query: &Query) -> Result<()
     }
 }
 
+/// Whether all groups that a request names may be listened to, or sent to, by what the application says about them, where
+/// it is asked. `None` = it has to be asked first.
+pub fn hear(
+    context: &mut Context,
+    from: ConnId,
+    head: &Head,
+    identity: &mut Identity,
+    query: &Query,
+) -> Option<Result<(), Denial>> {
+    let unheard = match judge(context, identity, query) {
+        Err(Denial::Unheard(unheard)) => *unheard,
+        judged => return Some(judged),
+    };
+    let Some(asker) = context.asker(head, "fdajax") else { return Some(Err(Denial::OtherPage)) };
+    match context.hear(from, &asker, unheard, head.target.len()) {
+        Heard::Word(word) => identity.said.push(word),
+        Heard::Waits => return None,
+        Heard::Denied(denial) => return Some(Err(denial)),
+    }
+    context.access.hook.forget(from);
+    Some(judge(context, identity, query))
+}
+
 impl Fdajax {
     /// Notes by what right the window that a connection holds listens.
     pub(super) fn note_right(&mut self, context: &mut Context, from: ConnId, identity: Identity) {
         let Some(key) = self.window_of(from) else { return };
+        context.access.hook.end(Holder::Window(key));
+        for word in identity.said.iter().filter(|word| !word.grant.subscribe.is_empty()) {
+            context.access.hook.listen(context.now.at, Holder::Window(key), word);
+        }
         match identity.grant {
             Some(grant) => {
                 context.access.note(&grant);
@@ -62,7 +91,8 @@ impl Fdajax {
             let grant = self.grants.get(&key);
             let has_fallen = grant.is_some_and(|grant| !context.access.stands(grant, context.now.unix));
             let groups: Vec<String> = window.types.groups().map(group_channel).collect();
-            let who = Bearer { grant: grant.map(|grant| &**grant), ..Bearer::default() };
+            let held = context.access.hook.grant_of(Holder::Window(key));
+            let who = Bearer { grant: grant.map(|grant| &**grant), held, ..Bearer::default() };
             has_fallen || context.access.judge_subscribe(who, groups.iter().map(String::as_str)).is_err()
         };
         let fallen: Vec<WindowKey> =
@@ -74,7 +104,7 @@ impl Fdajax {
 
     /// Ends the windows that a revocation concerns. Returns how many.
     pub fn revoke(&mut self, context: &mut Context, revocation: &Revocation) -> usize {
-        let concerned: Vec<WindowKey> = self
+        let concerned: BTreeSet<WindowKey> = self
             .grants
             .iter()
             .filter(|(key, grant)| {
@@ -82,11 +112,54 @@ impl Fdajax {
                 revocation.concerns(grant) && groups.any(|group| revocation.takes(&group))
             })
             .map(|(key, _)| *key)
+            .chain(self.concerned_by_word(context, revocation))
             .collect();
         for key in &concerned {
             self.end_refused(context, *key, &Denial::Forbidden("listening on".into()));
         }
         concerned.len()
+    }
+
+    /// Windows that listen by a word of the application, which is taken back.
+    fn concerned_by_word(&self, context: &Context, revocation: &Revocation) -> Vec<WindowKey> {
+        let holders = context.access.hook.listeners.holders(|grant| revocation.concerns(grant));
+        let windows = holders.into_iter().filter_map(|holder| match holder {
+            Holder::Window(key) => Some(key),
+            _ => None,
+        });
+        let loses = |key: &WindowKey| {
+            let mut groups = self.windows[*key].types.groups().map(group_channel);
+            groups.any(|group| revocation.takes(&group))
+        };
+        windows.filter(loses).collect()
+    }
+
+    /// The channels that a window listens to.
+    pub fn listened(&self, key: WindowKey) -> Vec<Rc<str>> {
+        let groups = self.windows.get(key).map(|window| window.types.groups().map(group_channel));
+        groups.into_iter().flatten().map(Rc::from).collect()
+    }
+
+    /// Takes note of what the application has said about a window.
+    pub fn confirm(&mut self, context: &mut Context, key: WindowKey, is_same: bool) {
+        if !self.windows.contains(key) {
+            return context.access.hook.end(Holder::Window(key));
+        }
+        let groups: Vec<String> = self.windows[key].types.groups().map(group_channel).collect();
+        let grant = self.grants.get(&key).map(|grant| &**grant);
+        let who =
+            Bearer { grant, held: context.access.hook.grant_of(Holder::Window(key)), ..Bearer::default() };
+        let judged = context.access.judge_subscribe(who, groups.iter().map(String::as_str));
+        if !is_same || judged.is_err() {
+            self.end_refused(context, key, &Denial::Forbidden("listening on".into()));
+        }
+    }
+
+    /// Ends a window by the application's word, which counts no more.
+    pub fn end_word(&mut self, context: &mut Context, key: WindowKey) {
+        if self.windows.contains(key) {
+            self.end_refused(context, key, &Denial::Unanswered);
+        }
     }
 
     /// Ends a window whose right to listen has ended. A stream has no words for it.

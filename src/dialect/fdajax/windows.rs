@@ -322,6 +322,7 @@ impl Fdajax {
     /// window, and asks for the same messages a moment later.
     pub(super) fn forget(&mut self, context: &mut Context, key: WindowKey) {
         self.grants.remove(&key);
+        context.access.hook.end(Holder::Window(key));
         let window = self.windows.remove(key);
         if let Some(connection) = window.connection() {
             self.by_connection[connection.slot.index()] = NO_WINDOW;

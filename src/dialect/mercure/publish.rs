@@ -42,7 +42,8 @@ fn judge_topic(topic: &str, judge: &Judge<'_>) -> Result<(), Refused> {
     if is_reserved(topic, judge.config) {
         return Err(Refused::Because(403, format!("the topic {topic:?} is reserved for the hub")));
     }
-    let is_closed = judge.access.rules.publishers(topic) == Some(Who::Publishers)
+    // A hub's tokens say nothing about what the application is asked.
+    let is_closed = matches!(judge.access.rules.publishers(topic), Some(Who::Publishers | Who::Hook))
         || judge.config.fdajax.enabled && topic.starts_with(FDAJAX);
     match is_closed {
         true => Err(Denial::Forbidden(format!("publishing on {topic:?}")).into()),

@@ -90,6 +90,6 @@ fn judge_selector(
         (Who::Anyone, _) => Ok(()),
         (Who::Token, Some(grant)) if grant.may_subscribe(topic) => Ok(()),
         (Who::Token, None) => Err(Denial::NoToken(what()).into()),
-        (Who::Token | Who::Publishers, _) => Err(Denial::Forbidden(what()).into()),
+        (Who::Token | Who::Hook | Who::Publishers, _) => Err(Denial::Forbidden(what()).into()),
     }
 }

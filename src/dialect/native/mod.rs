@@ -17,7 +17,7 @@ pub use asked::{Asked, Targets};
 pub use subscribe::{POLL_SECONDS_MAX, asks_for_events};
 
 use super::identity::{has_token, without_token};
-use super::{Caller, Command, Operation, access, cors, upgrade};
+use super::{Caller, Command, Denial, Operation, access, cors, upgrade};
 use crate::config::is_misspelled;
 use crate::hub::{channel_name, is_simple};
 use crate::wire::head::{Head, Method};
@@ -104,8 +104,10 @@ fn listen<'b>(
         }
         () => targets.read(head.target, channels, head.query, caller.config)?,
     };
-    if let Err(refusal) = rights::may_listen(asked, channels, caller) {
-        return Ok(Command::Respond(refusal.response(wants_text(head))));
+    match rights::may_listen(asked, channels, caller) {
+        Ok(()) => {}
+        Err(Denial::Unheard(question)) => return Ok(Command::Ask(question)),
+        Err(refusal) => return Ok(Command::Respond(refusal.response(wants_text(head)))),
     }
     match upgrade::is_asked(head) {
         true => websocket::open(head, asked, caller),
@@ -117,10 +119,10 @@ fn listen<'b>(
     }
 }
 
-/// The answer to a request whose body has not come, if it does not depend on it: nobody's body is kept who may
-/// not publish.
+/// The answer to a request whose body has not come, if it does not depend on it, or what the application has to be asked
+/// before: nobody's body is kept who may not publish.
 #[cold]
-pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
+pub fn before_body(head: &Head, caller: Caller) -> Option<Command<'static>> {
     let command = match head.path {
         _ if head.has_fragment => problem(head, (400, HAS_FRAGMENT.to_owned())),
         path if (path == "/pub" || path.starts_with("/pub/"))
@@ -129,7 +131,7 @@ pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
             match head.method {
                 Method::Post | Method::Put | Method::Patch => {
                     match rights::may_publish(head, &path["/pub".len()..], caller) {
-                        Err(refused) => Command::Respond(refused),
+                        Err(refused) => *refused,
                         Ok(()) if media::is_encoded(head) => Command::Respond(encoded(head)),
                         Ok(()) => return None,
                     }
@@ -143,7 +145,8 @@ pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
         _ => elsewhere(head, caller),
     };
     match command {
-        Command::Respond(response) if response.status >= 400 => Some(response),
+        Command::Respond(response) if response.status >= 400 => Some(Command::Respond(response)),
+        Command::Ask(question) => Some(Command::Ask(question)),
         _ => None,
     }
 }
@@ -151,6 +154,15 @@ pub fn before_body(head: &Head, caller: Caller) -> Option<Response> {
 #[cold]
 fn problem(head: &Head, (status, detail): Refused) -> Command<'static> {
     Command::Respond(Response::problem(status, &detail, wants_text(head)))
+}
+
+/// What the application is told of how somebody is served who sent `head`.
+pub fn technique(head: &Head) -> &'static str {
+    match head.method {
+        Method::Get | Method::Head if upgrade::is_asked(head) => "websocket",
+        Method::Get | Method::Head => subscribe::technique(head),
+        _ => "http",
+    }
 }
 
 /// Whether the client asked for text, and so gets errors and information as text.
@@ -169,7 +181,7 @@ fn publication_command<'b>(
         return options(allowed_methods(rest), head);
     }
     if let Err(refused) = rights::may_publish(head, rest, caller) {
-        return Ok(Command::Respond(refused));
+        return Ok(*refused);
     }
     if media::is_encoded(head) {
         return Ok(Command::Respond(encoded(head)));

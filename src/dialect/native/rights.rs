@@ -2,8 +2,8 @@
 
 use super::batch::line_of;
 use super::{Asked, channel, keys, refusal, wants_text};
-use crate::broker::access::Bearer;
-use crate::dialect::{Caller, Command, Denial, access};
+use crate::broker::access::{Action, Bearer};
+use crate::dialect::{Caller, Command, Denial, Unheard, access};
 use crate::wire::head::{Head, Method};
 use crate::wire::query;
 use crate::wire::response::Response;
@@ -13,9 +13,15 @@ use crate::wire::response::Response;
 pub fn may_listen(asked: &Asked, channels: &str, caller: Caller) -> Result<(), Denial> {
     let who = caller.identity.bearer();
     let Err(refusal) = caller.access.judge_subscribe(who, asked.items()) else { return Ok(()) };
+    if matches!(refusal, Denial::Unheard(_)) {
+        return Err(refusal);
+    }
     for item in query::split(channels, b',').map(query::decode_path) {
         let item = String::from_utf8_lossy(&item);
-        caller.access.judge_subscribe(who, std::iter::once(&*item))?;
+        match caller.access.judge_subscribe(who, std::iter::once(&*item)) {
+            Ok(()) | Err(Denial::Unheard(_)) => {}
+            Err(refusal) => return Err(refusal),
+        }
     }
     Err(refusal)
 }
@@ -33,9 +39,29 @@ pub fn is_public(head: &Head, rest: &str, caller: Caller) -> bool {
         && names.all(|name| name.is_ok_and(|name| caller.access.is_public(&name)))
 }
 
-/// Whether the sender may do what is asked below `/pub`, where `rest` is the remaining path; else the answer. What a
-/// batch is for is not known from its head: it is judged by [`judge_batch`], unless its sender may publish nowhere.
-pub fn may_publish(head: &Head, rest: &str, caller: Caller) -> Result<(), Response> {
+/// Whether the sender may do what is asked below `/pub`, where `rest` is the remaining path; else the answer, or what the
+/// application has to be asked. What a batch is for is not known from its head: it is judged by [`judge_batch`], unless
+/// its sender may publish nowhere.
+pub fn may_publish(head: &Head, rest: &str, caller: Caller) -> Result<(), Box<Command<'static>>> {
+    let mut unheard = Vec::new();
+    judge_publish(head, rest, caller, &mut unheard).map_err(|refused| Box::new(Command::Respond(refused)))?;
+    ask(unheard)
+}
+
+/// Asks the application about `channels`, if there are any.
+fn ask(channels: Vec<Box<str>>) -> Result<(), Box<Command<'static>>> {
+    match channels.is_empty() {
+        true => Ok(()),
+        false => Err(Box::new(Command::Ask(Box::new(Unheard { action: Action::Publish, channels })))),
+    }
+}
+
+fn judge_publish(
+    head: &Head,
+    rest: &str,
+    caller: Caller,
+    unheard: &mut Vec<Box<str>>,
+) -> Result<(), Response> {
     let ordinary = || match caller.identity.publisher && caller.admin {
         true => Ok(()),
         false => access::may_publish(head, caller.peer, caller.config),
@@ -62,6 +88,7 @@ pub fn may_publish(head: &Head, rest: &str, caller: Caller) -> Result<(), Respon
         let name =
             channel(part).map_err(|(status, detail)| Response::problem(status, &detail, wants_text(head)))?;
         match caller.access.judge_publish(who, &name) {
+            Some(Err(Denial::Unheard(found))) => unheard.extend(found.channels),
             Some(verdict) => verdict.map_err(|refusal| refusal.response(wants_text(head)))?,
             None => ordinary().map_err(|denied| refusal(head, denied))?,
         }
@@ -77,6 +104,7 @@ pub fn judge_batch<'b>(head: &Head, body: &[u8], batch: Command<'b>, caller: Cal
     }
     let who = caller.identity.bearer();
     let ordinary = who.publisher || access::may_publish(head, caller.peer, caller.config).is_ok();
+    let mut unheard = Vec::new();
     for (place, (name, _)) in publish.what.messages.iter().enumerate() {
         let verdict = caller.access.judge_publish(who, name).unwrap_or_else(|| match ordinary {
             true => Ok(()),
@@ -87,11 +115,19 @@ pub fn judge_batch<'b>(head: &Head, body: &[u8], batch: Command<'b>, caller: Cal
         let refusal = match refusal {
             Denial::Forbidden(what) => Denial::Forbidden(line(what)),
             Denial::NoToken(what) => Denial::NoToken(line(what)),
+            Denial::Refused { status, what, reason } => Denial::Refused { status, what: line(what), reason },
+            Denial::Unheard(found) => {
+                unheard.extend(found.channels);
+                continue;
+            }
             other => other,
         };
         return respond(head, &refusal);
     }
-    of_subject(batch, head, caller)
+    match ask(unheard) {
+        Ok(()) => of_subject(batch, head, caller),
+        Err(question) => *question,
+    }
 }
 
 /// A publication that is its sender's, and so is its idempotency key: one that somebody else guesses must not make the

@@ -118,6 +118,13 @@ fn by_fields(head: &Head) -> Transport {
     if media::weight(head, media::JSON) > best.0 && best.0 > 0 { poll } else { best.1 }
 }
 
+/// What the technique is called by which `head` asks for messages.
+pub fn technique(head: &Head) -> &'static str {
+    let named = query::pairs(head.query).flatten().filter(|(name, _)| name == "as").last();
+    let named = named.and_then(|(_, technique)| Transport::by_name(&technique));
+    named.unwrap_or_else(|| by_fields(head)).name()
+}
+
 /// Whether a poll is answered by a batch in JSON rather than by one message as it is.
 fn wants_batch(head: &Head) -> bool {
     let json = media::weight(head, media::JSON);

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 /// The wall clock when a bench begins.
-const NOW: u64 = 1_700_000_001;
+pub(super) const NOW: u64 = 1_700_000_001;
 
-fn rule(pattern: &str, subscribe: Who, publish: Option<Who>) -> ChannelRule {
+pub(super) fn rule(pattern: &str, subscribe: Who, publish: Option<Who>) -> ChannelRule {
     ChannelRule { pattern: pattern.into(), subscribe, publish }
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let key = TokenKey {
         id: Some("k".into()),
         algorithm: Some(Algorithm::HS256),
@@ -52,22 +52,22 @@ fn alice() -> String {
 
 impl Bench {
     /// What a connection was sent, whatever it is.
-    fn heard(&mut self, id: ConnId) -> String {
+    pub(super) fn heard(&mut self, id: ConnId) -> String {
         String::from_utf8_lossy(&self.world.read(id, usize::MAX)).into_owned()
     }
 
-    fn says(&mut self, request: &str) -> String {
+    pub(super) fn says(&mut self, request: &str) -> String {
         let id = self.connect();
         self.send(id, request);
         self.turn();
         self.heard(id)
     }
 
-    fn get_with(&mut self, target: &str, fields: &str) -> String {
+    pub(super) fn get_with(&mut self, target: &str, fields: &str) -> String {
         self.says(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n"))
     }
 
-    fn post_with(&mut self, target: &str, fields: &str, body: &str) -> String {
+    pub(super) fn post_with(&mut self, target: &str, fields: &str, body: &str) -> String {
         let length = body.len();
         self.says(&format!(
             "POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
@@ -75,12 +75,12 @@ impl Bench {
     }
 
     /// Seconds pass.
-    fn seconds(&mut self, count: u64) {
+    pub(super) fn seconds(&mut self, count: u64) {
         self.world.advance(count * 1000);
         self.turn();
     }
 
-    fn socket(&mut self, target: &str, fields: &str) -> (ConnId, String) {
+    pub(super) fn socket(&mut self, target: &str, fields: &str) -> (ConnId, String) {
         let id = self.connect();
         self.send(
             id,
@@ -94,7 +94,7 @@ impl Bench {
         (id, text)
     }
 
-    fn tell(&mut self, id: ConnId, text: &str) -> String {
+    pub(super) fn tell(&mut self, id: ConnId, text: &str) -> String {
         let mut frame = vec![0x81];
         match text.len() {
             length @ 0..126 => frame.push(0x80 | length as u8),
@@ -115,19 +115,19 @@ fn bench() -> Bench {
     Bench::new(config())
 }
 
-fn with(token: &str) -> String {
+pub(super) fn with(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
 #[track_caller]
-fn has(answer: &str, parts: &[&str]) {
+pub(super) fn has(answer: &str, parts: &[&str]) {
     for part in parts {
         assert!(answer.contains(part), "{part:?} is not in\n{answer}");
     }
 }
 
 #[track_caller]
-fn status(answer: &str, status: u16) {
+pub(super) fn status(answer: &str, status: u16) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status} expected:\n{answer}");
 }
 
@@ -550,7 +550,7 @@ fn bad_tokens_of_one_address_are_verified_so_often_only() {
     assert!(bench.world.socket(socket).ended);
 }
 
-fn bayeux(bench: &mut Bench, fields: &str, messages: Value) -> Value {
+pub(super) fn bayeux(bench: &mut Bench, fields: &str, messages: Value) -> Value {
     let answer = bench.post_with(
         "/bayeux",
         &format!("Content-Type: application/json\r\n{fields}"),
@@ -560,7 +560,7 @@ fn bayeux(bench: &mut Bench, fields: &str, messages: Value) -> Value {
     serde_json::from_str(body).unwrap_or_else(|_| panic!("{answer}"))
 }
 
-fn handshake(bench: &mut Bench, fields: &str, ext: Value) -> Value {
+pub(super) fn handshake(bench: &mut Bench, fields: &str, ext: Value) -> Value {
     let message = json!([{"channel": "/meta/handshake", "version": "1.0",
         "supportedConnectionTypes": ["long-polling"], "ext": ext}]);
     bayeux(bench, fields, message)[0].clone()
@@ -719,7 +719,7 @@ fn without_rules_and_keys_nothing_is_judged() {
 }
 
 /// Revokes as the application does. Returns how many ended.
-fn revoke(bench: &mut Bench, body: &Value) -> u64 {
+pub(super) fn revoke(bench: &mut Bench, body: &Value) -> u64 {
     let answer = bench.post_with("/revoke", &with("application-token-1"), &body.to_string());
     status(&answer, 200);
     let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();

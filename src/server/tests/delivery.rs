@@ -3,6 +3,7 @@
 use super::world::World;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Phase};
+use crate::dialect::hook::Ask;
 use crate::hub::{Data, Publication};
 use crate::id::Seed;
 use crate::server::{Effect, Server, Sink, Write, Wrote};
@@ -14,6 +15,8 @@ pub(super) struct Bench {
     pub world: World,
     /// Who was written to, in order.
     order: Vec<ConnId>,
+    /// What the application is being asked.
+    pub asked: Vec<Ask>,
 }
 
 /// The world, with a record of who was written to.
@@ -44,7 +47,7 @@ impl Bench {
         let mut world = World::default();
         world.advance(1_000);
         let server = Server::new(config, Seed::of_number(36), world.now);
-        Self { server, world, order: Vec::new() }
+        Self { server, world, order: Vec::new(), asked: Vec::new() }
     }
 
     pub fn connect(&mut self) -> ConnId {
@@ -105,6 +108,7 @@ impl Bench {
                 match effect {
                     Effect::Pause(_) | Effect::Resume(_) => {}
                     Effect::Append(_) => unreachable!(),
+                    Effect::Ask(ask) => self.asked.push(*ask),
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.world.socket(id).closed = true,
                 }

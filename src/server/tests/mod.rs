@@ -4,7 +4,8 @@
 //! get, `sim` lets a seed decide what happens, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond,
 //! `door` publishes in every language, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
-//! give, `fdajax` and `bayeux` let a seed speak these protocols, `handover` puts another server in the place of one.
+//! give, `hook` is the application that is asked, `fdajax` and `bayeux` let a seed speak these protocols, `handover` puts
+//! another server in the place of one.
 
 mod access;
 mod bayeux;
@@ -16,6 +17,7 @@ mod drain;
 mod fdajax;
 mod grace;
 mod handover;
+mod hook;
 mod limits;
 mod market;
 mod oracle;

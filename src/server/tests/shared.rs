@@ -447,6 +447,7 @@ impl Sim {
             while let Some(effect) = server.poll_effect() {
                 match effect {
                     Effect::Append(proposal) => queue.push_back(*proposal),
+                    Effect::Ask(_) => unreachable!(),
                     Effect::Pause(_) | Effect::Resume(_) => {}
                     Effect::HalfClose(id) => world.socket(id).ended = true,
                     Effect::Close(id) => world.socket(id).closed = true,

@@ -293,6 +293,7 @@ impl Sim {
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
                     Effect::Append(proposal) => self.queue.push_back(*proposal),
+                    Effect::Ask(_) => unreachable!(),
                     Effect::Pause(_) | Effect::Resume(_) => {}
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.world.socket(id).closed = true,

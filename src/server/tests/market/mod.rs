@@ -193,7 +193,7 @@ impl Sim {
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
                     Effect::Pause(_) | Effect::Resume(_) => {}
-                    Effect::Append(_) => unreachable!(),
+                    Effect::Append(_) | Effect::Ask(_) => unreachable!(),
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.world.socket(id).closed = true,
                 }
