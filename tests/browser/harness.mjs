@@ -46,6 +46,7 @@ async function publish(url, channel, values) {
 
 /** The technique that a request head asks for, as the client names them. */
 function technique(head) {
+  if (head.startsWith('GET /.well-known/mercure')) return 'mercure';
   if (!head.startsWith('GET /sub/')) return undefined;
   if (/^upgrade: websocket/im.test(head)) return 'websocket';
   return /[?&]as=([\w-]+)/.exec(head)[1].replace('sse-envelope', 'sse');
