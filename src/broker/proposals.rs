@@ -178,6 +178,13 @@ impl Broker {
         }
     }
 
+    /// Goes on with a log whose history is here already.
+    pub fn go_on_with_log(&mut self, now: Instant, opening: Opening, settings: LogSettings) {
+        self.use_log(settings);
+        self.log_opened(now, opening);
+        self.log.iter_mut().for_each(|log| log.loading = false);
+    }
+
     /// Whether the history of earlier lives is being loaded.
     pub fn is_loading(&self) -> bool {
         self.log.as_ref().is_some_and(|log| log.loading)

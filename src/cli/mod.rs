@@ -16,6 +16,7 @@ mod subscribe;
 #[cfg(test)]
 mod tests;
 pub mod token;
+mod upgrade;
 mod why;
 
 use std::io::Write;
@@ -48,7 +49,7 @@ Every setting is an option (encke serve --help), an environment variable and a l
     version = VERSION,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|why|token|config|reload|store|backup [OPTIONS] …",
+    override_usage = "encke [serve] [OPTIONS]\n       encke pub|sub|status|why|token|config|reload|upgrade|store|backup [OPTIONS] …",
     after_help = EXAMPLES
 )]
 struct Cli {
@@ -74,6 +75,8 @@ enum Command {
     Why(why::WhyArgs),
     /// Have a running server read its settings anew
     Reload(reload::ReloadArgs),
+    /// Have a running server hand over to the program that is installed now, and nobody notices
+    Upgrade(upgrade::UpgradeArgs),
     /// Print every setting, its value and its meaning, or check a file
     Config(config::ConfigArgs),
     /// Copy the history on disk to a file, while its server runs
@@ -107,6 +110,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Why(args) => why::run(&args),
         Command::Reload(args) => reload::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Backup(args) => backup::run(&args),
@@ -137,6 +141,7 @@ pub fn command() -> clap::Command {
         .mut_args(first)
         .mut_subcommand("config", |command| command.mut_args(config))
         .mut_subcommand("reload", |command| command.mut_args(reload))
+        .mut_subcommand("upgrade", |command| command.mut_args(reload))
         .mut_subcommand("store", |command| command.mut_args(store))
         .mut_subcommand("backup", |command| command.mut_args(store))
 }

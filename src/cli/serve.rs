@@ -1,6 +1,6 @@
 //! `encke serve`: starts the reactor and says what runs.
 
-use super::host::Process;
+use super::host::{self, Process};
 use super::logging::{self, Log};
 use super::settings::{self, Options};
 use crate::config::{Config, Loaded};
@@ -39,8 +39,16 @@ fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
     log::info!("encke {}", super::VERSION);
     log_facts(&config);
     let mut process = Process::new(options);
-    process.write_pid(&config)?;
-    let reactor = Reactor::new(config, Box::new(process))?;
+    let reactor = match host::line()? {
+        Some(line) => {
+            process.write_pid_later(&config);
+            Reactor::take_over(config, Box::new(process), line)?
+        }
+        None => {
+            process.write_pid(&config)?;
+            Reactor::new(config, Box::new(process))?
+        }
+    };
     for (what, address) in reactor.addresses() {
         log::info!("{what} {address}");
     }
@@ -55,6 +63,10 @@ fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
     }
     logging.step_aside();
     let left = reactor.run()?;
+    if let Some(pid) = left.successor {
+        log::info!("left; process {pid} serves");
+        return Ok(());
+    }
     match left.connections {
         0 => log::info!("left; every connection had its answer"),
         cut => log::warn!("left; {cut} connections were cut off after {drain_seconds} s"),

@@ -69,6 +69,8 @@ setting::settings! {
         /// Seconds a shutdown takes: a crowd is sent away over three quarters of it, what is being written is waited for;
         /// 0 = it does not wait.
         drain_seconds: u64 = 10, Seconds(0..=HOUR);
+        /// Seconds that another process has to be ready to take over, and then to do it; see `encke upgrade`.
+        upgrade_seconds: u64 = 10, Seconds(1..=HOUR);
         /// Seconds an empty channel without subscribers is remembered.
         channel_idle_seconds: u64 = 60, Seconds(1..=DAY);
         /// Techniques that are not served, for example `jsonp` and `iframe`, which hand scripts to pages; 403.
@@ -76,7 +78,7 @@ setting::settings! {
         techniques_off: Vec<String> = Vec::new(), List(TechniqueName);
         /// Proxies whose `X-Forwarded-For` is believed: addresses, or networks such as `10.0.0.0/8`.
         trusted_proxies: Vec<IpNet> = Vec::new(), List(Network);
-        /// File that the process writes its number into, for `encke reload`; none = none.
+        /// File that the process writes its number into, for `encke reload` and `encke upgrade`; none = none.
         pid_file: Option<PathBuf> = None, Optional(TextFile);
     }
 

@@ -6,9 +6,10 @@ use super::{Config, SETTINGS, Setting};
 const LIVE_SECTIONS: [&str; 9] =
     ["log", "publish", "tokens", "hook", "cors", "poll", "sse", "limits", "turn"];
 /// Settings that are.
-const LIVE: [&str; 7] = [
+const LIVE: [&str; 8] = [
     "heartbeat",
     "drain_seconds",
+    "upgrade_seconds",
     "channel_idle_seconds",
     "techniques_off",
     "trusted_proxies",

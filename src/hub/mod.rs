@@ -151,9 +151,9 @@ pub struct Hub {
 
 resume! {
     Hub {
-        carried: seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
+        carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
         resumed: history, tombstones, feeds, ids;
-        given: epoch, ahead, idle_seconds, bounds, #[cfg(test)] journal
+        given: ahead, idle_seconds, bounds, #[cfg(test)] journal
     }
 }
 

@@ -1,12 +1,15 @@
 //! The only place that reads clocks.
 
 use crate::time::{Instant, Now};
+use rustix::time::{ClockId, clock_gettime};
 use std::time::{Duration, SystemTime};
 
 /// Both clocks, read together. The wall clock is asked ten times a second at most.
 #[derive(Debug)]
 pub struct Clock {
     start: std::time::Instant,
+    /// Milliseconds that had passed then: since the first of the processes began that handed over to each other.
+    before_ms: u64,
     /// The tenth of a second in which the wall clock was last read.
     read_in: u64,
     /// What the wall clock, in milliseconds, was ahead of the monotonic one then.
@@ -16,12 +19,18 @@ pub struct Clock {
 impl Clock {
     /// A clock that begins now.
     pub fn start() -> Self {
-        Self { start: std::time::Instant::now(), read_in: u64::MAX, ahead_ms: 0 }
+        Self { start: std::time::Instant::now(), before_ms: 0, read_in: u64::MAX, ahead_ms: 0 }
+    }
+
+    /// A clock that goes on where another one was at `at`, so many nanoseconds ago.
+    pub fn go_on(at: Instant, since: u64) -> Self {
+        let before_ms = at.millis_since(Instant::START) + since / 1_000_000;
+        Self { before_ms, ..Self::start() }
     }
 
     /// What the clocks say.
     pub fn now(&mut self) -> Now {
-        let elapsed = self.start.elapsed().as_millis() as u64;
+        let elapsed = self.before_ms + self.start.elapsed().as_millis() as u64;
         let at = Instant::START + elapsed;
         if self.read_in != elapsed / 100 {
             self.read_in = elapsed / 100;
@@ -31,6 +40,12 @@ impl Clock {
         let unix_ms = self.ahead_ms + elapsed;
         Now { at, unix: unix_ms / 1000, unix_ms: (unix_ms % 1000) as u16 }
     }
+}
+
+/// What the clock says that all processes share, in nanoseconds.
+pub fn monotonic() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// Of things done for somebody at a stretch, the clock is looked at after so many.

@@ -13,18 +13,45 @@ use crate::time::Now;
 use std::fmt::Display;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+/// A server, and what keeps its history or shares it.
+pub(super) type Begun = (Server, Option<Store>, Option<Relay>);
 
 /// A server with the history on disk, if there is to be one: what it holds is on its way.
-pub(super) fn begin(
-    config: Config,
-    seed: Seed,
-    now: Now,
-    mailbox: &Mailbox,
-) -> io::Result<(Server, Option<Store>, Option<Relay>)> {
+pub(super) fn begin(config: Config, seed: Seed, now: Now, mailbox: &Mailbox) -> io::Result<Begun> {
     let Some(directory) = config.store.dir.clone() else {
         let (server, relay) = sharing::begin(config, seed, now, mailbox)?;
         return Ok((server, None, relay));
     };
+    let (log, settings) = settings(&config);
+    let mailbox = mailbox.clone();
+    let tell = move |told, figures| mailbox.send(Mail::Store(told, Box::new(figures)));
+    let store = store::start(&directory, settings, seed, tell)
+        .map_err(|error| io::Error::other(refusal(&directory, &error)))?;
+    let mut server = Server::new(config, seed, now);
+    server.use_log(log);
+    Ok((server, Some(store), None))
+}
+
+/// Goes on with the history on disk, if there is one, of which `server` has in memory all that it has to have.
+pub(super) fn go_on(server: &mut Server, now: Now, mailbox: &Mailbox) -> io::Result<Option<Store>> {
+    let Some(directory) = server.config().store.dir.clone() else { return Ok(None) };
+    let newest = server.hub().newest();
+    let (log, settings) = settings(server.config());
+    let mailbox = mailbox.clone();
+    let tell = move |told, figures| mailbox.send(Mail::Store(told, Box::new(figures)));
+    let fresh = Seed { epoch: newest.epoch, secret: 0 };
+    let (store, opening, is_new) = store::go_on(&directory, settings, fresh, tell)
+        .map_err(|error| io::Error::other(refusal(&directory, &error)))?;
+    if is_new || opening.epoch != newest.epoch || opening.next <= newest.seq {
+        return Err(io::Error::other(refusal(&directory, &"this is not the history that was in use")));
+    }
+    server.go_on_with_log(now, opening, log);
+    Ok(Some(store))
+}
+
+fn settings(config: &Config) -> (LogSettings, store::Settings) {
     let log = LogSettings {
         behind: config.store.answer == Promise::Behind,
         staged_bytes: config.store.staged_bytes,
@@ -38,19 +65,16 @@ pub(super) fn begin(
         dead_max: store::DEAD_MAX,
         channels_max: config.limits.channels.saturating_add(config.limits.tombstones),
     };
-    let mailbox = mailbox.clone();
-    let tell = move |told, figures| mailbox.send(Mail::Store(told, Box::new(figures)));
-    let store = store::start(&directory, settings, seed, tell)
-        .map_err(|error| io::Error::other(refusal(&directory, &error)))?;
-    let mut server = Server::new(config, seed, now);
-    server.use_log(log);
-    Ok((server, Some(store), None))
+    (log, settings)
 }
 
 /// Why the server cannot go on with its history.
 fn refusal(directory: &Path, why: &impl Display) -> String {
     format!("store.dir {}: {why}", directory.display())
 }
+
+/// How long to wait for a word of a store that ends.
+const STORE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Reactor {
     /// Waits until all that was given to the store is there.
@@ -64,6 +88,37 @@ impl Reactor {
         if let Some(relay) = relay {
             relay.end();
         }
+    }
+
+    /// Lets go of the history on disk, when all that was given to it is there and whoever waited for that has been
+    /// answered.
+    pub(super) fn close_store(&mut self, now: Now) {
+        let Some(store) = self.store.take() else { return };
+        store.close();
+        while !store.has_ended() {
+            if let Ok(mail) = self.mail.recv_timeout(STORE_PAUSE) {
+                self.hear_last(now, mail);
+            }
+        }
+        while let Ok(mail) = self.mail.try_recv() {
+            self.hear_last(now, mail);
+        }
+        store.end();
+        self.take_effects(now);
+    }
+
+    fn hear_last(&mut self, now: Now, mail: Mail) {
+        match mail {
+            Mail::Store(told, figures) => self.hear(now, told, *figures),
+            // The demo goes on elsewhere.
+            Mail::Publish { .. } | Mail::Relay(_) | Mail::Word { .. } => {}
+        }
+    }
+
+    /// Takes the history on disk up again.
+    pub(super) fn reopen_store(&mut self, now: Now) -> io::Result<()> {
+        self.store = go_on(&mut self.server, now, &self.mailbox)?;
+        Ok(())
     }
 
     /// Gives what is published to the store, or to the relay.

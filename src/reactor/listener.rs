@@ -8,10 +8,14 @@ use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use std::io;
 use std::net::{self, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// Milliseconds without accepting after the system refused a socket.
 const PAUSE_MS: u64 = 100;
+
+/// What listeners are for, by their number.
+const KINDS: [Token; 3] = [CLIENTS, ADMIN, TLS];
 
 /// The server closes a client that stalls, and says so; the kernel gives up one that is not there.
 pub const fn unacknowledged(config: &Config) -> Duration {
@@ -41,6 +45,17 @@ impl Listener {
         let socket = sys::listen(address, unacknowledged)
             .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
         Self::of(registry, socket, token)
+    }
+
+    /// Registers a socket that another process has handed over, of that [kind](Listener::kind).
+    pub fn adopt(registry: &Registry, socket: net::TcpListener, kind: u8) -> io::Result<Self> {
+        let token = KINDS.get(usize::from(kind)).ok_or(io::ErrorKind::InvalidData)?;
+        Self::of(registry, socket, *token)
+    }
+
+    /// What it is for, as a number that another process knows.
+    pub fn kind(&self) -> u8 {
+        KINDS.iter().position(|token| *token == self.token).unwrap_or_default() as u8
     }
 
     /// Registers a socket that listens already.
@@ -147,6 +162,12 @@ impl Listener {
             log::info!("accepting again");
             self.exhausted = false;
         }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

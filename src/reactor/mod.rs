@@ -13,6 +13,7 @@
 //! that most requests cost one read and one write.
 
 mod clock;
+mod handover;
 mod history;
 mod hook;
 mod host;
@@ -43,6 +44,7 @@ use crate::server::{Effect, Process, Server, Sink};
 use crate::time::{Instant, Now};
 use arrayvec::ArrayVec;
 use clock::{Clock, Pace};
+use handover::Succession;
 use hook::Askers;
 use lateness::Lateness;
 use listener::Listener;
@@ -64,6 +66,7 @@ const CLIENTS: Token = Token(usize::MAX - 1);
 const ADMIN: Token = Token(usize::MAX - 2);
 const SIGNALS: Token = Token(usize::MAX - 3);
 const TLS: Token = Token(usize::MAX - 4);
+const HANDOVER: Token = Token(usize::MAX - 5);
 
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 1024;
@@ -119,6 +122,8 @@ pub struct Reactor {
     relay: Option<Relay>,
     /// Those who ask the application.
     askers: Askers,
+    /// Who is to take over, while there is somebody.
+    succession: Option<Box<Succession>>,
     /// Why the process must not go on.
     failure: Option<String>,
     /// When a shutdown stops waiting.
@@ -130,39 +135,80 @@ pub struct Reactor {
 pub struct Left {
     /// Connections that had to be cut off.
     pub connections: usize,
+    /// The number of the process that serves from now on, if there is one.
+    pub successor: Option<u32>,
 }
 
-impl Reactor {
-    /// Binds the listeners of `config`.
-    pub fn new(mut config: Config, host: Box<dyn Host>) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        let (mailbox, mail) = Mailbox::new(waker);
-        let listeners = Listener::bind_all(poll.registry(), &config)?;
+/// What a reactor stands on.
+struct Ground {
+    poll: Poll,
+    mailbox: Mailbox,
+    mail: Receiver<Mail>,
+}
+
+/// What follows from settings and listeners.
+struct Rest {
+    /// The settings, with what the listeners tell of them.
+    config: Config,
+    has_admin_given: bool,
+    listeners: Vec<Listener>,
+    sockets: Sockets,
+}
+
+impl Rest {
+    fn of(mut config: Config, listeners: Vec<Listener>, seed: Seed) -> io::Result<Self> {
         // Where the service manager has opened the admin listener, what belongs there vanishes from the other one, too.
         let has_admin_given = config.admin_listen.is_none();
         let admin = listeners.iter().find(|listener| listener.token() == ADMIN);
         config.admin_listen = config.admin_listen.or_else(|| admin.map(Listener::address));
-        let seed = draw_seed()?;
         let mut tls = None;
         if listeners.iter().any(|listener| listener.token() == TLS) {
             let key = seed.key("TLS handshakes by address");
             tls = Some(Tls::new(&config, Certificates::read(&config)?, key)?);
         }
-        let pace = Pace::new(config.turn.milliseconds);
+        let sockets = Sockets::new(tls, Pace::new(config.turn.milliseconds));
+        Ok(Self { config, has_admin_given, listeners, sockets })
+    }
+}
+
+impl Reactor {
+    /// Binds the listeners of `config`.
+    pub fn new(config: Config, host: Box<dyn Host>) -> io::Result<Self> {
+        let ground = Self::ground()?;
+        let seed = draw_seed()?;
+        let listeners = Listener::bind_all(ground.poll.registry(), &config)?;
+        let rest = Rest::of(config, listeners, seed)?;
         let mut clock = Clock::start();
+        let begun = history::begin(rest.config.clone(), seed, clock.now(), &ground.mailbox)?;
+        Self::build(ground, rest, host, clock, begun)
+    }
+
+    fn ground() -> io::Result<Ground> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let (mailbox, mail) = Mailbox::new(waker);
+        Ok(Ground { poll, mailbox, mail })
+    }
+
+    fn build(
+        ground: Ground,
+        rest: Rest,
+        host: Box<dyn Host>,
+        mut clock: Clock,
+        (server, store, relay): history::Begun,
+    ) -> io::Result<Self> {
+        let Ground { poll, mailbox, mail } = ground;
+        let Rest { config, has_admin_given, listeners, sockets } = rest;
         let now = clock.now();
-        let running = config.clone();
         let askers = Askers::new(&config, mailbox.clone());
-        let (server, store, relay) = history::begin(config, seed, now, &mailbox)?;
         Ok(Self {
-            running,
+            running: config,
             has_admin_given,
             watchdog: host.watchdog().map(|period| period / 2),
             alive_at: now.at,
             host,
             server,
-            sockets: Sockets::new(tls, pace),
+            sockets,
             listeners,
             mailbox,
             mail,
@@ -178,6 +224,7 @@ impl Reactor {
             askers,
             store,
             relay,
+            succession: None,
             failure: None,
             poll,
         })
@@ -218,13 +265,19 @@ impl Reactor {
             if self.watchdog.is_some() {
                 self.show_life(now);
             }
+            if self.succession.is_some()
+                && let Some(pid) = self.attend_succession(now)
+            {
+                self.host.tell(Moment::Succeeded(pid));
+                return Ok(Left { connections: 0, successor: Some(pid) });
+            }
             if let Some(why) = self.failure.take() {
                 return Err(io::Error::other(why));
             }
             if self.has_left(now) {
                 let connections = self.server.connections();
                 self.end_store();
-                return Ok(Left { connections });
+                return Ok(Left { connections, successor: None });
             }
         }
     }
@@ -239,6 +292,7 @@ impl Reactor {
         match retries
             .chain(self.leave_at)
             .chain(alive_at)
+            .chain(self.succession.as_ref().map(|succession| succession.next()))
             .chain([self.feed_at, self.sockets.next_deadline()])
             .chain(self.server.is_lighter().then_some(self.weigh_at))
             .fold(self.server.next_deadline(now), Instant::min)
@@ -269,6 +323,8 @@ impl Reactor {
             match event.token() {
                 WAKER => self.has_mail = true,
                 SIGNALS => self.heed(now),
+                // It is looked at when the turn is over.
+                HANDOVER => {}
                 token @ (CLIENTS | ADMIN | TLS) => {
                     self.listeners
                         .iter_mut()
@@ -292,16 +348,7 @@ impl Reactor {
         let judged = self.lateness.judge(asked, now, if count == 0 { now } else { asked }, is_behind);
         self.server.tick(judged, &mut self.sockets);
         self.server.deliver(now, &mut self.sockets);
-        while let Some(effect) = self.server.poll_effect() {
-            match effect {
-                Effect::HalfClose(id) => self.sockets.half_close(id),
-                Effect::Close(id) => self.sockets.close(id),
-                Effect::Pause(id) => self.sockets.pause(id),
-                Effect::Resume(id) => self.sockets.resume(id),
-                Effect::Append(proposal) => self.append(*proposal),
-                Effect::Ask(ask) => self.ask(now, *ask),
-            }
-        }
+        self.take_effects(now);
         if self.feed_at == Instant::NEVER && self.sockets.has_starved() {
             self.feed_at = now.at + STARVED_MS;
         }
@@ -320,6 +367,19 @@ impl Reactor {
     fn ask(&self, now: Now, ask: Ask) {
         let within = Duration::from_millis(ask.deadline.millis_since(now.at));
         self.askers.ask(ask, within);
+    }
+
+    fn take_effects(&mut self, now: Now) {
+        while let Some(effect) = self.server.poll_effect() {
+            match effect {
+                Effect::HalfClose(id) => self.sockets.half_close(id),
+                Effect::Close(id) => self.sockets.close(id),
+                Effect::Pause(id) => self.sockets.pause(id),
+                Effect::Resume(id) => self.sockets.resume(id),
+                Effect::Append(proposal) => self.append(*proposal),
+                Effect::Ask(ask) => self.ask(now, *ask),
+            }
+        }
     }
 
     /// Tries again to write what the kernel had no memory for.
@@ -401,7 +461,9 @@ impl Reactor {
     #[inline(never)]
     fn accept(&mut self, now: Now) {
         let mut budget = self.server.config().turn.accepts;
-        for listener in &mut self.listeners {
+        // Who came by TLS now could not stay.
+        let no_tls = self.succession.as_ref().is_some_and(|succession| succession.is_ready());
+        for listener in self.listeners.iter_mut().filter(|listener| !no_tls || listener.token() != TLS) {
             while budget > 0
                 && let Some((stream, peer)) = listener.accept(now.at)
             {
@@ -454,7 +516,8 @@ impl Reactor {
             match wish {
                 Wish::Leave => self.shut_down(now),
                 Wish::Reload => self.reload(),
-                Wish::Nothing => log::info!("SIGUSR1 or SIGUSR2: has no meaning here"),
+                Wish::Upgrade => self.begin_succession(now),
+                Wish::Nothing => log::info!("SIGUSR1: has no meaning here"),
             }
         }
     }
@@ -467,6 +530,7 @@ impl Reactor {
             self.leave_at = Some(now.at);
             return;
         }
+        self.abandon_succession();
         let seconds = self.server.config().drain_seconds;
         log::info!(
             "shutting down: {} connections have {seconds} s (drain_seconds)",

@@ -20,7 +20,9 @@ pub enum Wish {
     Leave,
     /// To read the settings anew: SIGHUP.
     Reload,
-    /// Nothing: SIGUSR1 and SIGUSR2 have no meaning here, and must not kill.
+    /// To hand over to another process: SIGUSR2.
+    Upgrade,
+    /// Nothing: SIGUSR1 has no meaning here, and must not kill.
     Nothing,
 }
 
@@ -29,7 +31,7 @@ const CAUGHT: [(i32, Wish); 5] = [
     (SIGINT, Wish::Leave),
     (SIGHUP, Wish::Reload),
     (SIGUSR1, Wish::Nothing),
-    (SIGUSR2, Wish::Nothing),
+    (SIGUSR2, Wish::Upgrade),
 ];
 
 /// The signals that are caught.

@@ -112,6 +112,54 @@ impl Sockets {
         self.register(registry, id, stream, Kind::Plain)
     }
 
+    /// The same of one that another process has handed over: what its client sent or took meanwhile is looked at once. It
+    /// `waits` if it is not to be read for now.
+    pub fn adopt(
+        &mut self,
+        registry: &Registry,
+        id: ConnId,
+        stream: TcpStream,
+        waits: bool,
+    ) -> io::Result<()> {
+        self.register(registry, id, stream, Kind::Plain)?;
+        if let Some(socket) = self.find(id) {
+            // The first event tells of room, whoever waits for it.
+            socket.full = true;
+            socket.unread = if waits { Unread::Paused } else { Unread::Nothing };
+        }
+        Ok(())
+    }
+
+    /// Whether there is a socket of that connection.
+    pub fn has(&self, id: ConnId) -> bool {
+        let socket = self.sockets.get(id.slot.index()).and_then(Option::as_ref);
+        socket.is_some_and(|socket| socket.generation == id.generation)
+    }
+
+    fn all(&self) -> impl Iterator<Item = (ConnId, &Socket)> {
+        let places = self.sockets.iter().enumerate();
+        places.filter_map(|(index, socket)| {
+            let socket = socket.as_ref()?;
+            Some((ConnId { slot: Slot::new(index as u32), generation: socket.generation }, socket))
+        })
+    }
+
+    /// Those that do not speak TLS.
+    pub fn plain(&self) -> impl Iterator<Item = (ConnId, BorrowedFd<'_>)> {
+        let plain = self.all().filter(|(_, socket)| socket.kind == Kind::Plain);
+        plain.map(|(id, socket)| (id, socket.stream.as_fd()))
+    }
+
+    /// Those that do.
+    pub fn tls_ids(&self) -> Vec<ConnId> {
+        match &self.tls {
+            Some(_) => {
+                self.all().filter(|(_, socket)| socket.kind != Kind::Plain).map(|(id, _)| id).collect()
+            }
+            None => Vec::new(),
+        }
+    }
+
     /// The same for a connection that speaks TLS; see [`Tls::insert`].
     pub fn insert_tls(
         &mut self,

@@ -26,7 +26,7 @@ pub use copy::{Copied, back_up};
 pub use directory::Directory;
 pub use engine::{DEAD_MAX, Order, Settings, Told};
 pub use idle::{Contents, Idle};
-pub use thread::{Store, start};
+pub use thread::{Store, go_on, start};
 
 use std::fmt;
 use std::io;

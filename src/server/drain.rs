@@ -69,6 +69,33 @@ impl Server {
         self.send_away(now, sink);
     }
 
+    /// Sends some of those away who wait or listen, and closes what is idle of them: they cannot stay with whoever takes
+    /// over. Requests that are arriving are still answered.
+    #[cold]
+    pub fn send_some_away(&mut self, now: Now, ids: &[ConnId], sink: &mut impl Sink) {
+        let was_draining = std::mem::replace(&mut self.draining, true);
+        for &id in ids {
+            let Some(slot) = self.find(id) else { continue };
+            let connection = &mut self.connections[slot];
+            match connection.phase {
+                Phase::Parked(_) => self.answer_poll(now, slot, Some(self.config.poll.no_news_status), sink),
+                Phase::Streaming(_) | Phase::Socket(_) => self.end_stream(now.at, slot, sink),
+                Phase::Idle if connection.output.is_none() => self.close(now.at, slot),
+                Phase::Idle => connection.closing = true,
+                Phase::Held(_) if self.pending.concerns(slot) => {}
+                // Its session goes on.
+                Phase::Held(_) => self.close(now.at, slot),
+                Phase::Asking
+                | Phase::Committing
+                | Phase::Due
+                | Phase::Reading
+                | Phase::Lingering
+                | Phase::Closed => {}
+            }
+        }
+        self.draining = was_draining;
+    }
+
     /// Sends those away whose time has come, as many as a turn has deliveries.
     #[cold]
     pub(super) fn send_away(&mut self, now: Now, sink: &mut impl Sink) {

@@ -8,6 +8,7 @@
 use super::{Addresses, Server, rights};
 use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack, carry, resume};
 use crate::config::Config;
+use crate::conn::ConnId;
 use crate::hub::ROOM;
 use crate::id::Seed;
 use crate::time::Now;
@@ -26,6 +27,9 @@ pub fn format() -> u128 {
     shape.digest()
 }
 
+/// What it waits for while messages are being stored.
+pub const STORING: &str = "messages are being stored";
+
 /// The settings of which the next server has to know what they were.
 struct Settings {
     /// `history.messages`.
@@ -41,6 +45,11 @@ carry! {
 }
 
 impl Server {
+    /// All connections.
+    pub fn ids(&self) -> Vec<ConnId> {
+        self.connections.iter().map(|(slot, _)| self.id(slot)).collect()
+    }
+
     /// Why it cannot part at the moment, if it cannot. To be asked between two turns, when all effects have been taken.
     pub fn parting_waits_for(&self) -> Option<&'static str> {
         match () {
@@ -48,8 +57,8 @@ impl Server {
             // The next one reads what is shared, and clients resume there.
             () if self.broker.is_shared() => Some("its history is shared with other servers"),
             () if self.broker.is_loading() => Some("the history is being loaded"),
-            () if self.broker.has_open_proposals() => Some("messages are being stored"),
             () if self.access.hook.is_busy() => Some("the application is being asked"),
+            () if self.broker.has_open_proposals() => Some(STORING),
             () => None,
         }
     }

@@ -169,6 +169,11 @@ impl Server {
         self.broker.log_opened(now.at, opening);
     }
 
+    /// Goes on with a log whose history is here already.
+    pub fn go_on_with_log(&mut self, now: Now, opening: Opening, settings: LogSettings) {
+        self.broker.go_on_with_log(now.at, opening, settings);
+    }
+
     /// Gives the log what the request at hand has published. Returns the ticket that its answer must wait for, if it
     /// must.
     pub(super) fn propose(&mut self, now: Instant) -> Option<Ticket> {

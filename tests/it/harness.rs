@@ -61,6 +61,16 @@ impl Encke {
         Self::spawn(command, options)
     }
 
+    /// The same, from another file.
+    pub fn start_program(program: &Path, options: &[&str]) -> Self {
+        Self::spawn(Command::new(program), options)
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The same, in a process that may have no more than `count` descriptors open.
     pub fn start_with_descriptors(count: usize, options: &[&str]) -> Self {
         let mut shell = Command::new("sh");

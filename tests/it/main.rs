@@ -57,6 +57,7 @@ mod syscalls;
 mod systemd;
 mod tls;
 mod tunnel;
+mod upgrade;
 mod vanished;
 mod websocket;
 mod websocket_frames;

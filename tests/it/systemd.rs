@@ -11,10 +11,10 @@ use crate::client::Client;
 use crate::harness::{Encke, PATIENCE, free_address, until};
 
 /// The socket on which a service manager listens.
-struct Manager(UnixDatagram, PathBuf);
+pub struct Manager(UnixDatagram, pub PathBuf);
 
 impl Manager {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("encke-notify-{}-{name}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         let socket = UnixDatagram::bind(&path).expect("a directory for temporary files");
@@ -22,7 +22,7 @@ impl Manager {
         Self(socket, path)
     }
 
-    fn hears(&self) -> String {
+    pub fn hears(&self) -> String {
         let mut bytes = [0; 4096];
         let count = self.0.recv(&mut bytes).expect("the server says something in time");
         String::from_utf8_lossy(&bytes[..count]).into_owned()

@@ -14,16 +14,16 @@ use crate::harness::{Encke, PATIENCE, data, free_address, until};
 use crate::tunnel;
 
 /// A directory with certificates of its own.
-struct Files(PathBuf);
+pub struct Files(PathBuf);
 
 impl Files {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("encke-tls-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a directory for temporary files");
         Self(path)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
@@ -56,7 +56,7 @@ const EC: [&str; 3] = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
 const RSA: [&str; 1] = ["rsa:2048"];
 
 /// A server with a certificate for localhost, and where it speaks TLS.
-fn start(files: &Files, options: &[&str]) -> (Encke, SocketAddr) {
+pub fn start(files: &Files, options: &[&str]) -> (Encke, SocketAddr) {
     if !files.path("a.pem").exists() {
         files.make("a", "localhost", &EC, 90);
     }

@@ -4,7 +4,7 @@ use super::clocks::Clocks;
 use super::engine::{Engine, Order, Settings, Told};
 use super::{Directory, StoreError, copy};
 use crate::id::Seed;
-use crate::log::{Condition, Figures};
+use crate::log::{Condition, Figures, Opening};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -51,11 +51,43 @@ pub fn start(
     Ok(Store { orders, thread: Some(thread) })
 }
 
+/// Opens the history in the directory at `path`, of which whoever asks has all in memory that it has to have: nothing is
+/// handed over. Returns what the history is when it is open, and whether it has just been begun.
+pub fn go_on(
+    path: &Path,
+    settings: Settings,
+    fresh: Seed,
+    mut tell: impl FnMut(Vec<Told>, Figures) -> bool + Send + 'static,
+) -> Result<(Store, Opening, bool), StoreError> {
+    let directory = Directory::take(path)?;
+    let path = directory.path().to_owned();
+    let (engine, opening, is_new) = Engine::open(directory, settings, fresh, Clocks::read())?;
+    let (orders, received) = mpsc::channel();
+    let for_copies = orders.clone();
+    let work = move || {
+        copy::listen(&path, for_copies);
+        keep(engine, settings, &received, Vec::new(), &mut tell);
+        copy::listen_no_more(&path);
+    };
+    let thread = thread::Builder::new().name("store".into()).spawn(work)?;
+    Ok((Store { orders, thread: Some(thread) }, opening, is_new))
+}
+
 impl Store {
     /// Asks something of the store.
     pub fn send(&self, order: Order) {
         // A thread that is no more has said why.
         _ = self.orders.send(order);
+    }
+
+    /// Takes nothing more: its thread ends when all that was sent is stored, and told.
+    pub fn close(&self) {
+        self.send(Order::End);
+    }
+
+    /// Whether its thread has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// Ends when all that was sent is stored.
@@ -74,7 +106,7 @@ impl Drop for Store {
 }
 
 fn work(
-    mut engine: Engine<Directory>,
+    engine: Engine<Directory>,
     settings: Settings,
     orders: &Receiver<Order>,
     mut tell: impl FnMut(Vec<Told>, Figures) -> bool,
@@ -85,7 +117,17 @@ fn work(
         Ok(()) => Condition::Ready,
         Err(error) => Condition::Failed(error.to_string()),
     };
-    let mut told = vec![Told::Condition(condition)];
+    keep(engine, settings, orders, vec![Told::Condition(condition)], &mut tell);
+}
+
+/// Keeps what it is sent.
+fn keep(
+    mut engine: Engine<Directory>,
+    settings: Settings,
+    orders: &Receiver<Order>,
+    mut told: Vec<Told>,
+    tell: &mut impl FnMut(Vec<Told>, Figures) -> bool,
+) {
     let mut inbox = Inbox { orders, left: None, ended: false };
     let mut quiet_at = Instant::now();
     // Whoever listens no more may have sent before.
