@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::*;
 
 /// Values of which every setting takes at least one that is not its default.
-const CANDIDATES: [&str; 14] = [
+const CANDIDATES: [&str; 15] = [
     "behind",
     "3",
     "304",
@@ -18,6 +18,7 @@ const CANDIDATES: [&str; 14] = [
     "debug",
     "HS512",
     "redis://127.0.0.1:6379",
+    "http://127.0.0.1:9/may",
 ];
 
 /// A value for each setting that is not its default, as text and as TOML.
@@ -378,7 +379,7 @@ fn what_is_wrong_in_rows_is_told_with_its_line() {
         "[[channels]]\nmach = \"a\"\nsubscribe = \"nobody\"\n[[channels]]\nmatch = \"a//b\"\nzzzzzzzz = 1",
         &[
             "f:2: channels.mach: unknown setting, did you mean match?",
-            "f:3: channels.subscribe: must be one of anyone, token, publishers, not \"nobody\"",
+            "f:3: channels.subscribe: must be one of anyone, token, hook, publishers, not \"nobody\"",
             "f:5: channels.match: must be channels such as",
             "f:6: channels.zzzzzzzz: unknown setting; a row of [[channels]] has match, subscribe, publish",
         ],
