@@ -73,6 +73,11 @@ deb: ## A Debian package: program, unit, user, settings, manual pages, completio
 test-deb: deb ## Unpack the package into a throw-away root, look whether all is there, and run what is in it
 	packaging/test.sh $$(ls -t target/debian/*.deb | head -1)
 
+.PHONY: bench-market
+bench-market: ## What latest values cost: bytes of each technique, a large feed read by a crowd (benches/market.py)
+	$(CARGO) build --release --bin encke
+	python3 benches/market.py
+
 .PHONY: sim
 sim: ## Simulate the whole server with 100,000 seeds, its history on disk with 1,000, the store with 20,000 (ENCKE_SIM_SEED=n, ENCKE_STORE_SEED=n replay one)
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture

@@ -239,6 +239,10 @@ impl Reader {
                 }
                 Item::Gap(channel) => {
                     self.gaps += 1;
+                    if self.latest && self.streaming().is_some() {
+                        // What it had is forgotten: its place is good for nothing until it is told another.
+                        self.place = None;
+                    }
                     self.forget(view, |of| matches(&channel, of));
                     self.given.retain(|(of, _), _| !matches(&channel, of));
                 }
