@@ -1,12 +1,12 @@
 //! Budgets: how much each client may do in a second, whatever it speaks.
 
 use super::client::Client;
-use super::rate::Rate;
+use super::rate::{Rate, network};
 use super::refusal::Refusal;
 use crate::carry::resume;
 use crate::config::Config;
-use crate::hub::{Hub, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND};
-use crate::id::Seed;
+use crate::hub::{Hub, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT, Payer};
+use crate::id::{Key, Seed};
 use crate::time::Instant;
 use std::net::IpAddr;
 
@@ -22,13 +22,32 @@ pub struct Gate {
     looked_at: Rate,
     /// The same for all of them together, and in which second.
     looked_at_by_all: (u64, u64),
+    /// How much of it is left for the request at hand.
+    left_of_visit: u64,
+    /// For whom addresses are to the hub.
+    payers: Key,
+    /// Who is refused what takes memory.
+    shortage: Shortage,
+}
+
+/// Whom there is no memory for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Shortage {
+    /// Nobody is refused.
+    #[default]
+    None,
+    /// Clients whose budgets are counted.
+    Strangers,
+    /// The application's own programs, too.
+    Everybody,
 }
 
 resume! {
     Gate {
         carried: looked_at_by_all;
         resumed: published, looked_at;
-        given: publishes_per_second
+        // How short memory is, is found out again.
+        given: publishes_per_second, left_of_visit, payers, shortage
     }
 }
 
@@ -40,6 +59,13 @@ pub struct Search {
     before: u64,
 }
 
+impl Search {
+    /// Whether somebody counts it.
+    pub const fn is_counted(&self) -> bool {
+        self.address.is_some()
+    }
+}
+
 impl Gate {
     /// Nobody has done anything.
     pub fn new(config: &Config, seed: Seed) -> Self {
@@ -48,7 +74,25 @@ impl Gate {
             published: Rate::new(seed.key("publications by address")),
             looked_at: Rate::new(seed.key("searches by address")),
             looked_at_by_all: (0, 0),
+            left_of_visit: LOOKED_AT_PER_VISIT,
+            payers: seed.key("shares by address"),
+            shortage: Shortage::None,
         }
+    }
+
+    /// Another request begins: nobody else is served until it is done, so that all of it has one budget.
+    pub const fn begin_visit(&mut self) {
+        self.left_of_visit = LOOKED_AT_PER_VISIT;
+    }
+
+    /// Takes note of whom there is no memory for from now on.
+    pub const fn note_shortage(&mut self, shortage: Shortage) {
+        self.shortage = shortage;
+    }
+
+    /// Whether there is memory for more that is kept for a client who is `counted`, or not.
+    pub fn has_memory(&self, counted: bool) -> bool {
+        self.shortage < if counted { Shortage::Strangers } else { Shortage::Everybody }
     }
 
     /// Takes the limits of `config`.
@@ -82,11 +126,14 @@ impl Gate {
         let address = client.counted.then_some(client.address);
         if let Some(address) = address {
             let own = u64::from(LOOKED_AT_PER_SECOND.saturating_sub(self.looked_at.so_far(now, address)));
-            let left = own.min(LOOKED_AT_IN_ALL.saturating_sub(self.looked_at_by_all.1));
+            let left =
+                own.min(LOOKED_AT_IN_ALL.saturating_sub(self.looked_at_by_all.1)).min(self.left_of_visit);
             if left == 0 {
                 return Err(Refusal::TooManySearches);
             }
             hub.allow(left);
+            // Zero is nobody.
+            hub.pays(Payer(self.payers.hash(network(address)).max(1)));
         }
         Ok(Search { address, before: hub.looked_at() })
     }
@@ -94,9 +141,11 @@ impl Gate {
     /// Counts what has been looked at since.
     pub fn end_search(&mut self, now: Instant, search: Search, hub: &mut Hub) {
         hub.allow(u64::MAX);
+        hub.pays(Payer::NOBODY);
         if let Some(address) = search.address {
             let looked_at = hub.looked_at() - search.before;
             self.looked_at_by_all.1 += looked_at;
+            self.left_of_visit = self.left_of_visit.saturating_sub(looked_at);
             self.looked_at.add(now, address, u32::try_from(looked_at).unwrap_or(u32::MAX));
         }
     }

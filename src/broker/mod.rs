@@ -27,7 +27,7 @@ mod several;
 mod shared;
 
 pub use client::{Client, forwarded_for, is_exempt};
-pub use gate::Search;
+pub use gate::{Search, Shortage};
 pub use proposals::{LogSettings, LogWaiting};
 pub use publish::{IfMatch, Once, Publishing, Receipt, Receipts, Terms};
 pub use rate::{Rate, network};
@@ -274,12 +274,13 @@ impl Broker {
     pub fn attach_searching(
         &mut self,
         now: Instant,
-        _: &Search,
+        search: &Search,
         owner: Owner,
         names: &[&str],
         patterns: Vec<Pattern>,
         begin: (Start, Wish),
     ) -> Result<SubscriberKey, Refusal> {
+        self.check_memory(search.is_counted())?;
         Ok(self.hub.attach_as(now, owner, names, patterns, begin.0, begin.1)?)
     }
 
@@ -292,12 +293,13 @@ impl Broker {
     pub fn subscribe(
         &mut self,
         now: Instant,
-        _: &Search,
+        search: &Search,
         key: SubscriberKey,
         names: &[&str],
         patterns: &[Pattern],
         start: impl Fn(&str) -> Start,
     ) -> Result<(), Refusal> {
+        self.check_memory(search.is_counted())?;
         Ok(self.hub.subscribe(now, key, names, patterns, start)?)
     }
 
@@ -331,6 +333,30 @@ impl Broker {
         patterns: &[Pattern],
     ) -> Result<(), Refusal> {
         Ok(self.hub.take_away(now, key, names, patterns)?)
+    }
+
+    /// Another request begins, whose searches have one budget together.
+    pub const fn begin_visit(&mut self) {
+        self.gate.begin_visit();
+    }
+
+    /// Takes note of whom there is no memory for from now on.
+    pub const fn note_shortage(&mut self, shortage: Shortage) {
+        self.gate.note_shortage(shortage);
+    }
+
+    /// Whether there is memory for more that is kept of `client`: a session.
+    pub fn admits_session(&self, client: Client) -> bool {
+        self.gate.has_memory(client.counted)
+    }
+
+    /// Whether there is memory for further subscriptions of somebody who is `counted`, or not.
+    fn check_memory(&mut self, counted: bool) -> Result<(), Refusal> {
+        if self.gate.has_memory(counted) {
+            return Ok(());
+        }
+        self.stats.subscriptions_refused += 1;
+        Err(Refusal::MemoryShort)
     }
 
     /// Bytes that are remembered of idempotency keys.

@@ -39,10 +39,12 @@ struct Seat {
     second: u32,
     /// How often in it.
     count: u32,
+    /// How often in the second before.
+    before: u32,
 }
 
 carry! {
-    struct Seat { whose, second, count }
+    struct Seat { whose, second, count, before }
 }
 
 impl Rate {
@@ -62,6 +64,22 @@ impl Rate {
         own.map_or(0, |place| place.count)
     }
 
+    /// How often `address` has done it in this second or in the one before, whichever is more: who floods does not begin
+    /// anew with each second.
+    pub fn recent(&self, now: Instant, address: IpAddr) -> u32 {
+        if self.places.is_empty() {
+            return 0;
+        }
+        let (set, whose) = self.place(address);
+        let second = second_of(now);
+        let of = |place: &Seat| match place.second {
+            own if own == second => place.count.max(place.before),
+            own if own + 1 == second => place.count,
+            _ => 0,
+        };
+        self.places[set].iter().find(|place| place.whose == whose).map_or(0, of)
+    }
+
     /// Notes that `address` does it once more. Returns how often it has in this second.
     pub fn count(&mut self, now: Instant, address: IpAddr) -> u32 {
         self.add(now, address, 1)
@@ -75,11 +93,13 @@ impl Rate {
         let (set, whose) = self.place(address);
         let second = second_of(now);
         let places = &mut self.places[set];
-        let found = places.iter_mut().position(|place| place.whose == whose && place.second == second);
+        let found = places.iter_mut().position(|place| place.whose == whose && place.second > 0);
         let least = |place: &Seat| if place.second == second { place.count } else { 0 };
         let at = found.or_else(|| (0..WAYS).min_by_key(|&way| least(&places[way]))).unwrap_or_default();
-        if found.is_none() {
-            places[at] = Seat { whose, second, count: 0 };
+        let place = places[at];
+        if found.is_none() || place.second != second {
+            let is_next = found.is_some() && place.second + 1 == second;
+            places[at] = Seat { whose, second, count: 0, before: if is_next { place.count } else { 0 } };
         }
         places[at].count = places[at].count.saturating_add(times);
         places[at].count

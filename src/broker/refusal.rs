@@ -9,6 +9,10 @@ pub enum Refusal {
     TooManyMessages,
     /// [`LOOKED_AT_PER_SECOND`](crate::hub::LOOKED_AT_PER_SECOND) is exceeded by the client, whatever it speaks.
     TooManySearches,
+    /// `limits.memory_per_address` is exceeded by the client, whatever it speaks, or what all may have together.
+    ShareExceeded,
+    /// `limits.memory` is near.
+    MemoryShort,
     /// The idempotency key belongs to another request.
     KeyReused,
     /// `limits.channels` is reached.
@@ -41,6 +45,7 @@ impl From<HubError> for Refusal {
             HubError::TooManySubscribers => Self::TooManySubscribers,
             HubError::TooManyMatches => Self::TooManyMatches,
             HubError::TooManySearches => Self::TooManySearches,
+            HubError::ShareExceeded => Self::ShareExceeded,
             HubError::TooManyKeys | HubError::TooManyValueBytes => {
                 Self::Key { error: KeyError::NoRoom(error), place: 0 }
             }
@@ -56,6 +61,8 @@ impl Refusal {
                 "your address publishes more messages a second than limits.publishes_per_second"
             }
             Self::TooManySearches => HubError::TooManySearches.detail(),
+            Self::ShareExceeded => HubError::ShareExceeded.detail(),
+            Self::MemoryShort => "memory is short (limits.memory); try again later",
             Self::KeyReused => {
                 "this idempotency key belongs to a request with another method, other channels or another body; \
                  nothing was published: use a new key for each request"
@@ -84,9 +91,10 @@ impl Refusal {
         match self {
             Self::TooManyMessages | Self::LogBehind => Some((1, 5)),
             Self::Outdated => Some((0, 1)),
-            Self::TooManySearches => Some((1, 10)),
+            Self::TooManySearches | Self::MemoryShort => Some((1, 10)),
             Self::TooManyChannels
             | Self::TooManySubscribers
+            | Self::ShareExceeded
             | Self::Key { error: KeyError::NoRoom(_), .. } => Some((60, 60)),
             Self::KeyReused | Self::TooManyMatches | Self::NotLatest | Self::Reserved => None,
             Self::Key {

@@ -368,9 +368,12 @@ setting::settings! {
         /// clients come from there, or your own programs.
         exempt: Vec<IpNet> = localhost(), List(Network);
         /// Bytes of memory of the whole process, of which history takes half at most; when they come near,
-        /// history goes, first that of channels without subscribers, then new connections are refused. 0 = three
-        /// quarters of what the system or the control group has.
+        /// clients that leave most unread are closed, history goes, first that of channels without subscribers, and
+        /// strangers are refused whatever takes memory. 0 = three quarters of what the system or the control group has.
         memory: usize = 0, Bytes(0..=TIB);
+        /// Bytes of memory that the subscriptions of one address may take: channels joined by name or by pattern, and
+        /// patterns; above, 429. All addresses together have half of `memory`. 0 = an eighth of `memory`.
+        memory_per_address: usize = 0, Bytes(0..=TIB);
         /// Bytes of a request's head; above, 431.
         head_bytes: usize = 8 << 10, Bytes(64..=1 << 20);
         /// Bytes of a request's target (path and query); above, 414.
@@ -390,6 +393,9 @@ setting::settings! {
         idle_seconds: u64 = 75, Seconds(1..=DAY);
         /// Seconds a client may leave what it is sent unread; then closed.
         stalled_seconds: u64 = 60, Seconds(1..=DAY);
+        /// Bytes a second that a client takes at least of what it has left unread, over `stalled_seconds`; then closed.
+        /// 0 = any pace.
+        unread_bytes_per_second: usize = 500, Bytes(0..=GIB);
         /// Seconds after which a stream ends, at a message boundary; 0 = never.
         stream_seconds: u64 = 0, Seconds(0..=YEAR);
         /// Seconds until a TLS handshake is done; then closed.
@@ -443,8 +449,8 @@ setting::settings! {
         fdajax_guests: usize = 100_000, Number(1..=10_000_000);
         /// Seconds an FDAjax guest without a window is remembered.
         fdajax_guest_seconds: u64 = 60, Seconds(1..=DAY);
-        /// FDAjax messages (chat_sig) a session may send in a second; above, 429.
-        fdajax_peer_calls: u32 = 20, Number(1..=1_000_000);
+        /// FDAjax messages (chat_sig) a client may send in a second; above, 429. Of `exempt` addresses, a session.
+        fdajax_peer_calls: u32 = 100, Number(1..=1_000_000);
     }
 
     /// Budget of one turn of the reactor: what exceeds it continues in the next turn.
@@ -457,7 +463,8 @@ setting::settings! {
         handshakes: usize = 8, Number(1..=1_000_000);
         /// Subscribers written to.
         deliveries: usize = 256, Number(1..=1_000_000);
-        /// Milliseconds after which a turn gives way to the next, whatever there is to be done.
+        /// Milliseconds after which a turn gives way to the next, whatever there is to be done; each of its four parts has
+        /// a quarter of them.
         milliseconds: u64 = 4, Number(1..=1000);
     }
 

@@ -121,9 +121,9 @@ impl Input {
         !self.in_body() && self.bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
     }
 
-    /// Bytes that are kept of it.
-    pub const fn kept_len(&self) -> usize {
-        self.bytes.len() + self.behind.len()
+    /// Bytes of memory that it takes, with the room they have grown into.
+    pub const fn kept_bytes(&self) -> usize {
+        size_of::<Self>() + self.bytes.capacity() + self.behind.capacity()
     }
 
     /// Bytes of the body that have come, decoded.

@@ -102,6 +102,20 @@ impl Output {
         self.parts.is_empty()
     }
 
+    /// Bytes of memory that it takes itself: those of this connection alone, with the room they have grown into.
+    pub fn own_bytes(&self) -> usize {
+        let own = |part: &Part| if let Part::Own(bytes) = part { bytes.capacity() } else { 0 };
+        size_of::<Self>() + self.parts.iter().map(own).sum::<usize>()
+    }
+
+    /// The messages of which something is left: they stay for as long.
+    pub fn messages(&self) -> impl Iterator<Item = &Rc<Message>> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Own(_) => None,
+            Part::Frame(message, _) | Part::Body(message) => Some(message),
+        })
+    }
+
     /// Bytes of this connection alone that are kept.
     pub fn own_len(&self) -> usize {
         let own = |part: &Part| if let Part::Own(bytes) = part { bytes.len() } else { 0 };

@@ -2,7 +2,10 @@
 
 use super::channel::Entry;
 use super::latest::Latest;
+use super::memory::MEMBERSHIP_BYTES;
 use super::pace::Pace;
+use super::patterns::Patterns;
+use super::shares::Payer;
 use super::subscriber::{Memberships, Owner, SubscriberKey};
 use super::{Hub, HubError, Publication, Published};
 use crate::time::Instant;
@@ -149,7 +152,14 @@ impl Hub {
         }
         let places: usize = self.channels.iter().map(|(_, channel)| channel.places()).sum();
         assert_eq!(listed, places);
-        assert!(self.patterns.keys().all(|&key| self.subscribers.contains(key)));
+        self.patterns.check(|key| self.subscribers.contains(key));
+        self.shares.check(self.subscribers.iter().map(|(key, subscriber)| match &subscriber.memberships {
+            Memberships::One { .. } => (Payer::NOBODY, 0),
+            Memberships::Many(many) => {
+                let patterns = Patterns::cost(self.patterns.of(key));
+                (many.payer, patterns + many.all.len() * MEMBERSHIP_BYTES)
+            }
+        }));
         assert!(self.strangers.keys().all(|&key| self.subscribers.contains(key)));
     }
 }

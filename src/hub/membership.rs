@@ -2,6 +2,7 @@
 
 use super::Hub;
 use super::channel::{Channel, ChannelKey, Entry};
+use super::memory::MEMBERSHIP_BYTES;
 use super::pace::Pace;
 use super::subscriber::{Membership, Memberships, SubscriberKey};
 use super::view::View;
@@ -54,6 +55,7 @@ impl Hub {
         let view = self.subscribers[key].view;
         let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return };
         if let Some(membership) = many.remove(channel) {
+            self.shares.release(many.payer, MEMBERSHIP_BYTES);
             self.channels[channel].left -= u32::from(membership.is_left());
             self.leave(now, membership.channel, membership.index, view);
         }
@@ -126,6 +128,7 @@ impl Hub {
                 let next = if has_news { had + 1 } else { 0 };
                 let (joined, until) = (self.seq, Seq::MAX);
                 let (named, stranger) = (false, false);
+                self.shares.add(many.payer, MEMBERSHIP_BYTES);
                 many.insert(Membership { channel, index, floor, joined, next, named, stranger, until })
             }
         };
@@ -157,7 +160,8 @@ impl Hub {
                 self.leave(now, channel, index, view);
             }
             Memberships::Many(many) => {
-                self.patterns.remove(&key);
+                let patterns = self.patterns.remove(key);
+                self.shares.release(many.payer, patterns + many.all.len() * MEMBERSHIP_BYTES);
                 for (_, membership) in &many.all {
                     self.channels[membership.channel].left -= u32::from(membership.is_left());
                     // Leaving moves others in a channel's list, never this one: it is on each list once.

@@ -3,19 +3,37 @@
 use super::Hub;
 use super::channel::{Channel, Entry};
 use super::latest::ENTRY_BYTES;
-use super::subscriber::{Many, Membership, Memberships, Subscriber};
+use super::shares::Bounds;
+use super::subscriber::{Memberships, Subscriber, SubscriberKey};
+use crate::config::Config;
 use crate::id::Seq;
 use crate::time::Instant;
 
 /// Bytes of a channel beside itself and its name: its places among the names and the timers, and of the allocator.
 const CHANNEL_BYTES: usize = 128;
-/// Bytes of a membership beside itself: its places in the channel's list and among those with news, with as much
-/// room again as a vector that grows may have.
-const MEMBERSHIP_BYTES: usize = size_of::<Membership>() + 2 * size_of::<Entry>();
+/// Bytes of a membership: itself, its places in the channel's list, by its channel and among those with news, with the
+/// room that what grows has.
+pub(super) const MEMBERSHIP_BYTES: usize = 144;
+/// The subscriptions of one address may take an eighth of the memory, unless the settings say otherwise.
+const SHARES: usize = 8;
+
+/// From so many channels on, it is much work to let go of a subscriber.
+const LARGE: usize = 500;
+
+/// How much subscriptions may take.
+pub(super) const fn share_bounds(config: &Config) -> Bounds {
+    let limits = &config.limits;
+    let each = match (limits.memory_per_address, limits.memory) {
+        (0, 0) => usize::MAX,
+        (0, memory) => memory / SHARES,
+        (each, _) => each,
+    };
+    let all = if limits.memory == 0 { usize::MAX } else { limits.memory / 2 };
+    Bounds { each, all }
+}
 
 impl Hub {
-    /// About how many bytes history, channels and subscribers take, without what only
-    /// [`Hub::membership_bytes`] knows. Costs nothing.
+    /// About how many bytes history, channels and subscribers take. Costs nothing.
     pub fn bytes(&self) -> usize {
         self.history.bytes()
             + self.names.bytes()
@@ -24,18 +42,12 @@ impl Hub {
             + self.channels.len() * (size_of::<Channel>() + CHANNEL_BYTES)
             + self.subscribers.len() * (size_of::<Subscriber>() + size_of::<Entry>())
             + (self.keys + self.removals.len()) * ENTRY_BYTES
+            + self.shares.bytes()
     }
 
-    /// About how many bytes take the memberships of subscribers of several channels, and patterns. Looks at every
-    /// subscriber.
-    pub fn membership_bytes(&self) -> usize {
-        let several = |memberships: &Memberships| match memberships {
-            Memberships::One { .. } => 0,
-            Memberships::Many(many) => size_of::<Many>() + many.all.len() * MEMBERSHIP_BYTES,
-        };
-        let patterns = self.patterns.values().flatten();
-        self.subscribers.iter().map(|(_, subscriber)| several(&subscriber.memberships)).sum::<usize>()
-            + patterns.map(|pattern| pattern.as_str().len() + size_of_val(pattern)).sum::<usize>()
+    /// Whether it is much work to let go of a subscriber.
+    pub fn is_large(&self, key: SubscriberKey) -> bool {
+        matches!(&self.subscribers[key].memberships, Memberships::Many(many) if many.all.len() >= LARGE)
     }
 
     /// Throws away `bytes` of what is kept for channels without subscribers, or all of it, the oldest first.

@@ -30,12 +30,14 @@ mod name;
 mod news;
 mod order;
 mod pace;
+mod patterns;
 mod pull;
 mod restore;
 mod ring;
 mod selection;
 pub mod selector;
 mod shared;
+mod shares;
 mod subscriber;
 mod subscription;
 #[cfg(test)]
@@ -59,6 +61,7 @@ pub use pull::{EVERYWHERE, GAPS_MAX, Gap, Lacking};
 pub use restore::ExpiredKey;
 pub use selection::Selection;
 pub use selector::Selector;
+pub use shares::Payer;
 pub use subscriber::{Owner, Start, SubscriberKey};
 
 use crate::carry::{carry, resume};
@@ -72,8 +75,11 @@ use feed::Feeds;
 use history::{History, Limits};
 use ids::Ids;
 use latest::Latest;
+use memory::{MEMBERSHIP_BYTES, share_bounds};
 use pace::Ticks;
+use patterns::Patterns;
 use ring::Gone;
+use shares::Shares;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use subscriber::{Memberships, Stranger, Subscriber};
@@ -97,7 +103,11 @@ pub struct Hub {
     names: Directory,
     subscribers: Table<SubscriberKey, Subscriber>,
     /// Subscribers by wildcard, which join channels as they appear.
-    patterns: BTreeMap<SubscriberKey, Vec<Pattern>>,
+    patterns: Patterns,
+    /// What subscriptions take, and for whom.
+    shares: Shares,
+    /// Who pays for what is asked next.
+    payer: Payer,
     /// The ids that [`Subscriber::stranger`]s came with.
     strangers: BTreeMap<SubscriberKey, Stranger>,
     ready: VecDeque<SubscriberKey>,
@@ -152,8 +162,8 @@ pub struct Hub {
 resume! {
     Hub {
         carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
-        resumed: history, tombstones, feeds, ids;
-        given: ahead, idle_seconds, bounds, #[cfg(test)] journal
+        resumed: history, tombstones, feeds, ids, shares;
+        given: ahead, idle_seconds, bounds, payer, #[cfg(test)] journal
     }
 }
 
@@ -175,8 +185,12 @@ struct Bounds {
     removals: usize,
 }
 
+/// Looks that it costs as much as to join a channel and to leave it again.
+pub const LOOKS_PER_JOIN: usize = 4;
 /// Channels that may be looked at in a second for the patterns of one address.
 pub const LOOKED_AT_PER_SECOND: u32 = 1_000_000;
+/// The same for one request, during which nobody else is served.
+pub const LOOKED_AT_PER_VISIT: u64 = 250_000;
 /// The same for all addresses together.
 pub const LOOKED_AT_IN_ALL: u64 = 8_000_000;
 
@@ -191,6 +205,8 @@ pub enum HubError {
     TooManyMatches,
     /// [`LOOKED_AT_PER_SECOND`] or [`LOOKED_AT_IN_ALL`] is reached.
     TooManySearches,
+    /// `limits.memory_per_address` is reached, or what all strangers may have together.
+    ShareExceeded,
     /// `limits.keys_per_channel` or `limits.keys` is reached.
     TooManyKeys,
     /// Latest values alone would take more than `history.total_bytes`.
@@ -208,6 +224,9 @@ impl HubError {
             }
             Self::TooManySearches => {
                 "too many channels would be looked at for patterns of your address, or of all, in this second; try again later"
+            }
+            Self::ShareExceeded => {
+                "the subscriptions of your address, or of all, take as much memory as they may (limits.memory_per_address)"
             }
             Self::TooManyKeys => {
                 "limits.keys_per_channel or limits.keys is reached; no new key can have a value"
@@ -249,9 +268,10 @@ impl Bounds {
 
 impl Hub {
     /// Takes other settings, as far as they may change while the server runs.
-    pub const fn reconfigure(&mut self, config: &Config) {
+    pub fn reconfigure(&mut self, config: &Config) {
         self.idle_seconds = config.channel_idle_seconds;
         self.bounds = Bounds::new(config);
+        self.shares.reconfigure(share_bounds(config));
     }
 
     /// An empty hub whose history is named `epoch`.
@@ -268,7 +288,9 @@ impl Hub {
             channels: Table::default(),
             names: Directory::default(),
             subscribers: Table::with_capacity(ROOM),
-            patterns: BTreeMap::new(),
+            patterns: Patterns::default(),
+            shares: Shares::new(share_bounds(config)),
+            payer: Payer::NOBODY,
             strangers: BTreeMap::new(),
             ready: VecDeque::new(),
             bulk: VecDeque::new(),
@@ -476,19 +498,15 @@ impl Hub {
         // Who has left it by its name, and has not been told yet what it had lost, is on its list, too.
         let by_name = channel.members().map(|entry| entry.subscriber);
         let by_name: BTreeSet<SubscriberKey> = by_name
-            .filter(|subscriber| self.patterns.contains_key(subscriber) && !self.has_left(*subscriber, key))
+            .filter(|&subscriber| self.patterns.has_any(subscriber) && !self.has_left(subscriber, key))
             .collect();
-        let joining: Vec<SubscriberKey> = self
-            .patterns
-            .iter()
-            .filter(|(_, patterns)| patterns.iter().any(|pattern| pattern.matches(&name)))
-            .map(|(&subscriber, _)| subscriber)
-            .filter(|subscriber| !by_name.contains(subscriber))
-            .collect();
-        for subscriber in joining {
+        for subscriber in self.patterns.matching(&name).difference(&by_name).copied() {
             match &self.subscribers[subscriber].memberships {
                 _ if self.has_left(subscriber, key) => self.stay(subscriber, key),
-                Memberships::Many(many) if many.all.len() >= self.bounds.matches => {
+                Memberships::Many(many)
+                    if many.all.len() >= self.bounds.matches
+                        || !self.shares.admits(many.payer, MEMBERSHIP_BYTES) =>
+                {
                     self.overfull.push(subscriber);
                 }
                 _ => self.join(subscriber, key, 0),

@@ -4,6 +4,7 @@ use super::channel::ChannelKey;
 use super::message::Message;
 use super::name::Pattern;
 use super::news::News;
+use super::shares::Payer;
 use super::view::{View, Wish};
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::id::{MessageId, Place, Seq};
@@ -141,6 +142,8 @@ carry! {
 #[derive(Debug, Default)]
 pub struct Many {
     pub(super) all: Slab<Membership>,
+    /// Who pays for them.
+    pub(super) payer: Payer,
     /// The places of memberships by their channel, once there are more than [`FEW`].
     places: BTreeMap<ChannelKey, u32>,
     /// How many channels are asked for by name.
@@ -158,6 +161,7 @@ impl Carry for Many {
     fn shape(shape: &mut Shape) {
         shape.add("Many");
         shape.field("all", |it: &Self| &it.all);
+        shape.field("payer", |it: &Self| &it.payer);
         shape.field("places", |it: &Self| &it.places);
         shape.field("named", |it: &Self| &it.named);
         shape.field("left", |it: &Self| &it.left);
@@ -167,6 +171,7 @@ impl Carry for Many {
     fn pack(&self, parcel: &mut Parcel) {
         let Self {
             all,
+            payer,
             places,
             named,
             left,
@@ -175,16 +180,18 @@ impl Carry for Many {
                 looks: _,
         } = self;
         all.pack(parcel);
+        payer.pack(parcel);
         places.pack(parcel);
         (*named, *left).pack(parcel);
         news.pack(parcel);
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
-        let (all, places) = Carry::unpack(from)?;
+        let (all, payer, places) = Carry::unpack(from)?;
         let ((named, left), news) = Carry::unpack(from)?;
         Ok(Self {
             all,
+            payer,
             places,
             named,
             left,
@@ -260,6 +267,11 @@ impl Memberships {
 }
 
 impl Many {
+    /// None yet, for which `payer` will pay.
+    pub(super) fn of(payer: Payer) -> Box<Self> {
+        Box::new(Self { payer, ..Self::default() })
+    }
+
     /// Adds a membership; says where.
     pub(super) fn insert(&mut self, membership: Membership) -> u32 {
         let (channel, next) = (membership.channel, membership.next);

@@ -1,10 +1,13 @@
 //! Subscriptions: attaching a subscriber, and giving it further channels and patterns or taking them away.
 
 use super::channel::ChannelKey;
+use super::memory::MEMBERSHIP_BYTES;
 use super::name::Pattern;
+use super::patterns::Patterns;
+use super::shares::Payer;
 use super::subscriber::{Many, Membership, Memberships, Owner, Start, Stranger, Subscriber, SubscriberKey};
 use super::view::{View, Wish};
-use super::{Hub, HubError};
+use super::{Hub, HubError, LOOKS_PER_JOIN};
 use crate::id::{MessageId, Place, Seq};
 use crate::time::Instant;
 use std::collections::BTreeSet;
@@ -30,7 +33,7 @@ impl Hub {
         now: Instant,
         owner: Owner,
         names: &[&str],
-        mut patterns: Vec<Pattern>,
+        patterns: Vec<Pattern>,
         start: Start,
         wish: Wish,
     ) -> Result<SubscriberKey, HubError> {
@@ -44,7 +47,11 @@ impl Hub {
         }
         let strange = self.strange(&patterns, &|_: &str| start)?;
         let matching = self.admit_listeners(names, &patterns, 0)?;
-        let key = self.insert(owner, Memberships::Many(Box::default()), !strange.is_empty(), start, wish);
+        let payer = self.payer;
+        let joining = names.len() + matching.len();
+        self.admit_share(payer, joining, &patterns)?;
+        self.spend(joining * LOOKS_PER_JOIN)?;
+        let key = self.insert(owner, Memberships::Many(Many::of(payer)), !strange.is_empty(), start, wish);
         for name in names {
             let channel = self.channel_to_hear(now, name);
             self.join_at_start(now, key, channel, start);
@@ -53,14 +60,12 @@ impl Hub {
         for (channel, _) in matching {
             self.join_at_start(now, key, channel, start);
         }
-        if !patterns.is_empty() {
-            patterns.sort_unstable();
-            patterns.dedup();
-            if let Some(stranger) = self.strangers.get_mut(&key) {
-                stranger.patterns = strange;
-            }
-            self.patterns.insert(key, patterns);
+        if !patterns.is_empty()
+            && let Some(stranger) = self.strangers.get_mut(&key)
+        {
+            stranger.patterns = strange;
         }
+        self.add_patterns(key, patterns);
         if matches!(start, Start::Oldest | Start::Last(_)) {
             self.begin_at_floors(key);
         }
@@ -244,11 +249,20 @@ impl Hub {
     ) -> Result<(), HubError> {
         let wish = self.wish(key);
         let start = |name: &str| start(name).meant_for(wish);
-        let known = self.patterns.get(&key);
-        let is_new = |pattern: &&Pattern| known.is_none_or(|known| known.binary_search(pattern).is_err());
+        let known = self.patterns.of(key);
+        let is_new = |pattern: &&Pattern| known.binary_search(pattern).is_err();
         let patterns: Vec<Pattern> = patterns.iter().filter(is_new).cloned().collect();
         let strange = self.strange(&patterns, &start)?;
         let matching = self.admit_listeners(names, &patterns, self.channels_of(key))?;
+        let named = names.iter().map(|name| self.names.get(name));
+        let matched = matching.iter().map(|&(channel, _)| Some(channel));
+        let is_new = |channel: &Option<ChannelKey>| channel.is_none_or(|channel| !self.listens(key, channel));
+        let joining = named.chain(matched).filter(is_new).count();
+        // What it has already comes to count when it is one of several.
+        let first = matches!(self.subscribers[key].memberships, Memberships::One { .. });
+        let joining = joining + usize::from(first && (joining > 0 || !patterns.is_empty()));
+        self.admit_share(self.payer_of(key), joining, &patterns)?;
+        self.spend(names.len() + joining * LOOKS_PER_JOIN)?;
         self.grow(key);
         let mut joining: Vec<(ChannelKey, Start)> = Vec::new();
         for name in names {
@@ -276,12 +290,7 @@ impl Hub {
             let channel = self.channel_to_hear(now, name);
             self.set_named(key, channel);
         }
-        if !patterns.is_empty() {
-            let known = self.patterns.entry(key).or_default();
-            known.extend(patterns);
-            known.sort_unstable();
-            known.dedup();
-        }
+        self.add_patterns(key, patterns);
         if !strange.is_empty() {
             self.subscribers[key].stranger = true;
             self.strangers.entry(key).or_default().patterns.extend(strange);
@@ -323,6 +332,31 @@ impl Hub {
         }
     }
 
+    /// Who pays for what a subscriber joins.
+    fn payer_of(&self, key: SubscriberKey) -> Payer {
+        match &self.subscribers[key].memberships {
+            Memberships::One { .. } => self.payer,
+            Memberships::Many(many) => many.payer,
+        }
+    }
+
+    /// Whether so many more channels, and these patterns, may be kept for `payer`. Asked before anything is changed.
+    fn admit_share(&mut self, payer: Payer, channels: usize, patterns: &[Pattern]) -> Result<(), HubError> {
+        if self.shares.admits(payer, channels * MEMBERSHIP_BYTES + Patterns::cost(patterns)) {
+            return Ok(());
+        }
+        self.counts.subscriptions_refused += 1;
+        Err(HubError::ShareExceeded)
+    }
+
+    /// Gives a subscriber of several channels more patterns.
+    fn add_patterns(&mut self, key: SubscriberKey, patterns: Vec<Pattern>) {
+        if !patterns.is_empty() {
+            let bytes = self.patterns.add(key, patterns);
+            self.shares.add(self.payer_of(key), bytes);
+        }
+    }
+
     /// How many channels a subscriber is on the lists of.
     fn channels_of(&self, key: SubscriberKey) -> usize {
         match &self.subscribers[key].memberships {
@@ -338,7 +372,8 @@ impl Hub {
         let (floor, stranger) = (subscriber.after, subscriber.stranger);
         let (joined, named, until) = (subscriber.joined, true, Seq::MAX);
         let only = Membership { channel, index, floor, joined, next: floor + 1, named, stranger, until };
-        let mut many = Box::<Many>::default();
+        let mut many = Many::of(self.payer);
+        self.shares.add(many.payer, MEMBERSHIP_BYTES);
         let place = many.insert(only);
         subscriber.memberships = Memberships::Many(many);
         let list = subscriber.view.list();
@@ -420,8 +455,9 @@ impl Hub {
         names: &[&str],
         patterns: &[Pattern],
     ) -> Result<Vec<ChannelKey>, HubError> {
+        self.spend(names.len())?;
         let unnamed: BTreeSet<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
-        let known = self.patterns.get(&key).map(Vec::as_slice).unwrap_or_default();
+        let known = self.patterns.of(key);
         let mut unwanted: Vec<&Pattern> = patterns.iter().collect();
         unwanted.sort_unstable();
         let is_removed = |pattern: &Pattern| unwanted.binary_search(&pattern).is_ok();
@@ -433,10 +469,9 @@ impl Hub {
         let left = self.left_after(key, &unnamed, &removed, &kept)?;
         let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return Ok(left) };
         unnamed.iter().for_each(|&channel| many.set_named(channel, false));
-        if kept.is_empty() {
-            self.patterns.remove(&key);
-        } else if !removed.is_empty() {
-            self.patterns.insert(key, kept);
+        if !removed.is_empty() {
+            let bytes = self.patterns.retain(key, |pattern| kept.binary_search(pattern).is_ok());
+            self.shares.release(many.payer, bytes);
         }
         Ok(left)
     }
@@ -505,7 +540,7 @@ impl Hub {
                 named.map(|(_, membership)| name(membership.channel)).collect()
             }
         };
-        (names, self.patterns.get(&key).cloned().unwrap_or_default())
+        (names, self.patterns.of(key).to_vec())
     }
 
     /// Some of what it listens to: at most `max` names and patterns.
@@ -518,8 +553,7 @@ impl Hub {
                 named.map(|(_, membership)| name(membership.channel)).collect()
             }
         };
-        let patterns =
-            self.patterns.get(&key).into_iter().flatten().map(|pattern| pattern.as_str().to_owned());
+        let patterns = self.patterns.of(key).iter().map(|pattern| pattern.as_str().to_owned());
         some.extend(patterns.take(max));
         some.truncate(max);
         some
@@ -551,7 +585,7 @@ impl Hub {
     pub fn subscriptions(&self, key: SubscriberKey) -> usize {
         match &self.subscribers[key].memberships {
             Memberships::One { .. } => 1,
-            Memberships::Many(many) => many.named + many.left + self.patterns.get(&key).map_or(0, Vec::len),
+            Memberships::Many(many) => many.named + many.left + self.patterns.of(key).len(),
         }
     }
 
@@ -571,6 +605,11 @@ impl Hub {
     /// Allows so much work for what is asked next; `u64::MAX` = any.
     pub const fn allow(&mut self, work: u64) {
         self.allowance = work;
+    }
+
+    /// Whose share of the memory what is asked next is kept from.
+    pub const fn pays(&mut self, payer: Payer) {
+        self.payer = payer;
     }
 
     /// Who owns a subscriber.
@@ -761,7 +800,7 @@ mod tests {
         let spent = hub.looked_at();
         let dear = pattern(&format!("{}*", "a/".repeat(126)));
         hub.subscribe(NOW, key, &[], &[dear], |_| Start::Now).unwrap();
-        assert_eq!(hub.looked_at() - spent, 32);
+        assert_eq!(hub.looked_at() - spent, 32 + 4, "looked at and joined");
         hub.check();
     }
 
@@ -791,7 +830,7 @@ mod tests {
         let before = hub.looked_at();
         hub.unsubscribe(NOW, key, &[], &[]).unwrap();
         hub.unsubscribe(NOW, key, &["never"], &[pattern("never/*")]).unwrap();
-        assert_eq!(hub.looked_at(), before, "nothing was taken away, and nothing looked at");
+        assert_eq!(hub.looked_at(), before + 1, "nothing was taken away, and only a name looked at");
         for _ in 0..20 {
             hub.subscribe(NOW, key, &[], &[pattern("c/*")], |_| Start::Now).unwrap();
             hub.subscribe(NOW, key, &[], &[pattern("c/*")], |_| Start::Now).unwrap();
@@ -800,7 +839,7 @@ mod tests {
             assert_eq!(hub.channels_of(key), 1);
         }
         hub.check();
-        assert!(hub.looked_at() - before <= 20 * 4 * 9_001, "each channel once a command that does anything");
+        assert!(hub.looked_at() - before <= 20 * 8 * 9_001, "each channel once a command that does anything");
     }
 
     /// An id of another history.

@@ -50,14 +50,22 @@ pub fn monotonic() -> u64 {
 
 /// Of things done for somebody at a stretch, the clock is looked at after so many.
 const UNTIMED: usize = 8;
+/// Parts of a turn, each of which has as much of its time: what is written, read and served at once, what waited, what is
+/// delivered, and what comes last.
+const PARTS: u32 = 4;
 /// How long somebody is served at a stretch that has more than these.
 const VISIT: Duration = Duration::from_micros(100);
 
 /// How long a turn lasts, and how long each has of it who has much to be done.
 #[derive(Debug)]
 pub struct Pace {
-    turn: Duration,
-    turn_end: std::time::Instant,
+    part: Duration,
+    /// When the turn began.
+    began: std::time::Instant,
+    /// When the part of the turn that runs should end.
+    part_end: std::time::Instant,
+    /// When somebody last asked for the time.
+    asked: std::time::Instant,
     visit_end: std::time::Instant,
 }
 
@@ -65,22 +73,38 @@ impl Pace {
     /// Turns of so many milliseconds.
     pub fn new(milliseconds: u64) -> Self {
         let now = std::time::Instant::now();
-        Self { turn: Duration::from_millis(milliseconds), turn_end: now, visit_end: now }
+        let part = Duration::from_millis(milliseconds) / PARTS;
+        Self { part, began: now, part_end: now, asked: now, visit_end: now }
     }
 
-    /// A turn begins.
+    /// A turn begins, with its first part.
     pub fn begin_turn(&mut self) {
-        self.turn_end = std::time::Instant::now() + self.turn;
+        self.begin_part();
+        self.began = self.asked;
     }
 
-    /// Microseconds since it began.
+    /// A part of a turn begins.
+    pub fn begin_part(&mut self) {
+        self.asked = std::time::Instant::now();
+        self.part_end = self.asked + self.part;
+    }
+
+    /// Microseconds since the turn began.
     pub fn elapsed_us(&self) -> u64 {
-        (self.turn_end - self.turn).elapsed().as_micros() as u64
+        self.began.elapsed().as_micros() as u64
     }
 
     /// Whether it should end.
-    pub fn is_late(&self) -> bool {
-        std::time::Instant::now() >= self.turn_end
+    pub fn is_late(&mut self) -> bool {
+        self.asked = std::time::Instant::now();
+        self.asked >= self.part_end
+    }
+
+    /// Microseconds since somebody last asked for the time.
+    pub fn spent(&mut self) -> u32 {
+        let before = self.asked;
+        self.asked = std::time::Instant::now();
+        u32::try_from((self.asked - before).as_micros()).unwrap_or(u32::MAX)
     }
 
     /// Whether somebody has had enough for whom `done` things have been done at a stretch.
@@ -93,6 +117,6 @@ impl Pace {
         if done == 1 {
             self.visit_end = now + VISIT;
         }
-        now >= self.visit_end.min(self.turn_end)
+        now >= self.visit_end.min(self.part_end)
     }
 }

@@ -74,8 +74,6 @@ const EVENTS_MAX: usize = 1024;
 const MAIL_MAX: usize = 1024;
 /// The same while the history is loaded.
 const MAIL_LOADING_MAX: usize = 8;
-/// Milliseconds between two looks at how much memory is resident.
-const WEIGH_MS: u64 = 1000;
 /// Milliseconds until a write is tried again for which the kernel had no memory.
 const STARVED_MS: u64 = 20;
 /// Most bytes of one read.
@@ -284,7 +282,7 @@ impl Reactor {
 
     /// How long to sleep: until the next deadline, not at all if work is left over.
     fn timeout(&self, now: Now) -> Option<Duration> {
-        if self.sockets.has_unread() || self.sockets.has_handshakes() {
+        if self.sockets.has_work() || self.sockets.has_handshakes() {
             return Some(Duration::ZERO);
         }
         let alive_at = self.watchdog.map(|_| self.alive_at);
@@ -331,7 +329,7 @@ impl Reactor {
                         .filter(|listener| listener.token() == token)
                         .for_each(Listener::note_ready);
                 }
-                _ => self.note(now, event),
+                _ => self.note(event),
             }
         }
         if std::mem::take(&mut self.has_mail) {
@@ -343,8 +341,11 @@ impl Reactor {
         if self.feed_at <= now.at {
             self.feed(now);
         }
+        if self.write(now) {
+            self.sockets.pace.begin_part();
+        }
         self.read(now);
-        let is_behind = count == EVENTS_MAX || self.sockets.has_unread();
+        let is_behind = count == EVENTS_MAX || self.sockets.has_work();
         let judged = self.lateness.judge(asked, now, if count == 0 { now } else { asked }, is_behind);
         self.server.tick(judged, &mut self.sockets);
         self.server.deliver(now, &mut self.sockets);
@@ -404,9 +405,9 @@ impl Reactor {
 
     #[cold]
     fn measure(&mut self, now: Now) {
-        self.weigh_at = now.at + WEIGH_MS;
         let memory = self.resident.look();
         self.server.note_memory(now, memory.resident);
+        self.weigh_at = now.at + self.server.weigh_ms();
         let process = Process { sent_bytes: self.sockets.sent_bytes, ..sys::process(memory.size) };
         self.server.note_process(now, process);
         if self.server.is_lighter() {
@@ -416,14 +417,27 @@ impl Reactor {
     }
 
     /// Takes note of what happened to a client's socket.
-    fn note(&mut self, now: Now, event: &Event) {
+    fn note(&mut self, event: &Event) {
         let id = sockets::id(event.token());
-        if event.is_writable() && self.sockets.note_writable(id) {
-            self.server.writable(now, id, &mut self.sockets);
+        if event.is_writable() {
+            self.sockets.note_writable(id);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
             self.sockets.note_unread(id, event.is_read_closed() || event.is_error());
         }
+    }
+
+    /// Goes on with those whose sockets take bytes again, for a part of the turn. Returns whether there were any.
+    fn write(&mut self, now: Now) -> bool {
+        let mut has_any = false;
+        while let Some(id) = self.sockets.next_writable() {
+            has_any = true;
+            self.server.writable(now, id, &mut self.sockets);
+            if self.sockets.pace.is_late() {
+                break;
+            }
+        }
+        has_any
     }
 
     /// Reads sockets, at most as many as the turn's budget allows.

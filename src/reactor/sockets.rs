@@ -28,6 +28,8 @@ pub struct Sockets {
     tls: Option<Box<Tls>>,
     /// Those with something to read, each once.
     unread: VecDeque<ConnId>,
+    /// Those who waited until their socket takes bytes, and now it does.
+    writable: VecDeque<ConnId>,
     /// Those for whose bytes the kernel had no memory: no event tells when it has.
     starved: Vec<ConnId>,
     /// How long a turn lasts.
@@ -101,6 +103,7 @@ impl Sockets {
             sockets: Vec::with_capacity(ROOM),
             tls,
             unread: VecDeque::new(),
+            writable: VecDeque::new(),
             starved: Vec::new(),
             pace,
             sent_bytes: 0,
@@ -211,15 +214,20 @@ impl Sockets {
         }
     }
 
-    /// Notes that a socket takes bytes. Returns whether anybody waits for that: the kernel says it with every
-    /// event, and a connection is not looked at for nothing.
-    pub fn note_writable(&mut self, id: ConnId) -> bool {
-        let Some(socket) = self.find(id) else { return false };
+    /// Notes that a socket takes bytes, if anybody waits for that: the kernel says it with every event, and a connection
+    /// is not looked at for nothing.
+    pub fn note_writable(&mut self, id: ConnId) {
+        let Some(socket) = self.find(id) else { return };
         let was_full = std::mem::take(&mut socket.full);
-        match was_full && socket.kind != Kind::Plain {
-            true => self.flush(id),
-            false => was_full,
+        let kind = socket.kind;
+        if was_full && (kind == Kind::Plain || self.flush(id)) {
+            self.writable.push_back(id);
         }
+    }
+
+    /// The next who waited for that.
+    pub fn next_writable(&mut self) -> Option<ConnId> {
+        self.writable.pop_front()
     }
 
     /// Writes what a TLS session has encrypted and not sent. Returns whether there is room for more.
@@ -255,9 +263,9 @@ impl Sockets {
         }
     }
 
-    /// Whether any socket has something to read.
-    pub fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
+    /// Whether any socket has something to read, or somebody waits to write.
+    pub fn has_work(&self) -> bool {
+        !self.unread.is_empty() || !self.writable.is_empty()
     }
 
     /// Whether a handshake can go on.
@@ -438,6 +446,14 @@ impl Sink for Sockets {
     fn line(&mut self, id: ConnId) -> Option<Line> {
         let socket = self.find(id)?;
         sys::line(&socket.stream, socket.stream.peer_addr().ok()?)
+    }
+
+    fn begin_part(&mut self) {
+        self.pace.begin_part();
+    }
+
+    fn spent(&mut self) -> u32 {
+        self.pace.spent()
     }
 
     fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {

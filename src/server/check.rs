@@ -38,7 +38,7 @@ impl Server {
             if matches!(connection.phase, Phase::Due) {
                 let id = self.id(slot);
                 assert!(
-                    self.due.contains(&id) || self.backlog.contains(&id),
+                    self.due.contains(&id) || self.backlog.contains(id),
                     "{slot:?} is due and nobody will serve it"
                 );
             }
@@ -92,7 +92,7 @@ impl Server {
             | Phase::Parked(_)
             | Phase::Held(_) => true,
             Phase::Socket(_) if self.rights.has_command(slot) => true,
-            Phase::Socket(_) => self.due.contains(&self.id(slot)) || self.backlog.contains(&self.id(slot)),
+            Phase::Socket(_) => self.due.contains(&self.id(slot)) || self.backlog.contains(self.id(slot)),
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => waits,
         };
         assert!(phase_may, "{slot:?}: bytes wait that nobody will look at: {connection:?}");
@@ -110,6 +110,9 @@ impl Server {
             self.deleted.is_empty()
                 && self.due.is_empty()
                 && self.backlog.is_empty()
+                && self.put_off.is_empty()
+                && self.departed.is_empty()
+                && self.readers.is_empty()
                 && self.abandoned.is_empty()
                 && self.outbox.is_empty()
         );

@@ -18,6 +18,8 @@ use std::rc::Rc;
 
 /// Most messages in one write.
 const GATHER_MAX: usize = 64;
+/// Milliseconds after which the hub keeps its limits even though somebody waits for a delivery.
+const TRIM_MS: u64 = 1000;
 /// A write is not made larger than this by a further message.
 const GATHER_BYTES_MAX: usize = 256 << 10;
 
@@ -34,26 +36,42 @@ impl Server {
             self.end_revoked(now, sink);
         }
         if !self.due.is_empty() {
+            sink.begin_part();
             self.serve_due(now, sink);
         }
         if self.has_ended_subscriptions() {
             self.tell_ended_subscriptions(now);
         }
         self.broker.hub.tick_paces(now.at);
-        self.deliver_ready(now, sink);
+        if self.broker.hub.has_ready() {
+            sink.begin_part();
+            self.deliver_ready(now, sink);
+        }
         if self.broker.hub.has_bulk() || !self.pages.is_empty() {
             self.deliver_bulk(now, sink);
         }
-        if !self.backlog.is_empty() {
-            self.serve_backlog(now, sink);
+        if !self.backlog.is_empty() || !self.put_off.is_empty() || !self.departed.is_empty() {
+            self.serve_last(now, sink);
         }
-        let is_left = self.broker.hub.has_ready();
-        if !is_left {
+        let is_left = self.broker.hub.has_ready() || !self.put_off.is_empty();
+        // A flood does not keep limits from being kept.
+        if !is_left || self.trimmed + TRIM_MS <= now.at {
+            self.trimmed = now.at;
             self.broker.hub.tick_while(now.at, || !sink.is_late());
             let removals = self.broker.remove_expired(now.at);
             self.effects.extend(removals.map(|proposal| Effect::Append(Box::new(proposal))));
         }
         is_left || self.broker.hub.has_bulk()
+    }
+
+    /// Does what comes last, each with a share of the turn.
+    #[cold]
+    fn serve_last(&mut self, now: Now, sink: &mut impl Sink) {
+        sink.begin_part();
+        self.deliver_put_off(now, sink);
+        self.serve_backlog(now, sink);
+        sink.begin_part();
+        self.close_departed(now, sink);
     }
 
     fn deliver_ready(&mut self, now: Now, sink: &mut impl Sink) {
@@ -82,6 +100,14 @@ impl Server {
             Holder::Connection(slot) => slot,
             holder => return self.session_ready(now, holder, sink),
         };
+        if !self.puts_off(now.at, slot, key) {
+            self.deliver_to(now, slot, key, sink);
+        }
+    }
+
+    /// Delivers to a connection what is not plain.
+    #[inline(never)]
+    pub(super) fn deliver_to(&mut self, now: Now, slot: Slot, key: SubscriberKey, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
         match &connection.phase {
             // It pulls when its socket takes bytes again.
@@ -95,6 +121,7 @@ impl Server {
             Phase::Parked(_) => self.answer_poll(now, slot, None, sink),
             _ => debug_assert!(false, "only who listens is ready"),
         }
+        self.note_work(now.at, slot, 1, sink);
     }
 
     /// Writes what a stream lacks.
@@ -130,11 +157,14 @@ impl Server {
         self.settle(key, written.last, written.count);
         match written.rest {
             Some(output) => {
-                self.block(slot, output);
+                self.block(slot, output, written.taken);
                 self.arm(slot, now.at);
             }
-            None if written.more => self.broker.hub.mark(key),
-            None => {}
+            None if written.more => {
+                self.note_taken(now.at, slot, written.taken);
+                self.broker.hub.mark(key);
+            }
+            None => self.note_caught_up(slot),
         }
     }
 
@@ -176,6 +206,7 @@ impl Server {
         let Wrote::Bytes(taken) = write_slices(sink, id, &frames) else {
             return Written { broken: true, ..written };
         };
+        written.taken = taken;
         let (complete, partial) = split(&frames, taken);
         written.rest = (taken < offered).then(|| {
             let mut output = Output::blocked(now);
@@ -419,6 +450,8 @@ struct Written {
     encoded: Encoded,
     /// Bytes of all that was to be written.
     offered: usize,
+    /// Bytes of it that the socket took.
+    taken: usize,
     /// There may be more to pull.
     more: bool,
     /// How far it was walked: what was not pulled up to there is not for the subscriber.

@@ -133,7 +133,7 @@ impl Server {
 resume! {
     Server {
         carried: connections, generations, ebb, wheel, revoked, effects, outbox, abandoned, deleted, due, backlog,
-            callbacks, incoming, clients, origins, access_log, started;
+            put_off, departed, trimmed, readers, callbacks, incoming, clients, origins, access_log, started;
         resumed: broker, dialects, mercure, access, rights, work, cors;
         // What the settings give, what is found out again, and what is empty when a server parts.
         given: seed, config, addresses, memory, pages, targets, keep_alive, dates, telemetry, watch,

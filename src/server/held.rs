@@ -91,6 +91,7 @@ impl Server {
         room: usize,
         call: impl FnOnce(&mut Dialects, &mut Context),
     ) {
+        self.broker.begin_visit();
         let mut context = Context {
             config: &self.config,
             broker: &mut self.broker,

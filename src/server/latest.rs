@@ -98,6 +98,9 @@ impl Server {
             if let Some(look) = connection.look() {
                 left = left.saturating_sub(self.give_page(now, slot, key, look, sink).max(1));
             }
+            if sink.is_late() {
+                break;
+            }
         }
         if !self.broker.hub.has_bulk() && !self.broker.hub.has_ready() {
             self.pages.clear();
@@ -147,11 +150,12 @@ impl Server {
         if !is_whole {
             hub.cut(key);
             let output = Self::rest_of(now.at, &page, taken);
-            self.block(slot, output);
+            self.block(slot, output, taken);
             self.arm(slot, now.at);
         } else if page.is_cut {
             hub.cut(key);
             hub.mark_bulk(key);
+            self.note_taken(now.at, slot, taken);
         } else if let Some((_, id)) = hub.finish(now.at, key) {
             self.send_bytes(now.at, slot, &transport::place_notice(look, id), sink);
         }

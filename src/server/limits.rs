@@ -12,7 +12,9 @@ use crate::config::{Config, Setting};
 use crate::dialect::hook::BODY_BYTES_MAX;
 use crate::dialect::mercure;
 use crate::dialect::native::POLL_SECONDS_MAX;
-use crate::hub::{GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, NAME_BYTES_MAX};
+use crate::hub::{
+    GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT, NAME_BYTES_MAX,
+};
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
 use std::fmt::Write;
@@ -89,9 +91,14 @@ pub static LIMITS: &[Limit] = &[
     ),
     setting(
         "limits.memory",
-        "history goes, first that of channels without subscribers; if that is not enough, 503 with `Retry-After` \
-         to new connections and to bodies in pieces",
-        &["memory_shortages", "messages_evicted", "connections_refused", "requests_refused"],
+        "who leaves most unread is closed; history goes, first that of channels without subscribers; if that is not \
+         enough, 503 with `Retry-After` to new connections, subscriptions, sessions and bodies in pieces",
+        &["memory_shortages", "connections_shed", "messages_evicted", "connections_refused"],
+    ),
+    setting(
+        "limits.memory_per_address",
+        "429 with `Retry-After`; an error to the command, or to the Bayeux message; who comes to exceed it later is ended",
+        &["subscriptions_refused"],
     ),
     setting("limits.handshake_seconds", "closed without a word", &["tls_failed"]),
     setting("limits.handshakes_per_second", "the handshake waits for the next second", &["tls_delayed"]),
@@ -125,6 +132,7 @@ pub static LIMITS: &[Limit] = &[
     setting("limits.idle_seconds", "closed", &["connections_idle"]),
     fixed("milliseconds of reading on after the last answer", LINGER_MS as usize, "closed", &[]),
     setting("limits.stalled_seconds", "closed, and the log says so", &["connections_stalled"]),
+    setting("limits.unread_bytes_per_second", "closed, and the log says so", &["connections_stalled"]),
     setting("limits.stream_seconds", "the stream ends at a message boundary", &["streams_expired"]),
     fixed("`timeout=` of a poll, in seconds", POLL_SECONDS_MAX as usize, "400", FAILED),
     setting("store.staged_bytes", "503 with `Retry-After`, to publishers", FAILED),
@@ -192,6 +200,12 @@ pub static LIMITS: &[Limit] = &[
     fixed(
         "channels looked at in a second for the patterns of one address; of long patterns, each counts more",
         LOOKED_AT_PER_SECOND as usize,
+        "429 with `Retry-After`; an error to the command, or to the Bayeux message",
+        &["subscriptions_refused"],
+    ),
+    fixed(
+        "the same for one request; joining a channel counts four times",
+        LOOKED_AT_PER_VISIT as usize,
         "429 with `Retry-After`; an error to the command, or to the Bayeux message",
         &["subscriptions_refused"],
     ),

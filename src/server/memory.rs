@@ -6,17 +6,30 @@
 //! resident. What that is nobody knows: if it makes connections be refused and has not grown for a while, it is
 //! taken to be the allocator's and forgiven, as a shortage that does not end helps nobody.
 //!
-//! History takes half of `limits.memory` at most, whatever `history.total_bytes` allows. Above nine tenths, history of
-//! channels without subscribers goes, the oldest first, until eight tenths are left; then that of all channels, except
-//! for an eighth, which is not what makes memory short. If that does not suffice, new connections are refused until it
-//! does, and with them what has not arrived whole: bodies, and messages of WebSockets. Batches are smaller then, as
-//! each is its client's own, and less may be pipelined. What is on its way to those who
-//! are connected is delivered in any case.
+//! What a client can make grow is bounded before it grows, by its share (`hub::Shares`), by its pace (`readers`) or by
+//! what it may leave unread; what is here is for the sum of it all. History takes half of `limits.memory` at most,
+//! whatever `history.total_bytes` allows, and the subscriptions of strangers the other half. Above nine tenths, until
+//! eight tenths are left,
+//!
+//! 1. connections that leave most unread are closed, until what is unread takes an eighth of the memory,
+//! 2. history of channels without subscribers goes, the oldest first; then that of all channels, except for an eighth,
+//!    which is not what makes memory short,
+//! 3. the others that leave much unread, or incomplete, are closed, those with most of it first.
+//!
+//! While that does not suffice, strangers are refused whatever takes memory: new connections, sessions, subscriptions, what
+//! arrives in pieces. The application's own programs (`limits.exempt`, the admin listener) are refused that only when
+//! 93 % are in use, and publishing never. Batches are smaller then, as each is its client's own, and less
+//! may be pipelined. What is on its way to those who are connected is delivered in any case.
 
 use super::Server;
-use crate::conn::Connection;
+use crate::broker::{Shortage, is_exempt};
+use crate::conn::{Connection, Door, Slot};
+use crate::hub::Message;
 use crate::time::{Instant, Now};
 use crate::transport::poll::BATCH_BYTES_MAX;
+use std::cmp::Reverse;
+use std::net::IpAddr;
+use std::rc::Rc;
 
 /// Bytes of messages after which a batch ends while memory is scarce.
 pub const BATCH_BYTES_SCARCE: usize = 64 << 10;
@@ -24,6 +37,16 @@ pub const BATCH_BYTES_SCARCE: usize = 64 << 10;
 const CONNECTION_BYTES: usize = 160;
 /// Bytes that a session of a protocol takes beside its subscriber.
 const SESSION_BYTES: usize = 320;
+/// What is unread may take so much of the memory before history goes for it: an eighth.
+const UNREAD_SHARE: usize = 8;
+/// Nobody who keeps less is closed for lack of memory.
+const UNREAD_MIN: usize = 4 << 10;
+/// Bytes of what is unread that are let go of at once: giving them back takes time. The others follow at once.
+const UNREAD_AT_ONCE: usize = 64 << 20;
+/// Milliseconds between two looks at how much is resident: usually, when half of it is in use, and while it is short.
+const WEIGH_MS: u64 = 1000;
+const WEIGH_OFTEN_MS: u64 = 20;
+const WEIGH_SHORT_MS: u64 = 100;
 /// Milliseconds without growth after which what nobody knows of is forgiven.
 const STEADY_MS: u64 = 10_000;
 /// Milliseconds without shortage after which it is over.
@@ -55,8 +78,10 @@ pub struct Memory {
     most_held: usize,
     /// Bytes of incomplete bodies and messages, and of answers not taken, that have been kept since then.
     pub gathered: usize,
-    /// New connections are refused.
+    /// Strangers are refused what takes memory.
     refusing: bool,
+    /// Everybody is.
+    full: bool,
     /// When it was last short, until that is over.
     short_at: Option<Instant>,
 }
@@ -76,13 +101,27 @@ impl Memory {
             most_held: 0,
             gathered: 0,
             refusing: false,
+            full: false,
             short_at: None,
         }
     }
 
-    /// Whether new connections are refused, and what arrives in pieces.
-    pub const fn is_short(&self) -> bool {
-        self.refusing
+    /// Whom there is no memory for.
+    pub const fn shortage(&self) -> Shortage {
+        match (self.full, self.refusing) {
+            (true, _) => Shortage::Everybody,
+            (false, true) => Shortage::Strangers,
+            (false, false) => Shortage::None,
+        }
+    }
+
+    /// In how many milliseconds to look again how much is resident.
+    pub const fn weigh_ms(&self) -> u64 {
+        match () {
+            () if self.max == 0 || self.resident < self.max / 2 => WEIGH_MS,
+            () if self.refusing => WEIGH_SHORT_MS,
+            () => WEIGH_OFTEN_MS,
+        }
     }
 
     /// Whether it is short, or so much has come since it was measured that it may be.
@@ -103,6 +142,11 @@ impl Memory {
         self.max / 10 * 8
     }
 
+    /// Above this, everybody is refused.
+    const fn top(&self) -> usize {
+        self.max / 100 * 93
+    }
+
     /// Above this, something has to be done.
     const fn bound(&self) -> usize {
         if self.refusing { self.low() } else { self.high() }
@@ -115,8 +159,10 @@ impl Memory {
 
     /// What is in use, of `resident` bytes of which the server knows that it holds `held`.
     fn used(&mut self, now: Instant, resident: usize, held: usize) -> usize {
-        if self.forgiven > 0 && resident <= self.low() {
+        if resident <= self.low() {
+            // What it knew of then is not looked for: it is learned anew when there is more.
             (self.forgiven, self.highest) = (0, 0);
+            return resident;
         }
         if resident > self.highest {
             self.highest = resident;
@@ -137,16 +183,26 @@ impl Memory {
     fn judge(&mut self, now: Instant, used: usize) {
         let was_refusing = self.refusing;
         self.refusing = used > self.bound();
+        self.full = used > self.top();
         if self.refusing && !was_refusing {
             self.steady = (self.resident, now);
-            log::warn!(
-                "memory is short: new connections are refused; {used} bytes are in use (limits.memory)"
+            // It may come and go; how it began has been said.
+            log::debug!(
+                "memory is short: strangers are refused what takes more of it; {used} bytes are in use"
             );
         }
         if self.refusing {
             self.short_at = Some(now);
         }
     }
+}
+
+/// What connections keep.
+#[derive(Debug, Default)]
+struct Kept {
+    bytes: usize,
+    /// Who keeps much, the largest last.
+    large: Vec<(usize, Slot)>,
 }
 
 impl Server {
@@ -175,13 +231,35 @@ impl Server {
         self.memory.most_held = self.memory.held_now;
     }
 
-    /// Whether new connections are refused because memory is short.
+    /// Whether strangers are refused what takes memory.
     pub const fn is_refusing(&self) -> bool {
-        self.memory.is_short()
+        self.memory.refusing
+    }
+
+    /// In how many milliseconds to call [`Server::note_memory`] again, if anything happens.
+    pub const fn weigh_ms(&self) -> u64 {
+        self.memory.weigh_ms()
+    }
+
+    /// Whether there is no memory for what a peer brings: a connection, or what does not arrive at once. The
+    /// application's own programs come last.
+    pub(super) fn is_short_for(&self, peer: IpAddr, admin: bool) -> bool {
+        match self.memory.shortage() {
+            Shortage::None => false,
+            Shortage::Strangers => !admin && !is_exempt(peer, &self.config),
+            Shortage::Everybody => !admin,
+        }
+    }
+
+    /// The same of a connection that is there.
+    #[cold]
+    pub(super) fn is_short_on(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot];
+        self.is_short_for(connection.peer, connection.door == Door::Admin)
     }
 
     /// Takes note of how much memory of the process is resident, and sheds what exceeds the limit. To be called
-    /// once a second while anything happens, and when the server [`is_heavier`](Server::is_heavier).
+    /// after [`Server::weigh_ms`] while anything happens, and when the server [`is_heavier`](Server::is_heavier).
     #[cold]
     pub fn note_memory(&mut self, now: Now, resident: usize) {
         let held = self.held_bytes();
@@ -189,31 +267,74 @@ impl Server {
         if self.memory.max == 0 {
             return;
         }
-        let swept = self.buffered_bytes() + self.broker.hub.membership_bytes();
-        let mut used = self.memory.used(now.at, resident, held + swept);
+        // Nobody is looked at while there is enough.
+        let kept = if resident > self.memory.low() { self.kept() } else { Kept::default() };
+        let mut used = self.memory.used(now.at, resident, held + kept.bytes);
         if used > self.memory.bound() {
-            used = self.shed(now.at, used);
+            used = self.shed(now.at, used, kept);
         }
         self.memory.judge(now.at, used);
+        self.broker.note_shortage(self.memory.shortage());
         if self.memory.short_at.is_some_and(|short_at| short_at + CALM_MS <= now.at) {
             self.memory.short_at = None;
             log::info!("memory is no longer short: {used} bytes are in use (limits.memory)");
         }
     }
 
-    /// Throws history away, of `used` bytes that are in use as many as are too many. Returns what is left.
-    fn shed(&mut self, now: Instant, used: usize) -> usize {
+    /// Lets go of what is too much of the `used` bytes that are in use, some of which connections have `kept`. Returns
+    /// what is left.
+    fn shed(&mut self, now: Instant, used: usize, mut kept: Kept) -> usize {
         let (low, keep) = (self.memory.low(), self.memory.max / 8);
+        let excess = kept.bytes.saturating_sub(self.memory.max / UNREAD_SHARE);
+        let mut left = used - self.close_largest(now, &mut kept, excess.min(used - low), false);
         // More may go than is resident: some may have been swapped out.
-        let idle = self.broker.hub.shed_idle(now, used - low);
-        let mut left = used.saturating_sub(idle);
+        if left > self.memory.bound() {
+            left = left.saturating_sub(self.broker.hub.shed_idle(now, left - low));
+        }
         if left > self.memory.bound() {
             left = left.saturating_sub(self.broker.hub.shed_heard(now, left - low, keep));
         }
-        self.begin_shortage(now, used, used - left);
+        if left > self.memory.bound() {
+            left = left.saturating_sub(self.close_largest(now, &mut kept, left - low, false));
+        }
+        if left > self.memory.top() {
+            left = left.saturating_sub(self.close_largest(now, &mut kept, left - low, true));
+        }
+        self.begin_shortage(now, used, used - left.min(used));
         self.memory.held_now = self.held_bytes();
         self.memory.held = self.memory.held_now;
         left
+    }
+
+    /// Closes connections that keep most, until `bytes` of it have been let go; those of the application's own programs
+    /// only if `all` may go. Returns how many bytes that were.
+    fn close_largest(&mut self, now: Instant, kept: &mut Kept, bytes: usize, all: bool) -> usize {
+        let most = bytes.min(UNREAD_AT_ONCE);
+        let (mut freed, mut closed) = (0, 0_u64);
+        let mut spared = Vec::new();
+        while freed < most
+            && let Some(of @ (_, slot)) = kept.large.pop()
+        {
+            let connection = &self.connections[slot];
+            let is_own = connection.door == Door::Admin || is_exempt(connection.peer, &self.config);
+            // What the application sends is refused when it goes on, with a word.
+            if is_own && !(all && connection.output.is_some()) {
+                spared.push(of);
+                continue;
+            }
+            self.close(now, slot);
+            freed += of.0;
+            closed += 1;
+        }
+        kept.large.extend(spared.into_iter().rev());
+        if closed > 0 {
+            self.broker.stats.connections_shed += closed;
+            log::debug!(
+                "memory is short: {closed} connections that had left most unread, or incomplete, are closed; \
+                 {freed} bytes were kept for them (limits.memory)"
+            );
+        }
+        freed
     }
 
     /// Says so, once, when memory becomes short.
@@ -222,21 +343,40 @@ impl Server {
             self.broker.stats.memory_shortages += 1;
             let max = self.memory.max;
             log::warn!(
-                "memory becomes short: {used} of {max} bytes (limits.memory) are in use; history is thrown away, \
-                 that of channels without subscribers first, to begin with {shed} bytes"
+                "memory becomes short: {used} of {max} bytes (limits.memory) are in use; what is left unread goes, and \
+                 history, that of channels without subscribers first, to begin with {shed} bytes; while that does not \
+                 suffice, strangers are refused what takes memory"
             );
         }
     }
 
-    /// Bytes of what has arrived in part, and of what clients have not taken yet.
-    fn buffered_bytes(&self) -> usize {
-        let of_one = |connection: &Connection| {
-            let input = connection.input.as_ref().map_or(0, |input| input.kept_len());
-            input + connection.output.as_ref().map_or(0, |output| output.own_len())
+    /// What connections keep of what has arrived in part, and of what clients have not taken yet.
+    fn kept(&self) -> Kept {
+        let mut kept = Kept::default();
+        for (slot, connection) in self.connections.iter() {
+            let bytes = self.kept_by(slot, connection);
+            kept.bytes += bytes;
+            if bytes >= UNREAD_MIN {
+                kept.large.push((bytes, slot));
+            }
+        }
+        // The largest last, of those the oldest place.
+        kept.large.sort_unstable_by_key(|&(bytes, slot)| (bytes, Reverse(slot)));
+        kept
+    }
+
+    fn kept_by(&self, slot: Slot, connection: &Connection) -> usize {
+        let mut bytes = connection.input.as_ref().map_or(0, |input| input.kept_bytes());
+        if !self.incoming.is_empty() {
+            bytes += self.incoming.get(&slot).map_or(0, |incoming| incoming.reader.payload_len());
+        }
+        let Some(output) = &connection.output else { return bytes };
+        // A message that history has let go of stays as long as somebody has to take something of it, in all its forms.
+        let own = |message: &Rc<Message>| match self.broker.hub.keeps(&message.channel, message.id.seq) {
+            true => 0,
+            false => (message.cost() + message.frames_cost()) / Rc::strong_count(message),
         };
-        let incoming = self.incoming.values().map(|incoming| incoming.reader.payload_len());
-        self.connections.iter().map(|(_, connection)| of_one(connection)).sum::<usize>()
-            + incoming.sum::<usize>()
+        bytes + output.own_bytes() + output.messages().map(own).sum::<usize>()
     }
 
     /// Bytes that the server knows it holds beside these. Costs next to nothing.

@@ -22,6 +22,8 @@ mod memory;
 mod mercure;
 mod pending;
 mod plain;
+mod queues;
+mod readers;
 mod report;
 mod request;
 mod revoking;
@@ -98,9 +100,17 @@ pub trait Sink {
         None
     }
 
-    /// Whether the turn has taken long enough: what is left has the next one.
+    /// Whether this part of the turn has taken long enough: what is left has the next one.
     fn is_late(&mut self) -> bool {
         false
+    }
+
+    /// Another part of the turn begins, which has a share of its time.
+    fn begin_part(&mut self) {}
+
+    /// Microseconds that have passed since [`Sink::is_late`], or this, was last asked: what somebody has just cost.
+    fn spent(&mut self) -> u32 {
+        0
     }
 }
 
@@ -205,6 +215,8 @@ pub struct Server {
     generations: u32,
     addresses: Addresses,
     memory: Memory,
+    /// Who is behind with reading.
+    readers: readers::Readers,
     /// After a crowd: how few connections must be left for memory to be given back.
     ebb: Option<usize>,
     broker: Broker,
@@ -236,7 +248,13 @@ pub struct Server {
     /// through here or through `outbox`: nobody is served inside somebody else's request.
     due: VecDeque<ConnId>,
     /// Those of them who have had their share of a turn, or of a second: they are served when everybody else has been.
-    backlog: VecDeque<ConnId>,
+    backlog: queues::Backlog,
+    /// Deliveries that come after those to others.
+    put_off: queues::PutOff,
+    /// Broken connections whose end is much work.
+    departed: VecDeque<ConnId>,
+    /// When the hub last kept its limits.
+    trimmed: Instant,
     /// Work done for each address.
     work: Rate,
     /// Somebody is being served.
@@ -296,13 +314,17 @@ impl Server {
             generations: 0,
             addresses: Addresses::default(),
             memory,
+            readers: readers::Readers::new(),
             ebb: None,
             effects: VecDeque::new(),
             outbox: Vec::new(),
             abandoned: Vec::new(),
             deleted: Vec::new(),
             due: VecDeque::new(),
-            backlog: VecDeque::new(),
+            backlog: queues::Backlog::default(),
+            put_off: queues::PutOff::default(),
+            departed: VecDeque::new(),
+            trimmed: now.at,
             work: Rate::new(seed.key("work by address")),
             #[cfg(any(test, feature = "check"))]
             serving: false,
@@ -488,8 +510,10 @@ impl Server {
     /// Notes that the connection is broken.
     #[inline(never)]
     pub fn reset(&mut self, now: Now, id: ConnId) {
-        if let Some(slot) = self.find(id) {
-            self.close(now.at, slot);
+        let Some(slot) = self.find(id) else { return };
+        match self.connections[slot].subscriber() {
+            Some(key) if self.broker.hub.is_large(key) => self.departed.push_back(id),
+            _ => self.close(now.at, slot),
         }
     }
 
@@ -499,17 +523,21 @@ impl Server {
         let Some(slot) = self.find(id) else { return };
         let connection = &mut self.connections[slot];
         let Some(output) = &mut connection.output else { return };
+        let mut all_taken = 0;
         while let Some(bytes) = output.next() {
             let offered = bytes.len();
             let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes)]) else {
                 return self.close(now.at, slot);
             };
             output.took(taken, now.at);
+            all_taken += taken;
             if taken < offered {
-                return;
+                return self.note_taken(now.at, slot, all_taken);
             }
         }
         connection.output = None;
+        self.note_taken(now.at, slot, all_taken);
+        let connection = &mut self.connections[slot];
         if matches!(connection.phase, Phase::Idle | Phase::Reading | Phase::Lingering) {
             connection.since = now.at;
             self.arm(slot, now.at);
@@ -621,7 +649,7 @@ impl Server {
                 let mut output = Output::blocked(now);
                 output.push(&bytes[taken..]);
                 self.memory.gathered += bytes.len() - taken;
-                self.block(slot, output);
+                self.block(slot, output, taken);
                 return self.arm(slot, now);
             }
         }
@@ -651,18 +679,11 @@ impl Server {
             let mut output = Output::blocked(now);
             output.push(&bytes[taken.min(bytes.len())..]);
             output.push_body(&shared.message, shared.format, taken.saturating_sub(bytes.len()));
-            self.block(slot, output);
+            self.block(slot, output, taken);
             self.arm(slot, now);
         } else if connection.closing {
             self.finish(now, slot);
         }
-    }
-
-    /// Keeps for the connection what its socket does not take.
-    #[cold]
-    fn block(&mut self, slot: Slot, output: Output) {
-        self.connections[slot].output = Some(Box::new(output));
-        self.note_format(slot);
     }
 
     /// Notes in the hub the format of what a stream gets, while its socket takes bytes: so that a delivery need not look
@@ -731,6 +752,7 @@ impl Server {
             connection.input = None;
             connection.output = None;
             self.wheel.clear(slot);
+            self.note_caught_up(slot);
             self.forget_right(slot);
             self.access.hook.leave(id);
             self.effects.push_back(Effect::Close(id));

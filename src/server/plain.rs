@@ -182,7 +182,7 @@ impl Server {
                 if !is_delivered {
                     self.broker.hub.take_back(subscriber, after);
                 }
-                self.block(slot, output);
+                self.block(slot, output, taken);
             }
         }
         if is_poll {

@@ -4,7 +4,7 @@ use super::deliver::EnvelopeOf;
 use super::pending::{Form, Refused};
 use super::surplus::softened;
 use super::{BACKLOG_BYTES_MAX, Effect, Server, Sink};
-use crate::broker::{self, Client, is_exempt};
+use crate::broker::{self, Client};
 use crate::conn::{
     ConnId, Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request,
 };
@@ -36,10 +36,7 @@ pub(super) struct Reply<'a> {
 }
 
 /// Bytes that cost as much to look at as a small request.
-const BYTES_PER_UNIT: usize = 64;
-/// Work that is done for an address in a second before what it asks further has to wait for others: some fifty
-/// milliseconds of it.
-const UNITS_PER_SECOND: u32 = 50_000;
+pub(super) const BYTES_PER_UNIT: usize = 64;
 
 /// Why requests are not served any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +123,8 @@ impl Server {
                 return Stop::Done;
             }
         }
-        self.note_work(now.at, slot, served - before, bytes.len() - rest.len());
+        let units = served - before + (bytes.len() - rest.len()) / BYTES_PER_UNIT;
+        self.note_work(now.at, slot, units, sink);
         // Behind a request that closes the connection, or an endless answer, nothing is answered.
         let connection = &self.connections[slot];
         let is_last = connection.closing || matches!(connection.phase, Phase::Streaming(_));
@@ -199,7 +197,7 @@ impl Server {
             return Ok(());
         }
         // What is left over may be all of its body.
-        if gathering.in_body() && rest.is_empty() && self.memory.is_short() {
+        if gathering.in_body() && rest.is_empty() && self.is_short_on(slot) {
             self.refuse_body(now, slot);
             return Ok(());
         }
@@ -353,13 +351,15 @@ impl Server {
     /// Whoever `has_had` a share of the turn comes after those who have not.
     pub(super) fn serve_later(&mut self, now: Instant, slot: Slot, has_had: bool) {
         let id = self.id(slot);
-        let is_heavy = has_had || self.is_heavy(now, slot);
+        let level = self.level(now, slot).max(usize::from(has_had));
         let connection = &mut self.connections[slot];
         let is_free = matches!(connection.phase, Phase::Idle | Phase::Reading);
         if is_free && (connection.input.is_some() || connection.half_closed) {
             connection.enter(Phase::Due, now);
-            let queue = if is_heavy { &mut self.backlog } else { &mut self.due };
-            queue.push_back(id);
+            match level {
+                0 => self.due.push_back(id),
+                _ => self.backlog.push(level, id),
+            }
             if has_had {
                 self.effects.push_back(Effect::Pause(id));
             }
@@ -370,14 +370,14 @@ impl Server {
     /// Whether what has just arrived has to wait: the turn is over, or its address has had more than its share of this
     /// second while others wait.
     pub(super) fn must_wait(&self, now: Now, slot: Slot, sink: &mut impl Sink) -> bool {
-        sink.is_late() || self.is_heavy(now.at, slot)
+        sink.is_late() || self.level(now.at, slot) > 0
     }
 
     /// Keeps what has just arrived until the connection's turn comes.
     #[cold]
     pub(super) fn defer(&mut self, now: Now, slot: Slot, bytes: &[u8]) {
         let id = self.id(slot);
-        let is_heavy = self.is_heavy(now.at, slot);
+        let level = self.level(now.at, slot);
         let connection = &mut self.connections[slot];
         let is_queued = connection.input.is_some() && matches!(connection.phase, Phase::Socket(_));
         connection.input.get_or_insert_default().push(bytes);
@@ -385,25 +385,10 @@ impl Server {
         self.effects.push_back(Effect::Pause(id));
         match connection.phase {
             Phase::Socket(_) if is_queued => {}
-            Phase::Socket(_) if is_heavy => self.backlog.push_back(id),
+            Phase::Socket(_) if level > 0 => self.backlog.push(level, id),
             Phase::Socket(_) => self.due.push_back(id),
-            _ => self.serve_later(now.at, slot, is_heavy),
+            _ => self.serve_later(now.at, slot, level > 0),
         }
-    }
-
-    /// Counts what has been done for the address of a connection: requests or messages, and bytes looked at.
-    pub(super) fn note_work(&mut self, now: Instant, slot: Slot, done: usize, bytes: usize) {
-        let peer = self.connections[slot].peer;
-        if !is_exempt(peer, &self.config) {
-            let units = done + bytes / BYTES_PER_UNIT;
-            self.work.add(now, peer, u32::try_from(units).unwrap_or(u32::MAX));
-        }
-    }
-
-    /// Whether the address of a connection has had more done in this second than others wait for.
-    fn is_heavy(&self, now: Instant, slot: Slot) -> bool {
-        let peer = self.connections[slot].peer;
-        !is_exempt(peer, &self.config) && self.work.so_far(now, peer) >= UNITS_PER_SECOND
     }
 
     /// Whether bytes of a connection wait for its turn, so that no more should be read of it.
@@ -423,11 +408,15 @@ impl Server {
         }
         // Who comes to be due meanwhile has the next turn.
         for count in 0..self.due.len().min(self.config.turn.reads) {
-            if count > 0 && sink.is_late() {
+            if sink.is_late() && count > 0 {
                 return;
             }
             let Some(id) = self.due.pop_front() else { return };
-            self.serve_waiting(now, id, sink);
+            // Much may have been done for its address since.
+            match self.find(id).map_or(0, |slot| self.level(now.at, slot)) {
+                0 => self.serve_waiting(now, id, sink),
+                level => self.backlog.push(level, id),
+            }
         }
     }
 
@@ -438,7 +427,7 @@ impl Server {
             return;
         }
         for _ in 0..self.config.turn.reads {
-            let Some(id) = self.backlog.pop_front() else { return };
+            let Some(id) = self.backlog.pop() else { return };
             self.serve_waiting(now, id, sink);
             if sink.is_late() {
                 return;
@@ -784,7 +773,7 @@ impl Server {
             }
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-                self.note_work(now.at, slot, names.len(), 0);
+                self.broker.begin_visit();
                 let client = Client::of(head, self.connections[slot].peer, &self.config);
                 self.broker.searching(now.at, client, |broker, search| {
                     broker.attach_searching(

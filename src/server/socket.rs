@@ -1,6 +1,7 @@
 //! Open WebSockets: what they send, how they end. What they are sent goes the way of every stream.
 
 use super::pending::Answer;
+use super::request::BYTES_PER_UNIT;
 use super::{BACKLOG_BYTES_MAX, Effect, PIPELINE_BYTES_MAX, Server, Sink};
 use crate::broker::access::Bearer;
 use crate::broker::{Once, Publishing, Refusal, Terms};
@@ -51,14 +52,14 @@ impl Server {
             }
         }
         self.send(now.at, slot, sink);
-        self.note_work(now.at, slot, done, bytes.len() - rest.len());
+        self.note_work(now.at, slot, done + (bytes.len() - rest.len()) / BYTES_PER_UNIT, sink);
         if !self.is_socket(slot) {
             return;
         }
         if self.is_flooded(slot) {
             return self.close_flooded(now.at, slot);
         }
-        if !reader.is_idle() && self.memory.is_short() {
+        if !reader.is_idle() && self.is_short_on(slot) {
             self.broker.stats.sockets_failed += 1;
             self.close_socket(now.at, slot, Some(close::TRY_AGAIN_LATER), "memory is short (limits.memory)");
             return self.send(now.at, slot, sink);
@@ -74,7 +75,8 @@ impl Server {
                 return;
             }
             let id = self.id(slot);
-            self.backlog.push_back(id);
+            let level = self.level(now.at, slot);
+            self.backlog.push(level, id);
             self.effects.push_back(Effect::Pause(id));
         }
     }

@@ -52,7 +52,7 @@ impl Server {
             () if of_address > max => Door::Closed(Surplus::Address),
             () if admin => Door::Admin,
             () if self.connections.len() >= self.config.limits.connections => Door::Closed(Surplus::Full),
-            () if self.memory.is_short() => Door::Closed(Surplus::Memory),
+            () if self.is_short_for(peer, admin) => Door::Closed(Surplus::Memory),
             () => Door::Clients,
         };
         let slot = self.connections.insert(Connection::new(generation, peer, door, now.at));

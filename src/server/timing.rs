@@ -57,7 +57,7 @@ impl Server {
             // The application is given its time by the hook.
             Phase::Held(_) | Phase::Committing | Phase::Asking | Phase::Closed => Instant::NEVER,
         };
-        own.min(self.stalled_at(slot))
+        own.min(self.unread_until(slot))
     }
 
     /// When the next heartbeat is due. The first comes up to a quarter earlier, everybody's at another moment: a crowd
@@ -103,6 +103,14 @@ impl Server {
         match self.config.limits.stream_seconds {
             0 => Instant::NEVER,
             seconds => since.plus_seconds(seconds),
+        }
+    }
+
+    /// Until when a client must have taken more of what is unread.
+    fn unread_until(&self, slot: Slot) -> Instant {
+        match self.connections[slot].output {
+            Some(_) => self.stalled_at(slot).min(self.pace_judged_at(slot)),
+            None => Instant::NEVER,
         }
     }
 
@@ -161,6 +169,8 @@ impl Server {
             || !self.revoked.is_empty()
             || self.rights.has_unjudged()
             || self.has_ended_subscriptions()
+            || !self.put_off.is_empty()
+            || !self.departed.is_empty()
             || !self.outbox.is_empty();
         let is_due = !self.due.is_empty() || !self.backlog.is_empty();
         match work || !self.abandoned.is_empty() || is_due && !self.broker.is_loading() {
@@ -180,6 +190,12 @@ impl Server {
     fn timeout(&mut self, now: Now, slot: Slot, sink: &mut impl Sink) {
         if self.stalled_at(slot) <= now.at {
             return self.close_stalled(now.at, slot);
+        }
+        if self.unread_until(slot) <= now.at {
+            self.judge_pace(now.at, slot);
+            if matches!(self.connections[slot].phase, Phase::Closed) {
+                return;
+            }
         }
         let connection = &self.connections[slot];
         let since = connection.since;

@@ -94,6 +94,10 @@ impl Bayeux {
             cx.broker.stats.sessions_refused += 1;
             return Err((reply::TOO_MANY_SESSIONS, later));
         }
+        if !cx.broker.admits_session(cx.client) {
+            cx.broker.stats.sessions_refused += 1;
+            return Err((reply::MEMORY_SHORT, later));
+        }
         let identity = Self::identity_of(cx, exchange, message)
             .map_err(|denial| (reply::of_denial(&denial), Advice::None))?;
         let key = self.sessions.begin(self.secrets.draw(), exchange.visitor.cookie, cx.now.at);

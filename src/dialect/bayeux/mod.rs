@@ -46,6 +46,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+/// Sessions whose time has come that are looked at in one turn.
+const EXPIRED_AT_ONCE: usize = 64;
 /// No session.
 const NOBODY: SessionKey = SessionKey::NONE;
 
@@ -287,7 +289,9 @@ impl Bayeux {
 
     /// Answers connects that have waited for long enough and ends sessions nobody asks for.
     pub fn tick(&mut self, cx: &mut Context) {
-        while let Some(key) = self.sessions.expire(cx.now.at) {
+        // The others have the next turn.
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(key) = self.sessions.expire(cx.now.at) else { return };
             let due = self.deadline(cx.config, key) <= cx.now.at;
             match self.sessions.get(key).held.is_some() {
                 _ if !due => self.arm(cx, key),

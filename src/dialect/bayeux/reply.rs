@@ -26,6 +26,10 @@ pub const SUBSCRIPTION_INVALID: &str = "405::subscription_invalid";
 pub const TOO_MANY_SUBSCRIPTIONS: &str = "403::too_many_subscriptions";
 /// The address has had too many channels looked at in this second.
 pub const TOO_MANY_SEARCHES: &str = "429::too_many_searches";
+/// The subscriptions of the address take as much memory as they may.
+pub const SHARE_EXCEEDED: &str = "429::share_exceeded";
+/// `limits.memory` is near.
+pub const MEMORY_SHORT: &str = "503::memory_short";
 /// `limits.channels` is reached.
 pub const TOO_MANY_CHANNELS: &str = "503::too_many_channels";
 /// The message's key belongs to another message.
@@ -49,6 +53,8 @@ pub const fn refused(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::TooManyMessages => TOO_MANY_MESSAGES,
         Refusal::TooManySearches => TOO_MANY_SEARCHES,
+        Refusal::ShareExceeded => SHARE_EXCEEDED,
+        Refusal::MemoryShort => MEMORY_SHORT,
         Refusal::KeyReused => KEY_REUSED,
         Refusal::Reserved => RESERVED,
         Refusal::LogBehind | Refusal::Outdated => CANNOT_STORE,

@@ -1,6 +1,6 @@
 //! Commands of the application: who is logged in, who may talk to whom, and messages for them.
 
-use super::post::Post;
+use super::post::{Bounds, Post};
 use super::query::{Query, Verb};
 use super::types;
 use super::users::{Account, PEERS_MAX};
@@ -166,7 +166,7 @@ impl Fdajax {
         };
         let Some(peer) = self.users.of_id(query.peer_id) else { return Ok(NOT_LOGGED) };
         if let Some(account) = &mut self.users.get_mut(peer).account {
-            account.post.alert(text.clone().into());
+            account.post.alert(text.clone().into(), Bounds::of(context.config));
         }
         self.tell_unwanted(context, peer);
         Ok(OK)

@@ -1,6 +1,6 @@
 //! Delivering to a window: what lies in its channels beyond what it got, alerts, and what no window wanted.
 
-use super::post::Fate;
+use super::post::{Bounds, Fate};
 use super::types::{self, MES, Types, UNW};
 use super::windows::State;
 use super::{Fdajax, answers, script};
@@ -228,7 +228,7 @@ impl Fdajax {
         let fdajax = &context.config.fdajax;
         account.post.expire(context.now.at, fdajax.mes_live_max);
         for message in pulled {
-            account.post.store(Rc::clone(message), context.config.history.messages);
+            account.post.store(Rc::clone(message), Bounds::of(context.config));
         }
         context.broker.hub.advance(account.subscriber, newest);
         self.judge(context, user);
@@ -260,7 +260,7 @@ impl Fdajax {
         for (seq, amode, text) in unwanted {
             account.post.decide(seq, if amode == 1 { Fate::Kept } else { Fate::Withdrawn });
             if amode == 0 {
-                account.post.alert(text.into());
+                account.post.alert(text.into(), Bounds::of(context.config));
             }
         }
         self.tell_unwanted(context, user);

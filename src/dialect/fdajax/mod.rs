@@ -32,6 +32,7 @@ pub use windows::is_private;
 use super::holder::{UserKey, WindowKey};
 use super::native::encoded;
 use super::{Act, Context, cors};
+use crate::broker::Rate;
 use crate::broker::access::Grant;
 use crate::carry::resume;
 use crate::config::Config;
@@ -65,6 +66,8 @@ pub struct Fdajax {
     grants: BTreeMap<WindowKey, Rc<Grant>>,
     /// One timer a window: the end of its being remembered, or its next ping.
     timers: Wheel<WindowKey>,
+    /// Messages that each client has sent.
+    calls: Rate,
     /// The second of the last refusal, and how many there have been in it.
     refused: Cell<(u64, u32)>,
 }
@@ -72,7 +75,7 @@ pub struct Fdajax {
 resume! {
     Fdajax {
         carried: windows, by_connection, grants, timers;
-        resumed: users;
+        resumed: users, calls;
         given: ending, refused
     }
 }
@@ -103,6 +106,7 @@ impl Fdajax {
             by_connection: Vec::new(),
             grants: BTreeMap::new(),
             timers: Wheel::new(now.at),
+            calls: Rate::new(seed.key("FDAjax messages by address")),
             refused: Cell::default(),
         })
     }

@@ -45,7 +45,13 @@ impl Fdajax {
             return Err(answers::refusal(400, "chat_sig needs one type and mes"));
         };
         let max = context.config.limits.fdajax_peer_calls;
-        if !self.users.get_mut(user).may_call(context.now.at, max) {
+        // Any cookie is a session, and costs nothing.
+        let client = context.client;
+        let is_within = match client.counted {
+            true => self.calls.count(context.now.at, client.address) <= max,
+            false => self.users.get_mut(user).may_call(context.now.at, max),
+        };
+        if !is_within {
             context.broker.stats.publications_refused += 1;
             return Err(answers::refusal(429, "limits.fdajax_peer_calls is reached").with("Retry-After", 1));
         }

@@ -4,6 +4,7 @@
 //! any window wanted a message, and what becomes of one that no window wanted (`amode`).
 
 use crate::carry::carry;
+use crate::config::Config;
 use crate::hub::Message;
 use crate::id::Seq;
 use crate::time::Instant;
@@ -12,6 +13,22 @@ use std::rc::Rc;
 
 /// Alerts of one user; beyond, the oldest goes.
 const ALERTS_MAX: usize = 10;
+
+/// How much is kept for one user, of messages and of alerts; beyond, the oldest goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes; the newest stays whatever they say.
+    pub bytes: usize,
+}
+
+impl Bounds {
+    /// Those of the ring of any channel.
+    pub const fn of(config: &Config) -> Self {
+        Self { messages: config.history.messages, bytes: config.history.bytes }
+    }
+}
 
 /// What is to become of a message that no window has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +79,8 @@ carry! {
 #[derive(Debug, Default)]
 pub struct Post {
     stored: VecDeque<Stored>,
+    /// Bytes of these.
+    bytes: usize,
     alerts: VecDeque<Alert>,
     /// What senders wanted for messages that have their number and have not come yet.
     expected: VecDeque<(Seq, u32)>,
@@ -70,7 +89,7 @@ pub struct Post {
 }
 
 carry! {
-    struct Post { stored, alerts, expected, numbers }
+    struct Post { stored, bytes, alerts, expected, numbers }
 }
 
 impl Post {
@@ -79,8 +98,8 @@ impl Post {
         self.expected.push_back((seq, amode));
     }
 
-    /// Takes a new message. The oldest one is given up for it if there are `max` already.
-    pub fn store(&mut self, message: Rc<Message>, max: usize) {
+    /// Takes a new message. The oldest are given up for it if there is no room.
+    pub fn store(&mut self, message: Rc<Message>, max: Bounds) {
         let mut amode = 0;
         while let Some(&(seq, wanted)) = self.expected.front()
             && seq <= message.id.seq
@@ -88,16 +107,22 @@ impl Post {
             self.expected.pop_front();
             amode = if seq == message.id.seq { wanted } else { 0 };
         }
-        if self.stored.len() >= max {
-            self.stored.pop_front();
-        }
+        self.bytes += message.cost();
         self.stored.push_back(Stored { message, amode, fate: Fate::Waiting });
+        while self.stored.len() > max.messages.max(1) || self.bytes > max.bytes && self.stored.len() > 1 {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let gone = self.stored.pop_front();
+        self.bytes -= gone.map_or(0, |gone| gone.message.cost());
     }
 
     /// Drops what is too old to be delivered.
     pub fn expire(&mut self, now: Instant, age_ms: u64) {
         while self.stored.front().is_some_and(|it| it.message.published + age_ms < now) {
-            self.stored.pop_front();
+            self.drop_oldest();
         }
     }
 
@@ -121,7 +146,8 @@ impl Post {
     /// Notes that a window got message `seq`.
     pub fn delivered(&mut self, seq: Seq) {
         if let Some(at) = self.position(seq) {
-            self.stored.remove(at);
+            let gone = self.stored.remove(at);
+            self.bytes -= gone.map_or(0, |gone| gone.message.cost());
         }
     }
 
@@ -130,12 +156,13 @@ impl Post {
     }
 
     /// Adds an alert.
-    pub fn alert(&mut self, text: Box<[u8]>) {
+    pub fn alert(&mut self, text: Box<[u8]>, max: Bounds) {
         self.numbers += 1;
-        if self.alerts.len() == ALERTS_MAX {
+        self.alerts.push_back(Alert { number: self.numbers, text });
+        let bytes = |alerts: &VecDeque<Alert>| alerts.iter().map(|alert| alert.text.len()).sum::<usize>();
+        while self.alerts.len() > ALERTS_MAX || self.alerts.len() > 1 && bytes(&self.alerts) > max.bytes {
             self.alerts.pop_front();
         }
-        self.alerts.push_back(Alert { number: self.numbers, text });
     }
 
     /// The alerts after that number, in order.
@@ -154,16 +181,47 @@ impl Post {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::{Data, Publication};
+    use crate::id::{Epoch, MessageId};
+
+    const BOUNDS: Bounds = Bounds { messages: 100, bytes: 1000 };
 
     #[test]
     fn of_many_alerts_the_last_ten_stay() {
         let mut post = Post::default();
-        (1..=12).for_each(|n: u32| post.alert(n.to_string().into_bytes().into()));
+        (1..=12).for_each(|n: u32| post.alert(n.to_string().into_bytes().into(), BOUNDS));
         let numbers = |post: &Post, after| post.alerts_after(after).map(|it| it.number).collect::<Vec<_>>();
         assert_eq!(numbers(&post, 0), (3..=12).collect::<Vec<_>>());
         assert!(!post.dismiss(2) && post.dismiss(5) && !post.dismiss(5));
         assert_eq!(numbers(&post, 4), [6, 7, 8, 9, 10, 11, 12]);
-        post.alert(Box::default());
+        post.alert(Box::default(), BOUNDS);
         assert_eq!(numbers(&post, 11), [12, 13]);
+        post.alert(vec![b'x'; 900].into(), BOUNDS);
+        post.alert(vec![b'x'; 900].into(), BOUNDS);
+        assert_eq!(numbers(&post, 0), [15], "of large ones, as many as there is room for");
+    }
+
+    #[test]
+    fn what_no_window_got_is_bounded_in_bytes() {
+        let mut post = Post::default();
+        let message = |seq, text: &str| {
+            let publication = Publication::of(Data::Text(text.into()));
+            let id = MessageId { epoch: Epoch::from_random(1), seq };
+            Rc::new(Message::new(id, "fdajax/users/1".into(), publication, Instant::default()))
+        };
+        let cost = message(1, "").cost();
+        let max = Bounds { messages: 100, bytes: 3 * (cost + 1000) };
+        let seqs = |post: &Post| post.stored().map(|it| it.message.id.seq).collect::<Vec<_>>();
+        (1..=5).for_each(|seq| post.store(message(seq, &"x".repeat(1000)), max));
+        assert_eq!(seqs(&post), [3, 4, 5]);
+        post.delivered(4);
+        post.store(message(6, &"x".repeat(1000)), max);
+        assert_eq!(seqs(&post), [3, 5, 6], "what was delivered makes room");
+        post.store(message(7, &"x".repeat(9000)), max);
+        assert_eq!(seqs(&post), [7], "the newest stays");
+        post.expire(Instant::default() + 10, 5);
+        assert_eq!((seqs(&post), post.bytes), (vec![], 0));
+        (8..=20).for_each(|seq| post.store(message(seq, ""), Bounds { messages: 2, bytes: 1 << 20 }));
+        assert_eq!(seqs(&post), [19, 20]);
     }
 }

@@ -42,6 +42,11 @@ impl Fdajax {
             if !fdajax.allow_guests {
                 return Err(tell(&fdajax.js_no_guests));
             }
+            if !context.broker.admits_session(context.client) {
+                context.broker.stats.sessions_refused += 1;
+                let detail = "memory is short (limits.memory); try again later";
+                return Err(answers::refusal(503, detail).with("Retry-After", 10));
+            }
             let max = context.config.limits.fdajax_guests;
             return self.users.add_guest(&session, address, max).ok_or_else(|| {
                 context.broker.stats.sessions_refused += 1;

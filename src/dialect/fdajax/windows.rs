@@ -25,6 +25,8 @@ use crate::id::Seq;
 use crate::time::{Instant, Now};
 use crate::wire::response::Response;
 
+/// Windows whose time has come that are looked at in one turn.
+const EXPIRED_AT_ONCE: usize = 64;
 /// A page or tab.
 #[derive(Debug)]
 pub struct Window {
@@ -338,7 +340,9 @@ impl Fdajax {
 
     /// Forgets windows that did not come back, and tells those that have waited for long to ask anew.
     pub(super) fn expire_windows(&mut self, context: &mut Context) {
-        while let Some(key) = self.timers.expire(context.now.at) {
+        // The others have the next turn.
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(key) = self.timers.expire(context.now.at) else { return };
             let window = &self.windows[key];
             let (key, user) = (key, window.user);
             match window.connection() {
@@ -450,10 +454,11 @@ pub fn user_channel(id: u32) -> String {
 /// The answer to what the broker refuses: mostly, that there is no room for the channel of a user or group.
 pub fn refused(refusal: Refusal) -> Response {
     match refusal {
-        Refusal::TooManyMessages | Refusal::TooManySearches => {
+        Refusal::TooManyMessages | Refusal::TooManySearches | Refusal::ShareExceeded => {
             answers::refusal(429, refusal.detail()).with("Retry-After", 1)
         }
         Refusal::Reserved => answers::refusal(403, refusal.detail()),
+        Refusal::MemoryShort => answers::refusal(503, refusal.detail()).with("Retry-After", 10),
         Refusal::KeyReused => answers::refusal(422, refusal.detail()),
         Refusal::LogBehind | Refusal::Outdated => {
             answers::refusal(503, refusal.detail()).with("Retry-After", 1)

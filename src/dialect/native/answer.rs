@@ -139,10 +139,12 @@ const fn status_of(refusal: Refusal) -> u16 {
     match refusal {
         Refusal::TooManyMatches => 400,
         Refusal::KeyReused => 422,
-        Refusal::TooManyMessages | Refusal::TooManySearches => 429,
-        Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::LogBehind | Refusal::Outdated => {
-            503
-        }
+        Refusal::TooManyMessages | Refusal::TooManySearches | Refusal::ShareExceeded => 429,
+        Refusal::TooManyChannels
+        | Refusal::TooManySubscribers
+        | Refusal::MemoryShort
+        | Refusal::LogBehind
+        | Refusal::Outdated => 503,
         Refusal::NotLatest => 412,
         Refusal::Reserved => 403,
         Refusal::Key { error: KeyError::NoSuchKey, .. } => 404,

@@ -326,7 +326,12 @@ fn who_has_had_much_done_comes_last() {
     assert!(bench.read(stranger).starts_with("HTTP/1.1 404 "), "later, but in the same second");
     bench.world.advance(1000);
     bench.send(stranger, request);
-    assert!(bench.read(stranger).starts_with("HTTP/1.1 404 "), "the next second is a new one");
+    assert!(bench.server.is_waiting(stranger), "the next second goes on where the last one ended");
+    bench.turn();
+    bench.read(stranger);
+    bench.world.advance(1000);
+    bench.send(stranger, request);
+    assert!(bench.read(stranger).starts_with("HTTP/1.1 404 "), "and the one after that is new");
 }
 
 /// Ninety bytes that name a foreign id are not told of a gap on each of thousands of channels, one by one.
@@ -391,4 +396,70 @@ fn messages_of_fdajax_count_by_address() {
         |answer: &String| answer.contains(" 429 ") && answer.contains("limits.publishes_per_second");
     assert!(answers[5..].iter().all(refused), "{answers:?}");
     assert!(call([192, 0, 2, 2], 9).starts_with("HTTP/1.1 200 "), "another address");
+}
+
+/// Any cookie is a session of FDAjax, so that what one may send is counted by who sends it.
+#[test]
+fn calls_of_fdajax_count_by_client() {
+    let mut config = Config::default();
+    config.fdajax.enabled = true;
+    config.fdajax.allow_peer_call = vec!["gchat".into()];
+    config.limits.fdajax_peer_calls = 3;
+    config.trusted_proxies = vec!["192.0.2.7/32".parse().unwrap()];
+    let mut bench = Bench::new(config);
+    let mut call = |address: [u8; 4], client: u8, session: usize| {
+        let id = bench.connect_from(address).unwrap();
+        bench.send(id, &format!("GET /live.fdajax?cmd=chat_sig&types=gchat&mes=1 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 192.0.2.{client}\r\nCookie: _session_id=s{session}\r\n\r\n"));
+        bench.read(id).split(' ').nth(1).unwrap().to_owned()
+    };
+    let statuses: Vec<String> = (0..5).map(|session| call([192, 0, 2, 7], 1, session)).collect();
+    assert_eq!(statuses, ["200", "200", "200", "429", "429"]);
+    assert_eq!(call([192, 0, 2, 7], 2, 9), "200", "another client behind the same proxy");
+}
+
+/// A Bayeux request of a megabyte that subscribes to names and takes them back is refused what is too much for one turn.
+#[test]
+fn one_request_has_one_budget_of_subscriptions() {
+    let mut bench = Bench::new(Config::default());
+    let id = bench.connect_from([192, 0, 2, 1]).unwrap();
+    let handshake = json!([{"channel": "/meta/handshake", "version": "1.0",
+        "supportedConnectionTypes": ["long-polling"]}]);
+    let session = bench.bayeux(id, &handshake)[0]["clientId"].as_str().unwrap().to_owned();
+    let channels: Vec<String> = (0..900).map(|number| format!("/c/{number}")).collect();
+    let change = |what: &str| json!({"channel": what, "clientId": session, "subscription": channels});
+    let pair = [change("/meta/subscribe"), change("/meta/unsubscribe")];
+    let mut storm = |count: usize| {
+        let messages: Vec<Value> = pair.iter().cycle().take(count).cloned().collect();
+        let before = bench.server.hub().looked_at();
+        let answer = bench.bayeux(id, &json!(messages));
+        let answer = answer.as_array().unwrap();
+        let refused = answer.iter().filter(|reply| reply["error"] == "429::too_many_searches").count();
+        assert_eq!(answer.iter().filter(|reply| reply["successful"] == true).count(), count - refused);
+        (refused, bench.server.hub().looked_at() - before)
+    };
+    assert_eq!(storm(10).0, 0);
+    // A megabyte of them, nearly.
+    let (refused, looked_at) = storm(110);
+    assert!(refused > 10 && looked_at <= 250_000, "{refused} refused, {looked_at} looks");
+    bench.server.check(bench.world.now);
+}
+
+/// Thousands of sessions that nobody asks for any more do not end in one turn.
+#[test]
+fn sessions_that_end_at_once_have_several_turns() {
+    let mut config = Config::default();
+    config.bayeux.handshakes_per_second = 1_000_000;
+    let mut bench = Bench::new(config);
+    let handshake = json!([{"channel": "/meta/handshake", "version": "1.0",
+        "supportedConnectionTypes": ["long-polling"]}]);
+    let id = bench.connect();
+    (0..300).for_each(|_| _ = bench.bayeux(id, &handshake));
+    bench.world.advance(60_000);
+    let now = bench.world.now;
+    let left = |bench: &Bench| bench.server.dialects.sessions();
+    bench.server.tick(now, &mut bench.world);
+    assert_eq!(left(&bench), 300 - 64, "the others have the next turn");
+    assert!(bench.server.next_deadline(now) <= now.at);
+    bench.turn();
+    assert_eq!(left(&bench), 0);
 }

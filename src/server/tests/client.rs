@@ -130,6 +130,13 @@ impl Client {
         self.asks.push_back(Ask { kind, head_only, ends_at, since: None });
     }
 
+    /// What it has asked waits for its turn: where the first of it begins, its answer will tell.
+    pub fn waits(&mut self) {
+        if let Some(Ask { kind: Kind::Subscribe(subscription), .. }) = self.asks.front_mut() {
+            subscription.watch.began = None;
+        }
+    }
+
     /// Takes the next `count` bytes to write; notes the requests that are complete with them.
     pub fn write(&mut self, count: usize, view: &View) -> Vec<u8> {
         let bytes: Vec<u8> = self.outbox.drain(..count).collect();

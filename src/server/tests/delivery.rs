@@ -344,7 +344,9 @@ fn a_body_that_arrives_behind_a_blocked_answer_is_kept() {
 
 #[test]
 fn a_slow_reader_of_an_answer_is_not_idle() {
-    let mut bench = Bench::new(Config::default());
+    let mut config = Config::default();
+    config.limits.unread_bytes_per_second = 1;
+    let mut bench = Bench::new(config);
     bench.publish("a", &"x".repeat(1000), None);
     let id = bench.connect();
     bench.world.socket(id).capacity = 1;

@@ -2,7 +2,7 @@
 //!
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
 //! get, `sim` lets a seed decide what happens, `delivery` counts what a delivery costs,
-//! `budgets` asks for more than is given, `limits` goes to each limit and one beyond,
+//! `budgets` asks for more than is given, `limits` goes to each limit and one beyond, `memory` takes all there is,
 //! `door` publishes in every language, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
 //! give, `hook` is the application that is asked, `fdajax` and `bayeux` let a seed speak these protocols, `handover` puts
 //! another server in the place of one.
@@ -20,6 +20,7 @@ mod handover;
 mod hook;
 mod limits;
 mod market;
+mod memory;
 mod oracle;
 mod shared;
 mod sim;

@@ -15,6 +15,8 @@ pub struct Socket {
     buffer: Vec<u8>,
     /// A write was cut short: the next room is an edge.
     short: bool,
+    /// When that first happened.
+    pub first_short: Option<Instant>,
     /// Every further write fails.
     pub broken: bool,
     /// The client has closed altogether: what is written next is answered by a reset.
@@ -56,6 +58,7 @@ impl World {
             capacity,
             buffer: Vec::new(),
             short: false,
+            first_short: None,
             broken: false,
             deaf: false,
             ended: false,
@@ -142,6 +145,9 @@ impl Sink for World {
         let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
         socket.buffer.extend(bytes.take(taken));
         socket.short |= room < offered;
+        if taken < offered {
+            socket.first_short.get_or_insert(at);
+        }
         if taken > 0 {
             socket.progress = at;
         }

@@ -1,0 +1,149 @@
+//! Whose turn it is: those who cannot be served at once, by how much has lately been done for their address.
+//!
+//! Who asks little is served before who asks much, so that nobody has to wait for a flood; of a flood, some is served
+//! in every turn. Addresses that limits do not hold for ask nothing, as far as this goes.
+
+use super::{Server, Sink};
+use crate::broker::is_exempt;
+use crate::carry::carry;
+use crate::conn::{ConnId, Slot};
+use crate::hub::SubscriberKey;
+use crate::time::{Instant, Now};
+use std::collections::{BTreeSet, VecDeque};
+
+/// Work of an address, in this second or the one before, from which on it comes after those of whom less was done:
+/// about as many microseconds of it.
+const LEVELS: [u32; 3] = [5_000, 50_000, 200_000];
+/// One of so many that are served is of those of whom most was done, so that nobody waits for ever.
+const LAST_ONE_OF: u32 = 8;
+
+/// Connections whose bytes wait, but for those of whom little was done, by how much was done for their address.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    levels: [VecDeque<ConnId>; LEVELS.len()],
+    served: u32,
+}
+
+carry! {
+    struct Backlog { levels, served }
+}
+
+impl Backlog {
+    /// Adds a connection whose address is at that level, from 1.
+    pub fn push(&mut self, level: usize, id: ConnId) {
+        self.levels[level.clamp(1, LEVELS.len()) - 1].push_back(id);
+    }
+
+    /// The next whose turn it is.
+    pub fn pop(&mut self) -> Option<ConnId> {
+        self.served = self.served.wrapping_add(1);
+        match self.served.is_multiple_of(LAST_ONE_OF) {
+            true => self.levels.iter_mut().rev().find_map(VecDeque::pop_front),
+            false => self.levels.iter_mut().find_map(VecDeque::pop_front),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.levels.iter().all(VecDeque::is_empty)
+    }
+
+    /// Whether a connection is among them.
+    #[cfg(any(test, feature = "check"))]
+    pub fn contains(&self, id: ConnId) -> bool {
+        self.levels.iter().flatten().any(|other| *other == id)
+    }
+}
+
+/// Deliveries that come after those to others.
+#[derive(Debug, Default)]
+pub struct PutOff {
+    order: VecDeque<(ConnId, SubscriberKey)>,
+    known: BTreeSet<SubscriberKey>,
+}
+
+carry! {
+    struct PutOff { order, known }
+}
+
+impl PutOff {
+    /// Adds one, once.
+    fn push(&mut self, id: ConnId, key: SubscriberKey) {
+        if self.known.insert(key) {
+            self.order.push_back((id, key));
+        }
+    }
+
+    fn pop(&mut self) -> Option<(ConnId, SubscriberKey)> {
+        let next = self.order.pop_front()?;
+        self.known.remove(&next.1);
+        Some(next)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}
+
+impl Server {
+    /// After whom a connection is served: 0 = nobody, as little has been done for its address.
+    pub(super) fn level(&self, now: Instant, slot: Slot) -> usize {
+        let peer = self.connections[slot].peer;
+        if is_exempt(peer, &self.config) {
+            return 0;
+        }
+        let work = self.work.recent(now, peer);
+        LEVELS.iter().filter(|&&from| work >= from).count()
+    }
+
+    /// Counts what has been done for the address of a connection: so many units, or as many microseconds as it took.
+    pub(super) fn note_work(&mut self, now: Instant, slot: Slot, units: usize, sink: &mut impl Sink) {
+        let peer = self.connections[slot].peer;
+        if !is_exempt(peer, &self.config) {
+            let units = u32::try_from(units).unwrap_or(u32::MAX);
+            self.work.add(now, peer, units.max(sink.spent()));
+        }
+    }
+
+    /// Puts the delivery to a connection off until others have had theirs, if much has been done for its address.
+    pub(super) fn puts_off(&mut self, now: Instant, slot: Slot, key: SubscriberKey) -> bool {
+        let is_late = self.level(now, slot) > 0;
+        if is_late {
+            let id = self.id(slot);
+            self.put_off.push(id, key);
+        }
+        is_late
+    }
+
+    /// Makes the deliveries that were put off, in what is left of the turn, and one of them in any case.
+    #[cold]
+    pub(super) fn deliver_put_off(&mut self, now: Now, sink: &mut impl Sink) {
+        for _ in 0..self.config.turn.deliveries {
+            let Some((id, key)) = self.put_off.pop() else { return };
+            // It may have gone, and its place have been taken.
+            if let Some(slot) = self.find(id)
+                && self.connections[slot].subscriber() == Some(key)
+            {
+                self.deliver_to(now, slot, key, sink);
+            }
+            if sink.is_late() {
+                return;
+            }
+        }
+    }
+
+    /// Closes connections that are broken and whose subscribers are on thousands of lists: one in any case, the others
+    /// while there is time.
+    #[cold]
+    pub(super) fn close_departed(&mut self, now: Now, sink: &mut impl Sink) {
+        while let Some(id) = self.departed.pop_front() {
+            if let Some(slot) = self.find(id) {
+                self.close(now.at, slot);
+            }
+            if sink.is_late() {
+                return;
+            }
+        }
+    }
+}
