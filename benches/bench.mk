@@ -5,7 +5,7 @@
 SIZE ?= quick
 BENCH_ARGS ?=
 
-.PHONY: bench bench-cluster bench-build bench-tools bench-peers bench-peers-install bench-bayeux bench-noise micro instructions soak
+.PHONY: bench bench-cluster bench-build bench-tools bench-peers bench-peers-install bench-bayeux bench-noise bench-hostile micro instructions soak
 
 # Cargo names benches with a hash; the suite takes the newest beside itself. The server comes last, because building
 # benches leaves an unstripped one in its place.
@@ -30,6 +30,13 @@ bench-peers-install:
 
 bench-bayeux: bench-build ## Bayeux beside native long polling, and CometD's documented load test
 	$(SUITE) --only Bayeux --output target/bench/bayeux
+
+HOSTILE_ARGS ?=
+
+bench-hostile: ## What an innocent client feels, and the server takes, while strangers do what they may, of each kind and all together
+	cargo bench --no-run --bench hostile
+	cargo build --release --bin encke
+	ulimit -n 20000; $$(ls -t target/release/deps/hostile-* | grep -v '\.d$$' | head -1) --seconds 8 $(HOSTILE_ARGS)
 
 bench-noise: bench-build ## The floor against itself: what the machine's noise alone gives
 	$(SUITE) --floor-twice

@@ -1,0 +1,226 @@
+//! Strangers of one kind: many sockets, which say what their kind does, as fast as it does it.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+
+use crate::kinds::{Does, Kind, Reads};
+
+/// Connections that one address may have.
+const PER_ADDRESS: usize = 1900;
+/// How long to wait when nobody can do anything.
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long a stranger who was sent away waits before it comes back.
+const RETURN: Duration = Duration::from_millis(200);
+/// Connections that are begun in a row.
+const BATCH: usize = 64;
+
+/// A connection from an address of the loopback network, which stands for one stranger.
+pub fn connect_from(
+    source: Ipv4Addr,
+    address: SocketAddr,
+    receive_bytes: Option<usize>,
+) -> io::Result<TcpStream> {
+    let socket = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        None,
+    )?;
+    if let Some(bytes) = receive_bytes {
+        sockopt::set_socket_recv_buffer_size(&socket, bytes)?;
+    }
+    bind(&socket, &SocketAddrV4::new(source, 0))?;
+    match connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// One of them.
+struct Stranger {
+    stream: Option<TcpStream>,
+    /// When it does the next thing.
+    at: Instant,
+    /// What it is saying, and how much of it is out.
+    words: Vec<u8>,
+    said: usize,
+    /// It has said how it begins.
+    begun: bool,
+    /// What came and has not been looked at, until its session is known.
+    heard: Vec<u8>,
+}
+
+pub struct Crowd {
+    kind: &'static Kind,
+    address: SocketAddr,
+    strangers: Vec<Stranger>,
+    begun: Instant,
+    sent: usize,
+}
+
+impl Crowd {
+    pub fn new(kind: &'static Kind, address: SocketAddr) -> io::Result<Self> {
+        let now = Instant::now();
+        let stranger = || Stranger {
+            stream: None,
+            at: now,
+            words: Vec::new(),
+            said: 0,
+            begun: false,
+            heard: Vec::new(),
+        };
+        let strangers = std::iter::repeat_with(stranger).take(kind.sockets).collect();
+        Ok(Self { kind, address, strangers, begun: now, sent: 0 })
+    }
+
+    /// Does what its kind does, until `stop`.
+    pub fn run(&mut self, stop: &AtomicBool) -> io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        while !stop.load(Ordering::Relaxed) {
+            let (mut busy, mut opened) = (false, 0);
+            for place in 0..self.strangers.len() {
+                if self.strangers[place].stream.is_none() {
+                    if opened < BATCH && self.strangers[place].at <= Instant::now() {
+                        opened += 1;
+                        self.open(place);
+                    }
+                    continue;
+                }
+                match self.go_on(place, &mut buffer) {
+                    Ok(did) => busy |= did,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => self.leave(place),
+                }
+            }
+            if !busy {
+                thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, place: usize) {
+        let address = Ipv4Addr::new(127, 0, self.kind.address, 1 + (place / PER_ADDRESS) as u8);
+        let receive_bytes = (!matches!(self.kind.reads, Reads::All)).then_some(4096);
+        let stranger = &mut self.strangers[place];
+        match connect_from(address, self.address, receive_bytes) {
+            Ok(stream) => {
+                stranger.stream = Some(stream);
+                stranger.words = (self.kind.begins)(place);
+                (stranger.said, stranger.begun) = (0, false);
+                stranger.heard.clear();
+                stranger.at = Instant::now();
+            }
+            // The generator has no more ports, or descriptors.
+            Err(_) => stranger.at = Instant::now() + RETURN,
+        }
+    }
+
+    fn leave(&mut self, place: usize) {
+        let stranger = &mut self.strangers[place];
+        stranger.stream = None;
+        stranger.at = Instant::now() + RETURN;
+    }
+
+    /// Reads and writes what one of them can. Returns whether it did anything.
+    fn go_on(&mut self, place: usize, buffer: &mut [u8]) -> io::Result<bool> {
+        let kind = self.kind;
+        let stranger = &mut self.strangers[place];
+        let Some(stream) = &mut stranger.stream else { return Ok(false) };
+        let mut did = false;
+        let most = match kind.reads {
+            Reads::All => buffer.len(),
+            Reads::Nothing if stranger.begun || !needs_session(kind) => 0,
+            Reads::Nothing => buffer.len(),
+            Reads::Some { bytes, every } if stranger.at <= Instant::now() => {
+                stranger.at = Instant::now() + every;
+                bytes
+            }
+            Reads::Some { .. } => 0,
+        };
+        if most > 0 {
+            match stream.read(&mut buffer[..most]) {
+                Ok(0) => return Err(io::ErrorKind::ConnectionReset.into()),
+                Ok(count) => {
+                    did = true;
+                    if !stranger.begun {
+                        stranger.heard.extend_from_slice(&buffer[..count.min(4096)]);
+                    }
+                }
+                Err(error) if is_early(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if stranger.said == stranger.words.len() && !self.think(place) {
+            return Ok(did);
+        }
+        let stranger = &mut self.strangers[place];
+        let Some(stream) = &mut stranger.stream else { return Ok(did) };
+        match stream.write(&stranger.words[stranger.said..]) {
+            Ok(count) => {
+                stranger.said += count;
+                self.sent += count;
+                Ok(true)
+            }
+            Err(error) if is_early(&error) => Ok(did),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Finds what to say next. Returns whether there is anything.
+    fn think(&mut self, place: usize) -> bool {
+        let stranger = &mut self.strangers[place];
+        let due = self.kind.bytes_per_second * self.begun.elapsed().as_secs_f64();
+        match &self.kind.does {
+            Does::Nothing => return false,
+            Does::Leave => {
+                self.sent += 1;
+                self.leave(place);
+                self.strangers[place].at = Instant::now();
+                return false;
+            }
+            _ if stranger.begun && self.sent as f64 > due => return false,
+            Does::Say(words) if stranger.begun => _ = words,
+            Does::Say(words) => stranger.words = words(place),
+            Does::InSession(_) if stranger.begun => {}
+            Does::InSession(words) => {
+                let text = String::from_utf8_lossy(&stranger.heard);
+                let id = text.split("\"clientId\":\"").nth(1).and_then(|rest| rest.split_once('"'));
+                let Some((id, _)) = id else { return false };
+                stranger.words = words(id);
+            }
+            Does::Once(words) => {
+                if stranger.begun {
+                    return false;
+                }
+                let text = String::from_utf8_lossy(&stranger.heard);
+                let id = text.split("\"clientId\":\"").nth(1).and_then(|rest| rest.split_once('"'));
+                let Some((id, _)) = id else { return false };
+                stranger.words = words(id);
+            }
+        }
+        (stranger.said, stranger.begun) = (0, true);
+        true
+    }
+}
+
+fn needs_session(kind: &Kind) -> bool {
+    matches!(kind.does, Does::InSession(_) | Does::Once(_))
+}
+
+/// Whether it may work later.
+fn is_early(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::NotConnected | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,138 @@
+//! The server's process, and the application that publishes.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Channels below `c/`, each with a message.
+pub const CHANNELS: usize = 9000;
+/// Bytes of each message on `big`.
+const BIG_BYTES: usize = 100_000;
+/// Clock ticks a second, as /proc counts them.
+const TICKS: f64 = 100.0;
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn start(program: &Path, memory_mib: u64) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--limits-memory"]).arg(format!("{memory_mib}MiB"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .map_err(|error| io::Error::other(format!("cannot start {}: {error}", program.display())))?;
+        let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
+        let mut lines = BufReader::new(stderr);
+        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut line = String::new();
+        while lines.read_line(&mut line)? > 0 {
+            if let Some(address) = line.split("listening on ").nth(1) {
+                server.address = address.trim().parse().map_err(io::Error::other)?;
+                // It logs every connection that it closes for lack of memory.
+                thread::spawn(move || io::copy(&mut lines, &mut io::sink()));
+                return Ok(server);
+            }
+            line.clear();
+        }
+        Err(io::Error::other("the server ended before it listened"))
+    }
+
+    /// Gives it what an application would have published.
+    pub fn prepare(&self) -> io::Result<()> {
+        let mut application = Application::of(self.address)?;
+        for begin in (0..CHANNELS).step_by(1000) {
+            let lines = (begin..begin + 1000).map(|n| format!("{{\"channel\":\"c/{n}\",\"data\":1}}\n"));
+            application.post("/pub", "application/x-ndjson", &lines.collect::<String>())?;
+        }
+        (0..10).try_for_each(|_| application.publish_big())
+    }
+
+    /// Publishes ten large messages a second, until `stop`.
+    pub fn publish_on(&self, stop: Arc<AtomicBool>) -> JoinHandle<io::Result<()>> {
+        let address = self.address;
+        thread::spawn(move || {
+            let mut application = Application::of(address)?;
+            while !stop.load(Ordering::Relaxed) {
+                application.publish_big()?;
+                thread::sleep(Duration::from_millis(100));
+            }
+            Ok(())
+        })
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> io::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or("");
+        let kib = line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok());
+        kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("no Rss: the server has ended"))
+    }
+
+    /// Seconds of processor time.
+    pub fn cpu(&self) -> io::Result<f64> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or("").split(' ').collect();
+        let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
+        Ok((ticks(11) + ticks(12)) / TICKS)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail only if it has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Who publishes on the loopback address, as applications do.
+struct Application(TcpStream);
+
+impl Application {
+    fn of(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(address)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_nodelay(true)?;
+        Ok(Self(socket))
+    }
+
+    fn publish_big(&mut self) -> io::Result<()> {
+        self.post("/pub/big", "text/plain", &"x".repeat(BIG_BYTES))
+    }
+
+    fn post(&mut self, target: &str, content_type: &str, body: &str) -> io::Result<()> {
+        let length = body.len();
+        let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n");
+        self.0.write_all(format!("{head}Content-Length: {length}\r\n\r\n{body}").as_bytes())?;
+        let answer = self.answer()?;
+        match answer.starts_with("HTTP/1.1 20") {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("the application may not publish: {answer}"))),
+        }
+    }
+
+    /// One answer, whose length is told.
+    fn answer(&mut self) -> io::Result<String> {
+        let (mut bytes, mut buffer) = (Vec::new(), [0; 64 << 10]);
+        loop {
+            let count = self.0.read(&mut buffer)?;
+            bytes.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&bytes);
+            let length = text.split("Content-Length: ").nth(1).and_then(|rest| rest.split('\r').next());
+            let length: usize = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+            if count == 0 || text.split_once("\r\n\r\n").is_some_and(|(_, body)| body.len() >= length) {
+                return Ok(text.into_owned());
+            }
+        }
+    }
+}
