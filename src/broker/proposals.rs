@@ -29,7 +29,7 @@ pub struct LogSettings {
     pub staged_bytes: usize,
     /// Milliseconds that the log may lag behind.
     pub lag_ms: u64,
-    /// Several servers share the log, which gives the numbers, and we are this one of them; see [`super::shared`].
+    /// Several servers share the log, which gives the numbers, and we are this one of them; see `broker::shared`.
     pub shared: Option<NodeId>,
 }
 
