@@ -566,6 +566,42 @@ check('polls that do not wait are not repeated at once', { random: 1 }, async wo
 const value = (number, key, more) => line(number, { key, data: undefined, ...more });
 const table = comet => Object.fromEntries(comet.values('a'));
 
+check('latest values: who joins with a snapshot leaves nothing of the others behind', {}, async world => {
+  const comet = await world.start({ techniques: ['poll'], channels: ['old'], latest: true });
+  await world.last().batch([message(1, { channel: 'old', key: 'k' })], 'e:1');
+  comet.subscribe('late');
+  await settle();
+  await pass(1000);
+  await world.last().batch([], 'e:5'); // where the server is
+  await pass(1000);
+  assert.deepEqual([world.last().path, world.last().query.after], ['/sub/old', 'e:1']);
+  await world.last().batch([], 'e:5');
+  await pass(1000);
+  assert.deepEqual([world.last().path, world.last().query.after], ['/sub/late', '']);
+  await world.last().batch([message(9, { channel: 'late', key: 'k' })], 'e:9');
+  await pass(1000);
+  await world.last().batch([], 'e:10');
+  await pass(1000);
+  // Nobody has asked what `old` had after 5.
+  assert.deepEqual([world.poll().path, world.poll().query.after], ['/sub/old,late', 'e:5']);
+  await world.poll().batch([message(7, { channel: 'old', key: 'k' }), message(9, { channel: 'late', key: 'k' })], 'e:10');
+  assert.deepEqual(data(world), [1, 9, 7]);
+});
+
+check('latest values: what was under way when a channel was left does not come back', {}, async world => {
+  const comet = await world.start({ techniques: ['poll'], channels: ['old'], latest: true });
+  await world.last().batch([message(1, { channel: 'old', key: 'k' })], 'e:1');
+  comet.subscribe('late');
+  await settle();
+  await pass(1000);
+  await world.last().batch([], 'e:5'); // where the server is
+  await pass(1000);
+  assert.deepEqual([world.last().path, world.last().query.as], ['/sub/old', 'interval']);
+  comet.unsubscribe('old');
+  await world.last().batch([message(3, { channel: 'old', key: 'k' })], 'e:5');
+  assert.equal(comet.values('old').size, 0);
+});
+
 check('latest values: what is asked for, whole values out of patches, and what changed', {}, async world => {
   const comet = await world.start({ techniques: ['stream'], rate: 2, delta: true });
   assert.deepEqual(world.last().query, { after: '', latest: '1', rate: '2', delta: '1', as: 'stream' });

@@ -64,7 +64,10 @@ export async function advance(link, fresh) {
   else if (isBegun || comet.after === 'now') comet._move(place);
 }
 
-/** Takes the latest values of `channels`, and goes back to the place behind them: what the others had since is no news. */
+/**
+ * Takes the latest values of `channels`. We go on from the place behind them, or from where we were with the others if that
+ * is older: what comes again is no news.
+ */
 export async function snapshot(link, channels) {
   const comet = link._comet, all = [];
   for (let place = '', messages; ;) {
@@ -74,8 +77,9 @@ export async function snapshot(link, channels) {
     // What an older line still brings must not take us beyond that place.
     link._line?._cut('again');
     link._had = new Set([...link._had, ...channels]);
+    const { after } = comet;
     all.forEach(envelope => comet._take(envelope));
-    if (!comet._isNew(place)) comet.after = place;
+    comet.after = comet._isNew(place, after) ? after : place;
     return;
   }
 }

@@ -64,6 +64,8 @@ export class Values {
     }
     const { _values: values, _ids: ids } = this._table(channel), held = ids.get(key), before = values.get(key);
     if (held && !comet._isNew(id, held)) return false;
+    // What was under way when a channel was left is nobody's. Only who has a line knows what all tabs want.
+    if (!held && comet._link._run && !comet._link._wanted().some(wanted => matches(wanted, channel))) return false;
     if (patch !== undefined && base !== held) {
       // That cannot be: everything is asked for anew.
       for (const name of this._tables.keys()) this._forget(name);
