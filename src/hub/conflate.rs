@@ -180,7 +180,7 @@ impl Hub {
             (Some(_), _) => values.next(),
             (None, _) => rest.next(),
         });
-        both.filter(move |message| subscriber.is_for(message, now))
+        both.filter(move |message| message.reaches(subscriber.joined, now))
     }
 
     /// Whether a channel has something that a subscriber lacks who has had it up to `had`.

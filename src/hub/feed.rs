@@ -576,7 +576,9 @@ impl Hub {
                 self.feeds.walked.set(Some(ring_from.max(upto)));
                 return;
             };
-            if let Some(message) = message.filter(|message| seq > upto && subscriber.is_for(message, now)) {
+            if let Some(message) =
+                message.filter(|message| seq > upto && message.reaches(subscriber.joined, now))
+            {
                 pulled.extend(Some(message));
                 count += 1;
             }

@@ -1,7 +1,7 @@
 //! A published message and its encoded forms.
 
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
-use crate::id::MessageId;
+use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
@@ -291,6 +291,12 @@ impl Message {
     /// Whether its own TTL has run out.
     pub fn expired(&self, now: Instant) -> bool {
         self.expires() <= now
+    }
+
+    /// Whether it still has to reach whoever has not had it, and came or asked for its channel when `joined` was the newest
+    /// message: what is newer reaches them whatever its TTL.
+    pub fn reaches(&self, joined: Seq, now: Instant) -> bool {
+        self.id.seq > joined || !self.expired(now)
     }
 
     /// Bytes the message takes without its frames: what the limits of a ring count.

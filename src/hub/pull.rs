@@ -73,7 +73,7 @@ impl Hub {
             return None;
         }
         let mut lacking = self.channels[channel].ring.after(after);
-        let message = lacking.next().filter(|message| subscriber.is_for(message, now))?;
+        let message = lacking.next().filter(|message| message.reaches(subscriber.joined, now))?;
         let more = lacking.next().is_some();
         Some(Lacking { owner, note, channel, after, seq: message.id.seq, more })
     }
@@ -87,7 +87,7 @@ impl Hub {
             return None;
         }
         let mut lacking = self.channels[channel].ring.after(after);
-        let message = lacking.next().filter(|message| subscriber.is_for(message, now))?;
+        let message = lacking.next().filter(|message| message.reaches(subscriber.joined, now))?;
         let more = lacking.next().is_some();
         (!more).then_some(Lacking { owner, note, channel, after, seq: message.id.seq, more })
     }
@@ -127,7 +127,7 @@ impl Hub {
                 self.walk(now, (key, *channel), max, pulled);
             }
             Memberships::One { channel, .. } => {
-                let is_due = |message: &&Rc<Message>| subscriber.is_for(message, now);
+                let is_due = |message: &&Rc<Message>| message.reaches(subscriber.joined, now);
                 let ring = &self.channels[*channel].ring;
                 pulled.extend(ring.after(subscriber.after).filter(is_due).take(max));
             }
@@ -145,7 +145,7 @@ impl Hub {
                         let ring = &self.channels[membership.channel].ring;
                         let newer = ring.after(subscriber.after.max(membership.floor));
                         let is_owed = |message: &&Rc<Message>| message.id.seq <= membership.until;
-                        let is_due = |message: &&Rc<Message>| membership.is_for(message, now);
+                        let is_due = |message: &&Rc<Message>| message.reaches(membership.joined, now);
                         rings.push(newer.take_while(is_owed).filter(is_due).peekable());
                         let ring = rings.len() - 1;
                         heads.extend(head(&mut rings[ring]).map(|seq| Reverse((seq, ring))));
@@ -240,7 +240,7 @@ impl Hub {
                     let ring = &self.channels[membership.channel].ring;
                     let newer = ring.after(subscriber.after.max(membership.floor));
                     let mut owed = newer.take_while(|message| message.id.seq <= membership.until);
-                    let first = owed.find(|message| membership.is_for(message, now));
+                    let first = owed.find(|message| message.reaches(membership.joined, now));
                     least = least.min(first.map_or(Seq::MAX, |message| message.id.seq));
                     first.is_some()
                 };

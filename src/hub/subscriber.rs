@@ -1,7 +1,6 @@
 //! A subscriber: one cursor, and the channels it listens to.
 
 use super::channel::ChannelKey;
-use super::message::Message;
 use super::name::Pattern;
 use super::news::News;
 use super::shares::Payer;
@@ -94,20 +93,6 @@ pub struct Subscriber {
 
 carry! {
     struct Subscriber { after, joined, memberships, owner, view, note, queued, stranger }
-}
-
-impl Subscriber {
-    /// Whether a message that is newer than its cursor still has to reach it.
-    pub(super) fn is_for(&self, message: &Message, now: Instant) -> bool {
-        message.id.seq > self.joined || !message.expired(now)
-    }
-}
-
-impl Membership {
-    /// The same of a message of this channel.
-    pub(super) fn is_for(&self, message: &Message, now: Instant) -> bool {
-        message.id.seq > self.joined || !message.expired(now)
-    }
 }
 
 /// Ids that somebody came with and that cannot be taken up: of another history, or from before something was lost that
