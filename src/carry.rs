@@ -92,6 +92,23 @@ impl Parcel {
         self.bytes.push(number as u8);
     }
 
+    /// Writes how many bytes a text has, and the text.
+    fn text(&mut self, text: &str) {
+        self.all(text.as_bytes());
+    }
+
+    /// Writes how many there are, and all of them.
+    fn all<T: Carry>(&mut self, all: &[T]) {
+        self.number(all.len() as u64);
+        T::pack_all(all, self);
+    }
+
+    /// The same of what does not lie side by side.
+    fn each<'a, T: Carry + 'a>(&mut self, all: impl ExactSizeIterator<Item = &'a T>) {
+        self.number(all.len() as u64);
+        all.for_each(|one| one.pack(self));
+    }
+
     /// Writes something shared: all of it the first time, then its number.
     fn share(&mut self, address: usize, write: impl FnOnce(&mut Self)) {
         if let Some(&number) = self.shared.get(&address) {
@@ -511,8 +528,7 @@ impl<T: Carry> Carry for Vec<T> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        T::pack_all(self, parcel);
+        parcel.all(self);
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -527,8 +543,7 @@ impl<T: Carry> Carry for Box<[T]> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        T::pack_all(self, parcel);
+        parcel.all(self);
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -542,8 +557,7 @@ impl<T: Carry> Carry for VecDeque<T> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        self.iter().for_each(|one| one.pack(parcel));
+        parcel.each(self.iter());
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -557,8 +571,7 @@ impl<T: Carry, const N: usize> Carry for ArrayVec<T, N> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        T::pack_all(self, parcel);
+        parcel.all(self);
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -608,8 +621,7 @@ impl<T: Carry + Ord> Carry for BTreeSet<T> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        self.iter().for_each(|one| one.pack(parcel));
+        parcel.each(self.iter());
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -645,8 +657,7 @@ impl Carry for Box<str> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        parcel.bytes.extend_from_slice(self.as_bytes());
+        parcel.text(self);
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -660,8 +671,7 @@ impl Carry for String {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        parcel.bytes.extend_from_slice(self.as_bytes());
+        parcel.text(self);
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -676,8 +686,7 @@ impl Carry for Cow<'static, str> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        parcel.bytes.extend_from_slice(self.as_bytes());
+        parcel.text(self);
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -691,8 +700,7 @@ impl Carry for Cow<'static, [u8]> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.number(self.len() as u64);
-        parcel.bytes.extend_from_slice(self);
+        parcel.all(self);
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
@@ -725,10 +733,7 @@ impl Carry for Rc<str> {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        parcel.share(Self::as_ptr(self).addr(), |parcel| {
-            parcel.number(self.len() as u64);
-            parcel.bytes.extend_from_slice(self.as_bytes());
-        });
+        parcel.share(Self::as_ptr(self).addr(), |parcel| parcel.text(self));
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
