@@ -8,12 +8,15 @@
 //! innocent  publishes fifty times a second and listens, as a client of an address of its own
 //! server    the process: starting, what it is given to keep, what /proc tells
 //! ```
+//! The process itself is that of the soak.
 #![forbid(unsafe_code)]
 
 mod args;
 mod crowd;
 mod innocent;
 mod kinds;
+#[path = "../soak/process.rs"]
+mod process;
 mod server;
 
 use std::env;

@@ -1,14 +1,16 @@
 //! The server's process, and the application that publishes.
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use crate::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Channels below `c/`, each with a message.
@@ -19,7 +21,7 @@ const BIG_BYTES: usize = 100_000;
 const TICKS: f64 = 100.0;
 
 pub struct Server {
-    child: Child,
+    process: Process,
     pub address: SocketAddr,
 }
 
@@ -27,24 +29,9 @@ impl Server {
     pub fn start(program: &Path, memory_mib: u64) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--limits-memory"]).arg(format!("{memory_mib}MiB"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .map_err(|error| io::Error::other(format!("cannot start {}: {error}", program.display())))?;
-        let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
-        let mut lines = BufReader::new(stderr);
-        let mut server = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let mut line = String::new();
-        while lines.read_line(&mut line)? > 0 {
-            if let Some(address) = line.split("listening on ").nth(1) {
-                server.address = address.trim().parse().map_err(io::Error::other)?;
-                // It logs every connection that it closes for lack of memory.
-                thread::spawn(move || io::copy(&mut lines, &mut io::sink()));
-                return Ok(server);
-            }
-            line.clear();
-        }
-        Err(io::Error::other("the server ended before it listened"))
+        // It logs every connection that it closes for lack of memory.
+        let process = Process::start(command, |mut lines| _ = io::copy(&mut lines, &mut io::sink()))?;
+        Ok(Self { address: process.address, process })
     }
 
     /// Gives it what an application would have published.
@@ -72,26 +59,15 @@ impl Server {
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> io::Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or("");
-        let kib = line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok());
-        kib.map(|kib| kib << 10).ok_or_else(|| io::Error::other("no Rss: the server has ended"))
+        self.process.bytes("smaps_rollup", "Rss:")
     }
 
     /// Seconds of processor time.
     pub fn cpu(&self) -> io::Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.process.child().id()))?;
         let fields: Vec<&str> = text.rsplit(") ").next().unwrap_or("").split(' ').collect();
         let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
         Ok((ticks(11) + ticks(12)) / TICKS)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Both fail only if it has ended, which is what is wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

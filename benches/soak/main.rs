@@ -7,7 +7,7 @@
 //! client, technique  one client after the other in each place; what each technique asks
 //! book               what was published: ids, and what must come next
 //! publisher          the one connection that publishes
-//! server             the process: starting, stopping, what /proc and /stats tell
+//! server, process    the process: starting, stopping, what /proc and /stats tell
 //! watch              samples, verdicts and plots
 //! ```
 //! The generator's `mark`, `frame` and `technique` and the suite's `plot` are their own files, so that all agree on what they mean.
@@ -27,6 +27,7 @@ mod mark;
 #[path = "../suite/plot.rs"]
 #[allow(dead_code)]
 mod plot;
+mod process;
 mod publisher;
 mod server;
 mod technique;
