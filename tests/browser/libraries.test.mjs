@@ -4,35 +4,15 @@
 import { after, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import * as esbuild from 'esbuild';
 import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
-import { PATIENCE_MS, openPage, startProxy, startServer } from './harness.mjs';
+import { librariesOf, numbers, until } from './foreign.mjs';
+import { PATIENCE_MS, startProxy, startServer } from './harness.mjs';
 
 const timeout = 3 * PATIENCE_MS;
 const RETRY = ['--sse-retry-ms', '200'];
-const { outputFiles: [script] } = await esbuild.build({
-  entryPoints: [fileURLToPath(new URL('library-page.mjs', import.meta.url))], bundle: true, format: 'iife', write: false,
-});
-const numbers = (from, to) => Array.from({ length: to - from }, (_, n) => from + n);
+const inPage = await librariesOf('library-page.mjs');
 let channels = 0;
-
-/** Waits until `look()` holds. */
-async function until(what, look) {
-  for (const end = Date.now() + PATIENCE_MS; !await look();) {
-    if (Date.now() > end) throw Error(`waited in vain until ${what}`);
-    await new Promise(done => setTimeout(done, 20));
-  }
-}
-
-/** A library in a page; `seen()` tells what it said. */
-const inPage = name => async (origin, url) => {
-  const page = await openPage(origin + '/healthz');
-  await page.addScriptTag({ content: script.text });
-  await page.evaluate(([name, url]) => window.listen(name, url), [name, url]);
-  return { seen: () => page.evaluate(() => ({ ...seen, take: undefined })), close: () => page.close() };
-};
 
 /** A library of Node; `open` calls `say` with what it hears and returns how to end it. */
 const inNode = open => async (origin, url) => {

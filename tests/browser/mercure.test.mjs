@@ -4,19 +4,15 @@
 import { after, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { fileURLToPath } from 'node:url';
-import * as esbuild from 'esbuild';
 import { EventSource } from 'eventsource';
-import { PATIENCE_MS, openPage, startProxy, startServer } from './harness.mjs';
+import { librariesOf, numbers, until } from './foreign.mjs';
+import { PATIENCE_MS, startProxy, startServer } from './harness.mjs';
 
 const timeout = 3 * PATIENCE_MS;
 const KEY = 'a key of thirty-two bytes or more, for the tests of clients';
 process.env.ENCKE_MERCURE_PUBLISHER_KEY = process.env.ENCKE_MERCURE_SUBSCRIBER_KEY = KEY;
 const HUB = '/.well-known/mercure';
-const { outputFiles: [script] } = await esbuild.build({
-  entryPoints: [fileURLToPath(new URL('mercure-page.mjs', import.meta.url))], bundle: true, format: 'iife', write: false,
-});
-const numbers = (from, to) => Array.from({ length: to - from }, (_, n) => from + n);
+const inPage = await librariesOf('mercure-page.mjs');
 
 /** A token that grants this. */
 function token(mercure) {
@@ -33,21 +29,6 @@ async function publish(url, fields) {
   assert.equal(answer.status, 200, await answer.clone().text());
   return answer.text();
 }
-
-/** Waits until `look()` holds. */
-async function until(what, look) {
-  for (const end = Date.now() + PATIENCE_MS; !await look();) {
-    if (Date.now() > end) throw Error(`waited in vain until ${what}`);
-    await new Promise(done => setTimeout(done, 20));
-  }
-}
-
-const inPage = name => async (origin, url) => {
-  const page = await openPage(origin + '/healthz');
-  await page.addScriptTag({ content: script.text });
-  await page.evaluate(([name, url]) => window.listen(name, url), [name, url]);
-  return { seen: () => page.evaluate(() => window.seen), close: () => page.close() };
-};
 
 const CLIENTS = {
   'EventSource of the browser': inPage('EventSource of the browser'),
