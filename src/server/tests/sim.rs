@@ -5,6 +5,7 @@
 use super::client::{Client, Kind, Subscription, View};
 use super::handover::hand_over;
 use super::oracle::{From, Selection, Watch};
+use super::trace::{Trace, note};
 use super::world::World;
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -59,7 +60,6 @@ struct Habits {
 }
 
 struct Sim {
-    seed: u64,
     random: Random,
     habits: Habits,
     config: Config,
@@ -73,26 +73,7 @@ struct Sim {
     sent: Vec<(String, Option<u64>)>,
     checked: usize,
     draining: bool,
-    finished: bool,
-    trace: Option<String>,
-}
-
-impl Drop for Sim {
-    fn drop(&mut self) {
-        if !self.finished {
-            eprintln!("{}", self.trace.as_deref().unwrap_or_default());
-            eprintln!("seed {}: replay it with ENCKE_SIM_SEED={}", self.seed, self.seed);
-        }
-    }
-}
-
-macro_rules! note {
-    ($sim:expr, $($text:tt)*) => {
-        if let Some(trace) = &mut $sim.trace {
-            let _ = write!(trace, "{:>9} ", $sim.world.now.at.as_millis());
-            let _ = writeln!(trace, $($text)*);
-        }
-    };
+    trace: Trace,
 }
 
 fn habits(random: &mut Random) -> Habits {
@@ -161,10 +142,9 @@ impl Sim {
             Client::new(Selection(selection.to_vec()))
         };
         let clients = (0..count).map(|_| client()).collect();
-        let trace = traced.then(|| format!("{config:#?}\n"));
+        let trace = Trace::new(seed, traced, &config);
         let (stale, sent) = (Vec::new(), Vec::new());
         Self {
-            seed,
             random,
             habits,
             config,
@@ -176,7 +156,6 @@ impl Sim {
             sent,
             checked: 0,
             draining: false,
-            finished: false,
             trace,
         }
     }
@@ -198,7 +177,7 @@ impl Sim {
             self.drain();
         }
         self.leave();
-        self.finished = true;
+        self.trace.finish();
     }
 
     /// One thing happens.

@@ -341,7 +341,7 @@ impl Sim {
                 );
                 let head = "POST /pub HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n";
                 self.send(conn, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
-                self.waiting.push(Waiting { conn, texts, key: None, kind: Kind::Http, was_stored: false });
+                self.wait(conn, Kind::Http, texts);
             }
             1 => {
                 let key = format!("key {}", self.texts);
@@ -362,20 +362,14 @@ impl Sim {
                 frame.extend(command.bytes());
                 self.server.receive(self.world.now, conn, &frame, &mut self.world);
                 self.turn();
-                self.waiting.push(Waiting {
-                    conn,
-                    texts: vec![text],
-                    key: None,
-                    kind: Kind::WebSocket,
-                    was_stored: false,
-                });
+                self.wait(conn, Kind::WebSocket, vec![text]);
             }
             3 => {
                 let body = json!([{"channel": format!("/{channel}"), "data": text, "id": "1"}]).to_string();
                 let head = "POST /bayeux HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
                 self.send(conn, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
                 let texts = vec![json!(text).to_string()];
-                self.waiting.push(Waiting { conn, texts, key: None, kind: Kind::Bayeux, was_stored: false });
+                self.wait(conn, Kind::Bayeux, texts);
             }
             4 => {
                 let ttl = [1, 20, 3000][self.random.below(3) as usize];
@@ -383,25 +377,13 @@ impl Sim {
                 self.send(conn, &format!("POST /pub/{channel}?ttl={ttl} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{text}"));
                 let end = self.line() + ttl * 1000;
                 self.brief.insert(text.clone(), (end, end));
-                self.waiting.push(Waiting {
-                    conn,
-                    texts: vec![text],
-                    key: None,
-                    kind: Kind::Http,
-                    was_stored: false,
-                });
+                self.wait(conn, Kind::Http, vec![text]);
             }
             _ => {
                 let length = text.len();
                 // Another request waits behind it.
                 self.send(conn, &format!("POST /pub/{channel} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{text}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"));
-                self.waiting.push(Waiting {
-                    conn,
-                    texts: vec![text],
-                    key: None,
-                    kind: Kind::Http,
-                    was_stored: false,
-                });
+                self.wait(conn, Kind::Http, vec![text]);
             }
         }
     }
@@ -412,6 +394,11 @@ impl Sim {
         self.send(conn, &format!("{head}\r\nContent-Length: {}\r\n\r\n{text}", text.len()));
         let key = Some(format!("{channel} {key}"));
         self.waiting.push(Waiting { conn, texts: vec![text.to_owned()], key, kind: Kind::Http, was_stored });
+    }
+
+    /// Waits for the answer to what publishes `texts` without a key.
+    fn wait(&mut self, conn: ConnId, kind: Kind, texts: Vec<String>) {
+        self.waiting.push(Waiting { conn, texts, key: None, kind, was_stored: false });
     }
 
     /// Sends a request again, of which the answer is not known or was a refusal.
@@ -437,13 +424,7 @@ impl Sim {
             conn,
             &format!("POST /pub/{GROUP} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{text}"),
         );
-        self.waiting.push(Waiting {
-            conn,
-            texts: vec![text],
-            key: None,
-            kind: Kind::Http,
-            was_stored: false,
-        });
+        self.wait(conn, Kind::Http, vec![text]);
         self.look_at_window();
     }
 
@@ -485,13 +466,7 @@ impl Sim {
         let conn = self.connect();
         self.followers.iter_mut().for_each(|follower| follower.may_miss = true);
         self.send(conn, &format!("DELETE /pub/{} HTTP/1.1\r\nHost: x\r\n\r\n", CHANNELS[at]));
-        self.waiting.push(Waiting {
-            conn,
-            texts: vec![],
-            key: None,
-            kind: Kind::Delete(at),
-            was_stored: false,
-        });
+        self.wait(conn, Kind::Delete(at), vec![]);
     }
 
     /// The log answers some of what waits.

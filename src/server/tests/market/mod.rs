@@ -13,6 +13,7 @@ mod reader;
 mod truth;
 
 use super::budgets::frame;
+use super::trace::{Trace, note};
 use super::world::World;
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -34,7 +35,6 @@ const RATES: [(&str, u64); 4] = [("50", 20), ("9.9", 200), ("2", 500), ("0.5", 2
 const REST_MS: u64 = 30_000;
 
 struct Sim {
-    seed: u64,
     random: Random,
     config: Config,
     server: Server,
@@ -45,26 +45,7 @@ struct Sim {
     numbers: u64,
     /// Values, patches, removals, gaps that readers were told; publications refused.
     counts: [u64; 5],
-    trace: Option<String>,
-    finished: bool,
-}
-
-impl Drop for Sim {
-    fn drop(&mut self) {
-        if !self.finished {
-            eprintln!("{}", self.trace.as_deref().unwrap_or_default());
-            eprintln!("seed {}: replay it with ENCKE_SIM_SEED={}", self.seed, self.seed);
-        }
-    }
-}
-
-macro_rules! note {
-    ($sim:expr, $($text:tt)*) => {
-        if let Some(trace) = &mut $sim.trace {
-            let _ = write!(trace, "{:>9} ", $sim.world.now.at.as_millis());
-            let _ = writeln!(trace, $($text)*);
-        }
-    };
+    trace: Trace,
 }
 
 fn config(random: &mut Random) -> Config {
@@ -93,9 +74,8 @@ impl Sim {
         world.scarcity = random.one_in(3).then(|| Random::new(seed ^ 1));
         world.haste = random.one_in(2).then(|| Random::new(seed ^ 3));
         let server = Server::new(config.clone(), Seed::of_number(1), world.now);
-        let trace = traced.then(|| format!("{config:#?}\n"));
+        let trace = Trace::new(seed, traced, &config);
         let mut sim = Self {
-            seed,
             random,
             config,
             server,
@@ -106,7 +86,6 @@ impl Sim {
             numbers: 0,
             counts: [0; 5],
             trace,
-            finished: false,
         };
         for _ in 0..3 + sim.random.below(4) {
             let reader = sim.reader();
@@ -163,7 +142,7 @@ impl Sim {
             let counts = [reader.values, reader.patches, reader.removals, reader.gaps];
             self.counts.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
         }
-        self.finished = true;
+        self.trace.finish();
     }
 
     /// Time passes, in steps as a reactor makes them: it never sleeps beyond a deadline.
