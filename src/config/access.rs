@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::kind::{Describe, Given, Kind, Word, quote};
+use super::kind::{Bytes, Describe, Given, Kind, Number, Time, Word, quote};
 use super::{Loaded, Origin, Problem};
 
 /// Who a rule lets in.
@@ -187,6 +187,60 @@ impl Word for FieldName {
 
     fn print(value: &String) -> String {
         value.clone()
+    }
+}
+
+/// What is kept of a channel, as far as it differs from `[history]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keeps {
+    /// Messages.
+    pub messages: Option<usize>,
+    /// Seconds.
+    pub seconds: Option<u64>,
+    /// Bytes.
+    pub bytes: Option<usize>,
+}
+
+/// How that is written.
+pub struct KeepsTable;
+
+const MESSAGES: Number = Number(1..=1_000_000);
+const SECONDS: Time = Time::Seconds(1..=super::YEAR);
+const BYTES: Bytes = Bytes(1..=super::TIB);
+
+impl Describe for KeepsTable {
+    fn allowed(&self) -> String {
+        let (messages, seconds, bytes) = (MESSAGES.allowed(), SECONDS.allowed(), BYTES.allowed());
+        format!("{{ messages = …, seconds = …, bytes = … }} or some of these: {messages}; {seconds}; {bytes}")
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "TABLE"
+    }
+}
+
+impl Kind<Keeps> for KeepsTable {
+    fn read(&self, given: Given<'_>) -> Option<Keeps> {
+        let Given::Toml(value) = given else { return None };
+        let mut keeps = Keeps::default();
+        for (key, value) in value.as_table()? {
+            let given = Given::Toml(value.get_ref());
+            match &**key.get_ref() {
+                "messages" => keeps.messages = Some(Kind::<usize>::read(&MESSAGES, given)?),
+                "seconds" => keeps.seconds = Some(SECONDS.read(given)?),
+                "bytes" => keeps.bytes = Some(BYTES.read(given)?),
+                _ => return None,
+            }
+        }
+        Some(keeps)
+    }
+
+    fn show(&self, value: &Keeps) -> String {
+        let messages = value.messages.map(|it| format!("messages = {}", Kind::<usize>::show(&MESSAGES, &it)));
+        let seconds = value.seconds.map(|it| format!("seconds = {}", SECONDS.show(&it)));
+        let bytes = value.bytes.map(|it| format!("bytes = {}", BYTES.show(&it)));
+        let all: Vec<String> = [messages, seconds, bytes].into_iter().flatten().collect();
+        format!("{{ {} }}", all.join(", "))
     }
 }
 

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use access::{Algorithm, KeyText, Who};
+pub use access::{Algorithm, Keeps, KeyText, Who};
 pub use engine::{Place as EnginePlace, Servers as EngineServers};
 pub use file::is_misspelled;
 pub use kind::{Describe, Given, Kind, milliseconds};
@@ -35,7 +35,7 @@ pub use setting::{Column, Section, Setting, Table};
 pub use source::{File, Loaded, Origin, Problem, Sources, check, load, unknown_variables};
 pub use store::Promise;
 
-use access::{Choice, ClaimText, CookieName, FieldName, HookUrl};
+use access::{Choice, ClaimText, CookieName, FieldName, HookUrl, KeepsTable};
 use engine::{EngineName, EngineUrl};
 use kind::Time::{Millis, Seconds};
 use kind::{
@@ -477,6 +477,8 @@ setting::settings! {
             "subscribe" subscribe: Who = Who::Anyone, Choice(&Who::NAMES);
             /// Who may publish; if it says nothing, whoever may without rules.
             "publish" publish: Option<Who> = None, Choice(&Who::NAMES);
+            /// What is kept of its channels, as far as it differs from `[history]`.
+            "history" history: Keeps = Keeps::default(), KeepsTable;
         }
         /// The keys that tokens are verified by. Several at once are for rotation.
         "tokens.keys" token_keys: TokenKey {

@@ -362,6 +362,13 @@ fn rows_of_tables_are_read_in_order_and_printed_back() {
     assert_eq!(keys, [(Some("2026-11"), Some(Algorithm::ES256)), (Some("2026-10"), Some(Algorithm::HS256))]);
     let printed = toml(&loaded);
     assert_eq!(load_all(&printed, &[], &[]).unwrap().config, loaded.config, "{printed}");
+    let keeps = "[[channels]]\nmatch = \"a\"\nhistory = { messages = 5, seconds = \"2h\", bytes = \"1MiB\" }\n\
+                 [[channels]]\nmatch = \"b\"\n[channels.history]\nseconds = 9\n";
+    let kept = load_all(keeps, &[], &[]).unwrap();
+    let expected = Keeps { messages: Some(5), seconds: Some(7200), bytes: Some(1 << 20) };
+    assert_eq!(kept.config.channels[0].history, expected);
+    assert_eq!(kept.config.channels[1].history, Keeps { seconds: Some(9), ..Keeps::default() });
+    assert_eq!(load_all(&toml(&kept), &[], &[]).unwrap().config, kept.config);
     assert!(
         printed.lines().any(|line| line.starts_with("[[tokens.keys]]") && line.ends_with("# encke.toml:3"))
     );
@@ -384,6 +391,10 @@ fn what_is_wrong_in_rows_is_told_with_its_line() {
             "f:6: channels.zzzzzzzz: unknown setting; a row of [[channels]] has match, subscribe, publish",
         ],
     );
+    for wrong in ["5", "{ message = 5 }", "{ messages = 0 }", "{ bytes = \"x\" }", "{ seconds = -1 }"] {
+        let file = format!("[[channels]]\nmatch = \"a\"\nhistory = {wrong}");
+        check_problems(&file, &["f:3: channels.history: must be { messages = …, seconds = …, bytes = … }"]);
+    }
     check_problems("[tokens]\nkeys = 1", &["f:2: tokens.keys: comes as rows; write [[tokens.keys]]"]);
 }
 

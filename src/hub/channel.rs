@@ -41,6 +41,8 @@ pub struct Channel {
     pub left: u32,
     /// What there is only where keys are published or somebody wants latest values.
     pub keyed: Option<Box<Keyed>>,
+    /// The place of the bounds of its ring.
+    pub terms: u16,
     /// It has had a message. One that has not is there for those who listen to it, and goes with the last of
     /// them; subscribers by pattern join with the first message.
     pub spoken: bool,
@@ -53,7 +55,7 @@ pub struct Channel {
 }
 
 carry! {
-    struct Channel { name, ring, subscribers, left, keyed, spoken, is_shown, feeds, feed }
+    struct Channel { name, ring, subscribers, left, keyed, terms, spoken, is_shown, feeds, feed }
 }
 
 /// Latest values, and who is told at some pace.
@@ -88,9 +90,9 @@ impl Channel {
     /// A channel without messages, which lost those up to `evicted` in a former life.
     pub fn new(name: Rc<str>, evicted: u64) -> Self {
         let ring = Ring::new(evicted);
-        let (subscribers, left, keyed, spoken) = (Vec::new(), 0, None, false);
+        let (subscribers, left, keyed, terms, spoken) = (Vec::new(), 0, None, 0, false);
         let (is_shown, feeds, feed) = (true, Vec::new(), None);
-        Self { name, ring, subscribers, left, keyed, spoken, is_shown, feeds, feed }
+        Self { name, ring, subscribers, left, keyed, terms, spoken, is_shown, feeds, feed }
     }
 
     /// Its name.

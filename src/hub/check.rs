@@ -92,7 +92,8 @@ impl Hub {
                 assert!(self.timers.fires_by(key, expiry), "{name}: what expires is overlooked");
             }
             if let Some(at) = self.history.next_cut(channel) {
-                let is_seen = self.history.is_overfull(key) || self.timers.fires_by(key, at);
+                let is_seen =
+                    self.history.is_overfull(key) || self.timers.fires_by(key, at) || self.has_unfitted();
                 assert!(is_seen, "{name}: its count is overlooked");
             }
             let has_left = |entry: &&Entry| self.has_left(entry.subscriber, key);

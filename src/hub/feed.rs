@@ -347,12 +347,13 @@ impl Hub {
             if channel.ring.newest() == message.id.seq || !self.is_given(feed, key, message) {
                 continue;
             }
+            let bytes = self.history.ring_bytes(channel);
             let ring = &mut self.channels[of].ring;
             if ring.is_empty() {
                 self.feeds.filled.push(of);
             }
             ring.pass(message);
-            while ring.len() > WINDOW || ring.bytes() > self.history.ring_bytes() && ring.len() > 1 {
+            while ring.len() > WINDOW || ring.bytes() > bytes && ring.len() > 1 {
                 ring.let_pass();
             }
             self.mark_ready(of);

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 /// Bounds of one channel's ring. The newest message is kept whatever they say.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Messages.
     pub messages: usize,
@@ -32,7 +32,9 @@ pub struct Limits {
 /// What all rings keep together.
 #[derive(Debug)]
 pub struct History {
-    limits: Limits,
+    /// Bounds of rings, by the place that their channels know. At place 0 are those of channels of which no rule says
+    /// anything else; none ever leaves.
+    limits: Vec<Limits>,
     total_bytes: usize,
     /// Bytes of all messages and of all their frames.
     bytes: usize,
@@ -67,7 +69,7 @@ impl History {
     /// No history yet; in all at most `total_bytes`.
     pub fn new(limits: Limits, total_bytes: usize) -> Self {
         Self {
-            limits,
+            limits: vec![limits],
             total_bytes,
             bytes: 0,
             messages: 0,
@@ -80,12 +82,19 @@ impl History {
         }
     }
 
-    /// Has all rings looked at that are longer than their count lets them be: it may have been larger before.
-    pub fn refit(&mut self, channels: &Table<ChannelKey, Channel>) {
-        let is_long = |channel: &Channel| channel.ring.len() > self.limits.messages;
-        let long = channels.iter().filter(|(_, channel)| is_long(channel)).map(|(key, _)| key);
-        let new: Vec<ChannelKey> = long.filter(|key| !self.overfull.contains(key)).collect();
-        self.overfull.extend(new);
+    /// The place of these bounds. There are as many as the settings have ever named.
+    pub fn place_of(&mut self, limits: Limits) -> u16 {
+        let known = self.limits.iter().position(|known| *known == limits);
+        let place = known.unwrap_or(self.limits.len());
+        let Ok(place) = u16::try_from(place) else { return 0 };
+        if known.is_none() {
+            self.limits.push(limits);
+        }
+        place
+    }
+
+    fn limits_of(&self, channel: &Channel) -> &Limits {
+        &self.limits[usize::from(channel.terms)]
     }
 
     /// Keeps what limits take, for [`History::take_lost`].
@@ -109,9 +118,9 @@ impl History {
         self.order.since(after)
     }
 
-    /// Bytes that the ring of one channel may take.
-    pub const fn ring_bytes(&self) -> usize {
-        self.limits.bytes
+    /// Bytes that the ring of a channel may take.
+    pub fn ring_bytes(&self, channel: &Channel) -> usize {
+        self.limits_of(channel).bytes
     }
 
     /// Messages in all rings.
@@ -176,12 +185,14 @@ impl History {
             self.bytes += message.cost();
         }
         let channel = &mut channels[key];
-        channel.ring.push(message, self.limits.age_ms);
+        let limits = &self.limits[usize::from(channel.terms)];
+        let (most, bytes) = (limits.messages, limits.bytes);
+        channel.ring.push(message, limits.age_ms);
         let mut evicted = 0;
-        while channel.ring.bytes() > self.limits.bytes && channel.ring.len() > 1 {
+        while channel.ring.bytes() > bytes && channel.ring.len() > 1 {
             evicted += self.evict(key, channel, now).evicted;
         }
-        if channel.ring.len() == self.limits.messages + 1 {
+        if channel.ring.len() == most + 1 {
             self.overfull.push(key);
         }
         evicted + self.enforce_total(channels, now)
@@ -248,8 +259,9 @@ impl History {
     /// When the next message of `channel` goes because of the count, unless something else takes it before; `None` if
     /// no more are kept than the count.
     pub fn next_cut(&self, channel: &Channel) -> Option<Instant> {
-        let oldest = channel.ring.oldest_published().filter(|_| channel.ring.len() > self.limits.messages)?;
-        Some(oldest + self.limits.grace_ms)
+        let limits = self.limits_of(channel);
+        let oldest = channel.ring.oldest_published().filter(|_| channel.ring.len() > limits.messages)?;
+        Some(oldest + limits.grace_ms)
     }
 
     /// Whether channel `key` is to be looked at by the next [`History::trim`].
@@ -291,12 +303,23 @@ impl History {
 
     /// Takes out of `channel` what is too old.
     pub fn expire(&mut self, key: ChannelKey, channel: &mut Channel, now: Instant) -> Gone {
+        let age_ms = self.limits_of(channel).age_ms;
         if self.is_watched {
-            let aged = channel.ring.aged(self.limits.age_ms, now);
+            let aged = channel.ring.aged(age_ms, now);
             self.lost.extend(aged.map(|message| (key, Rc::clone(message))));
         }
-        let gone = channel.expire(self.limits.age_ms, now);
+        let gone = channel.expire(age_ms, now);
         self.settle(gone)
+    }
+
+    /// Takes out of `channel` what is beyond bounds that have changed.
+    pub fn fit(&mut self, key: ChannelKey, channel: &mut Channel, now: Instant) -> Gone {
+        let mut gone = self.expire(key, channel, now);
+        while channel.ring.bytes() > self.ring_bytes(channel) && channel.ring.len() > 1 {
+            gone.evicted += self.evict(key, channel, now).evicted;
+        }
+        gone.evicted += self.cut(key, channel, now);
+        gone
     }
 
     /// Takes what is newer than `after` out of `channel`: it has never happened.

@@ -40,6 +40,7 @@ mod shared;
 mod shares;
 mod subscriber;
 mod subscription;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod tombstones;
@@ -72,7 +73,7 @@ use crate::time::{Instant, Wheel};
 use channel::Channel;
 use directory::Directory;
 use feed::Feeds;
-use history::{History, Limits};
+use history::History;
 use ids::Ids;
 use latest::Latest;
 use memory::{MEMBERSHIP_BYTES, share_bounds};
@@ -83,6 +84,7 @@ use shares::Shares;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use subscriber::{Memberships, Stranger, Subscriber};
+use terms::Terms;
 use tombstones::Tombstones;
 use view::Aside;
 pub use view::Wish;
@@ -142,6 +144,7 @@ pub struct Hub {
     expired_keys: Vec<ExpiredKey>,
     idle_seconds: u64,
     bounds: Bounds,
+    terms: Terms,
     /// Channels that have never had a message.
     silent: usize,
     /// Subscribers whose patterns matched a channel too many.
@@ -163,7 +166,7 @@ resume! {
     Hub {
         carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
         resumed: history, tombstones, feeds, ids, shares;
-        given: ahead, idle_seconds, bounds, payer, #[cfg(test)] journal
+        given: ahead, idle_seconds, bounds, terms, payer, #[cfg(test)] journal
     }
 }
 
@@ -272,17 +275,12 @@ impl Hub {
         self.idle_seconds = config.channel_idle_seconds;
         self.bounds = Bounds::new(config);
         self.shares.reconfigure(share_bounds(config));
+        self.set_terms(config);
     }
 
     /// An empty hub whose history is named `epoch`.
     pub fn new(config: &Config, epoch: Epoch, now: Instant) -> Self {
-        let limits = Limits {
-            messages: config.history.messages,
-            grace_ms: config.history.grace_seconds.saturating_mul(1000),
-            bytes: config.history.bytes,
-            age_ms: config.history.seconds.saturating_mul(1000),
-        };
-        Self {
+        let mut hub = Self {
             epoch,
             seq: 0,
             channels: Table::default(),
@@ -302,7 +300,7 @@ impl Hub {
             base_bytes: 0,
             removals: BTreeMap::new(),
             timers: Wheel::new(now),
-            history: History::new(limits, config.history.total_bytes),
+            history: History::new(terms::bounds(config), config.history.total_bytes),
             tombstones: Tombstones::new(config.limits.tombstones),
             feeds: Feeds::default(),
             ids: Ids::default(),
@@ -312,6 +310,7 @@ impl Hub {
             expired_keys: Vec::new(),
             idle_seconds: config.channel_idle_seconds,
             bounds: Bounds::new(config),
+            terms: Terms::default(),
             silent: 0,
             overfull: Vec::new(),
             looked_at: 0,
@@ -320,7 +319,9 @@ impl Hub {
             counts: Counts::default(),
             #[cfg(test)]
             journal: Vec::new(),
-        }
+        };
+        hub.set_terms(config);
+        hub
     }
 
     /// The id of the newest message (number 0 before the first).
@@ -471,7 +472,8 @@ impl Hub {
     fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
         let name: Rc<str> = name.into();
         let evicted = self.tombstones.lost(&name);
-        let key = self.channels.insert(Channel::new(Rc::clone(&name), evicted));
+        let terms = self.terms_of(&name);
+        let key = self.channels.insert(Channel { terms, ..Channel::new(Rc::clone(&name), evicted) });
         self.names.insert(name, key);
         self.silent += 1;
         if self.feeds.is_on() {
@@ -583,6 +585,9 @@ impl Hub {
                 break;
             }
         }
+        if self.has_unfitted() {
+            self.fit_some(now);
+        }
         if self.history.has_lost() {
             self.note_lost();
         }
@@ -615,7 +620,8 @@ impl Hub {
 
     /// When [`Hub::tick`] has something to do next.
     pub fn next_deadline(&self) -> Instant {
-        self.timers.next_deadline().min(self.ticks.next())
+        let soon = if self.has_unfitted() { Instant::default() } else { Instant::NEVER };
+        self.timers.next_deadline().min(self.ticks.next()).min(soon)
     }
 
     /// Forgets the history of channel `name`. Of its subscribers, those whose owner `ends` with it are

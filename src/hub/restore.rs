@@ -25,11 +25,6 @@ impl Hub {
         self.subscribers.reserve(super::ROOM);
     }
 
-    /// Sees to it that rings are cut which have more than the settings of this process let them.
-    pub fn refit(&mut self) {
-        self.history.refit(&self.channels);
-    }
-
     /// Takes no number itself from now on: values that expire are [handed out](Hub::take_expired_keys), to be removed.
     pub const fn number_nothing(&mut self) {
         self.is_numbered_outside = true;

@@ -32,8 +32,6 @@ pub const STORING: &str = "messages are being stored";
 
 /// The settings of which the next server has to know what they were.
 struct Settings {
-    /// `history.messages`.
-    messages: usize,
     /// What tells whether publish tokens are the same, without telling them.
     publish_tokens: u128,
     /// The same of rules and keys.
@@ -41,7 +39,7 @@ struct Settings {
 }
 
 carry! {
-    struct Settings { messages, publish_tokens, access }
+    struct Settings { publish_tokens, access }
 }
 
 impl Server {
@@ -92,9 +90,7 @@ impl Server {
         self.connections.reserve(ROOM);
         self.broker.hub.make_room();
         self.watch_again();
-        if settings.messages < before.messages {
-            self.broker.hub.refit();
-        }
+        self.broker.hub.refit();
         if self.mercure.is_some() {
             self.serve_mercure();
         }
@@ -122,11 +118,10 @@ impl Server {
     }
 
     fn settings(&self) -> Settings {
-        let Config { history, publish, .. } = &self.config;
         let key = self.seed.key("settings");
-        let publish_tokens = key.digest(&publish.token);
+        let publish_tokens = key.digest(&self.config.publish.token);
         let access = key.digest(self.access.judges_by());
-        Settings { messages: history.messages, publish_tokens, access }
+        Settings { publish_tokens, access }
     }
 }
 

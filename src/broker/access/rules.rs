@@ -206,6 +206,7 @@ mod tests {
             pattern: pattern.into(),
             subscribe,
             publish,
+            ..ChannelRule::default()
         };
         Rules::new(&Config { channels: rows.iter().map(row).collect(), ..Config::default() })
     }
@@ -277,7 +278,12 @@ mod tests {
 
     #[test]
     fn built_in_rules_come_first_and_are_opened_by_nothing_written() {
-        let row = ChannelRule { pattern: "**".into(), subscribe: Who::Token, publish: Some(Who::Anyone) };
+        let row = ChannelRule {
+            pattern: "**".into(),
+            subscribe: Who::Token,
+            publish: Some(Who::Anyone),
+            ..ChannelRule::default()
+        };
         let fdajax = Fdajax { enabled: true, ..Fdajax::default() };
         let rules = Rules::new(&Config { channels: vec![row], fdajax, ..Config::default() });
         let everything = grant(&["**"], &["**"]);
@@ -292,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_token_helps_where_a_publish_token_can_be_shown() {
-        let row = ChannelRule { pattern: "**".into(), subscribe: Who::Publishers, publish: None };
+        let row = ChannelRule { pattern: "**".into(), subscribe: Who::Publishers, ..ChannelRule::default() };
         let mut config = Config { channels: vec![row], ..Config::default() };
         assert_eq!(Rules::new(&config).subscribe(NOBODY, "a"), Verdict::Forbidden);
         config.publish.token = vec!["s3cret".into()];

@@ -12,7 +12,7 @@ const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 pub(super) const NOW: u64 = 1_700_000_001;
 
 pub(super) fn rule(pattern: &str, subscribe: Who, publish: Option<Who>) -> ChannelRule {
-    ChannelRule { pattern: pattern.into(), subscribe, publish }
+    ChannelRule { pattern: pattern.into(), subscribe, publish, ..ChannelRule::default() }
 }
 
 pub(super) fn config() -> Config {

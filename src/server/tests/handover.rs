@@ -198,6 +198,18 @@ fn the_settings_of_the_next_server_count() {
     bench.server = Server::adopt(config, &bench.server.part(), bench.world.now).unwrap();
     bench.turn();
     assert_eq!(bench.server.hub().gauges().messages, 3);
+    // Rules, too: each process has places of its own for what they say.
+    let keeping = |pattern: &str, messages| crate::config::ChannelRule {
+        pattern: pattern.into(),
+        history: crate::config::Keeps { messages: Some(messages), ..Default::default() },
+        ..Default::default()
+    };
+    for rules in [vec![keeping("b", 9), keeping("a", 2)], vec![keeping("a", 1)], Vec::new()] {
+        let config = Config { channels: rules, ..bench.server.config().clone() };
+        bench.server = Server::adopt(config, &bench.server.part(), bench.world.now).unwrap();
+        bench.turn();
+    }
+    assert_eq!(bench.server.hub().gauges().messages, 1);
     let (_, answer) = bench.client(&post("a", "more than ten bytes"));
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
 }
