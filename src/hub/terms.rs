@@ -60,7 +60,7 @@ impl Hub {
         }
         if rules != self.terms.rules {
             self.terms.rules = rules;
-            self.terms.unfitted = (!self.channels.is_empty()).then_some(0);
+            self.begin_to_fit();
         }
     }
 
@@ -77,7 +77,11 @@ impl Hub {
     pub fn refit(&mut self) {
         let terms = &self.terms;
         self.channels.iter_mut().for_each(|(_, channel)| channel.terms = terms.of(channel.name()));
-        self.terms.unfitted = Some(0);
+        self.begin_to_fit();
+    }
+
+    fn begin_to_fit(&mut self) {
+        self.terms.unfitted = (!self.channels.is_empty()).then_some(0);
     }
 
     /// Whether there are channels that have yet to be looked at.
