@@ -8,7 +8,14 @@ use crate::config::Config;
 use crate::hub::{Hub, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT, Payer};
 use crate::id::{Key, Seed};
 use crate::time::Instant;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What the names of the rooms of the demo's chat begin with.
+const DEMO_CHAT: &str = "demo/chat/";
+/// Messages that one address may publish there in a second.
+pub const SAID_IN_DEMO_BY_ONE: u32 = 20;
+/// The same for all together: a proxy that does not tell who its clients are is everybody.
+pub const SAID_IN_DEMO: u32 = 200;
 
 /// What each client has done in the second that runs.
 #[derive(Debug)]
@@ -16,6 +23,9 @@ pub struct Gate {
     publishes_per_second: u32,
     /// Messages published.
     published: Rate,
+    /// The same in the chat of the demo, where everybody may.
+    said_in_demo: Rate,
+    is_demo: bool,
     /// Work done for patterns, channels looked at and names compared: the dearest that a client can ask for in few
     /// bytes. A command of fifty bytes may touch as many channels as one subscriber may have; a thousand of them fit
     /// one read.
@@ -45,9 +55,9 @@ pub enum Shortage {
 resume! {
     Gate {
         carried: looked_at_by_all;
-        resumed: published, looked_at;
+        resumed: published, said_in_demo, looked_at;
         // How short memory is, is found out again.
-        given: publishes_per_second, left_of_visit, payers, shortage
+        given: publishes_per_second, is_demo, left_of_visit, payers, shortage
     }
 }
 
@@ -72,6 +82,8 @@ impl Gate {
         Self {
             publishes_per_second: config.limits.publishes_per_second,
             published: Rate::new(seed.key("publications by address")),
+            said_in_demo: Rate::new(seed.key("what is said in the demo by address")),
+            is_demo: config.demo,
             looked_at: Rate::new(seed.key("searches by address")),
             looked_at_by_all: (0, 0),
             left_of_visit: LOOKED_AT_PER_VISIT,
@@ -104,6 +116,39 @@ impl Gate {
     /// many in this second.
     pub fn admits_publications(&mut self, now: Instant, client: Client, count: usize) -> bool {
         !client.counted || self.count_publications(now, client.address, count)
+    }
+
+    /// Whether what is published to these channels by `client` is not too much in this second for the chat of the demo;
+    /// if so, it is counted.
+    pub fn admits_in_demo<'c>(
+        &mut self,
+        now: Instant,
+        client: Client,
+        channels: impl Iterator<Item = &'c str>,
+    ) -> bool {
+        !self.is_demo || self.count_in_demo(now, client, channels)
+    }
+
+    #[cold]
+    fn count_in_demo<'c>(
+        &mut self,
+        now: Instant,
+        client: Client,
+        channels: impl Iterator<Item = &'c str>,
+    ) -> bool {
+        let said = channels.filter(|channel| channel.starts_with(DEMO_CHAT)).count();
+        let said = u32::try_from(said).unwrap_or(u32::MAX);
+        let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let exceeds = |by, most| self.said_in_demo.so_far(now, by).saturating_add(said) > most;
+        if said == 0 {
+            return true;
+        }
+        if exceeds(all, SAID_IN_DEMO) || client.counted && exceeds(client.address, SAID_IN_DEMO_BY_ONE) {
+            return false;
+        }
+        self.said_in_demo.add(now, all, said);
+        self.said_in_demo.add(now, client.address, said);
+        true
     }
 
     #[cold]

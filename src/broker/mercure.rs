@@ -10,6 +10,7 @@ impl Broker {
     /// [`Hub::serve_selections`](crate::hub::Hub::serve_selections).
     pub fn serve_mercure(&mut self, reserved: &[&str], shown: Vec<(Box<str>, bool)>) {
         self.reserved = reserved.iter().map(|text| (*text).into()).collect();
+        self.has_exceptions |= !self.reserved.is_empty();
         self.hub.serve_selections(shown);
     }
 

@@ -27,7 +27,7 @@ mod several;
 mod shared;
 
 pub use client::{Client, forwarded_for, is_exempt};
-pub use gate::{Search, Shortage};
+pub use gate::{SAID_IN_DEMO, SAID_IN_DEMO_BY_ONE, Search, Shortage};
 pub use proposals::{LogSettings, LogWaiting};
 pub use publish::{IfMatch, Once, Publishing, Receipt, Receipts, Terms};
 pub use rate::{Rate, network};
@@ -59,6 +59,8 @@ pub struct Broker {
     log: Option<Box<proposals::Proposals>>,
     /// What names of channels may not contain: that is Mercure's to tell. Empty = nothing.
     reserved: Vec<Box<str>>,
+    /// There are names to which not everything can be published.
+    has_exceptions: bool,
     /// `limits.message_bytes`, for what patches make.
     message_bytes: usize,
     /// What has been counted beside what the hub counts itself; [`Broker::stats`] has both.
@@ -69,7 +71,7 @@ resume! {
     Broker {
         carried: order, stats;
         resumed: hub, gate, repeats;
-        given: log, message_bytes, reserved
+        given: log, message_bytes, reserved, has_exceptions
     }
 }
 
@@ -83,6 +85,7 @@ impl Broker {
             repeats: Repeats::new(config, seed.key("idempotency")),
             log: None,
             reserved: Vec::new(),
+            has_exceptions: config.demo,
             message_bytes: config.limits.message_bytes,
             stats: Stats::default(),
         }
@@ -116,9 +119,11 @@ impl Broker {
             known.iter().for_each(|known| self.note_repeat(known.place(), &earlier));
             return Ok(earlier);
         }
-        if !self.reserved.is_empty() && self.names_reserved(&messages) {
+        if self.has_exceptions
+            && let Some(refusal) = self.exception(now, client, &messages)
+        {
             self.stats.publications_refused += 1;
-            return Err(Refusal::Reserved);
+            return Err(refusal);
         }
         if !self.gate.admits_publications(now, client, messages.len()) {
             self.stats.publications_refused += 1;
@@ -154,6 +159,21 @@ impl Broker {
             self.note_receipts(&receipts);
         }
         Ok(receipts)
+    }
+
+    /// Why this cannot be published because of the names of its channels.
+    #[cold]
+    fn exception(
+        &mut self,
+        now: Instant,
+        client: Client,
+        messages: &Several<(Cow<str>, Publication)>,
+    ) -> Option<Refusal> {
+        if self.names_reserved(messages) {
+            return Some(Refusal::Reserved);
+        }
+        let channels = messages.iter().map(|(channel, _)| &**channel);
+        (!self.gate.admits_in_demo(now, client, channels)).then_some(Refusal::TooManyMessages)
     }
 
     /// Tries changes of keys out: applies patches, and finds out whether all of it can be done.

@@ -62,7 +62,8 @@ setting::settings! {
         /// Second address for publishing, channel information, metrics and statistics, which then vanish
         /// from `listen`; none = everything on `listen`.
         admin_listen: Option<SocketAddr> = None, Optional(Address);
-        /// Publish the built-in market data to `demo/ticks`.
+        /// Publish the built-in market data below `demo/`, and open the rooms of the demo's chat (`demo/chat/**`) to
+        /// everybody, so many messages a second.
         demo: bool = false, Flag;
         /// Seconds between two heartbeats of a stream; the first comes up to a quarter earlier.
         heartbeat: u64 = 15, Seconds(1..=HOUR);
@@ -229,7 +230,7 @@ setting::settings! {
     bayeux: Bayeux {
         /// Paths it is served at, with all below them; none = it is not served.
         mounts: Vec<String> = vec!["/bayeux".into()], List(Mount);
-        /// Channels its clients may publish to, such as `chat/**`; with `demo`, `demo/**` as well.
+        /// Channels its clients may publish to, such as `chat/**`, where no rule says who may.
         publish: Vec<String> = Vec::new(), List(ChannelPattern);
         /// Channels its clients may subscribe to.
         subscribe: Vec<String> = vec!["**".into()], List(ChannelPattern);

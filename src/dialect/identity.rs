@@ -219,7 +219,7 @@ impl Access {
             tokens: Tokens::new(config).unwrap_or_default(),
             mercure: MercureTokens::new(config).unwrap_or_default(),
             hook: Hook::new(config, seed),
-            is_on: !config.channels.is_empty() || !config.token_keys.is_empty(),
+            is_on: is_on(config),
             refused: Rate::new(seed.key("bad tokens by address")),
             next_end: NEVER,
         }
@@ -230,7 +230,7 @@ impl Access {
         self.rules = Rules::new(config);
         self.tokens.reconfigure(config);
         self.hook.reconfigure(config);
-        self.is_on = !config.channels.is_empty() || !config.token_keys.is_empty();
+        self.is_on = is_on(config);
     }
 
     /// Whether a grant still counts: its key is there, it has not ended.
@@ -278,8 +278,10 @@ impl Access {
         if !is_cookie && is_one_of(&token, &config.publish.token) {
             return Ok(Identity { publisher: true, ..Identity::default() });
         }
-        // Where we have no keys, it is for the application.
-        if self.rules.asks() && config.token_keys.is_empty() && !has_token(head.query) {
+        // Where we have no keys, it is for the application; to the demo alone it means nothing.
+        let is_for_application = self.rules.asks() && config.token_keys.is_empty() && !has_token(head.query);
+        let is_for_nobody = config.channels.is_empty() && config.token_keys.is_empty();
+        if is_for_application || is_for_nobody {
             return Ok(Identity { local, ..Identity::default() });
         }
         let grant = self.check(&token, Client::of(head, peer, config), config, now, stats)?;
@@ -414,6 +416,11 @@ impl Access {
     pub fn is_public(&self, name: &str) -> bool {
         self.rules.publishers(name).is_some_and(|who| who != Who::Publishers)
     }
+}
+
+/// Whether what a request shows matters.
+const fn is_on(config: &Config) -> bool {
+    config.demo || !config.channels.is_empty() || !config.token_keys.is_empty()
 }
 
 /// That the application has to be asked.

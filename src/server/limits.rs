@@ -6,8 +6,8 @@
 
 use super::timing::{BODY_GRACE_MS, LINGER_MS};
 use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, surplus};
-use crate::broker::REMEMBERED_MS;
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
+use crate::broker::{REMEMBERED_MS, SAID_IN_DEMO, SAID_IN_DEMO_BY_ONE};
 use crate::config::{Config, Setting};
 use crate::dialect::hook::BODY_BYTES_MAX;
 use crate::dialect::mercure;
@@ -145,6 +145,18 @@ pub static LIMITS: &[Limit] = &[
     setting("engine.patience_ms", "503 with `Retry-After`, to publishers", &["publications_not_stored"]),
     setting(
         "limits.publishes_per_second",
+        "429 with `Retry-After`; an error to the WebSocket's command, or to the Bayeux message",
+        &["publications_refused"],
+    ),
+    fixed(
+        "messages that one address may publish in a second in the chat of `--demo`",
+        SAID_IN_DEMO_BY_ONE as usize,
+        "429 with `Retry-After`; an error to the WebSocket's command, or to the Bayeux message",
+        &["publications_refused"],
+    ),
+    fixed(
+        "the same for all addresses together, exempt ones among them",
+        SAID_IN_DEMO as usize,
         "429 with `Retry-After`; an error to the WebSocket's command, or to the Bayeux message",
         &["publications_refused"],
     ),

@@ -13,6 +13,8 @@ use crate::harness::{Encke, until};
 pub enum Kind {
     Nginx,
     Haproxy,
+    /// nginx with the block of SECURITY.md, as pasted.
+    Pasted,
 }
 
 pub const FRONTS: [Kind; 2] = [Kind::Nginx, Kind::Haproxy];
@@ -33,7 +35,10 @@ impl Front {
         let (template, program, arguments): (_, _, &[&str]) = match kind {
             Kind::Nginx => (include_str!("front/nginx.conf"), "nginx", &["-e", "stderr", "-p", ".", "-c"]),
             Kind::Haproxy => (include_str!("front/haproxy.cfg"), "haproxy", &["-db", "-f"]),
+            Kind::Pasted => ("", "nginx", &["-e", "stderr", "-p", ".", "-c"]),
         };
+        let pasted = pasted();
+        let template = if kind == Kind::Pasted { &*pasted } else { template };
         let text = template.replace("LISTEN", &addr.to_string()).replace("ENCKE", &server.addr().to_string());
         let file = folder.join("front.conf");
         fs::write(&file, text).unwrap();
@@ -60,6 +65,17 @@ impl Front {
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
+}
+
+/// The settings of a whole nginx around the block that SECURITY.md shows.
+fn pasted() -> String {
+    let document = include_str!("../../SECURITY.md");
+    let block = document.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let block = block.replace("listen 80;", "listen LISTEN;").replace("127.0.0.1:8080", "ENCKE");
+    assert!(block.contains("listen LISTEN;") && block.contains("http://ENCKE;"));
+    let around = include_str!("front/nginx.conf");
+    let begin = around.split("    map ").next().unwrap();
+    format!("{begin}\n{block}\n}}\n")
 }
 
 impl Drop for Front {

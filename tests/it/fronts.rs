@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::client::IntoClientRequest;
 
-use crate::front::{FRONTS, Front};
+use crate::client::request;
+use crate::front::{FRONTS, Front, Kind};
 use crate::harness::{Encke, PATIENCE};
 
 #[test]
@@ -79,4 +80,42 @@ fn websockets_pass_both_ways() {
         // Who comes by a proxy is not on this machine.
         assert!(read()["error"].as_str().unwrap().contains("may not publish"), "{kind:?}");
     }
+}
+
+#[test]
+fn the_demo_works_behind_the_proxy_of_the_document_by_any_name() {
+    let server = Encke::start(&["--demo"]);
+    let front = Front::start(Kind::Pasted, &server);
+    let named = |method: &str, target: &str, body: &str| {
+        let length = body.len();
+        let mut client = front.connect();
+        client.send(format!(
+            "{method} {target} HTTP/1.1\r\nHost: push.example\r\nOrigin: http://push.example\r\nContent-Length: {length}\r\n\r\n{body}"
+        ));
+        client
+    };
+    for page in ["/", "/demo/chat", "/demo/ticker", "/encke.js"] {
+        assert_eq!(named("GET", page, "").answer().status, 200, "{page}");
+    }
+    let mut ticks = named("GET", "/sub/demo/ticks?as=sse", "");
+    assert_eq!(ticks.head().status, 200);
+    ticks.read_until(b"S&P 500");
+    let mut room = named("GET", "/sub/demo/chat/lobby?as=stream", "");
+    assert_eq!(room.head().status, 200);
+    server.listeners("demo/chat/lobby", 1);
+    assert_eq!(named("POST", "/pub/demo/chat/lobby", "{\"text\":\"hello\"}").answer().status, 201);
+    room.read_until(b"hello");
+    for target in ["/pub/demo/ticks", "/pub/news", "/pub", "/metrics", "/stats", "/revoke"] {
+        assert_eq!(named("POST", target, "x").answer().status, 403, "{target}");
+    }
+    // Nor does the server itself take it from there.
+    let forwarded = ["X-Forwarded-For: 203.0.113.9"];
+    assert_eq!(server.ask("POST", "/pub/demo/ticks", &forwarded, b"x").status, 403);
+    assert_eq!(server.ask("POST", "/pub/demo/chat/lobby", &forwarded, b"x").status, 201);
+    // Everybody may speak, so many times a second.
+    let mut client = server.connect();
+    let again = request("POST", "/pub/demo/chat/lobby", &forwarded, b"again");
+    client.send(again.repeat(200));
+    let refused = (0..200).filter(|_| client.answer().status == 429).count();
+    assert!(refused > 0, "nobody is told to wait");
 }

@@ -12,6 +12,10 @@ use std::rc::Rc;
 /// The channels of FDAjax's users: what is for one of them is nobody else's to read.
 const PRIVATE: &str = "fdajax/users/*";
 
+/// The rooms of the demo's chat, where everybody speaks, and all channels of the demo.
+const DEMO_CHAT: &str = "demo/chat/**";
+const DEMO: &str = "demo/**";
+
 /// The rules of a server.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
@@ -93,13 +97,21 @@ impl Rules {
             publish: None,
             built_in: true,
         });
+        // The demo is for everybody who finds it, by whatever name and through whatever proxy.
+        let demo = [(DEMO_CHAT, Some(Who::Anyone)), (DEMO, None)].map(|(pattern, publish)| Rule {
+            pattern: pattern.into(),
+            subscribe: Who::Anyone,
+            publish,
+            built_in: true,
+        });
+        let demo = demo.into_iter().filter(|_| config.demo);
         let written = config.channels.iter().map(|rule| Rule {
             pattern: rule.pattern.as_str().into(),
             subscribe: rule.subscribe,
             publish: rule.publish,
             built_in: false,
         });
-        let rules = private.into_iter().chain(written).collect();
+        let rules = private.into_iter().chain(demo).chain(written).collect();
         Self { rules, has_publish_token: !config.publish.token.is_empty() }
     }
 
@@ -294,6 +306,29 @@ mod tests {
         }
         assert_eq!(rules.subscribe(bearer, "fdajax/groups/a"), Verdict::Allowed);
         assert_eq!(rules.publish(bearer, "fdajax/users/1"), Verdict::Unsaid);
+    }
+
+    #[test]
+    fn the_demo_is_open_to_everybody_and_nothing_else_is() {
+        let row = ChannelRule { pattern: "**".into(), subscribe: Who::Publishers, ..ChannelRule::default() };
+        let config = Config { demo: true, channels: vec![row], ..Config::default() };
+        let rules = Rules::new(&config);
+        for (name, listens, speaks) in [
+            ("demo/ticks", Verdict::Allowed, Verdict::Unsaid),
+            ("demo/**", Verdict::Allowed, Verdict::Unsaid),
+            ("demo/chat/lobby", Verdict::Allowed, Verdict::Allowed),
+            ("demo/chat", Verdict::Allowed, Verdict::Unsaid),
+            ("demo", Verdict::Forbidden, Verdict::Unsaid),
+            ("**", Verdict::Forbidden, Verdict::Unsaid),
+        ] {
+            assert_eq!(
+                (rules.subscribe(NOBODY, name), rules.publish(NOBODY, name)),
+                (listens, speaks),
+                "{name}"
+            );
+        }
+        assert!(rules.unreachable().next().is_none());
+        assert!(Rules::new(&Config::default()).is_open());
     }
 
     #[test]

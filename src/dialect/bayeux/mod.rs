@@ -116,12 +116,11 @@ impl Bayeux {
     /// No sessions yet.
     pub fn new(config: &Config, seed: Seed, now: Now) -> Self {
         let settings = &config.bayeux;
-        let demo = config.demo.then_some("demo/**");
         Self {
             mounts: settings.mounts.clone(),
             sessions: Sessions::new(now.at),
             holders: Vec::new(),
-            publish: Allow::of(settings.publish.iter().map(String::as_str).chain(demo)),
+            publish: Allow::of(settings.publish.iter().map(String::as_str)),
             subscribe: Allow::of(settings.subscribe.iter().map(String::as_str)),
             handshakes: Rate::new(seed.key("Bayeux handshakes by address")),
             unknown: Rate::new(seed.key("Bayeux unknown sessions by address")),
