@@ -79,9 +79,10 @@ bench-market: ## What latest values cost: bytes of each technique, a large feed 
 	python3 benches/market.py
 
 .PHONY: sim
-sim: ## Simulate the whole server with 100,000 seeds, its history on disk with 1,000, the store with 20,000 (ENCKE_SIM_SEED=n, ENCKE_STORE_SEED=n replay one)
+sim: ## Simulate the whole server with 100,000 seeds, its history on disk with 1,000, several that share one with 20,000, the store with 20,000 (ENCKE_SIM_SEED=n, ENCKE_STORE_SEED=n replay one)
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-1000} $(CARGO) test --release --lib server::tests::store
+	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-20000} $(CARGO) test --release --lib server::tests::shared
 	ENCKE_STORE_SEEDS=$${ENCKE_STORE_SEEDS:-20000} $(CARGO) test --release --lib reactor::store::tests::lives
 
 # What to fuzz, and its share of the time in percent: most for the whole server.

@@ -224,7 +224,7 @@ impl Broker {
         receipts
     }
 
-    /// Takes note that nothing of some proposals has happened. With `again`, values that have expired are to be removed
+    /// Takes note that nothing of some proposals, in order, has happened. With `again`, values that have expired are to be removed
     /// later.
     pub fn refuse_shared(&mut self, now: Instant, refused: &[Ticket], again: bool) {
         self.refuse_those(|ticket| refused.binary_search(&ticket).is_ok(), again);

@@ -6,9 +6,11 @@
 
 mod codec;
 mod figures;
+mod jumps;
 
 pub use codec::Damaged;
 pub use figures::{COMMIT_BUCKETS_US, Figures};
+pub use jumps::{JUMPS_MAX, Jump, Jumps};
 
 use crate::carry::carry;
 use crate::hub::Publication;

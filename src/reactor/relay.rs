@@ -125,7 +125,7 @@ pub enum Told {
     Outdated(Ticket),
     /// These proposals were not taken, or not in time.
     Refused {
-        /// In order.
+        /// In whatever order; what was proposed twice may be among them twice.
         tickets: Vec<Ticket>,
         /// Why.
         why: Refusal,

@@ -291,10 +291,13 @@ impl Server {
         self.act(now, sink);
     }
 
-    /// Tells those whose answers wait for these tickets that the engine did not take what they published.
+    /// Tells those whose answers wait for these tickets, in whatever order, that the engine did not take what they
+    /// published.
     pub fn refuse_shared(&mut self, now: Now, refused: &[Ticket], why: &Refusal, sink: &mut impl Sink) {
-        self.broker.refuse_shared(now.at, refused, true);
-        for &ticket in refused {
+        let mut refused = refused.to_vec();
+        refused.sort_unstable();
+        self.broker.refuse_shared(now.at, &refused, true);
+        for ticket in refused {
             while let Some(waiting) = self.pending.answer_to(ticket) {
                 self.broker.stats.publications_not_stored += 1;
                 self.give_refusal(now, waiting, None, &detail(why), sink);

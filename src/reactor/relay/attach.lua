@@ -1,6 +1,6 @@
 -- Finds the history, or begins it. If another run of the server wrote last, or if numbers are missing that somebody has
 -- seen, jumps.
--- KEYS: meta, log, last batch of this server (fence, serial, last number), jumps (to, after). ARGV: run, node, fence, epoch, secret, seen, jump.
+-- KEYS: meta, log, last batch of this server (fence, serial, last number), jumps (to, after). ARGV: run, node, fence, epoch, secret, seen, jump, how many jumps to remember.
 local meta, log, me, jumps = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local seen = tonumber(ARGV[6])
 local number = function(n) return string.format('%.0f', n) end
@@ -25,7 +25,7 @@ local list = {}
 for i = 1, #known, 2 do list[#list + 1] = {tonumber(known[i]), known[i + 1]} end
 table.sort(list, function(a, b) return a[1] > b[1] end)
 for i, jump in ipairs(list) do
-  if i > 64 then redis.call('HDEL', jumps, number(jump[1])) else texts[#texts + 1] = number(jump[1]) .. ' ' .. jump[2] end
+  if i > tonumber(ARGV[8]) then redis.call('HDEL', jumps, number(jump[1])) else texts[#texts + 1] = number(jump[1]) .. ' ' .. jump[2] end
 end
 redis.call('HSET', meta, 'run', ARGV[1])
 local before = string.match(redis.call('GET', me) or '', '^%d+ (.*)$') or '0 0'

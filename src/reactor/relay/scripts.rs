@@ -2,7 +2,7 @@
 
 use super::{Settings, state};
 use crate::id::{Epoch, Seed, Seq};
-use crate::log::{LogTime, Proposal, Record, Ticket};
+use crate::log::{JUMPS_MAX, Jump, Jumps, LogTime, Proposal, Record, Ticket};
 use redis::{Connection, FromRedisValue, RedisError, RedisResult, Script, Value};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
@@ -33,17 +33,8 @@ pub struct Found {
     pub time: LogTime,
     /// The last batch of ours that it knows of: its serial number, and the number of its last record.
     pub before: (u64, Seq),
-    /// The latest jumps: to which number, after which one.
-    pub jumps: Vec<(Seq, Seq)>,
-}
-
-impl Found {
-    /// If what we have read up to `seen` is of a half that has lost, or of a run that was lost with its jump: after which
-    /// number it is not history. `ours` are the jumps that we have read.
-    pub fn parting(&self, seen: Seq, ours: &[(Seq, Seq)]) -> Option<Seq> {
-        let strange = self.jumps.iter().filter(|jump| jump.0 <= seen && !ours.contains(jump));
-        strange.map(|(_, after)| *after).min()
-    }
+    /// The latest jumps.
+    pub jumps: Jumps,
 }
 
 /// What became of a proposal.
@@ -91,7 +82,7 @@ impl Scripts {
         let mut call = self.attach.key(&self.meta);
         call.key(&self.log).key(&self.me).key(&self.jumps);
         call.arg(run).arg(settings.node.to_string()).arg(fence);
-        call.arg(mine.epoch.bits()).arg(mine.secret.to_string()).arg(seen).arg(jump);
+        call.arg(mine.epoch.bits()).arg(mine.secret.to_string()).arg(seen).arg(jump).arg(JUMPS_MAX);
         let texts: Vec<String> = call.invoke(connection)?;
         found(&texts).ok_or_else(|| strange("the keys of the history are not ours"))
     }
@@ -135,10 +126,11 @@ pub fn strange(what: &'static str) -> RedisError {
 
 fn found(texts: &[String]) -> Option<Found> {
     let [epoch, secret, last, first, time, before, jumps] = texts else { return None };
-    let pair = |text: &str| {
-        text.split_once(' ').and_then(|(to, after)| Some((to.parse().ok()?, after.parse().ok()?)))
+    let jump = |text: &str| {
+        text.split_once(' ')
+            .and_then(|(to, after)| Some(Jump { to: to.parse().ok()?, after: after.parse().ok()? }))
     };
-    let jumps = jumps.split(',').filter(|text| !text.is_empty()).map(pair).collect::<Option<_>>()?;
+    let jumps = jumps.split(',').filter(|text| !text.is_empty()).map(jump).collect::<Option<_>>()?;
     let (serial, number) = before.split_once(' ')?;
     Some(Found {
         seed: (Epoch::from_random(epoch.parse().ok()?), secret.parse().ok()?),

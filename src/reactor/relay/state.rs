@@ -3,7 +3,7 @@
 use super::retention::Retention;
 use super::scripts::Found;
 use crate::id::Seq;
-use crate::log::{Figures, Ticket};
+use crate::log::{Figures, Jump, Jumps, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -46,10 +46,10 @@ struct Shared {
     taken: VecDeque<(Vec<Ticket>, Seq)>,
     /// After which number something was lost last, and up to which.
     lost: (Seq, Seq),
-    /// Jumps that have been read: to which number, after which one.
-    jumps: Vec<(Seq, Seq)>,
-    /// Where the tail has to go back to.
-    parting: Option<Seq>,
+    /// Jumps that have been read.
+    jumps: Jumps,
+    /// Those of the history as it was found, with the first number in the stream, until the tail has compared them.
+    found: Option<(Jumps, Seq)>,
     retention: Retention,
     revoked: Revoked,
     revocations: usize,
@@ -68,8 +68,8 @@ impl State {
             outstanding: None,
             taken: VecDeque::new(),
             lost: (0, 0),
-            jumps: Vec::new(),
-            parting: None,
+            jumps: Jumps::default(),
+            found: None,
             retention: Retention::new(keep_seconds, keep_messages),
             revoked: Revoked::new(),
             revocations: revocations.max(1),
@@ -119,9 +119,9 @@ impl State {
             taken.into_iter().partition(|(_, last)| *last <= found.last);
         shared.taken = kept;
         match shared.generation {
-            // They are read, or were trimmed.
-            0 => shared.jumps.clone_from(&found.jumps),
-            _ => shared.parting = found.parting(self.seen(), &shared.jumps).or(shared.parting),
+            // The others are in the stream, and will be read.
+            0 => shared.jumps = found.jumps.up_to(found.first - 1),
+            _ => shared.found = Some((found.jumps.clone(), found.first)),
         }
         shared.generation += 1;
         shared.range = (found.first, found.last);
@@ -133,23 +133,23 @@ impl State {
         lost.into_iter().flat_map(|(tickets, _)| tickets).collect()
     }
 
-    /// Goes back where the history of others has parted from what was read, if it has: to that number. Returns it, and
-    /// which proposals of ours do not come back.
+    /// Goes back where the history that was found has parted from what was read, if it has: to that number. Returns it,
+    /// and which proposals of ours do not come back. To be asked when nothing is read any more of what was there before.
     pub fn go_back(&self) -> Option<(Seq, Vec<Ticket>)> {
         let mut shared = self.lock();
-        let after = shared.parting.take()?;
-        shared.jumps.retain(|(to, _)| *to <= after);
+        let (found, first) = shared.found.take()?;
+        let after = found.parting(&shared.jumps, self.seen())?;
+        // What was trimmed is not read again.
+        shared.jumps = found.up_to(after.max(first - 1));
         shared.lost = (after, self.seen());
         self.seen.store(after, Ordering::Release);
         let taken = shared.taken.drain(..).flat_map(|(tickets, _)| tickets).collect();
         Some((after, taken))
     }
 
-    /// Notes that a jump has been read. Those after the number that it goes back to are not history any more.
-    pub fn note_jump(&self, to: Seq, after: Seq) {
-        let mut shared = self.lock();
-        shared.jumps.retain(|(to, _)| *to <= after);
-        shared.jumps.push((to, after));
+    /// Notes that a jump has been read.
+    pub fn note_jump(&self, jump: Jump) {
+        self.lock().jumps.note(jump);
     }
 
     /// The writer's connections so far.
@@ -292,30 +292,32 @@ mod tests {
         let found = |jumps: &[(Seq, Seq)], last| Found {
             seed: (Epoch::from_random(1), 1),
             last,
-            first: 1,
+            first: 101,
             time: LogTime(0),
             before: (0, 0),
-            jumps: jumps.to_vec(),
+            jumps: jumps.iter().map(|&(to, after)| Jump { to, after }).collect(),
         };
         let state = State::new(1, 1000, 1);
         assert!(state.attach(&found(&[(100, 10)], 120)).is_empty());
         assert!(state.note_read(0, 120, 120, None).is_empty());
         _ = state.attach(&found(&[(100, 10)], 130));
         assert_eq!(state.go_back(), None, "it was there");
-        state.note_jump(300, 130);
+        state.note_jump(Jump { to: 300, after: 130 });
         assert!(state.note_read(0, 310, 0, Some(130)).is_empty());
         assert!(state.note_taken(vec![Ticket(1)], 320, Duration::ZERO).is_empty());
         assert!(state.note_taken(vec![Ticket(2)], 500, Duration::ZERO).is_empty());
         assert_eq!(state.attach(&found(&[(100, 10), (400, 320)], 410)), [Ticket(2)], "it is not there");
-        assert_eq!(state.go_back(), None, "it has not come there yet");
+        assert_eq!(state.go_back(), Some((130, vec![Ticket(1)])), "the others did not jump there");
+        assert_eq!((state.seen(), state.go_back()), (130, None));
+        assert!(state.note_read(0, 310, 0, None).is_empty());
+        assert!(state.note_taken(vec![Ticket(3)], 320, Duration::ZERO).is_empty());
         _ = state.attach(&found(&[(100, 10), (200, 125), (400, 250)], 410));
         assert_eq!(
             state.go_back(),
-            Some((125, vec![Ticket(1)])),
+            Some((125, vec![Ticket(3)])),
             "the others jumped, and it did not see that"
         );
-        assert_eq!((state.seen(), state.go_back()), (125, None));
-        state.note_jump(200, 125);
+        state.note_jump(Jump { to: 200, after: 125 });
         _ = state.attach(&found(&[(100, 10), (200, 125), (400, 250)], 410));
         assert_eq!(state.go_back(), None);
     }

@@ -6,7 +6,7 @@ use super::scripts::{self, Scripts};
 use super::state::{BEATS, State};
 use super::{Settings, Tell, Told};
 use crate::id::Seq;
-use crate::log::{Condition, Entry, Proposal, Record, Refusal, Tail, Ticket};
+use crate::log::{Condition, Entry, Jump, Proposal, Record, Refusal, Tail, Ticket};
 use redis::{Connection, RedisResult, Value};
 use std::sync::Arc;
 use std::thread;
@@ -131,7 +131,7 @@ impl TailReader {
         match lost {
             Some(after) => {
                 gone = Some(gone.unwrap_or(after).min(after));
-                self.state.note_jump(last, after);
+                self.state.note_jump(Jump { to: last, after });
                 tail.entries.push(Entry { seq: last, record: Record::Lost(after) });
             }
             None => {
