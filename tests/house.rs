@@ -1,8 +1,12 @@
 //! House rules: what keeps the code simple to change, checked so that nobody has to remember it.
 
-use std::collections::BTreeMap;
+#[path = "house/modules.rs"]
+mod modules;
+
+use modules::Modules;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The floors, from the ground up; files import only from floors below their own.
 const FLOORS: [&[&str]; 11] = [
@@ -79,26 +83,129 @@ fn is_test(path: &str) -> bool {
     path.contains("/tests/") || path.ends_with("tests.rs")
 }
 
+/// The modules of the source, without their tests.
+fn modules() -> Modules {
+    let files = files("src", "rs").into_iter().filter(|(path, _)| !is_test(path));
+    Modules::of(files.map(|(path, text)| (path, code(&text))))
+}
+
 #[test]
 fn files_import_only_from_floors_below() {
-    for (path, text) in files("src", "rs").iter().filter(|(path, _)| !is_test(path)) {
-        let own = module(path);
-        let code = code(text);
-        for used in code.split("crate::").skip(1) {
-            let used = used.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap();
-            if used.is_empty()
-                || used == own
-                || !Path::new(&root().join("src")).join(used).exists()
-                    && !root().join(format!("src/{used}.rs")).exists()
-            {
-                continue;
+    for (module, target) in modules().imports() {
+        let [Some(own), Some(used)] = [module, &target].map(|path| path.first()) else { continue };
+        assert!(
+            own == used || floor(used) < floor(own),
+            "{} uses crate::{used}, which is not below it: move what it needs down, or the user up",
+            module.join("::")
+        );
+    }
+}
+
+#[test]
+fn no_modules_of_a_folder_import_each_other_in_a_circle() {
+    let circles = modules().circles();
+    assert!(
+        circles.is_empty(),
+        "these import each other in a circle: move what both need to a file of its own\n{}",
+        circles.join("\n")
+    );
+}
+
+/// A crate of these files.
+fn small(files: &[(&str, &str)]) -> Modules {
+    Modules::of(files.iter().map(|(path, text)| (format!("src/{path}.rs"), code(text))))
+}
+
+#[test]
+fn circles_are_seen_however_they_import() {
+    let ways = [
+        "use super::b;",
+        "use super::{c, b::{self}};",
+        "pub use crate::hub::{\n    c::C,\n    b::{B as Other},\n};",
+        "use super::B;",
+        "fn f() { super::b::f(); }",
+        "fn f(b: crate::hub::B) {}",
+    ];
+    for way in ways {
+        let files = [
+            ("hub/mod", "mod a;\nmod b;\nmod c;\npub use b::B;"),
+            ("hub/a", way),
+            ("hub/b/mod", "mod d;"),
+            ("hub/b/d", "use crate::hub::c::C;"),
+            ("hub/c", "use super::a::A;"),
+        ];
+        let shown = small(&files).circles();
+        assert_eq!(
+            shown.len(),
+            if way.contains("c::C") || way.contains("{c,") { 4 } else { 3 },
+            "{way}: {shown:?}"
+        );
+        assert!(small(&files[..4]).circles().is_empty(), "{way}");
+    }
+    // Of what comes from elsewhere, and of a module with its own parts, nothing is said.
+    let files =
+        [("hub/mod", "mod a;\nuse a::A;"), ("hub/a", "use super::Hub;\nuse std::b;\n//! use super::b;")];
+    assert!(small(&files).circles().is_empty());
+}
+
+#[test]
+fn floors_are_seen_in_groups() {
+    let modules = small(&[
+        ("hub/mod", "use crate::{\n    id::Seq,\n    server::{Server, Sink},\n};"),
+        ("id", ""),
+        ("server/mod", ""),
+    ]);
+    let targets: Vec<_> = modules.imports().map(|(_, target)| target.join("::")).collect();
+    assert_eq!(targets, ["id", "server"]);
+}
+
+/// What says how messages travel: each kind has its own bytes.
+const TRANSPORTS: [&str; 4] = ["Transport::", "Polling::", "Streaming::", "Format::"];
+
+/// The arms of each `match` in the code, what stands before their `=>`.
+fn matches(code: &str) -> Vec<Vec<&str>> {
+    let mut all = Vec::new();
+    for (at, _) in code.match_indices("match ") {
+        let Some(begin) = code[at..].find(" {\n").map(|offset| at + offset + 1) else { continue };
+        let (mut arms, mut depth, mut from) = (Vec::new(), 0_usize, Some(begin + 1));
+        for (place, c) in code[begin..].char_indices().map(|(place, c)| (begin + place, c)) {
+            match c {
+                '{' | '(' | '[' => depth += 1,
+                '}' | ')' | ']' => depth -= 1,
+                '>' if depth == 1 && code[..place].ends_with('=') => {
+                    arms.extend(from.take().map(|from| code[from..place - 1].trim()));
+                }
+                _ => {}
             }
+            // An arm ends with a comma or with its braces.
+            if depth == 1 && from.is_none() && matches!(c, ',' | '}') {
+                from = Some(place + 1);
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        all.push(arms);
+    }
+    all
+}
+
+#[test]
+fn no_arm_stands_for_transports_that_are_still_to_come() {
+    let catches_all = |arm: &&str| matches!(*arm, "_" | "Some(_)" | "(_, _)");
+    for (path, text) in files("src", "rs").iter().filter(|(path, _)| !is_test(path)) {
+        let is_own = |arm: &str| path == "src/transport/mod.rs" && arm.contains("Self::");
+        let names_one = |arm: &&str| is_own(arm) || TRANSPORTS.iter().any(|name| arm.contains(name));
+        for arms in matches(&code(text)) {
+            let is_open = arms.iter().any(names_one) && arms.iter().any(catches_all);
             assert!(
-                floor(used) < floor(own),
-                "{path} uses crate::{used}, which is not below it: move what it needs down, or the user up"
+                !is_open,
+                "{path}: a match over transports has an arm for all others: name them ({arms:?})"
             );
         }
     }
+    let code = "match look {\n    Streaming::Sse if a => {}\n    Streaming::Raw => f(|x| match x {\n _ => 1 }),\n    _ => {}\n}";
+    assert_eq!(matches(code)[0], ["Streaming::Sse if a", "Streaming::Raw", "_"]);
 }
 
 #[test]
@@ -155,9 +262,11 @@ fn the_architecture_names_every_source_file() {
     for path in files("src", "rs").keys() {
         assert!(text.contains(&format!("`{path}`")), "ARCHITECTURE.md does not say what `{path}` is for");
     }
+    let mut named = BTreeSet::new();
     for line in text.lines().filter(|line| line.starts_with("| `src/")) {
         let path = line.split('`').nth(1).unwrap();
         assert!(root().join(path).exists(), "ARCHITECTURE.md names `{path}`, which is not there");
+        assert!(named.insert(path), "ARCHITECTURE.md says twice what `{path}` is for");
     }
 }
 

@@ -25,16 +25,17 @@ mod refusal;
 mod repeats;
 mod several;
 mod shared;
+mod waiting;
 
 pub use client::{Client, forwarded_for, is_exempt};
 pub use gate::{SAID_IN_DEMO, SAID_IN_DEMO_BY_ONE, Search, Shortage};
-pub use proposals::{LogSettings, LogWaiting};
 pub use publish::{IfMatch, Once, Publishing, Receipt, Receipts, Terms};
 pub use rate::{Rate, network};
 pub use refusal::Refusal;
 pub use repeats::{REMEMBERED_MS, number};
 pub use several::Several;
 pub use shared::Applied;
+pub use waiting::{LogSettings, LogWaiting};
 
 use crate::carry::resume;
 use crate::config::Config;
@@ -56,7 +57,7 @@ pub struct Broker {
     gate: Gate,
     repeats: Repeats,
     /// What waits for the log, if there is one.
-    log: Option<Box<proposals::Proposals>>,
+    log: Option<Box<waiting::Proposals>>,
     /// What names of channels may not contain: that is Mercure's to tell. Empty = nothing.
     reserved: Vec<Box<str>>,
     /// There are names to which not everything can be published.

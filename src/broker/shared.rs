@@ -10,29 +10,13 @@
 //! What is made of a value that is there (a patch, a condition, a removal of what has expired) is proposed together with
 //! how much of the log was known then; if the value has changed since, the engine refuses it.
 
-use super::proposals::{Ended, Proposals, SLOW_SECONDS};
 use super::repeats::{self, Remembered};
+use super::waiting::{Ended, Proposals, SLOW_SECONDS};
 use super::{Broker, Receipts, Terms};
 use crate::hub::Owner;
 use crate::id::{MessageId, Seq};
-use crate::log::{Entry, NodeId, Record, Tail, Ticket};
+use crate::log::{Entry, Record, Tail, Ticket};
 use crate::time::Instant;
-use std::collections::BTreeMap;
-
-/// What only a shared log needs.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// What the request at hand is to be answered, without its numbers.
-    pub receipts: Option<Receipts<'static>>,
-    /// What the request at hand publishes was made of values that are there.
-    pub is_based: bool,
-    /// Why the engine does not do its work, and since when.
-    away: Option<(String, Instant)>,
-    /// When the last message was accepted: time does not go back in a history.
-    last_at: Instant,
-    /// Servers that live, and until when they need not say so again.
-    nodes: BTreeMap<NodeId, Instant>,
-}
 
 /// What follows from records for who has connections.
 #[derive(Debug, Default)]

@@ -14,8 +14,8 @@ use rustix::stdio::dup2_stdin;
 use sd_notify::NotifyState;
 
 use super::logging;
-use super::serve::effective;
 use super::settings::{self, Options};
+use super::system::effective;
 use crate::config::Config;
 use crate::reactor::{Host, Moment};
 

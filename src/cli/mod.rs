@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod host;
 mod logging;
+mod process;
 mod publish;
 mod reload;
 mod serve;
@@ -13,6 +14,7 @@ mod settings;
 mod status;
 mod store;
 mod subscribe;
+mod system;
 #[cfg(test)]
 mod tests;
 pub mod token;

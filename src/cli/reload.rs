@@ -1,11 +1,11 @@
 //! `encke reload`: checks the settings, then has the running server read them anew.
 
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use super::process::{find, signal};
 use super::settings::{self, Options};
 use super::upgrade;
 
@@ -44,34 +44,4 @@ pub fn run(args: &ReloadArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The number of the process that is meant.
-pub fn find(pid: Option<u32>, file: Option<&Path>) -> Result<u32, String> {
-    match (pid, file) {
-        (Some(pid), _) => Ok(pid),
-        (None, Some(file)) => read(file),
-        (None, None) => {
-            Err("which process? Name it by --pid, or the file with its number by --pid-file".into())
-        }
-    }
-}
-
-fn read(file: &Path) -> Result<u32, String> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| format!("{}: {error}; does the server run?", file.display()))?;
-    text.trim().parse().map_err(|_| format!("{}: holds no number of a process", file.display()))
-}
-
-/// Sends a server a signal.
-pub fn signal(number: u32, signal: Signal) -> Result<u32, String> {
-    let pid = i32::try_from(number).ok().and_then(Pid::from_raw).ok_or("that is no number of a process")?;
-    // A number that another program has by now must not cost that program its life.
-    let program = PathBuf::from(format!("/proc/{number}/comm"));
-    let name = std::fs::read_to_string(program).map_err(|_| format!("there is no process {number}"))?;
-    if name.trim() != "encke" {
-        return Err(format!("process {number} is {}, not encke", name.trim()));
-    }
-    kill_process(pid, signal).map_err(|error| format!("process {number}: {error}"))?;
-    Ok(number)
 }

@@ -3,17 +3,14 @@
 use super::host::{self, Process};
 use super::logging::{self, Log};
 use super::settings::{self, Options};
+use super::system::effective;
 use crate::config::{Config, Loaded};
 use crate::demo;
 use crate::hub::{Data, Publication};
-use crate::reactor::{self, Mail, Mailbox, Reactor};
-use crate::server::limits::RESERVED;
+use crate::reactor::{Mail, Mailbox, Reactor};
 use std::io;
 use std::process::ExitCode;
 use std::thread;
-
-/// Descriptors that are not clients: listeners, the poll, the waker, standard streams.
-const OWN_DESCRIPTORS: usize = 16;
 
 /// Starts the server and returns when it has left.
 pub fn run(loaded: Loaded, options: Options) -> ExitCode {
@@ -72,32 +69,6 @@ fn serve(config: Config, options: Options, logging: &Log) -> io::Result<()> {
         cut => log::warn!("left; {cut} connections were cut off after {drain_seconds} s"),
     }
     Ok(())
-}
-
-/// The settings with what this system has put in where they leave it open.
-pub fn effective(mut config: Config) -> Config {
-    make_room(&mut config);
-    if config.limits.memory == 0 {
-        config.limits.memory = reactor::available_memory() / 4 * 3;
-    }
-    config
-}
-
-/// Every client takes a descriptor: takes as many as the system gives. If they do not suffice, lowers
-/// `limits.connections`, so that those who are too many are told so, and health checks are answered. With very few
-/// descriptors there is no room for that either, and accepting pauses when they are used up.
-fn make_room(config: &mut Config) {
-    let descriptors = reactor::raise_descriptors();
-    let connections = &mut config.limits.connections;
-    let room = usize::try_from(descriptors).unwrap_or(usize::MAX).saturating_sub(OWN_DESCRIPTORS);
-    if room >= 2 * RESERVED && room - RESERVED < *connections {
-        let lowered = room - RESERVED;
-        log::info!(
-            "the system allows {descriptors} open files: limits.connections is {lowered} instead of {connections} \
-             (raise LimitNOFILE or ulimit -n)"
-        );
-        *connections = lowered;
-    }
 }
 
 /// One line for each fact that an operator may wonder about.

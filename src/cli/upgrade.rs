@@ -10,7 +10,7 @@ use clap::Args;
 use rustix::process::Signal;
 
 use super::host::PREDECESSOR;
-use super::reload::{find, signal};
+use super::process::{find, signal};
 use super::settings::{self, Options};
 
 /// How often to look.

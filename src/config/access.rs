@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::kind::{Bytes, Describe, Given, Kind, Number, Time, Word, quote};
-use super::{Loaded, Origin, Problem};
+use super::{Loaded, Problem};
 
 /// Who a rule lets in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,26 +301,21 @@ pub fn problems(loaded: &Loaded) -> Vec<Problem> {
     problems
 }
 
-/// What works, and is probably not meant.
-pub fn warnings(loaded: &Loaded) -> Vec<String> {
-    let config = &loaded.config;
-    let mut warnings = Vec::new();
-    if config.publish.token.iter().any(|token| token.len() < TOKEN_CHARS_MIN) {
-        warnings.push(format!(
-            "{}: publish.token: a token has fewer than {TOKEN_CHARS_MIN} characters and can be guessed; \
-             `openssl rand -base64 24` makes a good one",
-            loaded.origin("publish.token")
-        ));
+impl Loaded {
+    /// What works, and is probably not meant.
+    pub fn warnings(&self) -> Vec<String> {
+        let config = &self.config;
+        let mut warnings = Vec::new();
+        if config.publish.token.iter().any(|token| token.len() < TOKEN_CHARS_MIN) {
+            warnings.push(format!(
+                "{}: publish.token: a token has fewer than {TOKEN_CHARS_MIN} characters and can be guessed; \
+                 `openssl rand -base64 24` makes a good one",
+                self.origin("publish.token")
+            ));
+        }
+        warnings
     }
-    warnings
 }
 
 /// A publish token of fewer characters is warned of.
 const TOKEN_CHARS_MIN: usize = 16;
-
-impl Loaded {
-    /// Where a row of a table comes from.
-    pub fn row(&self, table: &str, row: usize) -> Origin {
-        self.rows(table).get(row).cloned().unwrap_or(Origin::Default)
-    }
-}

@@ -1,11 +1,11 @@
 //! Who may publish: whoever shows the token, and, while none is configured, peers on a loopback address.
 
 use super::cors;
+use super::token::{bearer, is_one_of};
 use crate::broker::forwarded_for;
 use crate::config::Config;
 use crate::wire::head::Head;
 use std::net::IpAddr;
-use subtle::ConstantTimeEq;
 
 /// Why somebody may not publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,18 +55,6 @@ pub fn may_publish(head: &Head, peer: IpAddr, config: &Config) -> Result<(), Den
         false if is_other_site(head) => Err(OTHER_SITE),
         false => Ok(()),
     }
-}
-
-/// Whether `shown` is one of the tokens, in a time that does not tell how near it comes to one.
-pub fn is_one_of(shown: &str, tokens: &[String]) -> bool {
-    let equal = |found, token: &String| found | shown.as_bytes().ct_eq(token.as_bytes());
-    tokens.iter().fold(subtle::Choice::from(0), equal).into()
-}
-
-/// The token in an `Authorization` field.
-pub fn bearer(value: &str) -> Option<&str> {
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// Whether a browser says that a page of another origin sends this: being on the same machine is no proof of

@@ -1,6 +1,6 @@
 //! Cross-origin rules (WHATWG Fetch, section 3.3): which pages of other origins may read our answers.
 
-use super::identity::has_token;
+use super::token::has_token;
 use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack};
 use crate::config::Cors;
 use crate::conn::OriginIndex;

@@ -5,21 +5,26 @@
 pub mod access;
 mod bayeux;
 pub mod cors;
+mod denial;
 pub mod fdajax;
 pub mod holder;
 pub mod hook;
 pub mod identity;
 pub mod mercure;
 pub mod native;
+mod protocols;
 mod session;
+mod token;
 pub mod upgrade;
 
 pub use bayeux::DEPTH_MAX as BAYEUX_DEPTH_MAX;
+pub use denial::{Denial, Heard};
 pub use holder::Holder;
-pub use identity::{Access, Denial, Heard, Identity};
+pub use identity::{Access, Identity};
 use native::Asked;
 use native::admin::Inquiry;
-pub use session::{Act, Context, Dialects};
+pub use protocols::Dialects;
+pub use session::{Act, Context};
 
 use crate::broker::access::{Action, Revocation};
 use crate::broker::{IfMatch, Publishing};

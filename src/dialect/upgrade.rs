@@ -1,9 +1,9 @@
 //! The handshake of a WebSocket (RFC 6455, section 4.2), for whichever protocol is spoken over it.
 
 use super::cors;
-use super::native::wants_text;
 use crate::config::Config;
 use crate::wire::head::{Head, Method};
+use crate::wire::media::wants_text;
 use crate::wire::response::Response;
 use crate::wire::websocket;
 

@@ -1,6 +1,6 @@
 //! Admission: whether a subscriber may listen to channels and patterns, asked before anything is changed.
 
-use super::channel::ChannelKey;
+use super::key::ChannelKey;
 use super::name::Pattern;
 use super::{Hub, HubError};
 use crate::time::Instant;

@@ -1,33 +1,15 @@
 //! A channel: its ring and who listens.
 
+use super::Hub;
 use super::feed::Feed;
+pub use super::key::{ChannelKey, Entry};
 use super::latest::Latest;
 use super::pace::{Group, Pace};
 use super::ring::{Gone, Ring};
-use super::subscriber::SubscriberKey;
 use crate::carry::carry;
 use crate::id::{Epoch, MessageId, Seq};
-use crate::table::table_key;
 use crate::time::Instant;
 use std::rc::Rc;
-
-table_key! {
-    /// A channel in the hub.
-    ChannelKey
-}
-
-/// One subscriber in a channel's list.
-#[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    /// Who.
-    pub subscriber: SubscriberKey,
-    /// Which of that subscriber's memberships this is.
-    pub membership: u32,
-}
-
-carry! {
-    struct Entry { subscriber, membership }
-}
 
 /// A named sequence of messages and those who listen to it.
 #[derive(Debug)]
@@ -193,5 +175,13 @@ impl Channel {
     pub fn expire(&mut self, age_ms: u64, now: Instant) -> Gone {
         let latest = self.keyed.as_ref().map(|keyed| &keyed.latest);
         self.ring.expire(age_ms, now, latest)
+    }
+}
+
+impl Hub {
+    /// Adds a channel that is a feed: it has no name, and a history without what was before it.
+    pub(super) fn insert_feed(&mut self, feed: Feed) -> ChannelKey {
+        let (spoken, feed) = (true, Some(Box::new(feed)));
+        self.channels.insert(Channel { spoken, feed, ..Channel::new(Rc::from(""), self.seq) })
     }
 }

@@ -1,12 +1,12 @@
 //! What always holds in a hub, for tests.
 
-use super::channel::Entry;
+use super::key::{Entry, Owner, SubscriberKey};
 use super::latest::Latest;
 use super::memory::MEMBERSHIP_BYTES;
 use super::pace::Pace;
 use super::patterns::Patterns;
 use super::shares::Payer;
-use super::subscriber::{Memberships, Owner, SubscriberKey};
+use super::subscriber::Memberships;
 use super::{Hub, HubError, Publication, Published};
 use crate::time::Instant;
 use std::collections::BTreeSet;

@@ -6,11 +6,12 @@
 //! lies in its [`Aside`], which few have, and none for long.
 
 use super::Hub;
-use super::channel::{Channel, ChannelKey};
+use super::channel::Channel;
+use super::key::{ChannelKey, SubscriberKey};
 use super::message::Message;
 use super::pace::Pace;
 use super::pull::Gap;
-use super::subscriber::{Membership, Memberships, Stranger, Subscriber, SubscriberKey};
+use super::subscriber::{Membership, Memberships, Stranger, Subscriber};
 use super::view::{Aside, View, Wish};
 use crate::id::{MessageId, Place, Seq};
 use crate::time::Instant;

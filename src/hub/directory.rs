@@ -4,7 +4,8 @@
 //! else in memory. So a name's hash says where it was found lately. That is a hint and no more: whoever makes names
 //! that share a place has them looked up in order, which is what would be done without hints.
 
-use super::channel::{Channel, ChannelKey};
+use super::channel::Channel;
+use super::key::ChannelKey;
 use crate::carry::carry;
 use crate::table::Table;
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@
 //!
 //! What limits take from channels that a feed reaches is noted with the feed, so that its subscribers are told.
 
-use super::channel::{Channel, ChannelKey};
+use super::key::ChannelKey;
 use super::message::Message;
 use super::name::{HIDDEN, SUBSCRIPTIONS, covers, is_internal, topic_of};
 use super::pull::Gap;
@@ -440,8 +440,6 @@ impl Hub {
         }
         self.spend(selection.selectors().len() + selection.weight())?;
         let found = self.search(&selection)?;
-        let mut channel = Channel::new(Rc::from(""), self.seq);
-        channel.spoken = true;
         let is_wide = selection.has_all() || found.len() > self.bounds.matches;
         let mut losses = Losses::default();
         // What may not be seen may not be missed either.
@@ -466,14 +464,9 @@ impl Hub {
             losses.note(lost);
         }
         let told = BTreeMap::new();
-        channel.feed = Some(Box::new(Feed {
-            selection: Rc::clone(&selection),
-            channels: BTreeSet::new(),
-            is_wide,
-            losses,
-            told,
-        }));
-        let feed = self.channels.insert(channel);
+        let channels = BTreeSet::new();
+        let feed =
+            self.insert_feed(Feed { selection: Rc::clone(&selection), channels, is_wide, losses, told });
         self.feeds.enter(feed, &selection);
         self.feeds.known.insert(selection, feed);
         match is_wide {

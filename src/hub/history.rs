@@ -5,7 +5,8 @@
 //! grace stays even then, for those who are between two polls; when it has passed, the timer of the channel
 //! has the count enforced ([`History::cut`]). Bytes are enforced at once.
 
-use super::channel::{Channel, ChannelKey};
+use super::channel::Channel;
+use super::key::ChannelKey;
 use super::message::Message;
 use super::order::Order;
 use super::ring::Gone;

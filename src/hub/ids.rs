@@ -5,7 +5,7 @@
 //!
 //! Entries are looked at some at a time, in turn, whenever one is added; so there are never many more than messages.
 
-use super::channel::ChannelKey;
+use super::key::ChannelKey;
 use crate::carry::resume;
 use crate::id::Seq;
 use std::collections::{BTreeMap, VecDeque};

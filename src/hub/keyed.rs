@@ -1,6 +1,7 @@
 //! Keys of a channel: publishing values and removals, what they may take, what expires.
 
-use super::channel::{Channel, ChannelKey};
+use super::channel::Channel;
+use super::key::ChannelKey;
 use super::message::{Data, Message, Publication};
 use super::{Hub, HubError};
 use crate::id::{MessageId, Seq};

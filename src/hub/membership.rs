@@ -1,10 +1,11 @@
 //! Memberships: the places of subscribers on the lists of channels.
 
 use super::Hub;
-use super::channel::{Channel, ChannelKey, Entry};
+use super::channel::Channel;
+use super::key::{ChannelKey, Entry, SubscriberKey};
 use super::memory::MEMBERSHIP_BYTES;
 use super::pace::Pace;
-use super::subscriber::{Membership, Memberships, SubscriberKey};
+use super::subscriber::{Membership, Memberships};
 use super::view::View;
 use crate::id::Seq;
 use crate::time::Instant;

@@ -1,10 +1,11 @@
 //! What the hub takes, and what it gives when memory is short.
 
 use super::Hub;
-use super::channel::{Channel, Entry};
+use super::channel::Channel;
+use super::key::{Entry, SubscriberKey};
 use super::latest::ENTRY_BYTES;
 use super::shares::Bounds;
-use super::subscriber::{Memberships, Subscriber, SubscriberKey};
+use super::subscriber::{Memberships, Subscriber};
 use crate::config::Config;
 use crate::id::Seq;
 use crate::time::Instant;

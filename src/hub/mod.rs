@@ -21,6 +21,7 @@ mod directory;
 mod feed;
 mod history;
 mod ids;
+mod key;
 mod keyed;
 mod latest;
 mod membership;
@@ -47,10 +48,11 @@ mod tombstones;
 mod update;
 mod view;
 
-pub use channel::{ChannelInfo, ChannelKey};
+pub use channel::ChannelInfo;
 pub use conflate::Stage;
 pub use directory::place_of;
 pub use ids::REMEMBERED_MAX as IDS_REMEMBERED_MAX;
+pub use key::{ChannelKey, Owner, SubscriberKey};
 pub use keyed::{Change, KeyError};
 pub use message::{Data, Encoded, Message, Publication, Update, one_line};
 pub use name::{
@@ -63,7 +65,7 @@ pub use restore::ExpiredKey;
 pub use selection::Selection;
 pub use selector::Selector;
 pub use shares::Payer;
-pub use subscriber::{Owner, Start, SubscriberKey};
+pub use subscriber::Start;
 
 use crate::carry::{carry, resume};
 use crate::config::Config;

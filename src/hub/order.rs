@@ -3,7 +3,7 @@
 //! A message may leave its ring for other reasons, and its entry stays behind. Such entries are swept out a few at
 //! a time: a pass over all of them would be a pause of tens of milliseconds with some hundred thousand messages.
 
-use super::channel::ChannelKey;
+use super::key::ChannelKey;
 use crate::carry::carry;
 use crate::id::Seq;
 use std::collections::VecDeque;

@@ -4,7 +4,7 @@
 //! pace's period, and so lack the same: what they get is encoded once. A channel is looked at by a tick only if something
 //! was published on it since the one before.
 
-use super::channel::{ChannelKey, Entry};
+use super::key::{ChannelKey, Entry};
 use super::latest::ENTRY_BYTES;
 use super::message::Message;
 use crate::carry::carry;

@@ -4,8 +4,8 @@
 //! through what patterns there are that begin like it: a new channel costs as much as what matches it, in part or as a
 //! whole, and not as much as all patterns.
 
+use super::key::SubscriberKey;
 use super::name::{Pattern, is_internal};
-use super::subscriber::SubscriberKey;
 use crate::carry::carry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

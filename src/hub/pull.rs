@@ -1,8 +1,9 @@
 //! Pulling: what a subscriber has not had, oldest first.
 
+use super::Hub;
+use super::key::{ChannelKey, Owner, SubscriberKey};
 use super::message::Message;
-use super::subscriber::{Many, Memberships, Owner, Stranger, Subscriber, SubscriberKey};
-use super::{ChannelKey, Hub};
+use super::subscriber::{Many, Memberships, Stranger, Subscriber};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::cmp::Reverse;

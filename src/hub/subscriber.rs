@@ -1,29 +1,16 @@
 //! A subscriber: one cursor, and the channels it listens to.
 
-use super::channel::ChannelKey;
+use super::key::ChannelKey;
+pub use super::key::{Owner, SubscriberKey};
 use super::name::Pattern;
 use super::news::News;
 use super::shares::Payer;
 use super::view::{View, Wish};
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::id::{MessageId, Place, Seq};
-use crate::table::table_key;
 use crate::time::Instant;
 use slab::Slab;
 use std::collections::BTreeMap;
-
-table_key! {
-    /// A subscriber in the hub. Valid from [`Hub::attach`](super::Hub::attach) until [`Hub::detach`](super::Hub::detach).
-    SubscriberKey
-}
-
-/// Whom the hub's user thinks of when a subscriber is ready; opaque to the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Owner(pub u32);
-
-carry! {
-    struct Owner(_)
-}
 
 /// Where a subscriber begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //! An update is one message with one number, in the ring of each of its topics. A private one lies in rings of its own
 //! that no name of a client can mean, so nobody sees it who is not given it on purpose.
 
-use super::channel::ChannelKey;
+use super::key::ChannelKey;
 use super::message::{Message, Publication, Update};
 use super::name::{PRIVATE, SUBSCRIPTIONS};
 use super::{Hub, HubError, Published};

@@ -1,6 +1,6 @@
 //! What a subscriber wants of a channel's messages: all, or the latest values, at which pace, as patches or whole.
 
-use super::channel::ChannelKey;
+use super::key::ChannelKey;
 use super::pace::Pace;
 use crate::carry::carry;
 use crate::id::Seq;

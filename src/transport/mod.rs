@@ -306,7 +306,15 @@ pub const fn content_type(stream: Streaming) -> &'static str {
 pub const fn precautions(stream: Streaming) -> &'static str {
     match stream {
         Streaming::Iframe => "X-Content-Type-Options: nosniff\r\nCross-Origin-Opener-Policy: same-origin\r\n",
-        _ => INERT,
+        Streaming::Sse
+        | Streaming::SseEnvelope
+        | Streaming::Lines
+        | Streaming::Raw
+        | Streaming::Multipart
+        | Streaming::Replace
+        | Streaming::WebSocket
+        | Streaming::WebSocketRaw
+        | Streaming::Mercure => INERT,
     }
 }
 

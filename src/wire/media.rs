@@ -37,6 +37,11 @@ pub fn weight(head: &Head, media_type: &str) -> u16 {
     if head.may_have("accept") { head.weight("accept", media_type) } else { 0 }
 }
 
+/// Whether the client asked for text, and so gets errors and information as text.
+pub fn wants_text(head: &Head) -> bool {
+    weight(head, "text/plain") > weight(head, JSON)
+}
+
 /// Whether the body is coded for the way (`Content-Encoding`), and so is not what it says it is.
 pub fn is_encoded(head: &Head) -> bool {
     let codings = head.fields("content-encoding").flat_map(|value| value.split(|&byte| byte == b','));

@@ -7,7 +7,7 @@ use super::message::Incoming;
 use super::reply::{self, Advice, Replies};
 use super::{Bayeux, Exchange, SessionKey};
 use crate::broker::access::{Bearer, Grant, Revocation};
-use crate::dialect::{Context, Denial, Holder, Identity, access};
+use crate::dialect::{Context, Denial, Holder, Identity, token};
 use crate::hub::Pattern;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -198,7 +198,7 @@ impl Bayeux {
 
 /// Whose token that is.
 fn shown(cx: &mut Context, token: &str) -> Result<Identity, Denial> {
-    if access::is_one_of(token, &cx.config.publish.token) {
+    if token::is_one_of(token, &cx.config.publish.token) {
         return Ok(Identity { publisher: true, ..Identity::default() });
     }
     let grant = cx.access.check(token, cx.client, cx.config, cx.now, &mut cx.broker.stats)?;

@@ -13,6 +13,7 @@ use crate::conn::{ConnId, Door};
 use crate::dialect::Context;
 use crate::dialect::access::{self, Denied};
 use crate::dialect::holder::UserKey;
+use crate::dialect::token;
 use crate::wire::head::Head;
 use crate::wire::response::Response;
 use subtle::ConstantTimeEq;
@@ -77,7 +78,7 @@ pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> 
     if !config.fdajax.admin_ips.contains(&client) {
         return Err(forbidden("this address is not among fdajax.admin_ips"));
     }
-    let bearer = head.field("authorization").and_then(access::bearer);
+    let bearer = head.field("authorization").and_then(token::bearer);
     match &config.fdajax.admin_password {
         Some(password) => {
             let shown = bearer.or(query.admin_passwd).unwrap_or_default();
@@ -88,7 +89,7 @@ pub fn is_admin(context: &Context, from: ConnId, head: &Head, query: &Query) -> 
         }
         // Whoever asks for a token before anything is published does not mean that an address will do here.
         None if !config.publish.token.is_empty() => {
-            match access::is_one_of(bearer.unwrap_or_default(), &config.publish.token) {
+            match token::is_one_of(bearer.unwrap_or_default(), &config.publish.token) {
                 true => Ok(()),
                 false => Err(NO_TOKEN),
             }

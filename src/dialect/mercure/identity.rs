@@ -2,7 +2,7 @@
 
 use super::{Judge, Refused};
 use crate::broker::access::{Bad, MercureGrant, Role};
-use crate::dialect::access::bearer;
+use crate::dialect::token::bearer;
 use crate::dialect::{Denial, cors};
 use crate::wire::head::{Head, Method};
 use crate::wire::query;

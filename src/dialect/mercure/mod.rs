@@ -13,12 +13,12 @@ pub mod subscriptions;
 use crate::broker::Client;
 use crate::broker::access::MercureGrant;
 use crate::config::Config;
-use crate::dialect::native::wants_text;
 use crate::dialect::{Access, Denial, cors};
 use crate::hub::{Publication, Selection};
 use crate::stats::Stats;
 use crate::time::Now;
 use crate::wire::head::{Head, Method};
+use crate::wire::media::wants_text;
 use crate::wire::response::Response;
 use std::rc::Rc;
 

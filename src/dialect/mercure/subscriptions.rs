@@ -2,9 +2,9 @@
 
 use super::{Judge, Refused, bad, identity};
 use crate::dialect::Denial;
-use crate::dialect::native::wants_text;
 use crate::hub::{Data, Publication, Update};
 use crate::wire::head::Head;
+use crate::wire::media::wants_text;
 use crate::wire::query;
 use crate::wire::response::Response;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};

@@ -4,13 +4,15 @@
 //! header fields are, the target is the one that was read a moment ago. What it means depends on nothing but
 //! the settings, so a handful of them is kept.
 
-use super::subscribe::{POLL_SECONDS_MAX, bad, number, read_position, read_start, select};
+use super::read::{bad, number, read_position, read_start, select};
 use super::{Refused, check_unknown};
 use crate::config::Config;
 use crate::hub::{Pace, Pattern, Start, Wish, place_of};
 use crate::transport::{self, Transport};
 use crate::wire::query;
 
+/// Most seconds a poll may ask to wait.
+pub const POLL_SECONDS_MAX: u64 = 300;
 /// How many targets are remembered; each has one place where it may be.
 const TARGETS_MAX: usize = 128;
 /// A longer target is read anew each time.

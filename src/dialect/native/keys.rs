@@ -119,7 +119,7 @@ fn ids(head: &Head, field: &str) -> Result<Option<IfMatch>, Refused> {
             }
             let tag = item.strip_prefix("W/").unwrap_or(item);
             let tag = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
-            let tag = super::subscribe::without_coding(tag);
+            let tag = super::read::without_coding(tag);
             let all: &mut Vec<MessageId> = found.get_or_insert_default();
             all.extend(MessageId::parse(tag));
         }

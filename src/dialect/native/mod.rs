@@ -8,20 +8,22 @@ pub mod keys;
 mod pages;
 mod properties;
 mod publish;
+mod read;
 mod revoke;
 mod rights;
 mod subscribe;
 pub mod websocket;
 
-pub use asked::{Asked, Targets};
-pub use subscribe::{POLL_SECONDS_MAX, asks_for_events};
+pub use asked::{Asked, POLL_SECONDS_MAX, Targets};
+pub use subscribe::asks_for_events;
 
-use super::identity::{has_token, without_token};
+use super::token::{has_token, without_token};
 use super::{Caller, Command, Denial, Operation, access, cors, upgrade};
 use crate::config::is_misspelled;
 use crate::hub::{channel_name, is_simple};
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
+pub use crate::wire::media::wants_text;
 use crate::wire::query;
 use crate::wire::response::Response;
 use std::borrow::Cow;
@@ -163,11 +165,6 @@ pub fn technique(head: &Head) -> &'static str {
         Method::Get | Method::Head => subscribe::technique(head),
         _ => "http",
     }
-}
-
-/// Whether the client asked for text, and so gets errors and information as text.
-pub fn wants_text(head: &Head) -> bool {
-    media::weight(head, "text/plain") > media::weight(head, media::JSON)
 }
 
 /// Everything below `/pub`, of which `rest` is the remaining path.

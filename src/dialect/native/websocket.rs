@@ -7,7 +7,7 @@
 use super::asked::pace;
 use super::batch::{Line, line_publication};
 use super::properties::is_key;
-use super::{Asked, Refused, subscribe};
+use super::{Asked, Refused, read, subscribe};
 use crate::config::Config;
 use crate::dialect::{Caller, Command, Open, access, upgrade};
 use crate::hub::{Pattern, Publication, Wish};
@@ -120,7 +120,7 @@ fn order<'a>(text: &'a str, config: &Config) -> Result<Order<'a>, String> {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         });
-        subscribe::select(bytes, config).map_err(|(_, detail)| detail)
+        read::select(bytes, config).map_err(|(_, detail)| detail)
     };
     match (object.publish, object.subscribe, object.unsubscribe, object.token) {
         (None, None, None, Some(token)) => Ok(Order::Token(token)),

@@ -1,11 +1,14 @@
 //! The two scripts: numbering a batch, and finding the history. Each is a step that happens as a whole or not at all.
 
-use super::{Settings, state};
+use super::Settings;
 use crate::id::{Epoch, Seed, Seq};
 use crate::log::{JUMPS_MAX, Jump, Jumps, LogTime, Proposal, Record, Ticket};
 use redis::{Connection, FromRedisValue, RedisError, RedisResult, Script, Value};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
+
+/// Tickets from this one on are those of beats.
+pub const BEATS: Ticket = Ticket(1 << 63);
 
 /// The scripts, and the keys that they work on.
 #[derive(Debug)]
@@ -244,12 +247,12 @@ fn one(entry: Value) -> Option<Entry> {
 /// A beat as a proposal.
 pub fn beat(settings: &Settings, number: u64) -> Proposal {
     let record = Record::Beat { node: settings.node, lease_ms: super::LEASE_MS };
-    of(Ticket(state::BEATS.0 + number), record)
+    of(Ticket(BEATS.0 + number), record)
 }
 
 /// Our leaving as a proposal.
 pub fn leaving(settings: &Settings) -> Proposal {
-    of(state::BEATS, Record::Left(settings.node))
+    of(BEATS, Record::Left(settings.node))
 }
 
 fn of(ticket: Ticket, record: Record) -> Proposal {

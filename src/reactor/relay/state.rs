@@ -9,8 +9,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Tickets from this one on are those of beats.
-pub const BEATS: Ticket = Ticket(1 << 63);
 /// A beat that has not come back by then does not.
 const LOST_AFTER: Duration = Duration::from_secs(5);
 

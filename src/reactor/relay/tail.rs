@@ -2,8 +2,8 @@
 //! connection.
 
 use super::link;
-use super::scripts::{self, Scripts};
-use super::state::{BEATS, State};
+use super::scripts::{self, BEATS, Scripts};
+use super::state::State;
 use super::{Settings, Tell, Told};
 use crate::id::Seq;
 use crate::log::{Condition, Entry, Jump, Proposal, Record, Refusal, Tail, Ticket};
