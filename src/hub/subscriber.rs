@@ -263,7 +263,7 @@ impl Many {
 
     /// The place of the membership of a channel.
     pub(super) fn find(&self, channel: ChannelKey) -> Option<u32> {
-        self.note_looks(if self.places.is_empty() { self.all.len() } else { 1 });
+        self.note_looks(if self.places.is_empty() { self.all.capacity() } else { 1 });
         if !self.places.is_empty() {
             return self.places.get(&channel).copied();
         }
@@ -276,6 +276,10 @@ impl Many {
         let place = self.find(channel)?;
         self.places.remove(&channel);
         let membership = self.all.remove(place as usize);
+        if self.all.is_empty() {
+            // Its memory is paid for by nobody any more, and a search would look at every empty place.
+            self.all = Slab::new();
+        }
         self.named -= usize::from(membership.named);
         self.left -= usize::from(membership.is_left());
         if membership.next > 0 {
@@ -334,5 +338,32 @@ impl Many {
             assert_eq!(self.find(membership.channel), Some(place as u32));
         }
         assert!(self.places.is_empty() || self.places.len() == self.all.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership(channel: u32) -> Membership {
+        let (channel, until) = (ChannelKey::new(channel), Seq::MAX);
+        let (named, stranger) = (true, false);
+        Membership { channel, index: 0, floor: 0, joined: 0, next: 0, named, stranger, until }
+    }
+
+    /// Who has had hundreds of channels is no dearer than who has a few.
+    #[test]
+    fn places_that_were_left_are_neither_kept_nor_looked_at() {
+        let mut many = Many::of(Payer::default());
+        (0..900).for_each(|channel| _ = many.insert(membership(channel)));
+        (0..900).for_each(|channel| _ = many.remove(ChannelKey::new(channel)));
+        many.check();
+        assert_eq!(many.all.capacity(), 0, "nobody pays for it any more");
+        let before = many.looks.get();
+        (0..900).for_each(|channel| assert_eq!(many.find(ChannelKey::new(channel)), None));
+        (0..3).for_each(|channel| _ = many.insert(membership(channel)));
+        (0..900).for_each(|channel| _ = many.find(ChannelKey::new(channel)));
+        let looks = many.looks.get() - before;
+        assert!(looks <= 8 * 900, "{looks} looks for 1,800 searches");
     }
 }
