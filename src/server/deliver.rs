@@ -84,8 +84,7 @@ impl Server {
             }
             if count == 0 {
                 let Some(key) = self.broker.hub.next_ready() else { return };
-                self.deliver_one(now, key, sink);
-                left -= 1;
+                left -= usize::from(self.deliver_one(now, key, sink));
                 if sink.is_late() {
                     return;
                 }
@@ -93,16 +92,21 @@ impl Server {
         }
     }
 
-    /// Delivers what is not plain.
+    /// Delivers what is not plain. Returns whether it has, and not put it off.
     #[inline(never)]
-    fn deliver_one(&mut self, now: Now, key: SubscriberKey, sink: &mut impl Sink) {
+    fn deliver_one(&mut self, now: Now, key: SubscriberKey, sink: &mut impl Sink) -> bool {
         let slot = match Holder::from(self.broker.hub.owner(key)) {
             Holder::Connection(slot) => slot,
-            holder => return self.session_ready(now, holder, sink),
+            holder => {
+                self.session_ready(now, holder, sink);
+                return true;
+            }
         };
-        if !self.puts_off(now.at, slot, key) {
+        let is_now = !self.puts_off(now.at, slot, key);
+        if is_now {
             self.deliver_to(now, slot, key, sink);
         }
+        is_now
     }
 
     /// Delivers to a connection what is not plain.

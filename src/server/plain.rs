@@ -15,6 +15,9 @@ use crate::transport::{self, Format, Polling, poll};
 use crate::wire::response::Envelope;
 use arrayvec::ArrayVec;
 
+/// A frame that is larger costs its own time with every write, which is to be counted for who gets it: it is not plain.
+const BYTES_MAX: usize = 16 << 10;
+
 /// A delivery that is planned.
 #[derive(Debug, Clone, Copy)]
 struct Plain {
@@ -111,12 +114,12 @@ impl Server {
         (is_shared && is_alone && !ends).then_some(format)
     }
 
-    /// Has a frame encoded. Returns whether it may be written as it is: there is something in it, and an answer rendered
-    /// earlier still tells the time.
+    /// Has a frame encoded. Returns whether it may be written as it is: there is something in it, but not too much, and an
+    /// answer rendered earlier still tells the time.
     fn prepare(&mut self, now: Now, frame: Frame) -> bool {
         let Some((bytes, encoded)) = self.frame(now, frame) else { return false };
-        let is_fit =
-            !bytes.is_empty() && (!frame.is_poll() || poll::is_current(bytes, &self.dates.at(now.unix)));
+        let is_fit = (1..=BYTES_MAX).contains(&bytes.len())
+            && (!frame.is_poll() || poll::is_current(bytes, &self.dates.at(now.unix)));
         if encoded > 0 {
             self.broker.hub.charge_once(frame.channel, frame.seq, encoded);
         }

@@ -40,6 +40,14 @@ impl Sink for Recorder<'_> {
     fn is_late(&mut self) -> bool {
         self.0.is_late()
     }
+
+    fn begin_part(&mut self) {
+        self.0.begin_part();
+    }
+
+    fn spent(&mut self) -> u32 {
+        self.0.spent()
+    }
 }
 
 impl Bench {
@@ -742,4 +750,28 @@ fn counters_say_what_happened() {
     bench.server.hang_up(bench.world.now, stream, &mut bench.world);
     assert_eq!(bench.read(stream), "2\r\n:\n\r\n", "a half-closed stream is probed");
     assert_eq!(bench.server.stats().heartbeats, 0, "and that is no heartbeat");
+}
+
+/// Hundreds of readers of large messages do not come before somebody else's small one.
+#[test]
+fn large_messages_of_one_address_come_after_what_others_wait_for() {
+    let mut bench = Bench::new(Config::default());
+    let mut subscriber = |address, channel: &str| {
+        let id = bench.connect_from(address).unwrap();
+        bench.send(id, &format!("GET /sub/{channel}?as=stream HTTP/1.1\r\nHost: x\r\n\r\n"));
+        id
+    };
+    for _ in 0..300 {
+        subscriber([192, 0, 2, 1], "large");
+    }
+    let innocent = subscriber([192, 0, 2, 2], "small");
+    bench.turn();
+    bench.order.clear();
+    bench.world.pace = 2000;
+    bench.publish("large", &"x".repeat(100_000), None);
+    bench.publish("small", "x", None);
+    bench.turn();
+    assert_eq!(bench.order.len(), 301);
+    let place = bench.order.iter().position(|&id| id == innocent).unwrap();
+    assert!(place < 150, "{place} before it");
 }

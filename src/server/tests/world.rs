@@ -7,6 +7,9 @@ use crate::time::{Instant, Now};
 use std::collections::HashMap;
 use std::io::IoSlice;
 
+/// Microseconds that a part of a turn may take.
+const PART_US: u32 = 1250;
+
 /// The server's end of a simulated connection, with the kernel's buffer between it and the client.
 #[derive(Debug)]
 pub struct Socket {
@@ -48,6 +51,11 @@ pub struct World {
     pub breakage: Option<Random>,
     /// Decides when it is somebody else's turn.
     pub haste: Option<Random>,
+    /// Bytes that a write takes to the kernel in a microsecond; 0 = in no time.
+    pub pace: usize,
+    /// Microseconds that writes have taken since somebody asked, and in this part of the turn.
+    spent: u32,
+    part: u32,
     /// Seconds that somebody has set the wall clock ahead, or back.
     pub skew: i64,
 }
@@ -151,6 +159,8 @@ impl Sink for World {
         if taken > 0 {
             socket.progress = at;
         }
+        let took = taken.checked_div(self.pace).unwrap_or(0) as u32;
+        (self.spent, self.part) = (self.spent + took, self.part + took);
         if taken < room {
             self.edges.push(id);
         }
@@ -162,7 +172,15 @@ impl Sink for World {
     }
 
     fn is_late(&mut self) -> bool {
-        self.haste.as_mut().is_some_and(|random| random.one_in(6))
+        self.part > PART_US || self.haste.as_mut().is_some_and(|random| random.one_in(6))
+    }
+
+    fn begin_part(&mut self) {
+        self.part = 0;
+    }
+
+    fn spent(&mut self) -> u32 {
+        std::mem::take(&mut self.spent)
     }
 
     fn write_each(&mut self, writes: &mut [Write<'_>]) {
