@@ -8,7 +8,9 @@
 //! innocent  publishes fifty times a second and listens, as a client of an address of its own
 //! server    the process: starting, what it is given to keep, what /proc tells
 //! ```
-//! The process itself is that of the soak.
+//! The process itself is that of the soak, and where it works is said as the suite says it: the server has a processor of its
+//! own and waits for nobody there, and strangers make way for the innocent client and the application on the other. What is
+//! measured is the server, not how a machine with two processors shares them among nineteen threads.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -17,6 +19,8 @@ mod innocent;
 mod kinds;
 #[path = "../soak/process.rs"]
 mod process;
+#[path = "../suite/processor.rs"]
+mod processor;
 mod server;
 
 use std::env;
@@ -39,6 +43,10 @@ use crate::server::Server;
 const P99: Duration = Duration::from_millis(50);
 /// The server takes no more than this of what it may.
 const SHARE: f64 = 1.15;
+/// How far strangers make way for others on their processor, as nice(1) counts.
+const COURTESY: i32 = 19;
+/// Where the server works, and where all others do.
+const PROCESSORS: [usize; 2] = [0, 1];
 
 fn main() -> ExitCode {
     if env::args().skip(1).all(|argument| argument == "--bench") {
@@ -58,6 +66,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> io::Result<bool> {
     let is_asked = |kind: &&Kind| args.only.is_empty() || args.only.iter().any(|name| name == kind.name);
     let kinds: Vec<&'static Kind> = KINDS.iter().filter(is_asked).collect();
+    processor::pin(PROCESSORS[1])?;
     println!("| strangers | p50 ms | p99 ms | most ms | RSS MiB | of the limit | CPU | held |");
     println!("|---|---|---|---|---|---|---|---|");
     let mut holds = measure(args, "nobody", &[])?;
@@ -74,7 +83,7 @@ fn run(args: &Args) -> io::Result<bool> {
 
 /// One row: a server of its own, an innocent client, and some kinds of strangers.
 fn measure(args: &Args, name: &str, kinds: &[&'static Kind]) -> io::Result<bool> {
-    let server = Server::start(&args.encke, args.memory_mib)?;
+    let server = Server::start(&args.encke, args.memory_mib, PROCESSORS[0])?;
     server.prepare()?;
     let innocent = Innocent::start(server.address)?;
     thread::sleep(Duration::from_millis(300));
@@ -84,7 +93,10 @@ fn measure(args: &Args, name: &str, kinds: &[&'static Kind]) -> io::Result<bool>
         .iter()
         .map(|&kind| {
             let (stop, address) = (Arc::clone(&stop), server.address);
-            thread::spawn(move || Crowd::new(kind, address).and_then(|mut crowd| crowd.run(&stop)))
+            thread::spawn(move || {
+                rustix::process::nice(COURTESY)?;
+                Crowd::new(kind, address).and_then(|mut crowd| crowd.run(&stop))
+            })
         })
         .collect();
     let application = server.publish_on(Arc::clone(&stop));

@@ -1,7 +1,7 @@
 //! The server's process, and the application that publishes.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::process::Process;
+use crate::processor;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Channels below `c/`, each with a message.
@@ -26,11 +27,14 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(program: &Path, memory_mib: u64) -> io::Result<Self> {
+    /// Starts it on a processor, where it has real-time priority if that is allowed.
+    pub fn start(program: &Path, memory_mib: u64, cpu: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--limits-memory"]).arg(format!("{memory_mib}MiB"));
         // It logs every connection that it closes for lack of memory.
-        let process = Process::start(command, |mut lines| _ = io::copy(&mut lines, &mut io::sink()))?;
+        let rest = |mut lines: BufReader<_>| _ = io::copy(&mut lines, &mut io::sink());
+        let process = processor::start_on(cpu, || Process::start(command, rest))?;
+        processor::prefer(&[process.child().id()]);
         Ok(Self { address: process.address, process })
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::args::Args;
 use crate::generator::{Generator, Generators};
 use crate::plot::{Line, Plot};
+use crate::processor;
 use crate::quiet::Quiet;
 use crate::report::Report;
 use crate::results::{self, Row};
@@ -83,7 +84,7 @@ impl<'a> Bench<'a> {
         if args.peers {
             bench.servers.push(bench.nchan()?);
         }
-        server::pin(args.load_cpu)?;
+        processor::pin(args.load_cpu)?;
         Ok(bench)
     }
 

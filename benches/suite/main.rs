@@ -5,6 +5,7 @@
 //! bench       the servers, and measuring them in turn
 //! standard    the standard set, one function per group of measures
 //! server, generator, nchan, wrk    the processes
+//! processor   where they work
 //! quiet       what disturbs a measurement
 //! statistics, results, plot        ratios with errors, tables, SVG
 //! ```
@@ -18,6 +19,7 @@ mod generator;
 mod meter;
 mod nchan;
 mod plot;
+mod processor;
 mod quiet;
 #[path = "../load/report.rs"]
 #[allow(dead_code)]

@@ -7,7 +7,6 @@
 use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// The part of the time that a process may wait for its processor.
@@ -17,15 +16,6 @@ const TICK: f64 = 0.01;
 /// So often rounds are measured again before they are taken as they are: a measurement ends on a machine that is never
 /// quiet, too.
 const AGAIN_MOST: usize = 1;
-
-/// Gives processes a priority above all that is not a matter of real time. Returns whether that is allowed.
-pub fn prefer(pids: &[u32]) -> bool {
-    pids.iter().all(|pid| {
-        let mut chrt = Command::new("chrt");
-        chrt.args(["--fifo", "--pid", "1", &pid.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-        chrt.status().is_ok_and(|status| status.success())
-    })
-}
 
 /// Looks for what disturbs, and counts it.
 pub struct Quiet {

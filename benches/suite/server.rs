@@ -8,10 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::meter::Meter;
-use crate::quiet;
+use crate::processor;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -95,7 +94,7 @@ impl Server {
             if self.healthy().is_ok() {
                 self.start_up = started.elapsed();
                 self.pids = self.meter()?.pids().to_vec();
-                self.is_preferred = quiet::prefer(&self.pids);
+                self.is_preferred = processor::prefer(&self.pids);
                 return Ok(self);
             }
             std::thread::sleep(Duration::from_micros(500));
@@ -138,23 +137,15 @@ impl Drop for Server {
     }
 }
 
-/// Starts a program on a processor: it inherits this thread's, which goes back to its own.
+/// Starts a program on a processor. Returns it, and when it was started.
 fn spawn(mut command: Command, cpu: usize) -> io::Result<(Child, Instant)> {
-    let own = sched_getaffinity(None)?;
-    pin(cpu)?;
-    let started = Instant::now();
-    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map_err(|error| {
-        io::Error::other(format!("cannot start {}: {error}", command.get_program().to_string_lossy()))
-    })?;
-    sched_setaffinity(None, &own)?;
-    Ok((child, started))
-}
-
-/// Moves this thread, and what it starts from now on, to a processor.
-pub fn pin(cpu: usize) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set).map_err(|error| io::Error::other(format!("processor {cpu}: {error}")))
+    processor::start_on(cpu, || {
+        let started = Instant::now();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().map_err(|error| {
+            io::Error::other(format!("cannot start {}: {error}", command.get_program().to_string_lossy()))
+        })?;
+        Ok((child, started))
+    })
 }
 
 /// The newest program of that name beside this one: Cargo adds a hash to benches' names.
