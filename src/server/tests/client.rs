@@ -80,6 +80,8 @@ pub struct Client {
     /// The last answer may have a body or none.
     may_trail: bool,
     pub half_closed: bool,
+    /// It comes from an address that may publish nothing.
+    pub stranger: bool,
     pub selection: Selection,
     /// The id to resume from.
     pub last: Option<String>,
@@ -200,7 +202,7 @@ impl Client {
         let no_channel =
             head.field("retry-after").is_some_and(|seconds| seconds.parse::<u32>().unwrap() >= 60);
         let refused = head.field("connection") == Some("close")
-            && matches!(head.status, 408 | 431 | 503)
+            && matches!(head.status, 408 | 429 | 431 | 503)
             && !no_channel;
         let head_only = self.asks.front().is_some_and(|ask| ask.head_only);
         // A HEAD that had not come whole when its connection was refused was not known to be one.
@@ -247,11 +249,21 @@ impl Client {
     fn answer(&mut self, head: &Head, body: &[u8], view: &View) {
         let status = head.status;
         let Some(ask) = self.asks.pop_front() else {
-            assert!(matches!(status, 408 | 503) && self.over, "an answer to nothing: {status}");
+            let is_early = matches!(status, 408 | 429 | 503) || self.stranger && status == 403;
+            assert!(is_early && self.over, "an answer to nothing: {status}");
             return;
         };
-        if self.over && matches!(status, 408 | 431 | 503) && head.field("encke-next").is_none() {
+        if self.over && matches!(status, 408 | 429 | 431 | 503) && head.field("encke-next").is_none() {
             return self.asks.clear();
+        }
+        let publishes = matches!(ask.kind, Kind::Publish(_) | Kind::Other(&[204, 404]));
+        if self.stranger && publishes {
+            // Before its body is read, and then nothing behind it is answered; or behind it.
+            assert_eq!(status, 403, "strangers may not publish");
+            if self.over {
+                self.asks.clear();
+            }
+            return;
         }
         assert!(ask.since.is_some(), "answered before it was asked: {status} {ask:?}");
         let shown = || String::from_utf8_lossy(body);

@@ -1,7 +1,7 @@
 //! The whole server on a virtual clock with simulated sockets.
 //!
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
-//! get, `trace` what a run was, `sim` lets a seed decide what happens, `delivery` counts what a delivery costs,
+//! get, `trace` what a run was, `sim` lets a seed decide what happens, `sockets` speaks through WebSockets in it, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond, `memory` takes all there is,
 //! `door` publishes in every language, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
 //! give, `hook` is the application that is asked, `fdajax` and `bayeux` let a seed speak these protocols, `handover` puts
@@ -24,6 +24,7 @@ mod memory;
 mod oracle;
 mod shared;
 mod sim;
+mod sockets;
 mod store;
 mod trace;
 mod world;

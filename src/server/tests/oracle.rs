@@ -16,7 +16,7 @@ impl Selection {
 }
 
 /// Whether `pattern` matches `channel`, segment by segment.
-fn matches(pattern: &str, channel: &str) -> bool {
+pub fn matches(pattern: &str, channel: &str) -> bool {
     match (pattern.split_once('/'), channel.split_once('/')) {
         _ if pattern == "**" => true,
         (None, None) => pattern == "*" || pattern == channel,

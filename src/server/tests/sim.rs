@@ -5,6 +5,7 @@
 use super::client::{Client, Kind, Subscription, View};
 use super::handover::hand_over;
 use super::oracle::{From, Selection, Watch};
+use super::sockets::Talker;
 use super::trace::{Trace, note};
 use super::world::World;
 use crate::config::Config;
@@ -30,6 +31,8 @@ const SELECTIONS: [&[&str]; 10] = [
     &["c/*", "c/x"],
 ];
 const TURNS: usize = 250;
+/// `limits.memory` where memory is short now and then.
+const MEMORY: usize = 1 << 20;
 
 /// Things that a seed may do without: what is rare beside everything else is frequent on its own.
 struct Habits {
@@ -57,6 +60,12 @@ struct Habits {
     skews: bool,
     /// Bare messages are known by what they say alone: then nothing is published twice.
     raw: bool,
+    /// Some speak through WebSockets.
+    sockets: bool,
+    /// Some come from other addresses, and may publish nothing.
+    strangers: bool,
+    /// Memory is short now and then.
+    presses: bool,
 }
 
 struct Sim {
@@ -67,6 +76,7 @@ struct Sim {
     epochs: u64,
     world: World,
     clients: Vec<Client>,
+    talkers: Vec<Talker>,
     /// Connections that no longer exist.
     stale: Vec<ConnId>,
     /// What was sent under each number: payload and TTL.
@@ -97,6 +107,9 @@ fn habits(random: &mut Random) -> Habits {
         breaks: one(),
         skews: one(),
         raw: one(),
+        sockets: one(),
+        strangers: one(),
+        presses: one() && one(),
     }
 }
 
@@ -113,6 +126,7 @@ fn config(random: &mut Random) -> Config {
     config.poll.no_news_status = pick(&[204, 304, 408]) as u16;
     config.turn.deliveries = pick(&[1, 2, 256]) as usize;
     config.limits.connections = pick(&[2, 100, 100]) as usize;
+    config.limits.connections_per_address = pick(&[1, 2, 100, 100]) as usize;
     config.limits.channels = pick(&[3, 100, 100]) as usize;
     config.limits.tombstones = pick(&[1, 3, 100]) as usize;
     config.limits.idempotency_keys = pick(&[1, 100]) as usize;
@@ -129,7 +143,8 @@ impl Sim {
     fn new(seed: u64, traced: bool) -> Self {
         let mut random = Random::new(seed);
         let habits = habits(&mut random);
-        let config = config(&mut random);
+        let mut config = config(&mut random);
+        config.limits.memory = if habits.presses { MEMORY } else { 0 };
         let mut world = World::default();
         world.advance(random.below(100_000));
         world.scarcity = habits.scarce.then(|| Random::new(seed ^ 1));
@@ -142,6 +157,7 @@ impl Sim {
             Client::new(Selection(selection.to_vec()))
         };
         let clients = (0..count).map(|_| client()).collect();
+        let talkers = (0..random.below(3)).filter(|_| habits.sockets).map(|_| Talker::default()).collect();
         let trace = Trace::new(seed, traced, &config);
         let (stale, sent) = (Vec::new(), Vec::new());
         Self {
@@ -152,6 +168,7 @@ impl Sim {
             epochs: 1,
             world,
             clients,
+            talkers,
             stale,
             sent,
             checked: 0,
@@ -182,6 +199,9 @@ impl Sim {
 
     /// One thing happens.
     fn act(&mut self) {
+        if !self.talkers.is_empty() && self.random.one_in(4) {
+            return self.talk();
+        }
         let who = self.random.below(self.clients.len() as u64) as usize;
         let below = self.random.below(100);
         let Some(id) = self.clients[who].id else {
@@ -223,6 +243,12 @@ impl Sim {
                 self.world.advance(ms);
                 note!(self, "the clock leaps by {ms}");
             }
+            98 if self.habits.presses => {
+                let percent = [50, 85, 91, 95, 120][self.random.below(5) as usize];
+                note!(self, "{percent} % of the memory are in use");
+                self.server.note_held();
+                self.server.note_memory(self.world.now, MEMORY / 100 * percent);
+            }
             94 if self.habits.skews => {
                 self.world.skew = self.random.below(2_000_000) as i64 - 1_000_000;
                 note!(self, "the wall clock is set {} s ahead", self.world.skew);
@@ -237,15 +263,117 @@ impl Sim {
     }
 
     fn connect(&mut self, who: usize) {
-        let Some(id) = self.server.accept(self.world.now, [127, 0, 0, 1].into(), false) else { return };
+        let Some((id, stranger)) = self.accept() else { return };
         note!(self, "{who} connects as {id:?}");
+        self.clients[who].leave();
+        (self.clients[who].id, self.clients[who].stranger) = (Some(id), stranger);
+    }
+
+    /// A connection that is accepted, and whether it is of a stranger.
+    fn accept(&mut self) -> Option<(ConnId, bool)> {
+        let stranger = self.habits.strangers && self.random.one_in(2);
+        let address = if stranger { [192, 0, 2, self.random.below(3) as u8] } else { [127, 0, 0, 1] };
+        let id = self.server.accept(self.world.now, address.into(), false)?;
         let capacity = match self.habits.slow {
             true => [1, 40, 300, 5000, 1 << 30][self.random.below(5) as usize],
             false => 1 << 30,
         };
         self.world.open(id, capacity);
-        self.clients[who].leave();
-        self.clients[who].id = Some(id);
+        Some((id, stranger))
+    }
+
+    /// Something happens to a WebSocket.
+    fn talk(&mut self) {
+        let who = self.random.below(self.talkers.len() as u64) as usize;
+        let newest = self.server.broker.hub.journal.len() as Seq;
+        let Some(id) = self.talkers[who].id else {
+            if self.draining {
+                return;
+            }
+            let Some((id, _)) = self.accept() else { return };
+            let item = self.item();
+            let handshake = self.talkers[who].begin(id, item, newest);
+            note!(self, "socket {who} opens as {id:?} {item}");
+            return self.server.receive(self.world.now, id, handshake.as_bytes(), &mut self.world);
+        };
+        if self.habits.resets && self.random.one_in(20) {
+            note!(self, "socket {who} resets");
+            self.world.socket(id).broken = true;
+            self.server.reset(self.world.now, id);
+            self.stale.push(id);
+            self.talkers[who] = Talker::default();
+        } else if self.talkers[who].may_speak() && self.server.find(id).is_some() {
+            let bytes = self.say(who, newest);
+            note!(self, "socket {who} says {:?}", String::from_utf8_lossy(&bytes));
+            let cut = if self.random.one_in(4) { self.random.below(bytes.len() as u64) as usize } else { 0 };
+            let (first, second) = bytes.split_at(cut);
+            for piece in [first, second].into_iter().filter(|piece| !piece.is_empty()) {
+                self.server.receive(self.world.now, id, piece, &mut self.world);
+            }
+        }
+    }
+
+    /// A command.
+    fn say(&mut self, who: usize, newest: Seq) -> Vec<u8> {
+        match self.random.below(10) {
+            0..3 => {
+                let items = (0..=self.random.below(2)).map(|_| self.item()).collect();
+                self.talkers[who].subscribe(items, newest)
+            }
+            3..5 => {
+                let item = self.item();
+                self.talkers[who].unsubscribe(item, newest)
+            }
+            5 if self.habits.nonsense => self.talkers[who].say_nonsense(),
+            _ => {
+                let channel = self.channel();
+                let (payload, ttl) = self.message();
+                self.talkers[who].publish(channel, payload, &serde_json::json!({"ttl": ttl}))
+            }
+        }
+    }
+
+    /// A channel or a pattern.
+    fn item(&mut self) -> &'static str {
+        match self.random.below(3) {
+            0 => ["c/*", "c/**", "*", "**"][self.random.below(4) as usize],
+            _ => self.channel(),
+        }
+    }
+
+    /// A WebSocket reads.
+    fn hear(&mut self, who: usize, id: ConnId, slowly: bool) {
+        let max = if slowly { [0, 1, 50, 1 << 30][self.random.below(4) as usize] } else { usize::MAX };
+        let bytes = self.world.read(id, max);
+        if !bytes.is_empty() {
+            note!(self, "socket {who} reads {:?}", String::from_utf8_lossy(&bytes));
+            self.talkers[who].take(&bytes, &view(&self.server, self.epochs, self.world.now.at));
+        }
+        if self.world.at_end(id) {
+            let is_cut = self.is_cut(id);
+            note!(self, "socket {who} sees the end");
+            assert!(
+                is_cut || self.talkers[who].over,
+                "a WebSocket ends without a word: {:?}",
+                self.talkers[who]
+            );
+            self.server.reset(self.world.now, id);
+            self.stale.push(id);
+            self.talkers[who] = Talker::default();
+        }
+    }
+
+    /// Whether a connection may have been cut off without a word.
+    fn is_cut(&mut self, id: ConnId) -> bool {
+        let socket = self.world.socket(id);
+        let limit = self.config.limits.stalled_seconds;
+        let (broken, stalled_at) = (socket.broken, socket.progress.plus_seconds(limit));
+        let is_paced = self.config.limits.unread_bytes_per_second > 0;
+        let behind = socket.first_short.filter(|_| is_paced);
+        let stalled_at = stalled_at.min(behind.map_or(stalled_at, |since| since.plus_seconds(limit)));
+        // Who keeps most is closed when memory is short.
+        let is_shed = self.habits.presses && self.server.stats().connections_shed > 0;
+        broken || is_shed || stalled_at <= self.world.now.at
     }
 
     /// The client will not look at this connection again.
@@ -294,15 +422,9 @@ impl Sim {
             self.clients[who].take(&bytes, &view(&self.server, self.epochs, self.world.now.at));
         }
         if self.world.at_end(id) {
-            let socket = self.world.socket(id);
-            let limit = self.config.limits.stalled_seconds;
-            let (broken, stalled_at) = (socket.broken, socket.progress.plus_seconds(limit));
-            let is_paced = self.config.limits.unread_bytes_per_second > 0;
-            let behind = socket.first_short.filter(|_| is_paced);
-            let stalled_at = stalled_at.min(behind.map_or(stalled_at, |since| since.plus_seconds(limit)));
-            let stalled = stalled_at <= self.world.now.at;
+            let is_cut = self.is_cut(id);
             note!(self, "{who} sees the end");
-            self.clients[who].end(stalled || broken);
+            self.clients[who].end(is_cut);
             self.server.reset(self.world.now, id);
             self.forget(who);
         }
@@ -328,6 +450,12 @@ impl Sim {
             if let Some(id) = self.clients[who].id {
                 let slowly = self.habits.slow && self.random.one_in(2);
                 self.read(who, id, slowly);
+            }
+        }
+        for who in 0..self.talkers.len() {
+            if let Some(id) = self.talkers[who].id {
+                let slowly = self.habits.slow && self.random.one_in(2);
+                self.hear(who, id, slowly);
             }
         }
         self.check();
@@ -364,10 +492,9 @@ impl Sim {
     fn settle(&mut self) {
         self.habits.slow = false;
         self.world.breakage = None;
-        for client in &self.clients {
-            if let Some(id) = client.id {
-                self.world.socket(id).capacity = 1 << 30;
-            }
+        let open = self.clients.iter().map(|client| client.id);
+        for id in open.chain(self.talkers.iter().map(|talker| talker.id)).flatten() {
+            self.world.socket(id).capacity = 1 << 30;
         }
         for _ in 0..10_000 {
             self.turn();
@@ -377,6 +504,9 @@ impl Sim {
         }
         assert!(self.server.next_deadline(self.world.now) > self.world.now.at, "the server never rests");
         let view = view(&self.server, self.epochs, self.world.now.at);
+        for talker in self.talkers.iter_mut().filter(|talker| talker.may_speak()) {
+            talker.account(view.newest(), &view);
+        }
         for client in &mut self.clients {
             let parked = client.asks.front_mut().filter(|ask| ask.since.is_some());
             if let Some(stream) = &mut client.stream {
@@ -402,6 +532,7 @@ impl Sim {
         self.server = Server::new(self.config.clone(), seed, self.world.now);
         self.world.clear();
         self.clients.iter_mut().for_each(Client::leave);
+        self.talkers.iter_mut().for_each(|talker| *talker = Talker::default());
         self.stale.clear();
         self.checked = 0;
     }
@@ -434,6 +565,7 @@ impl Sim {
                 self.forget(who);
             }
         }
+        self.stale.extend(self.talkers.iter_mut().filter_map(|talker| std::mem::take(talker).id));
         // In the end the kernel tells of every reset.
         for id in std::mem::take(&mut self.stale) {
             self.server.reset(self.world.now, id);
