@@ -253,20 +253,23 @@ impl<T: Resume> Resume for Box<T> {
 }
 
 /// Implements [`Carry`]: `struct Name { field, … }`, `struct Name(_)`, or `enum Name { 0 => Kind, 1 => Kind(a: A), 2 =>
-/// Kind { a: A }, … }`.
+/// Kind { a: A }, … }`. All of it is cold: what is done once in the life of a process shall be small.
 macro_rules! carry {
     (struct $name:ident $(<$life:lifetime>)? { $($(#[$meta:meta])* $field:ident),* $(,)? }) => {
         impl $crate::carry::Carry for $name $(<$life>)? {
+            #[cold]
             fn shape(shape: &mut $crate::carry::Shape) {
                 shape.add(stringify!($name));
                 $($(#[$meta])* shape.field(stringify!($field), |it: &Self| &it.$field);)*
             }
 
+            #[cold]
             fn pack(&self, parcel: &mut $crate::carry::Parcel) {
                 let Self { $($(#[$meta])* $field),* } = self;
                 $($(#[$meta])* $crate::carry::Carry::pack($field, parcel);)*
             }
 
+            #[cold]
             fn unpack(from: &mut $crate::carry::Unpack) -> Result<Self, $crate::carry::Damaged> {
                 Ok(Self { $($(#[$meta])* $field: $crate::carry::Carry::unpack(from)?),* })
             }
@@ -274,15 +277,18 @@ macro_rules! carry {
     };
     (struct $name:ident(_)) => {
         impl $crate::carry::Carry for $name {
+            #[cold]
             fn shape(shape: &mut $crate::carry::Shape) {
                 shape.field(stringify!($name), |it: &Self| &it.0);
             }
 
+            #[cold]
             fn pack(&self, parcel: &mut $crate::carry::Parcel) {
                 let Self(value) = self;
                 $crate::carry::Carry::pack(value, parcel);
             }
 
+            #[cold]
             fn unpack(from: &mut $crate::carry::Unpack) -> Result<Self, $crate::carry::Damaged> {
                 Ok(Self($crate::carry::Carry::unpack(from)?))
             }
@@ -290,6 +296,7 @@ macro_rules! carry {
     };
     (enum $name:ident { $($tag:literal => $kind:ident $(($($part:ident: $part_type:ty),*))? $({ $($field:ident: $type:ty),* })?),* $(,)? }) => {
         impl $crate::carry::Carry for $name {
+            #[cold]
             fn shape(shape: &mut $crate::carry::Shape) {
                 shape.add(stringify!($name));
                 $(
@@ -303,6 +310,7 @@ macro_rules! carry {
                 )*
             }
 
+            #[cold]
             fn pack(&self, parcel: &mut $crate::carry::Parcel) {
                 match self {
                     $(
@@ -315,6 +323,7 @@ macro_rules! carry {
                 }
             }
 
+            #[cold]
             fn unpack(from: &mut $crate::carry::Unpack) -> Result<Self, $crate::carry::Damaged> {
                 Ok(match <u8 as $crate::carry::Carry>::unpack(from)? {
                     $(
@@ -339,12 +348,14 @@ macro_rules! resume {
         given: $($(#[$meta:meta])* $given:ident),* $(,)?
     }) => {
         impl $crate::carry::Resume for $name {
+            #[cold]
             fn shape(shape: &mut $crate::carry::Shape) {
                 shape.add(stringify!($name));
                 $(shape.field(stringify!($carried), |it: &Self| &it.$carried);)*
                 $(shape.resumed(stringify!($resumed), |it: &Self| &it.$resumed);)*
             }
 
+            #[cold]
             fn pack(&self, parcel: &mut $crate::carry::Parcel) {
                 let Self { $($carried,)* $($resumed,)* $($(#[$meta])* $given: _,)* } = self;
                 $($crate::carry::Carry::pack($carried, parcel);)*
@@ -353,6 +364,7 @@ macro_rules! resume {
                 let _ = parcel;
             }
 
+            #[cold]
             fn resume(&mut self, from: &mut $crate::carry::Unpack) -> Result<(), $crate::carry::Damaged> {
                 let Self { $($carried,)* $($resumed,)* $($(#[$meta])* $given: _,)* } = self;
                 $(*$carried = $crate::carry::Carry::unpack(from)?;)*
@@ -611,7 +623,10 @@ impl<K: Carry + Ord, V: Carry> Carry for BTreeMap<K, V> {
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
-        Ok(Vec::<(K, V)>::unpack(from)?.into_iter().collect())
+        // Collecting would sort what is in order, by some kilobytes of code for each type.
+        let mut map = Self::new();
+        map.extend(Vec::<(K, V)>::unpack(from)?);
+        Ok(map)
     }
 }
 
@@ -625,7 +640,9 @@ impl<T: Carry + Ord> Carry for BTreeSet<T> {
     }
 
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
-        Ok(Vec::unpack(from)?.into_iter().collect())
+        let mut set = Self::new();
+        set.extend(Vec::<T>::unpack(from)?);
+        Ok(set)
     }
 }
 
