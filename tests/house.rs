@@ -220,8 +220,15 @@ fn below_the_reactor_there_is_no_clock_socket_thread_or_chance() {
 }
 
 /// What only the broker asks of the hub.
-const DOOR: [&str; 6] =
-    ["hub.commit(", "hub.publish(", "hub.attach(", "hub.subscribe(", "hub.unsubscribe(", "hub.take_away("];
+const DOOR: [&str; 7] = [
+    "hub.commit(",
+    "hub.commit_to(",
+    "hub.publish(",
+    "hub.attach(",
+    "hub.subscribe(",
+    "hub.unsubscribe(",
+    "hub.take_away(",
+];
 
 #[test]
 fn nobody_goes_past_the_broker() {

@@ -39,7 +39,9 @@ pub use waiting::{LogSettings, LogWaiting};
 
 use crate::carry::resume;
 use crate::config::Config;
-use crate::hub::{Change, Hub, KeyError, Owner, Pattern, Publication, Published, Start, SubscriberKey, Wish};
+use crate::hub::{
+    Change, ChannelKey, Hub, KeyError, Owner, Pattern, Publication, Published, Start, SubscriberKey, Wish,
+};
 use crate::id::Seed;
 use crate::stats::Stats;
 use crate::time::Instant;
@@ -141,12 +143,12 @@ impl Broker {
             // The same value on several channels.
             self.try_out(now, &mut messages, &Terms::default())?;
         }
-        match messages.len() {
+        let found = match messages.len() {
             1 => self.hub.admits_one(&messages.first.0, &messages.first.1)?,
-            _ => self.hub.admits(messages.iter().map(|(channel, _)| &**channel))?,
-        }
+            _ => self.hub.admits(messages.iter().map(|(channel, _)| &**channel)).map(|()| None)?,
+        };
         let receipts = messages.map(|(channel, publication)| {
-            let published = self.accept(now, &channel, publication);
+            let published = self.accept(now, &channel, found, publication);
             Receipt { channel, published }
         });
         if let Some(known) = known {
@@ -208,13 +210,20 @@ impl Broker {
         }
     }
 
-    /// Numbers a message and makes it history, or has the log do that.
+    /// Numbers a message and makes it history, or has the log do that. `found` is its channel, if it is known.
     #[inline(always)]
-    fn accept(&mut self, now: Instant, channel: &str, publication: Publication) -> Published {
+    fn accept(
+        &mut self,
+        now: Instant,
+        channel: &str,
+        found: Option<ChannelKey>,
+        publication: Publication,
+    ) -> Published {
         let seq = self.order.accept(self.hub.newest().seq);
-        match self.log.is_some() {
-            true => self.stage(now, channel, seq, publication),
-            false => self.hub.commit(now, channel, seq, publication),
+        match found {
+            _ if self.log.is_some() => self.stage(now, channel, seq, publication),
+            Some(key) => self.hub.commit_to(now, key, seq, publication),
+            None => self.hub.commit(now, channel, seq, publication),
         }
     }
 
@@ -226,8 +235,8 @@ impl Broker {
         publication: Publication,
     ) -> Result<Published, Refusal> {
         self.check_log()?;
-        self.hub.admits_one(channel, &publication)?;
-        Ok(self.accept(now, channel, publication))
+        let found = self.hub.admits_one(channel, &publication)?;
+        Ok(self.accept(now, channel, found, publication))
     }
 
     /// Leave for `client` to have channels looked at for its patterns. Tell [`Broker::end_search`] when that is done.

@@ -162,7 +162,7 @@ impl Broker {
         }
         let expired = self.hub.take_expired_keys();
         for (channel, key) in &expired {
-            self.accept(now, channel, Publication::removal(key));
+            self.accept(now, channel, None, Publication::removal(key));
         }
         self.base_on_what_is_known();
         let proposal = self.propose(now)?;

@@ -70,22 +70,24 @@ carry! {
 pub enum Door {
     /// By the listener for clients.
     Clients,
+    /// The same, from an address that limits do not hold for: that is asked of every request.
+    Exempt,
     /// By the admin listener.
     Admin,
-    /// In vain.
+    /// It is one too many.
     Closed(Surplus),
 }
 
 carry! {
-    enum Door { 0 => Clients, 1 => Admin, 2 => Closed(surplus: Surplus) }
+    enum Door { 0 => Clients, 1 => Admin, 2 => Closed(surplus: Surplus), 3 => Exempt }
 }
 
 impl Door {
-    /// Why it came in vain, if it did.
+    /// Why it is one too many, if it is.
     pub const fn surplus(self) -> Option<Surplus> {
         match self {
             Self::Closed(surplus) => Some(surplus),
-            Self::Clients | Self::Admin => None,
+            Self::Clients | Self::Exempt | Self::Admin => None,
         }
     }
 }

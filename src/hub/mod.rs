@@ -336,22 +336,27 @@ impl Hub {
         MessageId { epoch: self.epoch, seq }
     }
 
-    /// Whether there is room for a message on channel `name`. Ask before [`Hub::commit`], which takes whatever comes.
+    /// Whether there is room for a message on channel `name`, and which channel that is, if it is there. Ask before
+    /// [`Hub::commit`], which takes whatever comes.
     ///
     /// # Errors
     ///
     /// There is no such channel yet, and as many as there may be; or no value yet of its key.
-    pub fn admits_one(&mut self, name: &str, publication: &Publication) -> Result<(), HubError> {
+    pub fn admits_one(
+        &mut self,
+        name: &str,
+        publication: &Publication,
+    ) -> Result<Option<ChannelKey>, HubError> {
         if let Some(update) = &publication.update {
-            return self.admits_update(update);
+            return self.admits_update(update).map(|()| None);
         }
         let known = self.names.find(&self.channels, name);
         if publication.key.is_some() {
             self.admits_key(known, publication).inspect_err(|_| self.counts.keys_refused += 1)?;
         }
         match known {
-            Some(_) => Ok(()),
-            None => self.admits([name]),
+            Some(_) => Ok(known),
+            None => self.admits([name]).map(|()| None),
         }
     }
 
@@ -371,7 +376,6 @@ impl Hub {
     /// Makes a message that was accepted as number `seq` history: keeps it in the ring of channel `name` and marks the
     /// channel's subscribers ready. Numbers ascend, and nothing is refused: what is accepted is accepted.
     pub fn commit(&mut self, now: Instant, name: &str, seq: Seq, publication: Publication) -> Published {
-        debug_assert!(seq > self.seq, "numbers ascend");
         if publication.update.is_some() {
             return self.commit_update(now, name, seq, publication);
         }
@@ -379,6 +383,19 @@ impl Hub {
             Some(key) => key,
             None => self.open_channel(now, name),
         };
+        self.commit_to(now, key, seq, publication)
+    }
+
+    /// The same for a channel that has just been found.
+    #[inline]
+    pub fn commit_to(
+        &mut self,
+        now: Instant,
+        key: ChannelKey,
+        seq: Seq,
+        publication: Publication,
+    ) -> Published {
+        debug_assert!(seq > self.seq, "numbers ascend");
         if !self.channels[key].spoken {
             self.begin_speaking(key);
         }

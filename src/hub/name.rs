@@ -62,12 +62,22 @@ impl fmt::Display for NameError {
 pub fn is_simple(text: &str) -> bool {
     let (mut simple, mut before) = (text.len() <= NAME_BYTES_MAX, b'/');
     for byte in text.bytes() {
-        let is_letter = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        simple &= is_letter || byte == b'/' && before != b'/';
+        simple &= LETTERS[usize::from(byte)] || byte == b'/' && before != b'/';
         before = byte;
     }
     simple && before != b'/'
 }
+
+/// Of which bytes segments of such names are.
+const LETTERS: [bool; 256] = {
+    let mut letters = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        letters[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'_');
+        byte += 1;
+    }
+    letters
+};
 
 /// Checks a channel name that may not be a pattern.
 pub fn channel_name(bytes: &[u8]) -> Result<&str, NameError> {

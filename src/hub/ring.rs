@@ -97,7 +97,9 @@ impl Ring {
 
     /// Whether message `seq` is kept.
     pub fn contains(&self, seq: Seq) -> bool {
-        self.messages.binary_search_by_key(&seq, |&(seq, _)| seq).is_ok()
+        // What is asked about has mostly gone.
+        self.messages.front().is_some_and(|&(first, _)| first <= seq)
+            && self.messages.binary_search_by_key(&seq, |&(seq, _)| seq).is_ok()
     }
 
     /// The messages newer than `after`, oldest first.

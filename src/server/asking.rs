@@ -5,7 +5,6 @@
 //! leaves leaves nothing behind.
 
 use super::{Server, Sink};
-use crate::broker::Client;
 use crate::broker::access::{Asker, Question, Word};
 use crate::conn::{ConnId, Phase, Slot};
 use crate::dialect::hook::{Due, Reply};
@@ -31,7 +30,7 @@ impl Server {
         if !may_ask(head, &self.config) {
             return Heard::Denied(Denial::OtherPage);
         }
-        let client = Client::of(head, self.connections[slot].peer, &self.config);
+        let client = self.client(slot, head);
         let asker = Rc::new(Asker::of(head, client, native::technique(head), &self.config));
         let question = Question::new(unheard.action, unheard.channels, asker);
         let from = (self.id(slot), client);

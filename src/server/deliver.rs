@@ -274,7 +274,7 @@ impl Server {
         let key = poll.subscriber;
         let mut gaps = self.broker.hub.take_gaps_of_poll(key);
         let place = self.broker.hub.place(key);
-        let mut pulled: Vec<&Rc<Message>> = Vec::new();
+        let mut pulled: Vec<&Rc<Message>> = Vec::with_capacity(poll.max().min(4));
         self.broker.hub.pull(now.at, key, poll.max(), &mut pulled);
         let is_all = pulled.len() < poll.max();
         let count = pulled.len();

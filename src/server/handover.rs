@@ -5,7 +5,7 @@
 //! What it is told by its own settings, or can find out again, does not go over. Parting changes nothing: if nobody
 //! adopts what was parted with, the first server goes on.
 
-use super::{Addresses, Server, rights};
+use super::{Server, rights};
 use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack, carry, resume};
 use crate::config::Config;
 use crate::conn::ConnId;
@@ -95,10 +95,7 @@ impl Server {
             self.serve_mercure();
         }
         self.cors.renew(&self.config.cors, self.access.is_on());
-        self.addresses = Addresses::default();
-        for (_, connection) in self.connections.iter() {
-            self.addresses.enter(connection.peer, &self.config);
-        }
+        self.count_addresses();
         match self.config.log.access {
             true => _ = self.access_log.get_or_insert_default(),
             false => self.access_log = None,

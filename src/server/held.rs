@@ -35,7 +35,7 @@ impl Server {
         }
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);
-        let client = Client::of(head, self.connections[slot].peer, &self.config);
+        let client = self.client(slot, head);
         self.consult_for(now, slot, client, |dialects, context| {
             dialects.request(protocol, context, id, request);
         });

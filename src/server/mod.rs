@@ -372,11 +372,8 @@ impl Server {
             self.access_log = config.log.access.then(Box::default);
         }
         // Who is counted may have changed.
-        self.addresses = Addresses::default();
-        for (_, connection) in self.connections.iter() {
-            self.addresses.enter(connection.peer, &config);
-        }
         self.config = config;
+        self.count_addresses();
         if self.mercure.is_some() {
             self.serve_mercure();
         }

@@ -4,7 +4,6 @@
 //! in every turn. Addresses that limits do not hold for ask nothing, as far as this goes.
 
 use super::{Server, Sink};
-use crate::broker::is_exempt;
 use crate::carry::carry;
 use crate::conn::{ConnId, Slot};
 use crate::hub::SubscriberKey;
@@ -89,20 +88,18 @@ impl PutOff {
 impl Server {
     /// After whom a connection is served: 0 = nobody, as little has been done for its address.
     pub(super) fn level(&self, now: Instant, slot: Slot) -> usize {
-        let peer = self.connections[slot].peer;
-        if is_exempt(peer, &self.config) {
+        if self.is_exempt(slot) {
             return 0;
         }
-        let work = self.work.recent(now, peer);
+        let work = self.work.recent(now, self.connections[slot].peer);
         LEVELS.iter().filter(|&&from| work >= from).count()
     }
 
     /// Counts what has been done for the address of a connection: so many units, or as many microseconds as it took.
     pub(super) fn note_work(&mut self, now: Instant, slot: Slot, units: usize, sink: &mut impl Sink) {
-        let peer = self.connections[slot].peer;
-        if !is_exempt(peer, &self.config) {
+        if !self.is_exempt(slot) {
             let units = u32::try_from(units).unwrap_or(u32::MAX);
-            self.work.add(now, peer, units.max(sink.spent()));
+            self.work.add(now, self.connections[slot].peer, units.max(sink.spent()));
         }
     }
 

@@ -4,7 +4,7 @@ use super::deliver::EnvelopeOf;
 use super::pending::{Form, Refused};
 use super::surplus::softened;
 use super::{BACKLOG_BYTES_MAX, Effect, Server, Sink};
-use crate::broker::{self, Client};
+use crate::broker;
 use crate::conn::{
     ConnId, Door, Input, OriginIndex, Phase, Poll, Request, Slot, Stream, User, whole_request,
 };
@@ -516,9 +516,11 @@ impl Server {
         };
         let mut targets = std::mem::take(&mut self.targets);
         let command = native::command(head, request.body, self.caller(now, slot, &identity), &mut targets);
-        match command {
-            Command::Ask(unheard) => self.ask_first(now, slot, request, (identity, *unheard), &reply, sink),
-            command => self.execute(now, slot, command, &Reply { identity: &identity, ..reply }, sink),
+        // It is large: bound anew, it would be copied.
+        if !matches!(command, Command::Ask(_)) {
+            self.execute(now, slot, command, &Reply { identity: &identity, ..reply }, sink);
+        } else if let Command::Ask(unheard) = command {
+            self.ask_first(now, slot, request, (identity, *unheard), &reply, sink);
         }
         self.targets = targets;
         // A poll that waits, and what is endless, has its line later.
@@ -689,7 +691,7 @@ impl Server {
         reply: &Reply,
         form: Form,
     ) -> Response {
-        let client = Client::of(reply.head, self.connections[slot].peer, &self.config);
+        let client = self.client(slot, reply.head);
         match self.broker.publish(now.at, client, publish.what) {
             Ok(receipts) => form.answer(&receipts),
             Err(refusal) if publish.list => answer::refused_line(refusal, reply.body, publish.as_text)
@@ -774,7 +776,7 @@ impl Server {
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
                 self.broker.begin_visit();
-                let client = Client::of(head, self.connections[slot].peer, &self.config);
+                let client = self.client(slot, head);
                 self.broker.searching(now.at, client, |broker, search| {
                     broker.attach_searching(
                         now.at,
@@ -818,7 +820,7 @@ impl Server {
         self.broker.stats.streams_started += 1;
         self.telemetry.note_status(response.status);
         let user = User::Subscriber { subscriber, stream, may_publish, loud: asked.loud };
-        self.remember_client(slot, Client::of(reply.head, self.connections[slot].peer, &self.config));
+        self.remember_client(slot, self.client(slot, reply.head));
         self.log_answer(now.at, slot, begin, true);
         self.connections[slot].enter(Phase::Socket(user), now.at);
         self.note_format(slot);

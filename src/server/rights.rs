@@ -5,7 +5,6 @@
 //! have come: it steps, and a timer that was set once would not notice.
 
 use super::{Server, Sink};
-use crate::broker::Client;
 use crate::broker::access::{Asker, Bad, Bearer, Grant, Word};
 use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack, carry};
 use crate::conn::{Phase, Slot};
@@ -268,7 +267,7 @@ impl Server {
     /// Notes who uses a WebSocket, if the application may have to be asked about what they send.
     pub(super) fn remember_asker(&mut self, slot: Slot, head: &Head) {
         if self.access.rules.asks() && may_ask(head, &self.config) {
-            let client = Client::of(head, self.connections[slot].peer, &self.config);
+            let client = self.client(slot, head);
             let asker = Asker::of(head, client, native::technique(head), &self.config);
             self.rights.askers.insert(slot, Rc::new(asker));
         }

@@ -4,8 +4,9 @@
 //! client to client. A few places beyond the limit are kept for that, and for health checks: whoever gets one is
 //! heard, and a health check is answered as ever.
 
+use super::addresses::Addresses;
 use super::{CROWD, Server};
-use crate::broker::Client;
+use crate::broker::{Client, is_exempt};
 use crate::conn::{ConnId, Connection, Door, Slot, Surplus};
 use crate::dialect::native;
 use crate::time::Now;
@@ -53,7 +54,7 @@ impl Server {
             () if admin => Door::Admin,
             () if self.connections.len() >= self.config.limits.connections => Door::Closed(Surplus::Full),
             () if self.is_short_for(peer, admin) => Door::Closed(Surplus::Memory),
-            () => Door::Clients,
+            () => self.door_of(peer),
         };
         let slot = self.connections.insert(Connection::new(generation, peer, door, now.at));
         if self.connections.len() >= CROWD {
@@ -61,6 +62,46 @@ impl Server {
         }
         self.arm(slot, now.at);
         Some(ConnId { slot, generation })
+    }
+
+    /// How a connection of `peer` came in by the listener for clients.
+    fn door_of(&self, peer: IpAddr) -> Door {
+        if is_exempt(peer, &self.config) { Door::Exempt } else { Door::Clients }
+    }
+
+    /// Counts connections by their addresses anew, as the settings say whom limits hold for.
+    pub(super) fn count_addresses(&mut self) {
+        self.addresses = Addresses::default();
+        let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let Connection { peer, door, .. } = self.connections[slot];
+            self.addresses.enter(peer, &self.config);
+            if matches!(door, Door::Clients | Door::Exempt) {
+                self.connections[slot].door = self.door_of(peer);
+            }
+        }
+    }
+
+    /// Whether limits per address do not hold for the peer of a connection.
+    #[inline]
+    pub(super) fn is_exempt(&self, slot: Slot) -> bool {
+        let connection = &self.connections[slot];
+        match connection.door {
+            Door::Clients => false,
+            Door::Exempt => true,
+            Door::Admin | Door::Closed(_) => is_exempt(connection.peer, &self.config),
+        }
+    }
+
+    /// Whose budget pays for a request on a connection.
+    pub(super) fn client(&self, slot: Slot, head: &Head) -> Client {
+        let Connection { peer, door, .. } = self.connections[slot];
+        match door {
+            Door::Exempt if self.config.trusted_proxies.is_empty() => {
+                Client { address: peer, counted: false }
+            }
+            _ => Client::of(head, peer, &self.config),
+        }
     }
 
     /// Whether the request of a connection that is too many is answered all the same.

@@ -88,6 +88,22 @@ const fn name_bit(name: &str) -> u64 {
     1 << ((name.len() * 11 + first as usize) % 64)
 }
 
+/// Whether a field has that name, in any case. Two signs that may stand in a field's name and differ in that one bit are a
+/// letter in both its cases, or are in none of the names that we know or that settings may have; so names are compared by
+/// the word.
+fn is_named(field: &[u8], name: &[u8]) -> bool {
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let is_same = |(field, name): (&[u8; 8], &[u8; 8])| {
+        (u64::from_le_bytes(*field) ^ u64::from_le_bytes(*name)) | CASE == CASE
+    };
+    match field.last_chunk().zip(name.last_chunk()) {
+        _ if field.len() != name.len() => false,
+        // The last word may overlap the one before.
+        Some(ends) => is_same(ends) && field.as_chunks().0.iter().zip(name.as_chunks().0).all(is_same),
+        None => field.iter().zip(name).all(|(field, name)| (field ^ name) | 0x20 == 0x20),
+    }
+}
+
 /// The end of the head in `bytes`, of which the first `scanned` are known not to contain it.
 ///
 /// A line must end with CR LF: a bare LF is refused at once, as a head made of such lines might never end.
@@ -129,12 +145,26 @@ pub fn parse_front<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Option<(Hea
     if has_bare_lf(&bytes[..end]) { None } else { understand(request).ok().map(|head| (head, end)) }
 }
 
-/// Whether an LF stands anywhere but behind a CR. Without a branch in the loop, as it is run for every request.
+/// Whether an LF stands anywhere but behind a CR. Sixteen bytes at a time and without a branch for what is found, as it is
+/// run for every request; the last sixteen may overlap those before.
 fn has_bare_lf(bytes: &[u8]) -> bool {
-    let pairs = bytes.iter().zip(bytes.iter().skip(1));
-    let found =
-        pairs.fold(0, |found, (&before, &byte)| found | u8::from((byte == b'\n') & (before != b'\r')));
-    found != 0 || bytes.first() == Some(&b'\n')
+    const WIDTH: usize = 16;
+    let is_bare = |before: u8, byte: u8| u8::from((byte == b'\n') & (before != b'\r'));
+    let (befores, behind) =
+        (bytes.get(..bytes.len().saturating_sub(1)).unwrap_or_default(), bytes.get(1..).unwrap_or_default());
+    let Some((last_befores, last)) = befores.last_chunk::<WIDTH>().zip(behind.last_chunk::<WIDTH>()) else {
+        let found =
+            befores.iter().zip(behind).fold(0, |found, (&before, &byte)| found | is_bare(before, byte));
+        return found != 0 || bytes.first() == Some(&b'\n');
+    };
+    let mut found = [0; WIDTH];
+    let chunks = befores.as_chunks::<WIDTH>().0.iter().zip(behind.as_chunks::<WIDTH>().0);
+    for (befores, behind) in chunks.chain(std::iter::once((last_befores, last))) {
+        for place in 0..WIDTH {
+            found[place] |= is_bare(befores[place], behind[place]);
+        }
+    }
+    found != [0; WIDTH] || bytes[0] == b'\n'
 }
 
 /// What a well-formed head means.
@@ -359,7 +389,7 @@ impl<'b> Head<'b> {
     /// The values of all fields of that name.
     pub fn fields(&self, name: &str) -> impl Iterator<Item = &'b [u8]> {
         let fields = if self.may_have(name) { self.fields } else { &[] };
-        let found = fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name));
+        let found = fields.iter().filter(move |field| is_named(field.name.as_bytes(), name.as_bytes()));
         found.map(|field| field.value)
     }
 
@@ -478,6 +508,33 @@ fn read_length(value: &[u8]) -> Result<u64, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_fields_are_compared_in_any_case() {
+        let names = [
+            "te",
+            "host",
+            "x_user",
+            "upgrade",
+            "referer2",
+            "content-length",
+            "access-control-request-method",
+        ];
+        let tokens = (b'!'..=b'~').filter(|byte| !b"\"(),/:;<=>?@[\\]{}".contains(byte));
+        let tokens: Vec<u8> = tokens.collect();
+        for name in names {
+            assert!(is_named(name.to_ascii_uppercase().as_bytes(), name.as_bytes()), "{name}");
+            assert!(!is_named(&name.as_bytes()[1..], name.as_bytes()), "{name}");
+            for place in 0..name.len() {
+                for &byte in &tokens {
+                    let mut other = name.as_bytes().to_vec();
+                    other[place] = byte;
+                    let is_same = other.eq_ignore_ascii_case(name.as_bytes());
+                    assert_eq!(is_named(&other, name.as_bytes()), is_same, "{name} and {other:?}");
+                }
+            }
+        }
+    }
 
     fn status(bytes: &str) -> u16 {
         let mut slots = slots();

@@ -64,8 +64,8 @@ pub struct Asked {
 #[derive(Debug, Default)]
 pub struct Targets {
     places: Vec<Option<Box<Known>>>,
-    /// What a target that is not remembered meant.
-    latest: Option<Asked>,
+    /// What a target that is not remembered meant. Boxed, as all of this is moved with each request.
+    latest: Option<Box<Asked>>,
 }
 
 #[derive(Debug)]
@@ -77,12 +77,12 @@ struct Known {
 impl Targets {
     /// Nothing, for a WebSocket that will say later what it wants.
     pub fn nothing(&mut self, query: &str, config: &Config) -> Result<&Asked, Refused> {
-        Ok(self.latest.insert(Asked::empty(config).with_query(query, config)?))
+        Ok(self.latest.insert(Box::new(Asked::empty(config).with_query(query, config)?)))
     }
 
     /// One channel, and nothing else.
     pub fn one(&mut self, channel: &str, config: &Config) -> &Asked {
-        self.latest.insert(Asked { names: vec![channel.into()], ..Asked::empty(config) })
+        self.latest.insert(Box::new(Asked { names: vec![channel.into()], ..Asked::empty(config) }))
     }
 
     /// What `target` asks for, which consists of the list `channels` below `/sub/` and of `query`.
@@ -94,7 +94,7 @@ impl Targets {
         config: &Config,
     ) -> Result<&Asked, Refused> {
         if target.len() > TARGET_BYTES_MAX {
-            return Ok(self.latest.insert(Asked::read(channels, query, config)?));
+            return Ok(self.latest.insert(Box::new(Asked::read(channels, query, config)?)));
         }
         if self.places.is_empty() {
             self.places.resize_with(TARGETS_MAX, || None);

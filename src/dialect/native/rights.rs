@@ -97,7 +97,7 @@ fn judge_publish(
 }
 
 /// The batch, if its sender may publish all of it; else the answer, which names the line.
-pub fn judge_batch<'b>(head: &Head, body: &[u8], batch: Command<'b>, caller: Caller) -> Command<'b> {
+pub fn judge_batch<'b>(head: &Head, body: &[u8], mut batch: Command<'b>, caller: Caller) -> Command<'b> {
     let Command::Publish(publish) = &batch else { return batch };
     if !caller.access.is_on() {
         return batch;
@@ -125,23 +125,31 @@ pub fn judge_batch<'b>(head: &Head, body: &[u8], batch: Command<'b>, caller: Cal
         return respond(head, &refusal);
     }
     match ask(unheard) {
-        Ok(()) => of_subject(batch, head, caller),
+        Ok(()) => {
+            note_subject(&mut batch, head, caller);
+            batch
+        }
         Err(question) => *question,
     }
 }
 
-/// A publication that is its sender's, and so is its idempotency key: one that somebody else guesses must not make the
+/// Notes whose a publication is, and so its idempotency key: one that somebody else guesses must not make the
 /// application's message a repeat. Those who may publish without rules share theirs, as they always did.
-pub fn of_subject<'b>(command: Command<'b>, head: &Head, caller: Caller) -> Command<'b> {
-    let Command::Publish(mut publish) = command else { return command };
-    let is_application = |caller: Caller| {
-        let by_itself = || access::may_publish(head, caller.peer, caller.config).is_ok();
-        caller.admin && (caller.identity.publisher || by_itself())
-    };
-    if caller.access.is_on() && !is_application(caller) {
+pub fn note_subject(command: &mut Command, head: &Head, caller: Caller) {
+    if caller.access.is_on() {
+        note_subject_by_rules(command, head, caller);
+    }
+}
+
+#[cold]
+fn note_subject_by_rules(command: &mut Command, head: &Head, caller: Caller) {
+    let by_itself = || access::may_publish(head, caller.peer, caller.config).is_ok();
+    let is_application = || caller.admin && (caller.identity.publisher || by_itself());
+    if let Command::Publish(publish) = command
+        && !is_application()
+    {
         publish.what.whose = Some(caller.identity.subject().unwrap_or_default().into());
     }
-    Command::Publish(publish)
 }
 
 fn respond(head: &Head, refusal: &Denial) -> Command<'static> {
