@@ -3,6 +3,7 @@
 //! A stream of Mercure is a stream like any other, and is delivered to as one. What is kept beside it, only where it is
 //! needed, is the grant by which it listens, as it has to end with that, and what others are told of it.
 
+use super::pending::Shape;
 use super::request::{Reply, envelope};
 use super::{Server, Sink};
 use crate::broker::access::{MercureGrant, Revocation};
@@ -148,11 +149,12 @@ impl Server {
         let response = match asked {
             Asked::Respond(response) => response,
             Asked::Publish { channel, publication } => {
+                let has_id = publication.update.as_ref().is_some_and(|update| update.id.is_some());
                 let response = self.publish_update(now, slot, head, channel, *publication);
-                let as_text = native::wants_text(head);
+                let shape = (native::wants_text(head), (!has_id).then_some(Shape::Update));
                 match self.propose(now.at) {
                     Some(ticket) => {
-                        return self.answer_stored(now, slot, ticket, &response, &reply, (as_text, None));
+                        return self.answer_stored(now, slot, ticket, &response, &reply, shape);
                     }
                     None => response,
                 }

@@ -15,6 +15,8 @@ use crate::dialect::{Act, Holder};
 use crate::id::Seq;
 use crate::log::{Batch, Condition, Figures, Lost, Opening, Refusal, Tail, Ticket};
 use crate::time::{Instant, Now};
+use crate::transport;
+use crate::wire::media;
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 use serde_json::value::RawValue;
@@ -67,8 +69,29 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Published {
     receipts: Receipts<'static>,
-    form: Form,
+    shape: Shape,
     reply: Refused,
+}
+
+/// How a publication is answered whose numbers are not known yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shape {
+    /// As others that were made so.
+    Native(Form),
+    /// One of Mercure by the id that it was given.
+    Update,
+}
+
+impl Shape {
+    fn answer(self, receipts: &Receipts) -> Response {
+        match self {
+            Self::Native(form) => form.answer(receipts),
+            Self::Update => {
+                let id = transport::mercure::own_id(receipts.first.published.id);
+                Response::new(200, media::TEXT, id.into_bytes())
+            }
+        }
+    }
 }
 
 /// How a publication is answered.
@@ -198,11 +221,13 @@ impl Server {
         slot: Slot,
         ticket: Ticket,
         response: &Response,
-        (reply, form): (Refused, Option<Form>),
+        (reply, shape): (Refused, Option<Shape>),
     ) {
         self.connections[slot].enter(Phase::Committing, now.at);
-        let answer = match (self.broker.take_receipts(), form) {
-            (Some(receipts), Some(form)) => Answer::Published(Box::new(Published { receipts, form, reply })),
+        let answer = match (self.broker.take_receipts(), shape) {
+            (Some(receipts), Some(shape)) => {
+                Answer::Published(Box::new(Published { receipts, shape, reply }))
+            }
             _ => Answer::Http { bytes: self.written(now, response, reply), reply },
         };
         self.keep_answer(ticket, self.id(slot), answer);
@@ -363,8 +388,8 @@ impl Server {
         let Some(slot) = self.find(waiting.id) else { return };
         match waiting.answer {
             Answer::Published(published) => {
-                let Published { receipts, form, reply } = *published;
-                let response = form.answer(earlier.unwrap_or(&receipts));
+                let Published { receipts, shape, reply } = *published;
+                let response = shape.answer(earlier.unwrap_or(&receipts));
                 let bytes = self.written(now, &response, reply);
                 self.give_http(now, slot, &bytes, reply.close, sink);
             }

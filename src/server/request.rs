@@ -1,7 +1,7 @@
 //! Requests: from bytes to commands, and commands carried out.
 
 use super::deliver::EnvelopeOf;
-use super::pending::{Form, Refused};
+use super::pending::{Form, Refused, Shape};
 use super::surplus::softened;
 use super::{BACKLOG_BYTES_MAX, Effect, Server, Sink};
 use crate::broker;
@@ -579,8 +579,8 @@ impl Server {
                 let response = self.carry_out_publish(now, slot, publish, reply, form);
                 match self.propose(now.at) {
                     Some(ticket) => {
-                        let form = (form.as_text, Some(form));
-                        return self.answer_stored(now, slot, ticket, &response, reply, form);
+                        let shape = (form.as_text, Some(Shape::Native(form)));
+                        return self.answer_stored(now, slot, ticket, &response, reply, shape);
                     }
                     None => response,
                 }
@@ -628,11 +628,11 @@ impl Server {
         ticket: Ticket,
         response: &Response,
         reply: &Reply,
-        (as_text, form): (bool, Option<Form>),
+        (as_text, shape): (bool, Option<Shape>),
     ) {
         let refused =
             Refused { as_text, head_only: reply.head_only, close: reply.close, origin: reply.origin };
-        self.keep_http(now, slot, ticket, response, (refused, form));
+        self.keep_http(now, slot, ticket, response, (refused, shape));
     }
 
     /// Carries out what mostly operators ask for.

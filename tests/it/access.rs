@@ -90,7 +90,7 @@ fn publishing_moves_to_the_admin_listener() {
 }
 
 /// A folder with a settings file, the key that it names, and rules for the chat.
-fn settings(name: &str, rules: &str, key: &str) -> PathBuf {
+pub fn settings(name: &str, rules: &str, key: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("encke-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("app.key"), key).unwrap();
@@ -102,11 +102,11 @@ fn settings(name: &str, rules: &str, key: &str) -> PathBuf {
     folder
 }
 
-const CHAT: &str = "[[channels]]\nmatch = \"chat/**\"\nsubscribe = \"token\"\npublish = \"token\"\n\
+pub const CHAT: &str = "[[channels]]\nmatch = \"chat/**\"\nsubscribe = \"token\"\npublish = \"token\"\n\
                     [[channels]]\nmatch = \"**\"\n";
-const KEY: &str = "0123456789abcdef0123456789abcdef\n";
+pub const KEY: &str = "0123456789abcdef0123456789abcdef\n";
 
-fn encke(folder: &Path, arguments: &[&str]) -> Output {
+pub fn encke(folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_encke"));
     command.current_dir(folder).args(arguments).env_remove("ENCKE_CONFIG").output().unwrap()
 }

@@ -39,11 +39,11 @@ fn publisher(selectors: &[&str]) -> String {
     token(&json!({"mercure": {"publish": selectors}}), PUBLISHER_KEY)
 }
 
-fn subscriber(selectors: &[&str]) -> String {
+pub fn subscriber(selectors: &[&str]) -> String {
     token(&json!({"mercure": {"subscribe": selectors}}), SUBSCRIBER_KEY)
 }
 
-fn bearer(token: &str) -> String {
+pub fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}")
 }
 
@@ -62,7 +62,7 @@ fn post(server: &Encke, fields: &[(&str, &str)]) -> Answer {
 }
 
 /// Publishes, and gives the id.
-fn publish(server: &Encke, fields: &[(&str, &str)]) -> String {
+pub fn publish(server: &Encke, fields: &[(&str, &str)]) -> String {
     let answer = post(server, fields);
     assert_eq!(answer.status, 200, "{fields:?}: {}", answer.text());
     answer.text()
@@ -75,20 +75,20 @@ fn head(server: &Encke, target: &str, headers: &[&str]) -> crate::client::Head {
     client.head()
 }
 
-fn target(topics: &[&str], more: &str) -> String {
+pub fn target(topics: &[&str], more: &str) -> String {
     let topics: Vec<String> = topics.iter().map(|topic| format!("topic={}", encoded(topic))).collect();
     format!("{HUB}?{}{more}", topics.join("&"))
 }
 
 /// An event as a client reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Event {
-    id: String,
-    event: String,
-    data: String,
+pub struct Event {
+    pub id: String,
+    pub event: String,
+    pub data: String,
 }
 
-fn event(client: &mut Client) -> Event {
+pub fn event(client: &mut Client) -> Event {
     let block = client.block().expect("the stream goes on");
     let mut found = Event::default();
     let mut lines: Vec<&str> = Vec::new();

@@ -13,13 +13,16 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{PATIENCE, free_address, until};
+use crate::store_faults::Small;
 
 /// A running Redis.
 pub struct Redis {
     child: Child,
     pub addr: SocketAddr,
     folder: PathBuf,
-    options: Vec<String>,
+    arguments: Vec<String>,
+    /// What its folder is mounted on, if that is small.
+    disk: Option<Small>,
 }
 
 impl Redis {
@@ -30,31 +33,48 @@ impl Redis {
 
     /// The same at an address that was free a moment ago.
     pub fn start_at(addr: SocketAddr, options: &[&str]) -> Self {
+        Self::launch(
+            addr,
+            Self::folder(addr),
+            &[&keeping(&addr.port().to_string())[..], options].concat(),
+            None,
+        )
+    }
+
+    /// One whose disk has so many megabytes. To be asked only if [`Redis::can_be_small`].
+    pub fn start_small(megabytes: usize) -> Self {
+        let (addr, folder) = (free_address(), Self::folder(free_address()));
+        let disk = Small::mount(&folder, megabytes);
+        assert!(disk.is_some(), "it could be mounted a moment ago");
+        Self::launch(addr, folder, &keeping(&addr.port().to_string()), disk)
+    }
+
+    /// Whether a small file system can be mounted here.
+    pub fn can_be_small() -> bool {
+        let folder = Self::folder(free_address());
+        let can = Small::mount(&folder, 1).is_some();
+        _ = fs::remove_dir(folder);
+        can
+    }
+
+    fn folder(addr: SocketAddr) -> PathBuf {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{}", addr.port()));
         _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        let child = Self::spawn(addr, &folder, &options);
-        let redis = Self { child, addr, folder, options };
+        folder
+    }
+
+    fn launch(addr: SocketAddr, folder: PathBuf, arguments: &[&str], disk: Option<Small>) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let child = Self::spawn(&folder, &arguments);
+        let redis = Self { child, addr, folder, arguments, disk };
         redis.answers();
         redis
     }
 
-    fn spawn(addr: SocketAddr, folder: &PathBuf, options: &Vec<String>) -> Child {
-        let port = addr.port().to_string();
+    fn spawn(folder: &PathBuf, arguments: &Vec<String>) -> Child {
         Command::new("redis-server")
-            .args([
-                "--port",
-                &port,
-                "--bind",
-                "127.0.0.1",
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "everysec",
-            ])
-            .args(["--save", "", "--loglevel", "warning", "--repl-diskless-sync-delay", "0"])
-            .args(options)
+            .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -103,7 +123,7 @@ impl Redis {
 
     /// Starts it again with what is on the disk.
     pub fn restart(&mut self) {
-        self.child = Self::spawn(self.addr, &self.folder, &self.options);
+        self.child = Self::spawn(&self.folder, &self.arguments);
         self.answers();
     }
 
@@ -117,9 +137,83 @@ impl Redis {
         file.set_len(length.saturating_sub(bytes)).unwrap();
     }
 
+    /// Fills the disk.
+    pub fn fill_disk(&self) {
+        let mut file = fs::File::create(self.folder.join("filler")).unwrap();
+        for size in [64 << 10, 1] {
+            while file.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    /// Takes away what fills the disk.
+    pub fn free_disk(&self) {
+        fs::remove_file(self.folder.join("filler")).unwrap();
+    }
+
     /// Takes everything off the disk.
     pub fn wipe(&self) {
         fs::remove_dir_all(self.folder.join("appendonlydir")).unwrap();
+    }
+}
+
+/// Arguments of a server that keeps an append-only file.
+const fn keeping(port: &str) -> [&str; 14] {
+    [
+        "--port",
+        port,
+        "--bind",
+        "127.0.0.1",
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "everysec",
+        "--save",
+        "",
+        "--loglevel",
+        "warning",
+        "--repl-diskless-sync-delay",
+        "0",
+    ]
+}
+
+/// Three Sentinels that watch over a primary, and name another one when it is gone.
+pub struct Sentinels([Redis; 3]);
+
+impl Sentinels {
+    /// Those of a primary that has a replica. They know of it, and of each other.
+    pub fn watch(primary: SocketAddr) -> Self {
+        let sentinels = Self([(); 3].map(|()| {
+            let addr = free_address();
+            let folder = Redis::folder(addr);
+            let settings = format!(
+                "port {}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {} 2\n\
+                 sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n",
+                addr.port(),
+                primary.port()
+            );
+            fs::write(folder.join("sentinel.conf"), settings).unwrap();
+            Redis::launch(addr, folder, &["sentinel.conf", "--sentinel"], None)
+        }));
+        until("they know each other, and a replica", || {
+            let know = |one: &Redis| {
+                one.ask(&["SENTINEL", "CKQUORUM", "shop"]).starts_with("OK 3 ")
+                    && one.ask(&["SENTINEL", "REPLICAS", "shop"]).contains("master-link-status ok")
+            };
+            sentinels.0.iter().all(know).then_some(())
+        });
+        sentinels
+    }
+
+    /// The URL of what they watch over.
+    pub fn url(&self) -> String {
+        let places: Vec<String> = self.0.iter().map(|one| one.addr.to_string()).collect();
+        format!("redis+sentinel://{}/shop", places.join(","))
+    }
+
+    /// The primary, as the first of them knows it.
+    pub fn primary(&self) -> SocketAddr {
+        let said = self.0[0].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "shop"]);
+        said.replace(' ', ":").parse().expect("an address")
     }
 }
 
@@ -149,6 +243,7 @@ impl Drop for Redis {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
+        drop(self.disk.take());
         _ = fs::remove_dir_all(&self.folder);
     }
 }

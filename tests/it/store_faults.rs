@@ -1,7 +1,7 @@
 //! Histories on disks and under clocks that are not what they should be.
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -115,25 +115,26 @@ fn without_the_right_to_write_the_server_does_not_start() {
 }
 
 /// A file system of some megabytes; none where it cannot be mounted.
-struct Small<'a>(&'a Path);
+pub struct Small(PathBuf);
 
-impl<'a> Small<'a> {
-    fn mount(path: &'a Path, megabytes: usize) -> Option<Self> {
+impl Small {
+    /// Mounts one of so many megabytes.
+    pub fn mount(path: &Path, megabytes: usize) -> Option<Self> {
         let size = format!("size={megabytes}m");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &size, "encke-test"]).arg(path).stderr(Stdio::null());
-        mount.status().is_ok_and(|status| status.success()).then_some(Self(path))
+        mount.status().is_ok_and(|status| status.success()).then(|| Self(path.to_owned()))
     }
 
     fn grow(&self, megabytes: usize) {
         let size = format!("remount,size={megabytes}m");
-        assert!(Command::new("mount").args(["-o", &size]).arg(self.0).status().unwrap().success());
+        assert!(Command::new("mount").args(["-o", &size]).arg(&self.0).status().unwrap().success());
     }
 }
 
-impl Drop for Small<'_> {
+impl Drop for Small {
     fn drop(&mut self) {
-        _ = Command::new("umount").arg("-l").arg(self.0).status();
+        _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 

@@ -27,7 +27,7 @@ struct Batch {
     first: Seq,
     last: Seq,
     at: LogTime,
-    node: usize,
+    node: NodeId,
     groups: Vec<(Ticket, Vec<Record>)>,
     lost: Option<Seq>,
 }
@@ -42,7 +42,7 @@ struct Engine {
     keys: BTreeMap<Box<str>, (Seq, Box<[u8]>)>,
     values: BTreeMap<(Box<str>, Box<str>), Seq>,
     /// The last batch of each server, and up to which serial number batches are refused.
-    batches: [(u64, u64, Seq); NODES],
+    batches: BTreeMap<NodeId, (u64, u64, Seq)>,
     jumps: Vec<Jump>,
 }
 
@@ -54,7 +54,7 @@ enum Outcome {
 
 impl Engine {
     /// Returns the last batch of the server, and the last number.
-    fn attach(&mut self, node: usize, seen: Seq, fence: u64, at: LogTime, jump: Seq) -> (u64, Seq) {
+    fn attach(&mut self, node: NodeId, seen: Seq, fence: u64, at: LogTime, jump: Seq) -> (u64, Seq) {
         let is_new = self.written_by == 0 && self.stream.is_empty() && seen == 0;
         if !is_new && (self.written_by != self.run || seen > self.seq) {
             let to = self.seq.max(seen) + jump;
@@ -64,19 +64,19 @@ impl Engine {
             self.seq = to;
         }
         self.written_by = self.run;
-        let (_, serial, last) = self.batches[node];
-        self.batches[node].0 = fence;
-        (serial, last)
+        let batch = self.batches.entry(node).or_default();
+        batch.0 = fence;
+        (batch.1, batch.2)
     }
 
     fn append(
         &mut self,
-        node: usize,
+        node: NodeId,
         serial: u64,
         batch: &[Proposal],
         at: LogTime,
     ) -> Option<(Vec<Outcome>, Seq)> {
-        if self.written_by != self.run || self.batches[node].0 >= serial {
+        if self.written_by != self.run || self.batches.get(&node).is_some_and(|batch| batch.0 >= serial) {
             return None;
         }
         let (first, mut groups, mut outcomes) = (self.seq + 1, Vec::new(), Vec::new());
@@ -100,7 +100,7 @@ impl Engine {
         }
         if !groups.is_empty() {
             self.stream.push(Batch { first, last: self.seq, at, node, groups, lost: None });
-            self.batches[node] = (serial, serial, self.seq);
+            self.batches.insert(node, (serial, serial, self.seq));
         }
         Some((outcomes, self.seq))
     }
@@ -114,11 +114,7 @@ impl Engine {
             self.jumps.retain(|jump| jump.to < batch.first);
             self.keys.retain(|_, (first, _)| *first < batch.first);
             self.values.retain(|_, seq| *seq < batch.first);
-            for node in &mut self.batches {
-                if node.2 >= batch.first {
-                    *node = (0, 0, 0);
-                }
-            }
+            self.batches.retain(|_, (_, _, last)| *last < batch.first);
         }
         self.seq = self.stream.last().map_or(0, |batch| batch.last);
         undeleted
@@ -146,6 +142,8 @@ fn value_of(record: &Record) -> Option<(Box<str>, Box<str>)> {
 
 /// A server and what relays for it.
 struct Node {
+    /// Its name: another one in each life.
+    name: NodeId,
     server: Server,
     world: World,
     queue: VecDeque<Proposal>,
@@ -182,6 +180,7 @@ struct Sim {
     random: Random,
     engines: Vec<Engine>,
     runs: u64,
+    lives: u64,
     nodes: Vec<Node>,
     now_ms: u64,
     epoch: Epoch,
@@ -206,6 +205,7 @@ impl Sim {
             random,
             engines: vec![Engine { run: 1, ..Engine::default() }],
             runs: 1,
+            lives: 0,
             nodes: Vec::new(),
             now_ms: 1_800_000_000_000,
             epoch,
@@ -220,7 +220,7 @@ impl Sim {
             counts: [0; 5],
         };
         for node in 0..NODES {
-            let life = sim.life(node);
+            let life = sim.life();
             sim.nodes.push(life);
             sim.catch_up(node);
         }
@@ -233,17 +233,17 @@ impl Sim {
     }
 
     /// A server that has just started.
-    fn life(&mut self, node: usize) -> Node {
+    fn life(&mut self) -> Node {
         let mut world = World::default();
         world.advance(1000);
         let seed =
             Seed { epoch: Epoch::from_random(self.random.next()), secret: u128::from(self.random.next()) };
         let mut server = Server::new(config(), seed, world.now);
-        let shared = Some(NodeId(node as u64));
-        server.use_log(LogSettings { behind: false, staged_bytes: 1 << 20, lag_ms: 0, shared });
-        // A new process has another name, and its batches are not those of the old one.
-        self.engines.iter_mut().for_each(|engine| engine.batches[node] = (0, 0, 0));
+        self.lives += 1;
+        let name = NodeId(self.lives);
+        server.use_log(LogSettings { behind: false, staged_bytes: 1 << 20, lag_ms: 0, shared: Some(name) });
         Node {
+            name,
             server,
             world,
             queue: VecDeque::new(),
@@ -266,7 +266,7 @@ impl Sim {
         let one = &mut self.nodes[node];
         let Some(engine) = one.engine else { return };
         one.serial += 1;
-        let (serial, last) = self.engines[engine].attach(node, one.cursor, one.serial, at, jump);
+        let (serial, last) = self.engines[engine].attach(one.name, one.cursor, one.serial, at, jump);
         if !one.is_open {
             one.is_open = true;
             let opening = Opening {
@@ -331,14 +331,14 @@ impl Sim {
         if is_lost {
             // The connection breaks: before the engine has it, or before its answer is there.
             if is_answered {
-                self.engines[engine].append(node, one.serial, &batch, at);
+                self.engines[engine].append(one.name, one.serial, &batch, at);
             }
             one.doubtful = count;
             one.is_attached = false;
             self.counts[0] += 1;
             return;
         }
-        match self.engines[engine].append(node, one.serial, &batch, at) {
+        match self.engines[engine].append(one.name, one.serial, &batch, at) {
             None => one.is_attached = false,
             Some((outcomes, last)) => {
                 one.queue.drain(..count);
@@ -390,7 +390,7 @@ impl Sim {
             }
             let mut next = batch.first;
             for (ticket, records) in &batch.groups {
-                if batch.node == node {
+                if batch.node == one.name {
                     tail.own.push((*ticket, next));
                 }
                 for record in records {
@@ -614,7 +614,7 @@ impl Sim {
             }
             5 if self.engines.len() == 1 => {
                 self.waiting.retain(|waiting| waiting.node != node);
-                self.nodes[node] = self.life(node);
+                self.nodes[node] = self.life();
                 self.catch_up(node);
             }
             _ => {

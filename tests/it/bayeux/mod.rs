@@ -12,6 +12,7 @@ use crate::harness::{Encke, PATIENCE};
 
 mod bad_input;
 mod channels;
+mod elsewhere;
 mod extensions;
 mod floods;
 mod recorded;
