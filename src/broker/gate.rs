@@ -118,6 +118,11 @@ impl Gate {
         !client.counted || self.count_publications(now, client.address, count)
     }
 
+    /// Whether it counts what is said in the demo.
+    pub const fn is_demo(&self) -> bool {
+        self.is_demo
+    }
+
     /// Whether what is published to these channels by `client` is not too much in this second for the chat of the demo;
     /// if so, it is counted.
     pub fn admits_in_demo<'c>(

@@ -1,27 +1,21 @@
 //! The door to the hub for Mercure: updates with several topics, and selections of topics.
 
-use super::{Broker, Client, Publishing, Receipts, Refusal, Several};
+use super::{Broker, Client, Publishing, Receipts, Refusal};
 use crate::hub::{Owner, Publication, Selection, Start, SubscriberKey};
 use crate::time::Instant;
-use std::borrow::Cow;
 
 impl Broker {
     /// Keeps names that contain one of these for the server itself, and serves selections; `shown` is as in
     /// [`Hub::serve_selections`](crate::hub::Hub::serve_selections).
     pub fn serve_mercure(&mut self, reserved: &[&str], shown: Vec<(Box<str>, bool)>) {
         self.reserved = reserved.iter().map(|text| (*text).into()).collect();
-        self.has_exceptions |= !self.reserved.is_empty();
+        self.find_exceptions();
         self.hub.serve_selections(shown);
     }
 
-    /// Whether a client would publish where only the server may.
-    #[cold]
-    pub(super) fn names_reserved(&self, messages: &Several<(Cow<str>, Publication)>) -> bool {
-        let is_reserved = |name: &str| self.reserved.iter().any(|reserved| name.contains(&**reserved));
-        messages.iter().any(|(name, publication)| match &publication.update {
-            Some(update) => update.topics.iter().any(|topic| is_reserved(topic)),
-            None => is_reserved(name),
-        })
+    /// Whether a name is Mercure's own.
+    pub(super) fn is_reserved(&self, name: &str) -> bool {
+        self.reserved.iter().any(|reserved| name.contains(&**reserved))
     }
 
     /// Publishes an update on all its topics, or on none. It counts as one message for each.

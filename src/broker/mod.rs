@@ -18,6 +18,7 @@ mod client;
 mod gate;
 mod mercure;
 mod order;
+pub mod presence;
 mod proposals;
 mod publish;
 mod rate;
@@ -47,6 +48,7 @@ use crate::stats::Stats;
 use crate::time::Instant;
 use gate::Gate;
 use order::Order;
+use presence::Presence;
 use repeats::Repeats;
 use std::borrow::Cow;
 
@@ -58,6 +60,8 @@ pub struct Broker {
     order: Order,
     gate: Gate,
     repeats: Repeats,
+    /// Who is on which channels.
+    pub presence: Presence,
     /// What waits for the log, if there is one.
     log: Option<Box<waiting::Proposals>>,
     /// What names of channels may not contain: that is Mercure's to tell. Empty = nothing.
@@ -73,32 +77,50 @@ pub struct Broker {
 resume! {
     Broker {
         carried: order, stats;
-        resumed: hub, gate, repeats;
+        resumed: hub, gate, repeats, presence;
         given: log, message_bytes, reserved, has_exceptions
     }
+}
+
+/// Whether any of the channels, or topics, that these messages are for is such a one.
+fn names(messages: &Several<(Cow<str>, Publication)>, is_one: impl Fn(&str) -> bool) -> bool {
+    messages.iter().any(|(name, publication)| match &publication.update {
+        Some(update) => update.topics.iter().any(|topic| is_one(topic)),
+        None => is_one(name),
+    })
 }
 
 impl Broker {
     /// An empty hub, and nobody who has done anything.
     pub fn new(config: &Config, seed: Seed, now: Instant) -> Self {
-        Self {
+        let mut broker = Self {
             hub: Hub::new(config, seed.epoch, now),
             order: Order::default(),
             gate: Gate::new(config, seed),
             repeats: Repeats::new(config, seed.key("idempotency")),
+            presence: Presence::new(config.presence_seconds * 1000, config.limits.presence_members),
             log: None,
             reserved: Vec::new(),
-            has_exceptions: config.demo,
+            has_exceptions: false,
             message_bytes: config.limits.message_bytes,
             stats: Stats::default(),
-        }
+        };
+        broker.find_exceptions();
+        broker
+    }
+
+    /// Finds out whether there are names to which not everything can be published.
+    fn find_exceptions(&mut self) {
+        self.has_exceptions = self.gate.is_demo() || self.hub.has_presence() || !self.reserved.is_empty();
     }
 
     /// Takes other settings, as far as they may change while the server runs.
     pub fn reconfigure(&mut self, config: &Config) {
         self.hub.reconfigure(config);
+        self.presence.reconfigure(config.presence_seconds * 1000, config.limits.presence_members);
         self.gate.reconfigure(config);
         self.repeats.reconfigure(config);
+        self.find_exceptions();
     }
 
     /// Publishes all of it, or nothing. A repeat is answered like the first and publishes nothing.
@@ -172,8 +194,11 @@ impl Broker {
         client: Client,
         messages: &Several<(Cow<str>, Publication)>,
     ) -> Option<Refusal> {
-        if self.names_reserved(messages) {
+        if names(messages, |name| self.is_reserved(name)) {
             return Some(Refusal::Reserved);
+        }
+        if names(messages, |name| self.hub.is_presence(name)) {
+            return Some(Refusal::Presence);
         }
         let channels = messages.iter().map(|(channel, _)| &**channel);
         (!self.gate.admits_in_demo(now, client, channels)).then_some(Refusal::TooManyMessages)

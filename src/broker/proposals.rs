@@ -7,7 +7,7 @@
 use super::repeats::Remembered;
 use super::waiting::{Ended, LogSettings, LogWaiting, Open, Proposals, SLOW_SECONDS};
 use super::{Broker, Receipts, Refusal, Several};
-use crate::hub::{Hub, Owner, Publication, Published};
+use crate::hub::{Hub, Owner, PRESENCE, Publication, Published};
 use crate::id::{MessageId, Seed, Seq};
 use crate::log::{Answered, Batch, Entry, Figures, LogTime, Lost, Opening, Proposal, Record, Ticket};
 use crate::time::Instant;
@@ -100,6 +100,7 @@ impl Broker {
         } else {
             self.hub.suspect(watermark);
             self.hub.go_on_at(next);
+            self.hub.lose_presence();
             self.hub.lose(lost);
             self.order.go_on_at(next);
         }
@@ -168,6 +169,24 @@ impl Broker {
         let proposal = self.propose(now)?;
         let log = self.log.as_mut()?;
         log.removals.extend(expired.into_iter().map(|expired| (proposal.ticket, expired)));
+        Some(proposal)
+    }
+
+    /// Publishes what is to be told of who is on which channels. Returns a proposal of it, if there is a log.
+    pub fn tell_presence(&mut self, now: Instant) -> Option<Proposal> {
+        let mut told = Vec::new();
+        for news in self.presence.take_news() {
+            let (about, publication) = news.publication();
+            let name = format!("{PRESENCE}{}", about.0);
+            match self.publish_own(now, &name, publication) {
+                Ok(_) => told.push(about),
+                Err(_) => self.presence.untold(about),
+            }
+        }
+        let proposal = self.propose(now)?;
+        if let Some(log) = &mut self.log {
+            log.told.extend(told.into_iter().map(|told| (proposal.ticket, told)));
+        }
         Some(proposal)
     }
 
@@ -313,6 +332,9 @@ impl Broker {
             let expired = log.removals.iter().filter(|(ticket, _)| is_one(*ticket));
             self.hub.return_expired_keys(expired.map(|(_, expired)| expired.clone()).collect());
         }
+        for (_, about) in log.told.iter().filter(|(ticket, _)| is_one(*ticket)) {
+            self.presence.untold(about.clone());
+        }
     }
 
     fn settle(&mut self, now: Instant, upto: Ticket) {
@@ -321,6 +343,7 @@ impl Broker {
         log.places.retain(|_, ticket| *ticket > upto);
         log.keys.retain(|_, ticket| *ticket > upto);
         log.removals.retain(|(ticket, _)| *ticket > upto);
+        log.told.retain(|(ticket, _)| *ticket > upto);
         log.closed = log.is_full(now);
     }
 

@@ -27,6 +27,8 @@ pub enum Refusal {
     Outdated,
     /// The name of the channel is Mercure's.
     Reserved,
+    /// The channel tells who is on another, which only the server does.
+    Presence,
     /// What was to become of a key cannot be.
     Key {
         /// Why.
@@ -71,6 +73,7 @@ impl Refusal {
             Self::TooManySubscribers => HubError::TooManySubscribers.detail(),
             Self::TooManyMatches => HubError::TooManyMatches.detail(),
             Self::Reserved => "topics of Mercure's own events are reserved; choose another name",
+            Self::Presence => "who is on a channel is told by the server; nobody else publishes there",
             Self::LogBehind => {
                 "what keeps the history does not keep up (store.staged_bytes, store.lag_ms, engine.staged_bytes); \
                  try again later, with the same Idempotency-Key"
@@ -96,7 +99,9 @@ impl Refusal {
             | Self::TooManySubscribers
             | Self::ShareExceeded
             | Self::Key { error: KeyError::NoRoom(_), .. } => Some((60, 60)),
-            Self::KeyReused | Self::TooManyMatches | Self::NotLatest | Self::Reserved => None,
+            Self::KeyReused | Self::TooManyMatches | Self::NotLatest | Self::Reserved | Self::Presence => {
+                None
+            }
             Self::Key {
                 error: KeyError::NoSuchKey | KeyError::NotPatchable | KeyError::TooLarge, ..
             } => None,

@@ -1,6 +1,7 @@
 //! What waits for the log, and what is known of it.
 
 use super::Receipts;
+use super::presence::About;
 use super::repeats::Remembered;
 use crate::hub::{ExpiredKey, Owner};
 use crate::id::{MessageId, Seq};
@@ -61,6 +62,8 @@ pub(super) struct Proposals {
     pub(super) keys: BTreeMap<(Box<str>, Box<str>), Ticket>,
     /// Removals of values that have expired, which wait for it.
     pub(super) removals: VecDeque<(Ticket, ExpiredKey)>,
+    /// What is told of who is on which channels, which waits for it.
+    pub(super) told: VecDeque<(Ticket, About)>,
     /// Proposals that the log has not answered.
     pub(super) open: VecDeque<Open>,
     pub(super) bytes: usize,
@@ -115,6 +118,7 @@ impl Proposals {
             closed: false,
             keys: BTreeMap::new(),
             removals: VecDeque::new(),
+            told: VecDeque::new(),
             open: VecDeque::new(),
             bytes: 0,
             places: BTreeMap::new(),

@@ -190,6 +190,54 @@ impl Word for FieldName {
     }
 }
 
+/// Whether a channel shows who is on it, and to whom.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Shows {
+    /// It does not.
+    #[default]
+    Nobody,
+    /// To those who may subscribe, and have a subject.
+    Subjects,
+    /// To all who may subscribe.
+    Everybody,
+}
+
+/// How that is written.
+pub struct ShowsWord;
+
+impl Describe for ShowsWord {
+    fn allowed(&self) -> String {
+        "true, false or \"public\"".into()
+    }
+
+    fn placeholder(&self) -> &'static str {
+        "WORD"
+    }
+}
+
+impl Kind<Shows> for ShowsWord {
+    fn read(&self, given: Given<'_>) -> Option<Shows> {
+        let flag = match given {
+            Given::Toml(value) => value.as_bool(),
+            Given::Text(text) => text.trim().parse().ok(),
+        };
+        match (flag, given.text()) {
+            (Some(true), _) => Some(Shows::Subjects),
+            (Some(false), _) => Some(Shows::Nobody),
+            (None, Some("public")) => Some(Shows::Everybody),
+            (None, _) => None,
+        }
+    }
+
+    fn show(&self, value: &Shows) -> String {
+        match value {
+            Shows::Nobody => "false".into(),
+            Shows::Subjects => "true".into(),
+            Shows::Everybody => "\"public\"".into(),
+        }
+    }
+}
+
 /// What is kept of a channel, as far as it differs from `[history]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Keeps {
@@ -272,6 +320,11 @@ pub fn problems(loaded: &Loaded) -> Vec<Problem> {
                  algorithm and file"
             );
             report("channels", row, text);
+        }
+        if rule.presence != Shows::Nobody && config.engine.url.is_some() {
+            let text = "channels.presence: each of several servers (engine.url) knows only who is connected to itself; leave \
+                        one of both out";
+            report("channels", row, text.into());
         }
         let named = if rule.subscribe == Who::Hook { "subscribe" } else { "publish" };
         if config.hook.url.is_none() && (rule.subscribe == Who::Hook || rule.publish == Some(Who::Hook)) {

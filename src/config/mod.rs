@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use access::{Algorithm, Keeps, KeyText, Who};
+pub use access::{Algorithm, Keeps, KeyText, Shows, Who};
 pub use engine::{Place as EnginePlace, Servers as EngineServers};
 pub use file::is_misspelled;
 pub use kind::{Describe, Given, Kind, milliseconds};
@@ -37,7 +37,7 @@ pub use setting::{Column, Section, Setting, Table};
 pub use source::{File, Loaded, Origin, Problem};
 pub use store::Promise;
 
-use access::{Choice, ClaimText, CookieName, FieldName, HookUrl, KeepsTable};
+use access::{Choice, ClaimText, CookieName, FieldName, HookUrl, KeepsTable, ShowsWord};
 use engine::{EngineName, EngineUrl};
 use kind::Time::{Millis, Seconds};
 use kind::{
@@ -76,6 +76,8 @@ setting::settings! {
         upgrade_seconds: u64 = 10, Seconds(1..=HOUR);
         /// Seconds an empty channel without subscribers is remembered.
         channel_idle_seconds: u64 = 60, Seconds(1..=DAY);
+        /// Seconds after which presence tells that somebody has gone whose last connection has ended.
+        presence_seconds: u64 = 10, Seconds(0..=HOUR);
         /// Techniques that are not served, for example `jsonp` and `iframe`, which hand scripts to pages; 403.
         /// Without `jsonp`, there is no callback polling in Bayeux either.
         techniques_off: Vec<String> = Vec::new(), List(TechniqueName);
@@ -420,6 +422,8 @@ setting::settings! {
         judged_bytes: usize = 16 << 20, Bytes(1..=GIB);
         /// Answers of the application that are remembered.
         judged_remembered: usize = 10_000, Number(2..=10_000_000);
+        /// Members of a channel that presence tells; of a larger crowd it tells the count.
+        presence_members: usize = 1000, Number(1..=1_000_000);
         /// Channels that exist at once, at most half of them without ever a message; above, 503.
         channels: usize = 1_000_000, Number(1..=100_000_000);
         /// Keys with a latest value on one channel, and removals remembered there; above, 503 to who publishes a new key.
@@ -480,6 +484,8 @@ setting::settings! {
             "subscribe" subscribe: Who = Who::Anyone, Choice(&Who::NAMES);
             /// Who may publish; if it says nothing, whoever may without rules.
             "publish" publish: Option<Who> = None, Choice(&Who::NAMES);
+            /// Whether it shows who is on its channels: to those with a subject who may subscribe, or to all who may.
+            "presence" presence: Shows = Shows::Nobody, ShowsWord;
             /// What is kept of its channels, as far as it differs from `[history]`.
             "history" history: Keeps = Keeps::default(), KeepsTable;
         }

@@ -6,11 +6,12 @@ use super::{Config, SETTINGS, Setting};
 const LIVE_SECTIONS: [&str; 9] =
     ["log", "publish", "tokens", "hook", "cors", "poll", "sse", "limits", "turn"];
 /// Settings that are.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 9] = [
     "heartbeat",
     "drain_seconds",
     "upgrade_seconds",
     "channel_idle_seconds",
+    "presence_seconds",
     "techniques_off",
     "trusted_proxies",
     "tls.certificate",

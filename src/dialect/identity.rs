@@ -269,8 +269,12 @@ impl Access {
                 Verdict::Allowed | Verdict::Unsaid => {}
                 Verdict::Unidentified => return Err(Denial::NoToken(what())),
                 Verdict::Forbidden => return Err(Denial::Forbidden(what())),
-                Verdict::Refused => return Err(refused(who, Action::Subscribe, item, what())),
-                Verdict::Unheard => unheard.push(item.into()),
+                Verdict::Refused => {
+                    let about = self.rules.told_of(item).unwrap_or(item);
+                    return Err(refused(who, Action::Subscribe, about, what()));
+                }
+                // Who may listen to a channel may know who is there.
+                Verdict::Unheard => unheard.push(self.rules.told_of(item).unwrap_or(item).into()),
             }
         }
         match unheard.is_empty() {

@@ -97,6 +97,15 @@ pub enum Operation {
         /// What the client has of it.
         has: Option<IfMatch>,
     },
+    /// Who is on a channel.
+    Presence {
+        /// Which.
+        channel: String,
+        /// Who asks may know their names.
+        names: bool,
+        /// It is not only asked how many there are.
+        has_members: bool,
+    },
     /// Whether the server is well.
     Health,
     /// Counters as Prometheus text.

@@ -16,10 +16,11 @@ use super::bayeux::{self, Bayeux};
 use super::fdajax::Fdajax;
 use super::holder::Holder;
 use super::session::{Act, Context};
-use crate::broker::access::Revocation;
+use crate::broker::access::{Grant, Revocation};
 use crate::carry::resume;
 use crate::config::Config;
 use crate::conn::{ConnId, Protocol, Request};
+use crate::hub::SubscriberKey;
 use crate::id::Seed;
 use crate::time::{Instant, Now};
 use std::rc::Rc;
@@ -147,11 +148,19 @@ impl Dialects {
         }
     }
 
-    /// Judges sessions and windows again, after the settings have changed.
-    pub fn judge_again(&mut self, context: &mut Context) {
-        self.bayeux.judge_again(context);
-        if let Some(fdajax) = &mut self.fdajax {
-            fdajax.judge_windows(context);
+    /// Judges some of the sessions of a protocol again, from the place `from` on, after the settings have changed. Returns
+    /// where to go on.
+    pub fn judge_some(
+        &mut self,
+        context: &mut Context,
+        protocol: Protocol,
+        from: usize,
+        count: usize,
+    ) -> Option<usize> {
+        match (protocol, &mut self.fdajax) {
+            (Protocol::Bayeux, _) => self.bayeux.judge_some(context, from, count),
+            (Protocol::Fdajax, Some(fdajax)) => fdajax.judge_some(context, from, count),
+            (Protocol::Fdajax, None) => None,
         }
     }
 
@@ -159,6 +168,24 @@ impl Dialects {
     pub fn revoke(&mut self, context: &mut Context, revocation: &Revocation) -> usize {
         let windows = self.fdajax.as_mut().map_or(0, |fdajax| fdajax.revoke(context, revocation));
         windows + self.bayeux.revoke(context, revocation)
+    }
+
+    /// The subscriber of a session or a window.
+    pub fn subscriber(&self, holder: Holder) -> Option<SubscriberKey> {
+        match (holder, &self.fdajax) {
+            (Holder::Bayeux(session), _) => self.bayeux.subscriber(session),
+            (Holder::Window(window), Some(fdajax)) => fdajax.subscriber(window),
+            (Holder::Window(_), None) | (Holder::User(_) | Holder::Connection(_), _) => None,
+        }
+    }
+
+    /// What a token grants to a session or a window.
+    pub fn grant(&self, holder: Holder) -> Option<&Grant> {
+        match (holder, &self.fdajax) {
+            (Holder::Bayeux(session), _) => self.bayeux.grant(session),
+            (Holder::Window(window), Some(fdajax)) => fdajax.grant(window),
+            (Holder::Window(_), None) | (Holder::User(_) | Holder::Connection(_), _) => None,
+        }
     }
 
     /// The channels that a session or a window listens to by name.

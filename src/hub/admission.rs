@@ -82,7 +82,7 @@ impl Hub {
                     break 'patterns;
                 }
                 spent += weight;
-                if pattern.matches(name) && self.channels[key].spoken {
+                if pattern.matches(name) && self.channels[key].spoken && !self.terms.hides(pattern, name) {
                     found.push((key, at));
                 }
             }

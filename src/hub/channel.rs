@@ -25,6 +25,8 @@ pub struct Channel {
     pub keyed: Option<Box<Keyed>>,
     /// The place of the bounds of its ring.
     pub terms: u16,
+    /// It is noted who listens to it by name.
+    pub shows: bool,
     /// It has had a message. One that has not is there for those who listen to it, and goes with the last of
     /// them; subscribers by pattern join with the first message.
     pub spoken: bool,
@@ -37,7 +39,7 @@ pub struct Channel {
 }
 
 carry! {
-    struct Channel { name, ring, subscribers, left, keyed, terms, spoken, is_shown, feeds, feed }
+    struct Channel { name, ring, subscribers, left, keyed, terms, shows, spoken, is_shown, feeds, feed }
 }
 
 /// Latest values, and who is told at some pace.
@@ -72,9 +74,9 @@ impl Channel {
     /// A channel without messages, which lost those up to `evicted` in a former life.
     pub fn new(name: Rc<str>, evicted: u64) -> Self {
         let ring = Ring::new(evicted);
-        let (subscribers, left, keyed, terms, spoken) = (Vec::new(), 0, None, 0, false);
-        let (is_shown, feeds, feed) = (true, Vec::new(), None);
-        Self { name, ring, subscribers, left, keyed, terms, spoken, is_shown, feeds, feed }
+        let (subscribers, left, keyed, terms) = (Vec::new(), 0, None, 0);
+        let (shows, spoken, is_shown, feeds, feed) = (false, false, true, Vec::new(), None);
+        Self { name, ring, subscribers, left, keyed, terms, shows, spoken, is_shown, feeds, feed }
     }
 
     /// Its name.

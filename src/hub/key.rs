@@ -27,7 +27,7 @@ table_key! {
 }
 
 /// Whom the hub's user thinks of when a subscriber is ready; opaque to the hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(pub u32);
 
 carry! {

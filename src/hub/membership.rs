@@ -142,6 +142,7 @@ impl Hub {
 
     /// Removes a subscriber. Its key is invalid afterwards.
     pub fn detach(&mut self, now: Instant, key: SubscriberKey) {
+        self.note_moved(key);
         let subscriber = self.subscribers.remove(key);
         if subscriber.stranger {
             self.strangers.remove(&key);

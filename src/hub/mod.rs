@@ -87,6 +87,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use subscriber::{Memberships, Stranger, Subscriber};
 use terms::Terms;
+pub use terms::{PRESENCE, SHOWN_MAX};
 use tombstones::Tombstones;
 use view::Aside;
 pub use view::Wish;
@@ -147,6 +148,10 @@ pub struct Hub {
     idle_seconds: u64,
     bounds: Bounds,
     terms: Terms,
+    /// Whose subscribers may listen elsewhere than they did.
+    moved: VecDeque<Owner>,
+    /// Up to which number an earlier life may have told who was there.
+    presence_lost: Seq,
     /// Channels that have never had a message.
     silent: usize,
     /// Subscribers whose patterns matched a channel too many.
@@ -166,7 +171,7 @@ pub struct Hub {
 
 resume! {
     Hub {
-        carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, counts;
+        carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, moved, presence_lost, counts;
         resumed: history, tombstones, feeds, ids, shares;
         given: ahead, idle_seconds, bounds, terms, payer, #[cfg(test)] journal
     }
@@ -313,6 +318,8 @@ impl Hub {
             idle_seconds: config.channel_idle_seconds,
             bounds: Bounds::new(config),
             terms: Terms::default(),
+            moved: VecDeque::new(),
+            presence_lost: 0,
             silent: 0,
             overfull: Vec::new(),
             looked_at: 0,
@@ -490,9 +497,12 @@ impl Hub {
     #[inline(never)]
     fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
         let name: Rc<str> = name.into();
-        let evicted = self.tombstones.lost(&name);
-        let terms = self.terms_of(&name);
-        let key = self.channels.insert(Channel { terms, ..Channel::new(Rc::clone(&name), evicted) });
+        let mut evicted = self.tombstones.lost(&name);
+        if self.presence_lost > 0 && name.starts_with(PRESENCE) {
+            evicted = evicted.max(self.presence_lost);
+        }
+        let (terms, shows) = self.terms_of(&name);
+        let key = self.channels.insert(Channel { terms, shows, ..Channel::new(Rc::clone(&name), evicted) });
         self.names.insert(name, key);
         self.silent += 1;
         if self.feeds.is_on() {
@@ -521,7 +531,9 @@ impl Hub {
         let by_name: BTreeSet<SubscriberKey> = by_name
             .filter(|&subscriber| self.patterns.has_any(subscriber) && !self.has_left(subscriber, key))
             .collect();
-        for subscriber in self.patterns.matching(&name).difference(&by_name).copied() {
+        for subscriber in
+            self.patterns.matching(&name, self.terms.written(&name)).difference(&by_name).copied()
+        {
             match &self.subscribers[subscriber].memberships {
                 _ if self.has_left(subscriber, key) => self.stay(subscriber, key),
                 Memberships::Many(many)

@@ -85,8 +85,9 @@ impl Patterns {
         own.iter().map(cost).sum()
     }
 
-    /// Who has a pattern that matches `name`. As with [`Pattern::matches`], none matches a channel of the server's own.
-    pub fn matching(&self, name: &str) -> BTreeSet<SubscriberKey> {
+    /// Who has a pattern that matches `name`, and has the first `written` segments of it as they are. As with
+    /// [`Pattern::matches`], none matches a channel of the server's own.
+    pub fn matching(&self, name: &str, written: usize) -> BTreeSet<SubscriberKey> {
         let mut found = BTreeSet::new();
         if is_internal(name) {
             return found;
@@ -94,12 +95,15 @@ impl Patterns {
         let mut note = |pattern: &str| found.extend(self.who.get(pattern).into_iter().flatten());
         // What patterns begin with that match the segments so far, each with the `/` behind it.
         let mut begun = vec![String::new()];
-        let mut segments = name.split('/').peekable();
-        while let Some(segment) = segments.next() {
+        let mut segments = name.split('/').enumerate().peekable();
+        while let Some((place, segment)) = segments.next() {
             let mut further = Vec::new();
             for begin in &begun {
-                note(&format!("{begin}**"));
-                for segment in [segment, "*"] {
+                let wild: &[&str] = if place < written { &[] } else { &["*"] };
+                if place >= written {
+                    note(&format!("{begin}**"));
+                }
+                for segment in [segment].iter().chain(wild) {
                     let mut longer = format!("{begin}{segment}");
                     if segments.peek().is_none() {
                         note(&longer);
@@ -211,7 +215,14 @@ mod tests {
             let name = format!("{own}{}", name.join("/"));
             let matches = |own: &Vec<Pattern>| own.iter().any(|pattern| pattern.matches(&name));
             let expected = twin.iter().filter(|(_, own)| matches(own)).map(|(key, _)| *key);
-            assert!(patterns.matching(&name).into_iter().eq(expected), "{name}");
+            assert!(patterns.matching(&name, 0).into_iter().eq(expected), "{name}");
+            let literal = |own: &Vec<Pattern>| {
+                let begins_so =
+                    |pattern: &&Pattern| pattern.as_str().split('/').next() == name.split('/').next();
+                own.iter().filter(begins_so).any(|pattern| pattern.matches(&name))
+            };
+            let expected = twin.iter().filter(|(_, own)| literal(own)).map(|(key, _)| *key);
+            assert!(patterns.matching(&name, 1).into_iter().eq(expected), "{name}");
             assert_eq!(patterns.of(key), twin.get(&key).map(Vec::as_slice).unwrap_or_default());
             assert_eq!(bytes, patterns.check(|_| true));
         }
@@ -226,7 +237,7 @@ mod tests {
         patterns.add(SubscriberKey::new(2), vec![pattern("a/*")]);
         let mut begun = 0;
         for number in 0..20_000 {
-            begun += patterns.matching(&format!("a/{number}")).len();
+            begun += patterns.matching(&format!("a/{number}"), 0).len();
         }
         assert_eq!(begun, 20_000);
     }

@@ -43,6 +43,7 @@ impl Hub {
             let only = Memberships::One { channel: ChannelKey::NONE, index: 0 };
             let key = self.insert(owner, only, false, start, wish);
             self.join_at_start(now, key, channel, start);
+            self.note_moved(key);
             return Ok(key);
         }
         let strange = self.strange(&patterns, &|_: &str| start)?;
@@ -72,6 +73,7 @@ impl Hub {
         if self.subscribers[key].stranger || start == Start::Snapshot {
             self.mark(key);
         }
+        self.note_moved(key);
         Ok(key)
     }
 
@@ -296,6 +298,7 @@ impl Hub {
             self.strangers.entry(key).or_default().patterns.extend(strange);
             self.mark(key);
         }
+        self.note_moved(key);
         Ok(())
     }
 
@@ -467,6 +470,7 @@ impl Hub {
         }
         self.grow(key);
         let left = self.left_after(key, &unnamed, &removed, &kept)?;
+        self.note_moved(key);
         let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return Ok(left) };
         unnamed.iter().for_each(|&channel| many.set_named(channel, false));
         if !removed.is_empty() {
@@ -495,7 +499,8 @@ impl Hub {
         };
         let channels = &self.channels;
         let matches = |channel: ChannelKey, mut patterns: std::slice::Iter<Pattern>| {
-            patterns.any(|pattern| pattern.matches(channels[channel].name()))
+            let name = channels[channel].name();
+            patterns.any(|pattern| pattern.matches(name) && !self.terms.hides(pattern, name))
         };
         let is_spoken = |channel: ChannelKey| channels[channel].spoken;
         let by_name = unnamed.iter().copied().filter(|&channel| many.find(channel).is_some());
@@ -515,7 +520,9 @@ impl Hub {
         let channels = &self.channels;
         let stays = |channel: &ChannelKey| {
             let channel = &channels[*channel];
-            channel.spoken && overlapping.iter().any(|pattern| pattern.matches(channel.name()))
+            let reaches = |pattern: &&&Pattern| !self.terms.hides(pattern, channel.name());
+            channel.spoken
+                && overlapping.iter().filter(reaches).any(|pattern| pattern.matches(channel.name()))
         };
         left.extend(candidates.into_iter().filter(|channel| !stays(channel)));
         Ok(left)

@@ -1,23 +1,44 @@
-//! What rules say of channels as far as the hub is concerned: how much of them is kept.
+//! What rules say of channels as far as the hub is concerned: how much of them is kept, and whether it is noted who listens.
 
 use super::Hub;
 use super::channel::ChannelKey;
 use super::history::Limits;
-use super::name::{covers, is_internal, topic_of};
-use crate::config::Config;
+use super::name::{Pattern, covers, is_internal, topic_of};
+use super::subscriber::{Memberships, Owner, SubscriberKey};
+use crate::config::{Config, Shows};
 use crate::time::Instant;
+use std::rc::Rc;
+
+/// What the names of channels begin with that tell who is on others.
+pub const PRESENCE: &str = "encke/presence/";
+
+/// On so many channels one subscriber is shown at most.
+pub const SHOWN_MAX: usize = 1000;
 
 /// So many channels are looked at in a turn after the rules have changed, or as many as keep so many messages.
 const CHANNELS_PER_TURN: u32 = 1000;
 const MESSAGES_PER_TURN: usize = 10_000;
 
-/// Which bounds hold for which channel: those of the first rule that covers its name.
+/// Which terms hold for which channel: those of the first rule that covers its name.
 #[derive(Debug, Default)]
 pub struct Terms {
-    /// The rules in their order, each with the place of its bounds in the history; none if all have the same.
-    rules: Vec<(Box<str>, u16)>,
+    /// The rules in their order; none if all say the same.
+    rules: Vec<Rule>,
+    /// Some of them have it noted who listens.
+    has_presence: bool,
+    /// The same, or some had until now.
+    notes: bool,
     /// The rules have changed: from this place on, channels have yet to be looked at.
     unfitted: Option<u32>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Rule {
+    pattern: Box<str>,
+    /// The place of its bounds in the history.
+    place: u16,
+    /// Whether it is noted who listens.
+    shows: bool,
 }
 
 /// The bounds of all channels that no rule says anything else of.
@@ -32,11 +53,35 @@ pub fn bounds(config: &Config) -> Limits {
 }
 
 impl Terms {
-    /// The place of the bounds of channel `name`. What the server tells by itself is kept as all others are.
-    fn of(&self, name: &str) -> u16 {
+    /// The place of the bounds of channel `name`, and whether it is noted who listens to it. What the server tells by itself
+    /// is kept as all others are.
+    fn of(&self, name: &str) -> (u16, bool) {
         let topic = topic_of(name);
-        let rule = self.rules.iter().find(|(pattern, _)| covers(pattern, topic));
-        rule.filter(|_| !is_internal(topic)).map_or(0, |(_, place)| *place)
+        let is_own = is_internal(topic) || self.is_presence(topic);
+        self.rule(topic).filter(|_| !is_own).map_or((0, false), |rule| (rule.place, rule.shows))
+    }
+
+    fn rule(&self, name: &str) -> Option<&Rule> {
+        self.rules.iter().find(|rule| covers(&rule.pattern, name))
+    }
+
+    /// Whether channel `name` tells who is on another.
+    fn is_presence(&self, name: &str) -> bool {
+        self.has_presence
+            && name
+                .strip_prefix(PRESENCE)
+                .is_some_and(|told_of| self.rule(told_of).is_some_and(|rule| rule.shows))
+    }
+
+    /// How many segments of channel `name` a pattern has to have as they are to reach it: who wants to know who is on others
+    /// says so.
+    pub fn written(&self, name: &str) -> usize {
+        if self.is_presence(name) { PRESENCE.matches('/').count() } else { 0 }
+    }
+
+    /// Whether a pattern does not reach a channel that it would match.
+    pub fn hides(&self, pattern: &Pattern, name: &str) -> bool {
+        self.is_presence(name) && !pattern.as_str().starts_with(PRESENCE)
     }
 }
 
@@ -53,21 +98,24 @@ impl Hub {
                 age_ms: keeps.seconds.map_or(others.age_ms, |seconds| seconds.saturating_mul(1000)),
                 ..others
             };
-            rules.push((rule.pattern.as_str().into(), self.history.place_of(limits)));
+            let (place, shows) = (self.history.place_of(limits), rule.presence != Shows::Nobody);
+            rules.push(Rule { pattern: rule.pattern.as_str().into(), place, shows });
         }
-        if rules.iter().all(|(_, place)| *place == 0) {
+        self.terms.has_presence = rules.iter().any(|rule| rule.shows);
+        if !self.terms.has_presence && rules.iter().all(|rule| rule.place == 0) {
             rules.clear();
         }
         if rules != self.terms.rules {
             self.terms.rules = rules;
+            self.terms.notes |= self.terms.has_presence;
             self.begin_to_fit();
         }
     }
 
-    /// The place of the bounds of a channel that is opened.
-    pub(super) fn terms_of(&self, name: &str) -> u16 {
+    /// The place of the bounds of a channel that is opened, and whether it is noted who listens.
+    pub(super) fn terms_of(&self, name: &str) -> (u16, bool) {
         match self.terms.rules.is_empty() {
-            true => 0,
+            true => (0, false),
             false => self.terms.of(name),
         }
     }
@@ -76,12 +124,20 @@ impl Hub {
     /// What is beyond them goes in the turns to come.
     pub fn refit(&mut self) {
         let terms = &self.terms;
-        self.channels.iter_mut().for_each(|(_, channel)| channel.terms = terms.of(channel.name()));
+        self.channels.iter_mut().for_each(|(_, channel)| channel.terms = terms.of(channel.name()).0);
         self.begin_to_fit();
     }
 
     fn begin_to_fit(&mut self) {
         self.terms.unfitted = (!self.channels.is_empty()).then_some(0);
+        self.end_fitting();
+    }
+
+    /// Once all channels have been looked at, only what rules say now is noted.
+    const fn end_fitting(&mut self) {
+        if self.terms.unfitted.is_none() {
+            self.terms.notes = self.terms.has_presence;
+        }
     }
 
     /// Whether there are channels that have yet to be looked at.
@@ -102,7 +158,12 @@ impl Hub {
                 continue;
             };
             messages += channel.ring.len();
-            channel.terms = self.terms.of(channel.name());
+            let (terms, shows) = self.terms.of(channel.name());
+            channel.terms = terms;
+            if std::mem::replace(&mut channel.shows, shows) != shows {
+                let listening = channel.members().map(|entry| self.subscribers[entry.subscriber].owner);
+                self.moved.extend(listening);
+            }
             let gone = self.history.fit(key, channel, now);
             self.counts.messages_expired += gone.expired as u64;
             self.counts.messages_evicted += gone.evicted as u64;
@@ -112,6 +173,64 @@ impl Hub {
             }
         }
         self.terms.unfitted = (place < end).then_some(place);
+        self.end_fitting();
+    }
+
+    /// Notes that a subscriber may listen elsewhere than it did, or is about to go.
+    #[inline]
+    pub(super) fn note_moved(&mut self, key: SubscriberKey) {
+        if self.terms.notes {
+            let owner = self.subscribers[key].owner;
+            // A thousand commands fit one read.
+            if self.moved.back() != Some(&owner) {
+                self.moved.push_back(owner);
+            }
+        }
+    }
+
+    /// Whether it is noted who listens to some channels.
+    pub const fn has_presence(&self) -> bool {
+        self.terms.has_presence
+    }
+
+    /// Whether channel `name` tells who is on another.
+    pub fn is_presence(&self, name: &str) -> bool {
+        self.terms.is_presence(name)
+    }
+
+    /// Whether [`Hub::next_moved`] has anybody to name.
+    pub fn has_moved(&self) -> bool {
+        !self.moved.is_empty()
+    }
+
+    /// The next whose subscriber may listen elsewhere than it did, or is gone.
+    pub fn next_moved(&mut self) -> Option<Owner> {
+        self.moved.pop_front()
+    }
+
+    /// The channels of which it is noted who listens, and that a subscriber listens to by name, in order; [`SHOWN_MAX`] at
+    /// most.
+    pub fn shown_on(&self, key: SubscriberKey) -> Vec<Rc<str>> {
+        let shown = |key: ChannelKey| {
+            let channel = &self.channels[key];
+            channel.shows.then(|| Rc::clone(channel.name()))
+        };
+        match &self.subscribers[key].memberships {
+            Memberships::One { channel, .. } => shown(*channel).into_iter().collect(),
+            Memberships::Many(many) => {
+                let named =
+                    many.all.iter().filter(|(_, membership)| membership.named && !membership.is_left());
+                let mut found: Vec<_> =
+                    named.filter_map(|(_, membership)| shown(membership.channel)).take(SHOWN_MAX).collect();
+                found.sort_unstable();
+                found
+            }
+        }
+    }
+
+    /// Notes that an earlier life told who was there, up to now: whoever comes back has missed it.
+    pub const fn lose_presence(&mut self) {
+        self.presence_lost = self.seq;
     }
 }
 
@@ -239,5 +358,23 @@ mod tests {
         hub.reconfigure(&rules);
         assert_eq!(settle(&mut hub, 1), 1);
         assert!(!hub.has_unfitted());
+    }
+
+    #[test]
+    fn what_tells_who_is_there_is_reached_by_who_says_so() {
+        let shown = |pattern: &str, presence| ChannelRule { presence, ..rule(pattern, keeping(7)) };
+        let channels = vec![shown("chat/**", Shows::Subjects), shown("**", Shows::Nobody)];
+        let terms = hub(&Config { channels, ..Config::default() }).terms;
+        assert_eq!(
+            ["chat/a", "chat", "encke/presence/chat/a"].map(|name| terms.of(name)),
+            [(1, true), (1, false), (0, false)]
+        );
+        let pattern = |text: &str| Pattern::parse(text.as_bytes()).unwrap().unwrap();
+        assert!(terms.hides(&pattern("**"), "encke/presence/chat/a"));
+        assert!(!terms.hides(&pattern("**"), "chat/a"));
+        assert!(!terms.hides(&pattern("encke/presence/**"), "encke/presence/chat/a"));
+        assert_eq!(["encke/presence/chat/a", "chat/a"].map(|name| terms.written(name)), [2, 0]);
+        let plain = hub(&config(&[])).terms;
+        assert!(!plain.hides(&pattern("**"), "encke/presence/chat/a"));
     }
 }

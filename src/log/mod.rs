@@ -13,7 +13,7 @@ pub use figures::{COMMIT_BUCKETS_US, Figures};
 pub use jumps::{JUMPS_MAX, Jump, Jumps};
 
 use crate::carry::carry;
-use crate::hub::Publication;
+use crate::hub::{PRESENCE, Publication};
 use crate::id::{Epoch, Seq};
 use std::fmt;
 
@@ -165,6 +165,17 @@ impl Record {
         match self {
             Self::Message { channel, .. } | Self::Deleted { channel } => channel,
             Self::Revoked { .. } | Self::Beat { .. } | Self::Left(_) | Self::Lost(_) => "",
+        }
+    }
+
+    /// Whether it is only for those who are connected: it has a number and its place among all others, and is not kept
+    /// for a later life. Who is there is nobody any more by then.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Message { channel, publication, .. } => {
+                publication.ttl_ms == Some(0) || channel.starts_with(PRESENCE)
+            }
+            _ => false,
         }
     }
 

@@ -122,6 +122,7 @@ impl Server {
                 && self.origins.is_empty()
                 && self.clients.is_empty()
         );
+        assert!(self.broker.presence.is_empty(), "somebody is thought to be there");
         assert!(self.access.hook.is_idle(), "the application is asked for nobody");
         assert!(self.effects.is_empty());
         assert!(self.out.capacity() <= 2 * PIPELINE_BYTES_MAX);

@@ -42,6 +42,9 @@ impl Server {
         if self.has_ended_subscriptions() {
             self.tell_ended_subscriptions(now);
         }
+        if self.has_presence_work(now) {
+            self.tick_presence(now);
+        }
         self.broker.hub.tick_paces(now.at);
         if self.broker.hub.has_ready() {
             sink.begin_part();

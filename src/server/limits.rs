@@ -13,7 +13,8 @@ use crate::dialect::hook::BODY_BYTES_MAX;
 use crate::dialect::mercure;
 use crate::dialect::native::POLL_SECONDS_MAX;
 use crate::hub::{
-    GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT, NAME_BYTES_MAX,
+    GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT,
+    NAME_BYTES_MAX, SHOWN_MAX,
 };
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
@@ -171,6 +172,8 @@ pub static LIMITS: &[Limit] = &[
         &["rights_revoked"],
     ),
     setting("limits.tokens_remembered", "those not used lately are verified again", &["tokens_verified"]),
+    fixed("channels with presence that show one listener", SHOWN_MAX, "it is not shown on the others", &[]),
+    setting("limits.presence_members", "newcomers are not told by name; the count is, once a second", &[]),
     fixed("bytes of a token", TOKEN_BYTES_MAX, "401", &["tokens_refused"]),
     setting(
         "limits.judged_waiting",

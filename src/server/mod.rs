@@ -22,6 +22,7 @@ mod memory;
 mod mercure;
 mod pending;
 mod plain;
+mod presence;
 mod queues;
 mod readers;
 mod report;

@@ -666,6 +666,9 @@ impl Server {
                 let message = self.broker.hub.value(now.at, &channel, &key);
                 native::keys::value(message.map(|message| &**message), has.as_ref(), as_text)
             }
+            Operation::Presence { channel, names, has_members } => {
+                answer::presence(&channel, &self.broker.presence.look(&channel), names, has_members)
+            }
             Operation::Health => self.health(now),
             Operation::Metrics => self.metrics(now),
             Operation::Stats => self.statistics(now),
@@ -736,6 +739,9 @@ impl Server {
         let attached = self.attach(now, slot, reply.head, asked, start, wish);
         let subscriber =
             attached.map_err(|error| self.refused(slot, error, native::wants_text(reply.head)))?;
+        if self.broker.hub.has_moved() && !reply.head_only {
+            self.note_arrival(now, slot, subscriber);
+        }
         match transport {
             Transport::Stream(stream) => {
                 let look = Look { stream, chunked: reply.head.http11 };

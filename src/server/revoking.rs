@@ -34,6 +34,7 @@ impl Server {
                 self.revoked.push((self.id(slot), Rc::clone(&revocation)));
             }
         }
+        self.expel_absent(now, &revocation);
         self.consult(now, |dialects, context| ended += dialects.revoke(context, &revocation));
         ended + self.revoke_mercure(now, &revocation)
     }

@@ -7,7 +7,7 @@
 use super::{Server, Sink};
 use crate::broker::access::{Asker, Bad, Bearer, Grant, Word};
 use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack, carry};
-use crate::conn::{Phase, Slot};
+use crate::conn::{Phase, Protocol, Slot};
 use crate::dialect::identity::{NEVER, may_ask};
 use crate::dialect::native::{self, answer};
 use crate::dialect::{Denial, Holder, Identity};
@@ -51,8 +51,10 @@ pub(super) struct Rights {
     must_wait: bool,
     /// What the application has said about the command at hand.
     said: Vec<Rc<Word>>,
-    /// The settings have changed: the slot from which on connections have yet to be judged again.
+    /// The settings have changed: the slot from which on connections have yet to be judged again, and from which places
+    /// on sessions have.
     unjudged: Option<usize>,
+    unjudged_sessions: [Option<usize>; 2],
     /// Publish tokens are others than they were.
     publishers_left: bool,
 }
@@ -75,6 +77,7 @@ impl Resume for Rights {
         shape.field("waiting", |it: &Self| &it.waiting);
         shape.field("askers", |it: &Self| &it.askers);
         shape.field("unjudged", |it: &Self| &it.unjudged);
+        shape.field("unjudged_sessions", |it: &Self| &it.unjudged_sessions);
         shape.field("publishers_left", |it: &Self| &it.publishers_left);
     }
 
@@ -90,23 +93,35 @@ impl Resume for Rights {
             must_wait: _,
             said: _,
             unjudged,
+            unjudged_sessions,
             publishers_left,
         } = self;
         numbers.pack(parcel);
         grants.pack(parcel);
         waiting.pack(parcel);
         askers.pack(parcel);
+        unjudged_sessions.pack(parcel);
         (*unjudged, *publishers_left).pack(parcel);
     }
 
     fn resume(&mut self, from: &mut Unpack) -> Result<(), Damaged> {
         let (numbers, grants, waiting) = Carry::unpack(from)?;
         let askers = Carry::unpack(from)?;
+        let unjudged_sessions = Carry::unpack(from)?;
         let (unjudged, publishers_left) = Carry::unpack(from)?;
         let grants: Slab<Held> = grants;
         let known = grants.iter().map(|(key, held)| (Rc::as_ptr(&held.grant), key)).collect();
-        *self =
-            Self { numbers, grants, known, waiting, askers, unjudged, publishers_left, ..Self::default() };
+        *self = Self {
+            numbers,
+            grants,
+            known,
+            waiting,
+            askers,
+            unjudged,
+            unjudged_sessions,
+            publishers_left,
+            ..Self::default()
+        };
         Ok(())
     }
 }
@@ -115,12 +130,13 @@ impl Rights {
     /// Has every connection judged again. `publishers_left` tells that publish tokens have changed.
     pub(super) fn judge_all(&mut self, publishers_left: bool) {
         self.unjudged = Some(0);
+        self.unjudged_sessions = [Some(0); 2];
         self.publishers_left |= publishers_left;
     }
 
     /// Whether there are connections to be judged again.
-    pub(super) const fn has_unjudged(&self) -> bool {
-        self.unjudged.is_some()
+    pub(super) fn has_unjudged(&self) -> bool {
+        self.unjudged.is_some() || self.unjudged_sessions.iter().any(Option::is_some)
     }
 
     fn number(&self, slot: Slot) -> u32 {
@@ -290,11 +306,16 @@ impl Server {
     /// Judges some of those who listen again, after the settings have changed.
     #[cold]
     pub(super) fn judge_again(&mut self, now: Now, sink: &mut impl Sink) {
-        let Some(from) = self.rights.unjudged else { return };
-        if from == 0 {
-            self.consult(now, |dialects, context| dialects.judge_again(context));
-            self.act(now, sink);
+        for (place, protocol) in [Protocol::Bayeux, Protocol::Fdajax].into_iter().enumerate() {
+            let Some(from) = self.rights.unjudged_sessions[place] else { continue };
+            let mut next = None;
+            self.consult(now, |dialects, context| {
+                next = dialects.judge_some(context, protocol, from, JUDGED_PER_TURN);
+            });
+            self.rights.unjudged_sessions[place] = next;
         }
+        self.act(now, sink);
+        let Some(from) = self.rights.unjudged else { return };
         let slots: Vec<Slot> = self.connections.iter().map(|(slot, _)| slot).collect();
         let mut slots = slots.into_iter().skip_while(|slot| slot.index() < from);
         for slot in slots.by_ref().take(JUDGED_PER_TURN) {
@@ -366,6 +387,9 @@ impl Server {
             // It is between two requests, and the next shows another token.
             return self.forget_right(slot);
         };
+        if why == Ending::Revoked {
+            self.broker.presence.expel(now.at, Holder::Connection(slot).into(), |_| true);
+        }
         let is_of_token = self.rights.grant(slot).is_some();
         self.rights.set(slot, ENDED);
         self.access.hook.end(Holder::Connection(slot));
@@ -471,6 +495,8 @@ impl Server {
         let expires = grant.ends.saturating_sub(self.config.tokens.leeway_seconds);
         self.set_right(slot, &Identity { grant: Some(grant), ..Identity::default() });
         self.end_ungranted(now, slot, key, may_publish);
+        // What others are told may be another.
+        self.note_where(now, Holder::Connection(slot).into(), Some(key));
         Ok(format!("{{\"expires\":{expires}}}"))
     }
 
@@ -486,6 +512,7 @@ impl Server {
             return;
         }
         let borrowed: Vec<&str> = names.iter().map(|name| &**name).collect();
+        self.expel(now, slot, |name| borrowed.contains(&name));
         if self.broker.take_away(now.at, key, &borrowed, &patterns).is_err() {
             // It listens to so much that taking some of it away is more work than a command may make: all of it ends.
             return self.close_socket(now.at, slot, Some(close::REVOKED), "the right to listen was revoked");

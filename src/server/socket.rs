@@ -6,6 +6,7 @@ use super::{BACKLOG_BYTES_MAX, Effect, PIPELINE_BYTES_MAX, Server, Sink};
 use crate::broker::access::Bearer;
 use crate::broker::{Once, Publishing, Refusal, Terms};
 use crate::conn::{Incoming, Phase, Protocol, Slot, User};
+use crate::dialect::hook::is_among;
 use crate::dialect::native::{answer, websocket as native};
 use crate::dialect::{Denial, Heard, Holder};
 use crate::hub::{Pattern, Start, SubscriberKey};
@@ -283,8 +284,7 @@ impl Server {
                 let holder = Holder::Connection(slot);
                 if self.access.hook.grant_of(holder).is_some() {
                     let (listened, _) = self.broker.hub.listens_to(subscriber);
-                    let is_kept = |name: &str| listened.iter().any(|listened| **listened == *name);
-                    self.access.hook.listeners.keep(holder, is_kept);
+                    self.access.hook.listeners.keep(holder, |name| is_among(&listened, name));
                 }
                 done.map(|()| "true".to_owned()).map_err(refused)
             }

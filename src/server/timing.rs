@@ -171,6 +171,7 @@ impl Server {
             || self.has_ended_subscriptions()
             || !self.put_off.is_empty()
             || !self.departed.is_empty()
+            || self.broker.hub.has_moved() && !self.broker.is_loading()
             || !self.outbox.is_empty();
         let is_due = !self.due.is_empty() || !self.backlog.is_empty();
         match work || !self.abandoned.is_empty() || is_due && !self.broker.is_loading() {
@@ -178,7 +179,7 @@ impl Server {
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
                 let sessions = self.dialects.next_deadline();
-                let words = self.access.hook.next_deadline();
+                let words = self.access.hook.next_deadline().min(self.broker.presence.next_deadline());
                 let own = own.min(sessions).min(words).min(self.next_look_for_ends(now));
                 own.min(self.next_farewell()).min(self.watch.next()).min(self.next_mercure_end(now))
             }

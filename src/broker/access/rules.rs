@@ -5,8 +5,8 @@
 //! covers it. That is linear and errs on refusing.
 
 use super::{Action, Grant, Word};
-use crate::config::{Config, Who};
-use crate::hub::{Pattern, covers, meets};
+use crate::config::{Config, Shows, Who};
+use crate::hub::{PRESENCE, Pattern, covers, meets};
 use std::rc::Rc;
 
 /// The channels of FDAjax's users: what is for one of them is nobody else's to read.
@@ -30,6 +30,7 @@ struct Rule {
     pattern: Box<str>,
     subscribe: Who,
     publish: Option<Who>,
+    shows: Shows,
     /// Made by us: what is ours to close is open to the loopback rule as it always was.
     built_in: bool,
 }
@@ -65,6 +66,13 @@ impl Bearer<'_> {
         }
     }
 
+    /// Who it is, if a token or the application says so.
+    pub fn subject(&self) -> Option<&str> {
+        let said = self.said.first().map(|word| &*word.grant);
+        let grant = self.grant.or(said).or(self.held);
+        grant.and_then(|grant| grant.subject.as_deref())
+    }
+
     /// Whether `item`, or some channel of it, was taken from them.
     fn lacks(self, item: &str) -> bool {
         [self.grant, self.held].into_iter().flatten().any(|grant| grant.lacks(item))
@@ -95,6 +103,7 @@ impl Rules {
             pattern: PRIVATE.into(),
             subscribe: Who::Publishers,
             publish: None,
+            shows: Shows::Nobody,
             built_in: true,
         });
         // The demo is for everybody who finds it, by whatever name and through whatever proxy.
@@ -102,6 +111,7 @@ impl Rules {
             pattern: pattern.into(),
             subscribe: Who::Anyone,
             publish,
+            shows: Shows::Nobody,
             built_in: true,
         });
         let demo = demo.into_iter().filter(|_| config.demo);
@@ -109,6 +119,7 @@ impl Rules {
             pattern: rule.pattern.as_str().into(),
             subscribe: rule.subscribe,
             publish: rule.publish,
+            shows: rule.presence,
             built_in: false,
         });
         let rules = private.into_iter().chain(demo).chain(written).collect();
@@ -124,6 +135,9 @@ impl Rules {
     pub fn subscribe(&self, who: Bearer<'_>, item: &str) -> Verdict {
         if who.publisher {
             return Verdict::Allowed;
+        }
+        if let Some(told_of) = self.told_of(item) {
+            return self.look_on(who, told_of);
         }
         if who.lacks(item) {
             return Verdict::Forbidden;
@@ -148,8 +162,45 @@ impl Rules {
         Verdict::Allowed
     }
 
+    /// What a channel or a pattern of channels tells of that show who is on others: the channels themselves.
+    pub fn told_of<'i>(&self, item: &'i str) -> Option<&'i str> {
+        let told_of = item.strip_prefix(PRESENCE)?;
+        self.shows(told_of).any(|shows| shows != Shows::Nobody).then_some(told_of)
+    }
+
+    /// What the rules that reach `item` show.
+    fn shows(&self, item: &str) -> impl Iterator<Item = Shows> {
+        let mut is_covered = false;
+        let reaching = self.rules.iter().filter(move |rule| meets(&rule.pattern, item));
+        reaching
+            .take_while(move |rule| !std::mem::replace(&mut is_covered, covers(&rule.pattern, item)))
+            .map(|rule| rule.shows)
+    }
+
+    /// Whether it shows who is on the channel `name`, and to whom.
+    pub fn presence(&self, name: &str) -> Shows {
+        self.shows(name).last().unwrap_or_default()
+    }
+
+    /// Whether `who` may know who is on `item`: who may subscribe there, and has a subject, unless all may know.
+    fn look_on(&self, who: Bearer<'_>, item: &str) -> Verdict {
+        match self.subscribe(who, item) {
+            Verdict::Allowed | Verdict::Unsaid => {}
+            refusal => return refusal,
+        }
+        let is_shown = |shows: Shows| match shows {
+            Shows::Nobody => false,
+            Shows::Subjects => who.subject().is_some(),
+            Shows::Everybody => true,
+        };
+        if self.shows(item).all(is_shown) { Verdict::Allowed } else { Verdict::Forbidden }
+    }
+
     /// Whether `who` may publish to the channel `name`. [`Verdict::Unsaid`] if no rule says who may.
     pub fn publish(&self, who: Bearer<'_>, name: &str) -> Verdict {
+        if self.told_of(name).is_some() {
+            return Verdict::Forbidden;
+        }
         if who.publisher {
             return Verdict::Allowed;
         }

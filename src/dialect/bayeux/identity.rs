@@ -8,7 +8,7 @@ use super::reply::{self, Advice, Replies};
 use super::{Bayeux, Exchange, SessionKey};
 use crate::broker::access::{Bearer, Grant, Revocation};
 use crate::dialect::{Context, Denial, Holder, Identity, token};
-use crate::hub::Pattern;
+use crate::hub::{Pattern, SubscriberKey};
 use std::borrow::Cow;
 use std::rc::Rc;
 
@@ -121,11 +121,22 @@ impl Bayeux {
         names.retain(|name| is_refused(name));
         patterns.retain(|pattern: &Pattern| is_refused(pattern.as_str()));
         let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        cx.broker.presence.expel(cx.now.at, Holder::Bayeux(key).into(), |name| names.contains(&name));
         if cx.broker.take_away(cx.now.at, subscriber, &names, &patterns).is_err() {
             // It listens to so much that taking some of it away is more work than a message may make: all of it ends.
             cx.broker.hub.detach(cx.now.at, subscriber);
             self.sessions.get(key).subscriber = None;
         }
+    }
+
+    /// The subscriber of a session.
+    pub fn subscriber(&self, key: SessionKey) -> Option<SubscriberKey> {
+        self.sessions.look(key)?.subscriber
+    }
+
+    /// What a token grants to a session.
+    pub fn grant(&self, key: SessionKey) -> Option<&Grant> {
+        self.sessions.look(key)?.identity.grant.as_deref()
     }
 
     /// Ends the sessions whose token has ended.
@@ -142,11 +153,15 @@ impl Bayeux {
         }
     }
 
-    /// Judges the sessions again, after the settings have changed: one whose key is gone ends, and one loses what rules
-    /// do not allow any more.
-    pub fn judge_again(&mut self, cx: &mut Context) {
-        self.identities.clear();
-        for key in self.sessions.keys() {
+    /// Judges some of the sessions again, from the place `from` on, after the settings have changed: one whose key is gone
+    /// ends, and one loses what rules do not allow any more. Returns where to go on.
+    pub fn judge_some(&mut self, cx: &mut Context, from: usize, count: usize) -> Option<usize> {
+        if from == 0 {
+            self.identities.clear();
+        }
+        let keys = self.sessions.keys();
+        let mut keys = keys.into_iter().skip_while(|key| key.index() < from);
+        for key in keys.by_ref().take(count) {
             let identity = &self.sessions.get(key).identity;
             match &identity.grant {
                 Some(grant) if !cx.access.stands(grant, cx.now.unix) => {
@@ -158,6 +173,7 @@ impl Bayeux {
                 }
             }
         }
+        keys.next().map(SessionKey::index)
     }
 
     /// Ends the sessions that a revocation concerns, or takes the channels from them. Returns how many lost something.
@@ -175,6 +191,7 @@ impl Bayeux {
                 continue;
             }
             if revocation.channels.is_empty() {
+                cx.broker.presence.expel(cx.now.at, holder.into(), |_| true);
                 self.end_because(cx, key, Some(reply::REVOKED), Advice::None);
                 count += 1;
                 continue;

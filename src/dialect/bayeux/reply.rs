@@ -56,7 +56,7 @@ pub const fn refused(refusal: Refusal) -> &'static str {
         Refusal::ShareExceeded => SHARE_EXCEEDED,
         Refusal::MemoryShort => MEMORY_SHORT,
         Refusal::KeyReused => KEY_REUSED,
-        Refusal::Reserved => RESERVED,
+        Refusal::Reserved | Refusal::Presence => RESERVED,
         Refusal::LogBehind | Refusal::Outdated => CANNOT_STORE,
         Refusal::TooManyMatches => TOO_MANY_SUBSCRIPTIONS,
         Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::Key { .. } | Refusal::NotLatest => {

@@ -8,6 +8,7 @@ use super::{Bayeux, Exchange, timesync};
 use crate::broker::{Refusal, Search};
 use crate::dialect::Context;
 use crate::dialect::holder::{Holder, SessionKey};
+use crate::dialect::hook::is_among;
 use crate::hub::{Pattern, Start};
 use crate::id::MessageId;
 use crate::transport::bayeux::replayed_seq;
@@ -192,8 +193,7 @@ impl Bayeux {
         let done = cx.broker.unsubscribe(cx.now.at, search, subscriber, &names, &patterns);
         if cx.access.hook.grant_of(Holder::Bayeux(key)).is_some() {
             let (listened, _) = cx.broker.hub.listens_to(subscriber);
-            let is_kept = |name: &str| listened.iter().any(|listened| **listened == *name);
-            cx.access.hook.listeners.keep(Holder::Bayeux(key), is_kept);
+            cx.access.hook.listeners.keep(Holder::Bayeux(key), |name| is_among(&listened, name));
         }
         done.map_err(|refusal| reply::refused(refusal).into())
     }

@@ -5,9 +5,10 @@ use super::query::{Query, Verb};
 use super::types;
 use super::windows::{Window, group_channel};
 use super::{Fdajax, WindowKey};
-use crate::broker::access::{Bad, Bearer, Revocation};
+use crate::broker::access::{Bad, Bearer, Grant, Revocation};
 use crate::conn::ConnId;
 use crate::dialect::{Act, Context, Denial, Heard, Holder, Identity};
+use crate::hub::SubscriberKey;
 use crate::wire::head::Head;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -85,8 +86,8 @@ impl Fdajax {
         }
     }
 
-    /// Judges the windows again, after the settings have changed.
-    pub fn judge_windows(&mut self, context: &mut Context) {
+    /// Judges some of the windows again, from the place `from` on, after the settings have changed. Returns where to go on.
+    pub fn judge_some(&mut self, context: &mut Context, from: usize, count: usize) -> Option<usize> {
         let refused = |key: WindowKey, window: &Window| {
             let grant = self.grants.get(&key);
             let has_fallen = grant.is_some_and(|grant| !context.access.stands(grant, context.now.unix));
@@ -95,11 +96,15 @@ impl Fdajax {
             let who = Bearer { grant: grant.map(|grant| &**grant), held, ..Bearer::default() };
             has_fallen || context.access.judge_subscribe(who, groups.iter().map(String::as_str)).is_err()
         };
-        let fallen: Vec<WindowKey> =
-            self.windows.iter().filter(|(key, window)| refused(*key, window)).map(|(key, _)| key).collect();
+        let all: Vec<WindowKey> = self.windows.iter().map(|(key, _)| key).collect();
+        let mut keys = all.into_iter().skip_while(|key| key.index() < from);
+        let judged = keys.by_ref().take(count);
+        let fallen: Vec<WindowKey> = judged.filter(|key| refused(*key, &self.windows[*key])).collect();
+        let next = keys.next().map(WindowKey::index);
         for key in fallen {
             self.end_refused(context, key, &Denial::Forbidden("listening on".into()));
         }
+        next
     }
 
     /// Ends the windows that a revocation concerns. Returns how many.
@@ -115,6 +120,7 @@ impl Fdajax {
             .chain(self.concerned_by_word(context, revocation))
             .collect();
         for key in &concerned {
+            context.broker.presence.expel(context.now.at, Holder::Window(*key).into(), |_| true);
             self.end_refused(context, *key, &Denial::Forbidden("listening on".into()));
         }
         concerned.len()
@@ -132,6 +138,16 @@ impl Fdajax {
             groups.any(|group| revocation.takes(&group))
         };
         windows.filter(loses).collect()
+    }
+
+    /// The subscriber of a window.
+    pub fn subscriber(&self, key: WindowKey) -> Option<SubscriberKey> {
+        self.windows.get(key).map(|window| window.subscriber)
+    }
+
+    /// What a token grants to a window.
+    pub fn grant(&self, key: WindowKey) -> Option<&Grant> {
+        self.grants.get(&key).map(|grant| &**grant)
     }
 
     /// The channels that a window listens to.

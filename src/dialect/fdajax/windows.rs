@@ -457,7 +457,7 @@ pub fn refused(refusal: Refusal) -> Response {
         Refusal::TooManyMessages | Refusal::TooManySearches | Refusal::ShareExceeded => {
             answers::refusal(429, refusal.detail()).with("Retry-After", 1)
         }
-        Refusal::Reserved => answers::refusal(403, refusal.detail()),
+        Refusal::Reserved | Refusal::Presence => answers::refusal(403, refusal.detail()),
         Refusal::MemoryShort => answers::refusal(503, refusal.detail()).with("Retry-After", 10),
         Refusal::KeyReused => answers::refusal(422, refusal.detail()),
         Refusal::LogBehind | Refusal::Outdated => {

@@ -24,6 +24,7 @@ use crate::broker::{Client, network};
 use crate::carry::{carry, resume};
 use crate::config::Config;
 use crate::conn::ConnId;
+use crate::hub::PRESENCE;
 use crate::id::{Secrets, Seed};
 use crate::stats::Stats;
 use crate::time::{Instant, Now};
@@ -66,6 +67,11 @@ pub struct Times {
     pub classes: [u64; BUCKETS_MS.len() + 1],
     /// Milliseconds in all.
     pub sum_ms: u64,
+}
+
+/// Whether who listens to the channels `listened` listens to `name`, or to who is there.
+pub fn is_among(listened: &[Rc<str>], name: &str) -> bool {
+    listened.iter().any(|listened| **listened == *name || listened.strip_prefix(PRESENCE) == Some(name))
 }
 
 impl Times {
@@ -274,7 +280,7 @@ impl Hook {
 
     /// Has the application asked again about somebody who listens to the channels `listened`.
     pub fn ask_again(&mut self, now: Now, holder: Holder, listened: &[Rc<str>]) {
-        let is_listened = |name: &str| listened.iter().any(|listened| **listened == *name);
+        let is_listened = |name: &str| is_among(listened, name);
         let Some(question) = self.listeners.question(holder, is_listened) else { return };
         let number = self.open(Rc::new(question), true);
         if let Some(open) = self.open.get_mut(&number) {

@@ -1,6 +1,7 @@
 //! Answers about channels and publications, as JSON or as `key: value` lines.
 
 use super::batch::line_of;
+use crate::broker::presence::Here;
 use crate::broker::{Receipt, Receipts, Refusal};
 use crate::hub::{ChannelInfo, KeyError, Published};
 use crate::id::MessageId;
@@ -10,6 +11,30 @@ use crate::wire::response::{Response, write_all};
 
 /// Room for what is told of a channel with a name that is not long.
 const JSON_BYTES: usize = 128;
+
+/// Who is on a channel: the members, too, for who may know their `names`, if it was asked for and they are not too many.
+pub fn presence(channel: &str, here: &Here<'_>, names: bool, has_members: bool) -> Response {
+    let mut body = b"{\"channel\":".to_vec();
+    write_string(&mut body, channel);
+    write_all(
+        &mut body,
+        &[",\"count\":", &here.count.to_string(), ",\"anonymous\":", &here.anonymous.to_string()],
+    );
+    if let Some(members) = here.members.as_ref().filter(|_| names && has_members) {
+        body.extend_from_slice(b",\"members\":[");
+        for (place, member) in members.iter().enumerate() {
+            body.extend_from_slice(if place == 0 { b"{\"id\":" } else { b",{\"id\":" });
+            write_string(&mut body, member.subject);
+            if let Some(info) = member.info {
+                write_all(&mut body, &[",\"info\":", info]);
+            }
+            write_all(&mut body, &[",\"connections\":", &member.connections.to_string(), "}"]);
+        }
+        body.push(b']');
+    }
+    body.extend_from_slice(b"}\n");
+    Response::new(200, media::JSON, body).with("Cache-Control", "no-store")
+}
 
 /// An answer that tells of one channel, or of several in a list.
 #[derive(Debug)]
@@ -146,7 +171,7 @@ const fn status_of(refusal: Refusal) -> u16 {
         | Refusal::LogBehind
         | Refusal::Outdated => 503,
         Refusal::NotLatest => 412,
-        Refusal::Reserved => 403,
+        Refusal::Reserved | Refusal::Presence => 403,
         Refusal::Key { error: KeyError::NoSuchKey, .. } => 404,
         Refusal::Key { error: KeyError::NotPatchable, .. } => 409,
         Refusal::Key { error: KeyError::TooLarge, .. } => 413,

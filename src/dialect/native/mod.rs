@@ -6,6 +6,7 @@ mod asked;
 mod batch;
 pub mod keys;
 mod pages;
+mod presence;
 mod properties;
 mod publish;
 mod read;
@@ -59,6 +60,10 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mu
         return revoke::read(head, body, caller, caller.unix)
             .unwrap_or_else(|refused| problem(head, refused));
     }
+    if let Some(channel) = path.strip_prefix("/presence/").filter(|_| caller.access.is_on()) {
+        return get_only(head, || presence::read(head, channel, caller))
+            .unwrap_or_else(|refused| problem(head, refused));
+    }
     elsewhere(head, caller)
 }
 
@@ -66,7 +71,7 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mu
 pub fn is_judged(path: &str) -> bool {
     let below =
         |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    below("/sub") || below("/pub")
+    below("/sub") || below("/pub") || below("/presence")
 }
 
 /// What a request asks for that neither listens nor publishes.

@@ -67,6 +67,14 @@ fn judge_publish(
         false => access::may_publish(head, caller.peer, caller.config),
     };
     let channels = rest.strip_prefix('/').unwrap_or_default();
+    if !matches!(head.method, Method::Get | Method::Head) {
+        // Nobody else tells who is there, nor that nobody was.
+        let mut names = query::split(channels, b',').filter_map(|part| channel(part).ok());
+        if let Some(name) = names.find(|name| caller.access.rules.told_of(name).is_some()) {
+            let refusal = Denial::Forbidden(format!("publishing to {name:?}"));
+            return Err(refusal.response(wants_text(head)));
+        }
+    }
     // Who may publish a value may change it and remove it. Reading it is for who may publish everything.
     let removes = head.method == Method::Delete && keys::named(head).is_ok_and(|key| key.is_some());
     let publishes = matches!(head.method, Method::Post | Method::Put | Method::Patch) || removes;

@@ -528,9 +528,8 @@ fn write_messages(
     let mut end = messages.upper_bound_mut(Bound::<u64>::Unbounded)?;
     for proposal in proposals {
         for (seq, record) in (proposal.first..).zip(&proposal.records) {
-            // One that is only for those who are connected is not history.
             let Record::Message { channel, publication, at } = record else { continue };
-            if publication.ttl_ms == Some(0) {
+            if record.is_passing() {
                 continue;
             }
             scratch.clear();
