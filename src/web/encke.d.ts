@@ -86,10 +86,29 @@ export interface Published {
   messages: number;
 }
 
+/** Somebody who is there. */
+export interface Member<Info = any> {
+  id: string;
+  /** What the application says of them to others. */
+  info?: Info;
+}
+
+/** The members of a channel have changed, or cannot be had. */
+export interface Presence {
+  channel: string;
+  members: ReadonlyMap<string, Member>;
+  /** Of a crowd too large to be told by name: how many members, and how many connections without a name. */
+  count?: number;
+  anonymous?: number;
+  /** The server's own words. */
+  error?: string;
+}
+
 export interface Events {
   message: Message;
   gap: Gap;
   state: State;
+  presence: Presence;
 }
 
 /** A connection that always finds a way and never loses its place. */
@@ -117,6 +136,12 @@ export class Encke {
 
   /** With `latest`: the latest values of a channel by key, a map that changes as they do. */
   values(channel: string): ReadonlyMap<string, any>;
+
+  /**
+   * Who is on a channel, by id: a map that changes as they come and go, until the client is closed. The event `presence`
+   * says when it has. The channel's rule must have presence, and the token a subject.
+   */
+  presence(channel: string): ReadonlyMap<string, Member>;
 
   /**
    * Publishes text as text, bytes (an ArrayBuffer, a view of one, a Blob) as bytes and anything else as JSON. Rejects with

@@ -54,7 +54,7 @@ export class Encke {
     this.channels = new Set(check(list(channels)));
     this._on = {};
     this._epochs = [];
-    this._maps = { __proto__: null };
+    this._maps = {};
     this._turn = turnstile();
     this._gone = new AbortController();
     this._link = new Link(this);
@@ -95,11 +95,16 @@ export class Encke {
   }
 
   values(channel) {
-    return this._maps[channel] ??= new Map();
+    return this._maps['/' + channel] ??= new Map(); // no name of a property begins so
   }
 
-  async publish(channel, data, options) {
-    return more(({ publish }) => publish(this, channel, data, options));
+  presence(channel) {
+    more(({ presence }) => presence(this, channel));
+    return this.values('/' + channel); // nor does a channel
+  }
+
+  publish(...what) {
+    return more(({ publish }) => publish(this, ...what));
   }
 
   close() {

@@ -3,6 +3,7 @@
 export { join, joined } from './client/join.js';
 export { jsonp } from './client/jsonp.js';
 export { poll } from './client/poll.js';
+export { presence } from './client/presence.js';
 export { problem } from './client/problem.js';
 export { publish } from './client/publish.js';
 export { ended, renew } from './client/renew.js';

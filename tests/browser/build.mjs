@@ -46,7 +46,7 @@ export async function build() {
   const [end, name] = /export\{(\w+) as Encke\};$/.exec(code) ?? [];
   if (!end) throw Error('the client exports something other than the class Encke');
   // A script of another origin does not know where it comes from when it imports; the page does when it begins.
-  const inner = code.replace(end, '').replace(`import("./${MORE}")`, `import(src?new URL("${MORE}",src).href:"./${MORE}")`);
+  const inner = code.replace(end, '').replace(`import("./${MORE}")`, `import(src?new URL("./${MORE}",src):"./${MORE}")`);
   if (!inner.includes('import(src')) throw Error('the client does not load its second file');
   const script = `(()=>{const src=globalThis.document?.currentScript?.src;${inner}globalThis.Encke=${name}})();`;
   return { 'dist/encke.js': code + '\n', 'dist/encke.global.js': script + '\n', ['dist/' + MORE]: more + '\n' };

@@ -661,3 +661,46 @@ check('a patch does not reach where it must not', {}, async world => {
   assert.equal({}.bad, undefined);
   assert.deepEqual(Object.keys(comet.values('a').get('__proto__')), ['x', '__proto__']);
 });
+
+const here = (number, key, more) => value(number, key, { channel: 'encke/presence/chat/lobby', ...more });
+const people = members => [...members].map(([id, { info }]) => id + (info ? ' ' + info.name : ''));
+
+check('who is here is a table that changes as they come and go, and ends with the client', {}, async world => {
+  const comet = await world.start({ techniques: ['stream'], token: () => 'secret' }), told = [];
+  comet.on('presence', event => told.push(event));
+  const members = comet.presence('chat/lobby');
+  assert.equal(comet.presence('chat/lobby'), members);
+  await settle();
+  assert.equal(world.requests.length, 2, 'one line of its own');
+  const { path, query, headers } = world.last();
+  assert.deepEqual([path, query, headers.get('authorization')],
+    ['/sub/encke/presence/chat/lobby', { after: '', latest: '1', as: 'stream' }, 'Bearer secret']);
+  const line = world.last();
+  await line.begin('e:0~9');
+  await line.send(here(3, 'alice', { data: { id: 'alice', info: { name: 'Alice' } } }) + here(5, 'bob', { data: { id: 'bob' } }));
+  assert.deepEqual(people(members), ['alice Alice', 'bob']);
+  assert.deepEqual([told.length, told[1].channel, told[1].members === members], [2, 'chat/lobby', true]);
+  await line.send(here(6, 'alice', { removed: true }) + here(7, 'bob', { data: { id: 'bob', info: { name: 'Bob' } } }));
+  assert.deepEqual(people(members), ['bob Bob']);
+  await line.send(here(8, undefined, { data: { count: 1200, anonymous: 7 } }));
+  assert.deepEqual([told.at(-1).count, told.at(-1).anonymous], [1200, 7]);
+  // After a gap everybody is told anew.
+  await line.send('{"gap":{"channel":"encke/presence/chat/lobby"}}\n' + here(4, 'carol', { data: { id: 'carol' } }));
+  assert.deepEqual(people(members), ['carol']);
+  assert.equal(world.messages.length, 0, 'messages are what the page asked for');
+  comet.close();
+  await settle();
+  assert.ok(line.aborted);
+  await pass(60000);
+  assert.equal(world.requests.length, 2);
+});
+
+check('who may not know who is here is told so', {}, async world => {
+  const comet = await world.start({ techniques: ['stream'] }), told = [];
+  comet.on('presence', event => told.push(event.error));
+  assert.equal(comet.presence('hall').size, 0);
+  await settle();
+  await world.last().answer(403, { detail: 'subscribing to "encke/presence/hall" is not allowed' });
+  assert.match(told[0], /not allowed/);
+  assert.notEqual(comet.state, 'closed');
+});

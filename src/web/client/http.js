@@ -14,4 +14,4 @@ export function turnstile() {
 }
 
 /** Whether the server does not want what was asked for, whoever asks however. */
-export const isRefusal = ({ status }) => status >= 400 && status < 500 && status !== 401 && status !== 408 && status !== 429;
+export const isRefusal = ({ status }) => status >= 400 && status < 500 && ![401, 408, 429].includes(status);

@@ -25,12 +25,12 @@ export class Link {
 
   _start() {
     if (this._run) return;
-    Object.assign(this, { _retry: RETRY_MS, _failures: 0, _short: 0, _checkAt: 0, _pause: undefined });
+    Object.assign(this, { _retry: RETRY_MS, _failures: 0, _short: 0, _checkAt: 0, _pause: 0 });
     this._loop(this._run = {});
   }
 
   _stop() {
-    this._run = undefined;
+    this._run = 0;
     this._again();
     this._line = undefined;
   }
@@ -114,7 +114,7 @@ export class Link {
       let line;
       if (round.length) {
         line = this._line = new Line(this, round.shift(), channels);
-        this._pause = undefined;
+        this._pause = 0;
         comet._changed();
         // A better one may take its place.
         while (await line._over, run === this._run && line !== this._line) line = this._line;
