@@ -93,13 +93,13 @@ pub fn attach(
     settings: &Settings,
     scripts: &Scripts,
     mine: Seed,
-    seen: Seq,
+    known: Seq,
     fence: u64,
 ) -> RedisResult<(Link, Found)> {
     let mut connection = connect(settings, ANSWER)?;
     let info: String = redis::cmd("INFO").query(&mut connection)?;
     let run = fitness(&info)?.to_owned();
-    let found = scripts.attach(&mut connection, &run, settings, mine, seen, fence)?;
+    let found = scripts.attach(&mut connection, &run, settings, mine, known, fence)?;
     Ok((Link { connection, run }, found))
 }
 

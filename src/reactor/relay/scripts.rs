@@ -70,7 +70,7 @@ impl Scripts {
         }
     }
 
-    /// Finds the history, or begins it with the name `mine`. `seen` is the highest number that we have applied; batches
+    /// Finds the history, or begins it with the name `mine`. `known` is the highest number that anybody was told here; batches
     /// up to the serial number `fence` are refused from now on.
     pub fn attach(
         &self,
@@ -78,14 +78,14 @@ impl Scripts {
         run: &str,
         settings: &Settings,
         mine: Seed,
-        seen: Seq,
+        known: Seq,
         fence: u64,
     ) -> RedisResult<Found> {
         let jump = JUMP + getrandom::u32().map_or(0, |random| random % (JUMP * (JUMPS - 1)));
         let mut call = self.attach.key(&self.meta);
         call.key(&self.log).key(&self.me).key(&self.jumps);
         call.arg(run).arg(settings.node.to_string()).arg(fence);
-        call.arg(mine.epoch.bits()).arg(mine.secret.to_string()).arg(seen).arg(jump).arg(JUMPS_MAX);
+        call.arg(mine.epoch.bits()).arg(mine.secret.to_string()).arg(known).arg(jump).arg(JUMPS_MAX);
         let texts: Vec<String> = call.invoke(connection)?;
         found(&texts).ok_or_else(|| strange("the keys of the history are not ours"))
     }

@@ -19,6 +19,8 @@ pub struct State {
     attached: Condvar,
     /// The number up to which the tail has read.
     seen: AtomicU64,
+    /// The highest number that anybody was shown or told here, whether it is history or not.
+    known: AtomicU64,
     /// From which number on the stream is to be kept.
     keep: AtomicU64,
     ended: AtomicBool,
@@ -77,6 +79,7 @@ impl State {
             shared: Mutex::new(shared),
             attached: Condvar::new(),
             seen: AtomicU64::new(0),
+            known: AtomicU64::new(0),
             keep: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         }
@@ -101,6 +104,16 @@ impl State {
     /// The number up to which the tail has read.
     pub fn seen(&self) -> Seq {
         self.seen.load(Ordering::Acquire)
+    }
+
+    /// The highest number that anybody was shown or told here.
+    pub fn known(&self) -> Seq {
+        self.known.load(Ordering::Acquire)
+    }
+
+    /// Notes that somebody is told a number, which the tail may not have read.
+    pub fn note_told(&self, seq: Seq) {
+        self.known.fetch_max(seq, Ordering::AcqRel);
     }
 
     /// From which number on the stream is to be kept.
@@ -215,6 +228,7 @@ impl State {
     pub fn note_read(&self, at_ms: u64, last: Seq, count: u64, lost: Option<Seq>) -> Vec<Ticket> {
         let mut shared = self.lock();
         self.seen.store(last, Ordering::Release);
+        self.note_told(last);
         let keep = shared.retention.note(at_ms, last, count);
         self.keep.store(keep, Ordering::Relaxed);
         if let Some(after) = lost {
@@ -315,6 +329,10 @@ mod tests {
             Some((125, vec![Ticket(3)])),
             "the others jumped, and it did not see that"
         );
+        assert_eq!((state.seen(), state.known()), (125, 310), "what was shown stays known");
+        state.note_told(300);
+        state.note_told(320);
+        assert_eq!(state.known(), 320);
         state.note_jump(Jump { to: 200, after: 125 });
         _ = state.attach(&found(&[(100, 10), (200, 125), (400, 250)], 410));
         assert_eq!(state.go_back(), None);

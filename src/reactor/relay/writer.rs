@@ -95,8 +95,8 @@ impl Writer {
     fn attach(&mut self) {
         // Whatever of ours is still under way is too late from now on.
         self.serial += 1;
-        let seen = self.state.seen();
-        match link::attach(&self.settings, &self.scripts, self.seed, seen, self.serial) {
+        let known = self.state.known();
+        match link::attach(&self.settings, &self.scripts, self.seed, known, self.serial) {
             Ok((link, found)) => self.begin(link, found),
             Err(error) => {
                 self.away(&link::why(&error));
@@ -300,6 +300,8 @@ impl Writer {
             match outcome {
                 Outcome::Taken => tickets.push(ticket),
                 Outcome::Repeated(first, answer) => {
+                    // A half that loses may have given it out, and this server never come to read it.
+                    self.state.note_told(*first + waiting.proposal.records.len().saturating_sub(1) as Seq);
                     (self.tell)(Told::Repeated { ticket, first: *first, answer: answer.clone() });
                 }
                 Outcome::Outdated => _ = (self.tell)(Told::Outdated(ticket)),

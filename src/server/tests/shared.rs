@@ -153,6 +153,8 @@ struct Node {
     is_attached: bool,
     is_open: bool,
     cursor: Seq,
+    /// The highest number that it has shown or told.
+    known: Seq,
     serial: u64,
     sent: u64,
     doubtful: usize,
@@ -251,6 +253,7 @@ impl Sim {
             is_attached: false,
             is_open: false,
             cursor: 0,
+            known: 0,
             serial: 0,
             sent: 0,
             doubtful: 0,
@@ -266,7 +269,7 @@ impl Sim {
         let one = &mut self.nodes[node];
         let Some(engine) = one.engine else { return };
         one.serial += 1;
-        let (serial, last) = self.engines[engine].attach(one.name, one.cursor, one.serial, at, jump);
+        let (serial, last) = self.engines[engine].attach(one.name, one.known, one.serial, at, jump);
         if !one.is_open {
             one.is_open = true;
             let opening = Opening {
@@ -349,6 +352,7 @@ impl Sim {
                         Outcome::Taken => taken.push(proposal.ticket),
                         Outcome::Repeated(first, answer) => {
                             self.counts[1] += 1;
+                            one.known = one.known.max(first + proposal.records.len() as Seq - 1);
                             one.server.repeated(now, proposal.ticket, first, &answer, &mut one.world);
                         }
                         Outcome::Outdated => {
@@ -399,6 +403,7 @@ impl Sim {
                 }
             }
             one.cursor = batch.last;
+            one.known = one.known.max(one.cursor);
             while one.taken.front().is_some_and(|(_, last)| *last <= batch.last) {
                 let (tickets, _) = one.taken.pop_front().unwrap();
                 if batch.lost.is_some() {
@@ -729,7 +734,7 @@ fn config() -> Config {
 fn several_servers_are_one() {
     let seed = std::env::var("ENCKE_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds: u64 =
-        std::env::var("ENCKE_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(300);
+        std::env::var("ENCKE_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
     let (mut counts, mut parted) = ([0; 5], 0);
     for seed in seed.map_or_else(|| 0..seeds, |seed: u64| seed..seed + 1) {
         eprintln!("seed {seed}");
