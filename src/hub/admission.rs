@@ -29,7 +29,8 @@ impl Hub {
         patterns: &[Pattern],
         so_far: usize,
     ) -> Result<Vec<(ChannelKey, usize)>, HubError> {
-        let known: Vec<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
+        let known = names.iter().filter_map(|name| self.names.peek(&self.channels, name));
+        let known: Vec<ChannelKey> = known.collect();
         if let Err(error) = self.admits_new(names.len() - known.len()) {
             self.counts.channels_refused += 1;
             return Err(error);
@@ -50,7 +51,7 @@ impl Hub {
 
     /// Whether there is room for the channels that a subscriber of `names` would make.
     pub fn admits_listener<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<(), HubError> {
-        self.admits_new(names.filter(|name| self.names.get(name).is_none()).count())
+        self.admits_new(names.filter(|name| self.names.peek(&self.channels, name).is_none()).count())
     }
 
     /// Whether there is room for so many channels that have no messages yet.

@@ -55,6 +55,15 @@ impl Directory {
         Some(*hint)
     }
 
+    /// The same, but it leaves no hint.
+    pub fn peek(&self, channels: &Table<ChannelKey, Channel>, name: &str) -> Option<ChannelKey> {
+        let hint = *self.hints.get(place_of(name.as_bytes(), self.hints.len()))?;
+        match channels.get(hint) {
+            Some(channel) if **channel.name() == *name => Some(hint),
+            _ => self.get(name),
+        }
+    }
+
     /// The channels whose name begins with `prefix`, in the order of their names.
     pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Rc<str>, ChannelKey)> {
         let from = (Bound::Included(prefix), Bound::Unbounded);

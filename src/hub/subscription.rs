@@ -256,7 +256,7 @@ impl Hub {
         let patterns: Vec<Pattern> = patterns.iter().filter(is_new).cloned().collect();
         let strange = self.strange(&patterns, &start)?;
         let matching = self.admit_listeners(names, &patterns, self.channels_of(key))?;
-        let named = names.iter().map(|name| self.names.get(name));
+        let named = names.iter().map(|name| self.names.peek(&self.channels, name));
         let matched = matching.iter().map(|&(channel, _)| Some(channel));
         let is_new = |channel: &Option<ChannelKey>| channel.is_none_or(|channel| !self.listens(key, channel));
         let joining = named.chain(matched).filter(is_new).count();
@@ -268,12 +268,18 @@ impl Hub {
         self.grow(key);
         let mut joining: Vec<(ChannelKey, Start)> = Vec::new();
         for name in names {
-            // A channel without messages goes with its last subscriber, and comes again.
-            if let Some(channel) = self.names.find(&self.channels, name) {
-                self.come_back(now, key, channel, start(name));
-            }
-            joining.push((self.channel_to_hear(now, name), start(name)));
+            let start = start(name);
+            let channel = match self.names.find(&self.channels, name) {
+                Some(channel) if !self.has_left(key, channel) => channel,
+                left => {
+                    // A channel without messages goes with its last subscriber, and comes again.
+                    left.into_iter().for_each(|channel| self.come_back(now, key, channel, start));
+                    self.channel_to_hear(now, name)
+                }
+            };
+            joining.push((channel, start));
         }
+        let named: Vec<ChannelKey> = joining.iter().map(|&(channel, _)| channel).collect();
         for (channel, at) in matching {
             let start = start(patterns[at].as_str());
             self.come_back(now, key, channel, start);
@@ -288,8 +294,7 @@ impl Hub {
                 self.settle_floor(key, channel, start);
             }
         }
-        for name in names {
-            let channel = self.channel_to_hear(now, name);
+        for channel in named {
             self.set_named(key, channel);
         }
         self.add_patterns(key, patterns);
@@ -459,7 +464,8 @@ impl Hub {
         patterns: &[Pattern],
     ) -> Result<Vec<ChannelKey>, HubError> {
         self.spend(names.len())?;
-        let unnamed: BTreeSet<ChannelKey> = names.iter().filter_map(|name| self.names.get(name)).collect();
+        let known = |name: &&str| self.names.peek(&self.channels, name);
+        let unnamed: BTreeSet<ChannelKey> = names.iter().filter_map(known).collect();
         let known = self.patterns.of(key);
         let mut unwanted: Vec<&Pattern> = patterns.iter().collect();
         unwanted.sort_unstable();
