@@ -74,11 +74,11 @@ for (const technique of ['websocket', 'sse', 'stream', 'poll', 'jsonp']) {
 
 test('a token that could not be renewed in time is asked for again, and nothing is lost', { timeout }, async () => {
   for (const technique of ['websocket', 'sse', 'poll']) {
-    const channel = `late/${technique}`, tokens = [sign('alice', 2)];
+    const channel = `late/${technique}`, tokens = [sign('alice', 3)];
     // It gives the same one until it has ended.
     const page = await open(server.url, { techniques: [technique], channels: [channel] }, () => {
       const [, body] = tokens[0].split('.');
-      if (JSON.parse(Buffer.from(body, 'base64url')).exp < Date.now() / 1000) tokens.unshift(sign('alice', 2));
+      if (JSON.parse(Buffer.from(body, 'base64url')).exp < Date.now() / 1000) tokens.unshift(sign('alice', 3));
       return tokens[0];
     });
     await untilOpen(page, technique);
