@@ -43,6 +43,7 @@ mod poll;
 mod position;
 mod publish;
 mod readings;
+mod recipes;
 mod redis;
 mod refusals;
 mod reload;
