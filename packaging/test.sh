@@ -25,6 +25,8 @@ done
 unit=$(find "$root" -name encke.service)
 [ -n "$unit" ] || fail "the unit is missing"
 grep -q systemd-sysusers "$root/DEBIAN/postinst" || fail "nobody makes the user"
+! grep -q 'deb-systemd-invoke.*restart' "$root/DEBIAN/postinst" || fail "an upgrade would disconnect everybody"
+grep -q 'deb-systemd-invoke reload encke.service' "$root/DEBIAN/postinst" || fail "an upgrade would change nothing that runs"
 grep -qx /etc/encke/encke.toml "$root/DEBIAN/conffiles" || fail "an upgrade would overwrite the settings"
 
 # The unit, with the paths of the throw-away root.

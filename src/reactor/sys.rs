@@ -5,6 +5,7 @@ use crate::server::{Line, Process};
 use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -82,6 +83,8 @@ pub fn process(virtual_bytes: usize) -> Process {
         virtual_bytes: virtual_bytes as u64,
         cpu_us: cpu.tv_sec as u64 * 1_000_000 + cpu.tv_nsec as u64 / 1000,
         descriptors: getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX),
+        // The size of this directory is how many entries it has.
+        open_descriptors: fs::metadata("/proc/self/fd").map_or(0, |found| found.len()),
         sent_bytes: 0,
     }
 }

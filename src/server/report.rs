@@ -174,7 +174,10 @@ impl Server {
                 self.telemetry.process.descriptors,
             ),
         ];
-        for (name, help, value) in facts {
+        let open = self.telemetry.process.open_descriptors;
+        let open =
+            (open > 0).then_some(("process_open_fds", "Descriptors that it has open, as last seen.", open));
+        for (name, help, value) in facts.into_iter().chain(open) {
             let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
         }
         let _ = writeln!(

@@ -33,6 +33,8 @@ pub struct Process {
     pub cpu_us: u64,
     /// Most descriptors that it may have open.
     pub descriptors: u64,
+    /// How many it has; 0 = the system does not say, as Linux before 6.2.
+    pub open_descriptors: u64,
     /// Bytes written to clients.
     pub sent_bytes: u64,
 }

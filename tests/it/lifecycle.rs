@@ -189,6 +189,10 @@ fn the_status_is_one_screen() {
     assert!(text.lines().count() <= 40, "{text}");
 }
 
+fn value_of(metrics: &str, name: &str) -> Option<u64> {
+    metrics.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
 #[test]
 fn metrics_tell_what_runs() {
     let server = Encke::start(&[]);
@@ -198,9 +202,11 @@ fn metrics_tell_what_runs() {
     assert!(text.contains(&version), "{text}");
     assert!(text.contains("\nencke_messages_published_total 1\n"), "{text}");
     for name in ["process_start_time_seconds", "process_resident_memory_bytes"] {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-        assert!(value.is_some_and(|value| value > 1000), "{name}: {text}");
+        assert!(value_of(&text, name) > Some(1000), "{name}: {text}");
     }
+    // Since Linux 6.2, the size of this directory says it.
+    let knows = std::fs::metadata("/proc/self/fd").is_ok_and(|directory| directory.len() > 0);
+    assert_eq!(value_of(&text, "process_open_fds").is_some_and(|count| count > 3), knows, "{text}");
 }
 
 #[test]
