@@ -10,6 +10,7 @@
 //! What is made of a value that is there (a patch, a condition, a removal of what has expired) is proposed together with
 //! how much of the log was known then; if the value has changed since, the engine refuses it.
 
+use super::access::Revocation;
 use super::repeats::{self, Remembered};
 use super::waiting::{Ended, Proposals, SLOW_SECONDS};
 use super::{Broker, Receipts, Terms};
@@ -102,11 +103,19 @@ impl Broker {
         }
     }
 
-    /// Proposes that a right is taken back on every server; nothing without a shared log.
-    pub fn share_revocation(&mut self, text: String, lapses: u64) {
-        if let Some(log) = self.log.as_mut().filter(|log| log.settings.shared.is_some()) {
-            log.stage(1, Record::Revoked { text: text.into(), lapses });
-        }
+    /// Proposes that a right is taken back on every server, and in lives to come; nothing without a log.
+    pub fn keep_revocation(&mut self, revocation: &Revocation) {
+        let Some(log) = &mut self.log else { return };
+        let seq = match log.settings.shared.is_some() {
+            true => 1,
+            false => self.order.accept(self.hub.newest().seq),
+        };
+        log.stage(seq, Record::Revoked { text: revocation.text().into(), lapses: revocation.lapses });
+    }
+
+    /// Whether there is a log.
+    pub const fn has_log(&self) -> bool {
+        self.log.is_some()
     }
 
     /// Takes what has become history on every server, and puts it into the rings.

@@ -209,6 +209,8 @@ pub struct Batch {
     pub lost: Vec<Lost>,
     /// What is to be answered to repeats.
     pub answered: Vec<Answered>,
+    /// Rights that were taken back in earlier lives, as the broker writes them.
+    pub revoked: Vec<Box<str>>,
 }
 
 /// What comes back from an engine that several servers share: what one of them had accepted in one go. Every server is told

@@ -17,6 +17,7 @@ mod directory;
 mod engine;
 mod frozen;
 mod idle;
+mod revoked;
 mod tables;
 #[cfg(test)]
 mod tests;

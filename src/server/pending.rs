@@ -259,8 +259,9 @@ impl Server {
     }
 
     /// Takes what has become history: puts it into the rings, and gives the answers that waited for it.
-    pub fn apply(&mut self, now: Now, batch: Batch, sink: &mut impl Sink) {
+    pub fn apply(&mut self, now: Now, mut batch: Batch, sink: &mut impl Sink) {
         let own = batch.own;
+        self.take_revoked(now, std::mem::take(&mut batch.revoked));
         let ended = self.broker.apply(now.at, batch, |owner| Holder::connection(owner).is_some());
         ended.into_iter().for_each(|ended| self.end_deleted(now, ended));
         let Some(upto) = own else { return };
@@ -285,7 +286,7 @@ impl Server {
         self.act(now, sink);
     }
 
-    /// Takes rights back that were taken back on another server.
+    /// Takes rights back that were taken back on another server, or in an earlier life.
     pub fn take_revoked(&mut self, now: Now, revoked: Vec<Box<str>>) {
         for revocation in revoked.iter().filter_map(|text| Revocation::of_text(text)) {
             self.revoke(now, revocation);

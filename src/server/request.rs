@@ -674,9 +674,8 @@ impl Server {
             Operation::Stats => self.statistics(now),
             Operation::Inquire(inquiry) => self.inquire(now, slot, inquiry, sink),
             Operation::Revoke(revocation) => {
-                let lapses = revocation.lapses;
-                self.broker.share_revocation(revocation.text(), lapses);
-                answer::ended(self.revoke(now, revocation), self.broker.is_shared(), as_text)
+                let ended = self.revoke_for_good(now, revocation);
+                answer::ended(ended, self.broker.has_log(), as_text)
             }
         }
     }

@@ -16,11 +16,26 @@ use std::rc::Rc;
 pub(super) type Revoked = Vec<(ConnId, Rc<Revocation>)>;
 
 impl Server {
-    /// Takes a right back. Returns how many lose something that they listened to.
+    /// Takes a right back, in this life and those to come. Returns how many lose something that they listened to.
+    pub(super) fn revoke_for_good(&mut self, now: Now, revocation: Revocation) -> usize {
+        self.broker.keep_revocation(&revocation);
+        let (ended, left) = self.take_back(now, revocation);
+        if let Some(left) = left.filter(|_| !self.broker.is_shared()) {
+            self.broker.keep_revocation(&left);
+        }
+        ended
+    }
+
+    /// Takes a right back that was taken back elsewhere, or in an earlier life.
+    pub(super) fn revoke(&mut self, now: Now, revocation: Revocation) {
+        self.take_back(now, revocation);
+    }
+
+    /// Returns how many lose something that they listened to, and what is left of entries that had to go.
     #[cold]
-    pub(super) fn revoke(&mut self, now: Now, revocation: Revocation) -> usize {
+    fn take_back(&mut self, now: Now, revocation: Revocation) -> (usize, Option<Revocation>) {
         self.broker.stats.rights_revoked += 1;
-        self.access.tokens.revoke(revocation.clone(), now.unix);
+        let left = self.access.tokens.revoke(revocation.clone(), now.unix);
         self.access.hook.forget_said();
         let revocation = Rc::new(revocation);
         let mut ended = 0;
@@ -36,7 +51,7 @@ impl Server {
         }
         self.expel_absent(now, &revocation);
         self.consult(now, |dialects, context| ended += dialects.revoke(context, &revocation));
-        ended + self.revoke_mercure(now, &revocation)
+        (ended + self.revoke_mercure(now, &revocation), left)
     }
 
     /// Connections that listen by a token, or by a word of the application, which is taken back.

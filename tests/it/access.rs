@@ -171,3 +171,46 @@ fn settings_that_close_less_than_they_seem_to_do_not_start() {
         std::fs::remove_dir_all(folder).unwrap();
     }
 }
+
+#[test]
+fn over_a_restart_what_was_revoked_stays_so_and_who_was_there_is_not() {
+    let rules = CHAT.replacen("publish = ", "presence = true\npublish = ", 1);
+    let folder = settings("restart", &rules, KEY);
+    let (file, store) = (folder.join("encke.toml"), folder.join("store"));
+    let options = ["--config", file.to_str().unwrap(), "--store-dir", store.to_str().unwrap()];
+    let token = |subject: &str| {
+        let make =
+            ["token", "--config", "encke.toml", "--key", "app.key", "--subscribe", "chat/*", "--subject"];
+        let made = encke(&folder, &[&make[..], &[subject]].concat());
+        format!("Authorization: Bearer {}", String::from_utf8(made.stdout).unwrap().trim())
+    };
+    let (alice, bob) = (token("alice"), token("bob"));
+    let watch = "/sub/encke/presence/chat/lobby?as=stream&latest";
+    let server = Encke::start(&options);
+    let _here = server.park("/sub/chat/lobby?timeout=300", &[&alice], "chat/lobby", 1);
+    let (_, mut watcher) = server.open(watch, &[&bob]);
+    let told = watcher.envelope();
+    assert_eq!((&told["key"], &told["data"]["id"]), (&"alice".into(), &"alice".into()));
+    let here = server.get("/presence/chat/lobby", &[&bob]).text();
+    let expected = "{\"channel\":\"chat/lobby\",\"count\":1,\"anonymous\":0,\
+                    \"members\":[{\"id\":\"alice\",\"connections\":1}]}\n";
+    assert_eq!(here, expected);
+    let revoked = server.ask("POST", "/revoke", &[], b"{\"subject\":\"alice\"}").text();
+    assert_eq!(revoked, "{\"ended\":1,\"durable\":true}\n");
+    let told = watcher.envelope();
+    assert_eq!((&told["key"], &told["removed"]), (&"alice".into(), &true.into()));
+    let place = told["id"].as_str().unwrap().to_owned();
+    let _here = server.park("/sub/chat/lobby?timeout=300", &[&bob], "chat/lobby", 1);
+    watcher.envelope();
+    drop(server);
+
+    let server = Encke::start(&options);
+    assert_eq!(server.get("/sub/chat/lobby?as=interval", &[&alice]).status, 401);
+    assert_eq!(server.get("/sub/chat/lobby?as=interval", &[&bob]).status, 304);
+    assert!(server.get("/presence/chat/other", &[&bob]).text().contains("\"count\":0"));
+    // Who resumes has a table of an earlier life.
+    let (_, mut watcher) = server.open(&format!("{watch}&after={place}"), &[&bob]);
+    let told = watcher.envelope();
+    assert_eq!(told["gap"]["channel"], "encke/presence/chat/lobby", "{told}");
+    std::fs::remove_dir_all(folder).unwrap();
+}

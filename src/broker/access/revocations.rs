@@ -2,8 +2,11 @@
 //! for some.
 //!
 //! No token is valid for longer than `tokens.max_seconds`, so an entry lapses when the last token that it concerns must
-//! have expired. The list is bounded all the same. When it is full, the entry whose tokens are the oldest goes and
-//! becomes a watermark: every token issued until then is refused. So a full list refuses too much, never too little.
+//! have expired. But of a token that does not say when it was issued nobody knows how old it is: it may have been made
+//! long ago, to be valid only now. So an entry stays for these as long as there is room. The list is bounded. When it is
+//! full, what has lapsed goes, and every token without that date is refused from then on; if nothing has, the entry whose
+//! tokens are the oldest becomes a watermark: every token issued until then is refused. So a full list refuses too much,
+//! never too little.
 
 use super::Grant;
 use crate::carry::{carry, resume};
@@ -20,10 +23,13 @@ pub enum Whose {
     Subject(Box<str>),
     /// The token of that number.
     Token(Box<str>),
+    /// All tokens that were issued until this second, or do not say when: what is left of entries that had to go, and
+    /// of those that have lapsed until its own `lapses`.
+    Everybody,
 }
 
 carry! {
-    enum Whose { 0 => Subject(subject: Box<str>), 1 => Token(token: Box<str>) }
+    enum Whose { 0 => Subject(subject: Box<str>), 1 => Token(token: Box<str>), 2 => Everybody }
 }
 
 /// A right that is taken back.
@@ -43,13 +49,15 @@ carry! {
     struct Revocation { whose, before, channels, lapses }
 }
 
-/// A revocation as other servers are told of it.
+/// A revocation as other servers, and other lives, are told of it.
 #[derive(Serialize, Deserialize)]
 struct Text<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     subject: Option<Cow<'a, str>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     token: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    everybody: bool,
     before: u64,
     lapses: u64,
     #[serde(borrow)]
@@ -57,23 +65,26 @@ struct Text<'a> {
 }
 
 impl Revocation {
-    /// As text, for other servers.
+    /// As text, for other servers and other lives.
     pub fn text(&self) -> String {
         let (subject, token) = match &self.whose {
             Whose::Subject(subject) => (Some((&**subject).into()), None),
             Whose::Token(token) => (None, Some((&**token).into())),
+            Whose::Everybody => (None, None),
         };
         let channels = self.channels.iter().map(|channel| (&**channel).into()).collect();
-        let text = Text { subject, token, before: self.before, lapses: self.lapses, channels };
+        let everybody = self.whose == Whose::Everybody;
+        let text = Text { subject, token, everybody, before: self.before, lapses: self.lapses, channels };
         serde_json::to_string(&text).unwrap_or_default()
     }
 
     /// Reads what [`Revocation::text`] wrote.
     pub fn of_text(text: &str) -> Option<Self> {
-        let Text { subject, token, before, lapses, channels } = serde_json::from_str(text).ok()?;
-        let whose = match (subject, token) {
-            (Some(subject), None) => Whose::Subject((&*subject).into()),
-            (None, Some(token)) => Whose::Token((&*token).into()),
+        let Text { subject, token, everybody, before, lapses, channels } = serde_json::from_str(text).ok()?;
+        let whose = match (subject, token, everybody) {
+            (Some(subject), None, false) => Whose::Subject((&*subject).into()),
+            (None, Some(token), false) => Whose::Token((&*token).into()),
+            (None, None, true) => Whose::Everybody,
             _ => return None,
         };
         Some(Self {
@@ -91,6 +102,7 @@ impl Revocation {
                 grant.subject.as_ref() == Some(subject) && grant.issued.unwrap_or(0) <= self.before
             }
             Whose::Token(id) => grant.id.as_ref() == Some(id),
+            Whose::Everybody => grant.issued.unwrap_or(0) <= self.before,
         }
     }
 
@@ -135,11 +147,18 @@ impl Revocations {
         Self { max, ..Self::default() }
     }
 
-    /// Notes that a right is taken back.
-    pub fn add(&mut self, revocation: Revocation, unix: u64) {
-        self.lapse(unix);
+    /// Notes that a right is taken back. Returns what is left of entries that had to go to make room.
+    pub fn add(&mut self, revocation: Revocation, unix: u64) -> Option<Revocation> {
+        if revocation.whose == Whose::Everybody {
+            self.watermark = self.watermark.max(Some(revocation.before));
+            return None;
+        }
+        let mut has_room = true;
         while self.count >= self.max.max(1) {
-            self.raise_watermark();
+            has_room = false;
+            if !self.lapse(unix) {
+                self.raise_watermark();
+            }
         }
         let entries = self.entries.entry(revocation.whose.clone()).or_default();
         let old = entries.len();
@@ -150,6 +169,8 @@ impl Revocations {
         });
         self.count = self.count + 1 + entries.len() - old;
         entries.push(revocation);
+        let before = self.watermark.filter(|_| !has_room)?;
+        Some(Revocation { whose: Whose::Everybody, before, channels: Vec::new(), lapses: unix })
     }
 
     /// What is left of a grant.
@@ -171,13 +192,20 @@ impl Revocations {
         if except.is_empty() { Left::All } else { Left::Except(except) }
     }
 
-    /// Forgets entries that concern nobody any more.
-    fn lapse(&mut self, unix: u64) {
+    /// Forgets entries that concern nobody any more who says when the token was issued; who does not is refused from
+    /// then on. Returns whether there were any.
+    fn lapse(&mut self, unix: u64) -> bool {
         self.entries.retain(|_, entries| {
             entries.retain(|entry| entry.lapses > unix);
             !entries.is_empty()
         });
-        self.count = self.entries.values().map(Vec::len).sum();
+        let count = self.entries.values().map(Vec::len).sum();
+        let has_lapsed = count < self.count;
+        if has_lapsed {
+            self.watermark = self.watermark.max(Some(0));
+        }
+        self.count = count;
+        has_lapsed
     }
 
     /// Makes room by refusing every token that is as old as those of the oldest entry.
@@ -208,7 +236,7 @@ mod tests {
 
     #[test]
     fn other_servers_read_what_is_written() {
-        for whose in [Whose::Subject("al\"ice".into()), Whose::Token("7".into())] {
+        for whose in [Whose::Subject("al\"ice".into()), Whose::Token("7".into()), Whose::Everybody] {
             let one = revocation(whose, 50, &["chat/**", "né\n"]);
             assert_eq!(Revocation::of_text(&one.text()), Some(one));
         }
@@ -243,9 +271,25 @@ mod tests {
             all.add(revocation(Whose::Subject("alice".into()), before, &[]), 60);
         }
         assert_eq!(all.count, 1);
-        all.add(revocation(Whose::Subject("bob".into()), 170, &[]), 170);
-        assert_eq!(all.count, 1);
-        assert_eq!(all.left(&grant("alice", "1", Some(50))), Left::All);
+        // It is long over, but for a token that was made back then to be valid only now.
+        assert_eq!(all.add(revocation(Whose::Subject("bob".into()), 170, &[]), 170), None);
+        assert_eq!(all.left(&grant("alice", "1", None)), Left::Nothing);
+        assert_eq!(all.left(&grant("carol", "1", None)), Left::All);
+        // What has lapsed goes first, and then nobody knows any more whose tokens without a date were revoked.
+        let mut all = Revocations::new(2);
+        all.add(revocation(Whose::Subject("alice".into()), 50, &[]), 50);
+        all.add(revocation(Whose::Subject("bob".into()), 100, &[]), 100);
+        let left = all.add(revocation(Whose::Subject("carol".into()), 160, &[]), 160).unwrap();
+        assert_eq!((&left.whose, left.before, left.lapses, all.count), (&Whose::Everybody, 0, 160, 2));
+        assert_eq!(all.left(&grant("alice", "1", Some(51))), Left::All);
+        assert_eq!(all.left(&grant("bob", "1", Some(100))), Left::Nothing);
+        assert_eq!(all.left(&grant("dave", "1", Some(1))), Left::All);
+        assert_eq!(all.left(&grant("dave", "1", None)), Left::Nothing);
+        // Another life knows it, too.
+        let mut next = Revocations::new(2);
+        next.add(Revocation::of_text(&left.text()).unwrap(), 160);
+        assert_eq!(next.left(&grant("dave", "1", None)), Left::Nothing);
+        assert_eq!(next.left(&grant("dave", "1", Some(1))), Left::All);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 
 use super::StoreError;
 use super::clocks::Clocks;
+use super::revoked::{self, Revoked};
 use crate::id::{Epoch, Seed, Seq};
 use crate::log::{Answered, Batch, Entry, LEASE, LogTime, Lost, Opening, Proposal, Record};
 use redb::{
@@ -37,7 +38,7 @@ const KEYS: Named = TableDefinition::new("keys");
 const META: Named = TableDefinition::new("meta");
 
 /// A table by name. Values begin with numbers of eight bytes, the lowest byte first.
-type Named = TableDefinition<'static, &'static str, &'static [u8]>;
+pub(super) type Named = TableDefinition<'static, &'static str, &'static [u8]>;
 
 /// Facts about the history as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -125,6 +126,9 @@ impl Snapshot {
         let mut meta = self.meta;
         for (name, value) in meta.fields() {
             take(Row::Meta(name.into(), value.to_le_bytes().into()))?;
+        }
+        for Revoked { name, value } in revoked::read(&self.transaction, META)? {
+            take(Row::Meta(name, value))?;
         }
         for (table, row) in [(CHANNELS, Row::Channel as fn(_, _) -> _), (KEYS, Row::Key)] {
             let table = self.transaction.open_table(table).map_err(redb::Error::from)?;
@@ -323,6 +327,8 @@ impl Tables {
             let rows = write_messages(transaction, proposals, sweep, &mut scratch)?;
             write_channels(transaction, proposals, &sweep.lost)?;
             write_keys(transaction, answered.clone(), &forgotten)?;
+            let records = proposals.iter().flat_map(|proposal| &proposal.records);
+            revoked::write(transaction, META, records)?;
             write_meta(transaction, meta, self.meta)?;
             Ok(rows)
         })?;
@@ -390,7 +396,8 @@ impl Tables {
             let (name, marks) = row.map_err(redb::Error::from)?;
             channels.insert(Box::<str>::from(name.value()), (marks_in(marks.value()), false));
         }
-        let mut batch = Batch { answered: self.answered()?, ..Batch::default() };
+        let revoked = revoked::read(&transaction, META)?.iter().filter_map(Revoked::text).collect();
+        let mut batch = Batch { answered: self.answered()?, revoked, ..Batch::default() };
         let mut filled = 0;
         let messages = transaction.open_table(MESSAGES).map_err(redb::Error::from)?;
         for row in messages.iter().map_err(redb::Error::from)? {
@@ -550,7 +557,7 @@ fn write_channels(
     let records = proposals.iter().flat_map(|proposal| (proposal.first..).zip(&proposal.records));
     let deleted = records.filter_map(|(seq, record)| match record {
         Record::Deleted { channel } => Some((&**channel, 0, seq)),
-        // What only servers have that share a history is never proposed to a store.
+        // What is revoked has rows of its own; what only servers have that share a history is never proposed to a store.
         Record::Message { .. }
         | Record::Revoked { .. }
         | Record::Beat { .. }

@@ -291,10 +291,10 @@ fn publishing_is_judged_by_channel() {
     has(&refused, &["line 3: publishing to \\\"ops/a\\\""]);
     // Everything else below /pub is for who publishes everything.
     let delete = |target: &str, fields: &str| format!("DELETE {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
-    status(&bench.says(&delete("/pub/chat/lobby", &good)), 401);
+    status(&bench.says(&delete("/pub/chat/lobby", &good)), 403);
     status(&bench.says(&delete("/pub/wall/a", "")), 401);
-    status(&bench.get_with("/pub/chat/lobby", &good), 401);
-    status(&bench.get_with("/pub/", &good), 401);
+    has(&bench.get_with("/pub/chat/lobby", &good), &["403 Forbidden", "error=\"insufficient_scope\""]);
+    status(&bench.get_with("/pub/", &good), 403);
     status(&bench.says(&delete("/pub/chat/lobby", &with("application-token-1"))), 204);
 }
 

@@ -136,9 +136,9 @@ impl Tokens {
     }
 
     /// Takes a right back. Every token is verified anew, as what is remembered does not know.
-    pub fn revoke(&mut self, revocation: Revocation, unix: u64) {
+    pub fn revoke(&mut self, revocation: Revocation, unix: u64) -> Option<Revocation> {
         self.verified.clear();
-        self.revoked.add(revocation, unix);
+        self.revoked.add(revocation, unix)
     }
 
     /// What a revocation that is given `text` means: the token itself if it is one of ours, expired or not, else the

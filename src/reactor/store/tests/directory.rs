@@ -209,3 +209,56 @@ fn who_is_sent_a_copy_and_reads_nothing_keeps_nobody() {
     store.end();
     drop(deaf);
 }
+
+#[test]
+fn what_was_revoked_is_there_in_later_lives_and_in_copies() {
+    let temporary = Temporary::new("revoked");
+    let revoked = |whose: &str, before: u64, lapses: u64| {
+        let text = format!("{{{whose}\"before\":{before},\"lapses\":{lapses},\"channels\":[]}}");
+        Record::Revoked { text: text.into(), lapses }
+    };
+    let (alice, bob, token) = ("\"subject\":\"alice\",", "\"subject\":\"bob\",", "\"token\":\"7\",");
+    // What is taken back again, and by whom nobody is concerned any more, has no row.
+    let records = [
+        revoked(alice, 5, 105),
+        revoked(bob, 6, 106),
+        revoked(alice, 8, 108),
+        revoked(token, 9, 109),
+        revoked("\"everybody\":true,", 6, 20),
+    ];
+    let (store, _, told) = start(&temporary.store(), 5);
+    for (ticket, record) in (1..).zip(records) {
+        let proposal = Proposal {
+            ticket: Ticket(ticket),
+            first: ticket,
+            records: vec![record],
+            answered: None,
+            seen: None,
+        };
+        store.send(Order::Append { proposal, live: 0 });
+    }
+    store.send(append(6, "after them", 1));
+    hear(&told, 6);
+    let to = temporary.0.join("copy.redb");
+    assert_eq!(back_up(&temporary.store(), &to, u64::MAX).unwrap().messages, 1);
+    store.end();
+    let restored = temporary.0.join("restored");
+    fs::create_dir(&restored).unwrap();
+    fs::copy(&to, restored.join("history.redb")).unwrap();
+    for path in [temporary.store(), restored] {
+        let (engine, _) = open(&path, 9).unwrap();
+        let mut found = Vec::new();
+        let take = |batch: Batch| {
+            found.extend(batch.revoked);
+            true
+        };
+        engine.load(take).unwrap();
+        found.sort_unstable();
+        let expected = [
+            "{\"everybody\":true,\"before\":6,\"lapses\":20,\"channels\":[]}",
+            "{\"subject\":\"alice\",\"before\":8,\"lapses\":108,\"channels\":[]}",
+            "{\"token\":\"7\",\"before\":9,\"lapses\":109,\"channels\":[]}",
+        ];
+        assert_eq!(found.iter().map(|text| &**text).collect::<Vec<_>>(), expected);
+    }
+}
