@@ -178,7 +178,7 @@ impl Hub {
 
     /// Notes that a subscriber may listen elsewhere than it did, or is about to go.
     #[inline]
-    pub(super) fn note_moved(&mut self, key: SubscriberKey) {
+    pub fn note_moved(&mut self, key: SubscriberKey) {
         if self.terms.notes {
             let owner = self.subscribers[key].owner;
             // A thousand commands fit one read.

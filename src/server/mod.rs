@@ -488,7 +488,8 @@ impl Server {
         let connection = &mut self.connections[slot];
         connection.half_closed = true;
         match connection.phase {
-            Phase::Parked(_) | Phase::Committing | Phase::Due => {}
+            Phase::Parked(_) => self.note_hung_up(slot),
+            Phase::Committing | Phase::Due => {}
             // Who leaves meanwhile looks so, and nobody is asked for who left.
             Phase::Asking => self.close(now.at, slot),
             Phase::Socket(_) if connection.input.is_some() => {}

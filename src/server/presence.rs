@@ -3,7 +3,7 @@
 use super::{Effect, Server};
 use crate::broker::access::{Grant, Revocation, Whose};
 use crate::broker::presence::Subject;
-use crate::conn::Slot;
+use crate::conn::{Connection, Phase, Slot};
 use crate::dialect::Holder;
 use crate::hub::{Owner, SubscriberKey};
 use crate::time::Now;
@@ -17,7 +17,21 @@ fn subject_of(grant: Option<&Grant>) -> Option<Subject> {
     Some((grant.subject.clone()?, grant.info.clone()))
 }
 
+/// The subscriber of a connection whose client is there. A poll still gets its answer when its client sends nothing more;
+/// nearly always that client has gone.
+fn present(connection: &Connection) -> Option<SubscriberKey> {
+    let has_gone = connection.half_closed && matches!(connection.phase, Phase::Parked(_));
+    connection.subscriber().filter(|_| !has_gone)
+}
+
 impl Server {
+    /// Notes that the client of a poll sends nothing more.
+    pub(super) fn note_hung_up(&mut self, slot: Slot) {
+        if let Some(key) = self.connections.get(slot).and_then(|connection| connection.subscriber()) {
+            self.broker.hub.note_moved(key);
+        }
+    }
+
     /// Whether somebody has come or gone, or is to be told of.
     pub(super) fn has_presence_work(&self, now: Now) -> bool {
         let is_due = self.broker.presence.next_deadline() <= now.at;
@@ -33,9 +47,7 @@ impl Server {
         for _ in 0..MOVES_PER_TURN {
             let Some(owner) = self.broker.hub.next_moved() else { break };
             let key = match Holder::from(owner) {
-                Holder::Connection(slot) => {
-                    self.connections.get(slot).and_then(|connection| connection.subscriber())
-                }
+                Holder::Connection(slot) => self.connections.get(slot).and_then(present),
                 holder => self.dialects.subscriber(holder),
             };
             self.note_where(now, owner, key);

@@ -96,6 +96,25 @@ fn who_is_here_is_a_channel_with_a_value_for_each_subject() {
 }
 
 #[test]
+fn a_poll_whose_client_has_gone_keeps_nobody() {
+    let mut bench = bench();
+    let watcher = bench.listen(WATCH, &of("watcher"));
+    let alice = bench.listen("/sub/chat/lobby?timeout=300", &of("alice"));
+    assert_eq!(messages(&bench.heard(watcher))[0]["key"], "alice");
+    bench.server.hang_up(bench.world.now, alice, &mut bench.world);
+    bench.turn();
+    bench.seconds(9);
+    assert!(messages(&bench.heard(watcher)).is_empty());
+    bench.seconds(1);
+    assert_eq!(messages(&bench.heard(watcher)).len(), 1);
+    // It may be there all the same, and is answered.
+    bench.publish("chat/lobby", "hello", None);
+    bench.turn();
+    assert!(bench.heard(alice).contains("hello"));
+    bench.server.check(bench.world.now);
+}
+
+#[test]
 fn who_may_know_who_is_here() {
     let mut bench = bench();
     let presence = |channel: &str| format!("/sub/encke/presence/{channel}?as=interval");
