@@ -23,6 +23,7 @@
 //! This folder is the only place that knows `redis`.
 
 mod link;
+mod pace;
 mod retention;
 mod scripts;
 mod state;

@@ -2,6 +2,7 @@
 //! connection.
 
 use super::link;
+use super::pace::{Pace, READ};
 use super::scripts::{self, BEATS, Scripts};
 use super::state::State;
 use super::{Settings, Tell, Told};
@@ -10,7 +11,7 @@ use crate::log::{Condition, Entry, Jump, Proposal, Record, Refusal, Tail, Ticket
 use redis::{Connection, RedisResult, Value};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Entries that are read at once. Each has a quarter of a megabyte at most, or one publication.
 const COUNT: usize = 64;
@@ -31,13 +32,26 @@ pub struct TailReader {
     cursor: Seq,
     /// Until it comes to this one, what it reads was there before us.
     loads_to: Option<Seq>,
+    pace: Pace,
+    /// When something was read last.
+    read_at: Instant,
 }
 
 impl TailReader {
     /// A reader that has not begun.
     pub fn new(settings: Settings, state: Arc<State>, tell: Tell) -> Self {
         let scripts = Scripts::new(&settings);
-        Self { settings, scripts, state, tell, cursor: 0, loads_to: None }
+        let now = Instant::now();
+        Self {
+            settings,
+            scripts,
+            state,
+            tell,
+            cursor: 0,
+            loads_to: None,
+            pace: Pace::new(READ, now),
+            read_at: now,
+        }
     }
 
     /// Reads until the process leaves.
@@ -87,6 +101,7 @@ impl TailReader {
             self.loads_to = None;
             (self.tell)(Told::Condition(Condition::Ready));
         }
+        thread::sleep(self.pace.wait(self.read_at, Instant::now()));
         let mut ask = redis::cmd("XREAD");
         ask.arg("COUNT").arg(COUNT);
         if self.loads_to.is_none() {
@@ -102,6 +117,7 @@ impl TailReader {
             }
             return Ok(());
         }
+        self.note_pace(&entries);
         let (mut tails, mut refused, mut is_well) = (Vec::with_capacity(entries.len()), Vec::new(), false);
         for entry in entries {
             refused.extend(self.take(entry, &mut tails, &mut is_well));
@@ -112,6 +128,17 @@ impl TailReader {
             (self.tell)(Told::Condition(Condition::Well));
         }
         Ok(())
+    }
+
+    fn note_pace(&mut self, entries: &[scripts::Entry]) {
+        let now = Instant::now();
+        let records =
+            |entry: &scripts::Entry| if entry.lost.is_some() { 0 } else { entry.last + 1 - entry.first };
+        self.pace.note(now, entries.iter().map(records).sum());
+        // Whoever is behind reads on.
+        if entries.len() < COUNT {
+            self.read_at = now;
+        }
     }
 
     /// Takes an entry. Returns which proposals of ours are lost.

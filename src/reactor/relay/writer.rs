@@ -1,6 +1,7 @@
 //! The thread that writes: takes what has come, has it numbered in one call, and knows what to do where that fails.
 
 use super::link::{self, Link};
+use super::pace::{Pace, WRITE};
 use super::scripts::{self, Outcome, Scripts};
 use super::state::State;
 use super::{BEAT_MS, Settings, Tell, Told};
@@ -10,6 +11,7 @@ use redis::RedisError;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Proposals of one batch, and bytes unless a single one has more.
@@ -48,6 +50,9 @@ pub struct Writer {
     /// Of the last batch it is not known whether it was taken: so many at the front of the queue.
     doubtful: usize,
     beat_at: Instant,
+    pace: Pace,
+    /// When something was written last.
+    written_at: Instant,
     wait_ms: u64,
     /// The reactor is no more.
     ended: bool,
@@ -56,6 +61,7 @@ pub struct Writer {
 impl Writer {
     /// A writer that has not begun.
     pub fn new(settings: Settings, state: Arc<State>, orders: Receiver<Proposal>, tell: Tell) -> Self {
+        let now = Instant::now();
         Self {
             scripts: Scripts::new(&settings),
             seed: settings.fresh,
@@ -69,7 +75,9 @@ impl Writer {
             serial: 0,
             sent: 0,
             doubtful: 0,
-            beat_at: Instant::now(),
+            beat_at: now,
+            pace: Pace::new(WRITE, now),
+            written_at: now,
             wait_ms: *WAIT_MS.start(),
             ended: false,
         }
@@ -197,6 +205,7 @@ impl Writer {
         if self.queue.is_empty() {
             self.receive(self.beat_at.saturating_duration_since(Instant::now()));
         }
+        thread::sleep(self.pace.wait(self.written_at, Instant::now()));
         self.take_rest();
     }
 
@@ -280,6 +289,12 @@ impl Writer {
         self.serial += 1;
         self.sent = self.serial;
         let began = Instant::now();
+        let records = batch.iter().map(|proposal| proposal.records.len() as u64).sum();
+        self.pace.note(began, records);
+        // What is left over is written at once.
+        if count == self.queue.len() {
+            self.written_at = began;
+        }
         let Link { connection, run } = &mut link;
         let numbered = (self.serial, self.state.keep());
         match self.scripts.append(connection, run, &self.settings, numbered, &batch) {
