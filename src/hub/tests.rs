@@ -1,9 +1,11 @@
 //! The hub against its naive twin: a list of all messages, and a cursor per subscriber and channel.
 
+use super::subscriber::Memberships;
 use super::*;
 use crate::carry::{Parcel, Resume, Unpack};
 use crate::id::Random;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 const NAMES: [&str; 5] = ["a", "b", "c/x", "c/y", "d"];
 const PATTERNS: [&str; 3] = ["c/*", "**", "*"];
