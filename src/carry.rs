@@ -45,6 +45,7 @@ pub struct Shape(String);
 
 impl Shape {
     /// Adds a word.
+    #[inline(never)]
     pub fn add(&mut self, word: &str) {
         self.0.push_str(word);
         self.0.push(' ');
@@ -84,6 +85,7 @@ impl Parcel {
         self.bytes
     }
 
+    #[inline(never)]
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.bytes.push(number as u8 | 0x80);
@@ -144,6 +146,7 @@ impl<'a> Unpack<'a> {
         Ok(taken)
     }
 
+    #[inline(never)]
     fn number(&mut self) -> Result<u64, Damaged> {
         let mut number = 0;
         for shift in (0..u64::BITS).step_by(7) {

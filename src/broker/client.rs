@@ -56,6 +56,14 @@ pub fn is_exempt(address: IpAddr, config: &Config) -> bool {
 /// any other makes the client unknown. A proxy writes one of the two fields and may hand on the other as it
 /// came, so where both are there they have to agree.
 pub fn forwarded_for(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
+    if !head.may_have("x-forwarded-for") && !head.may_have("forwarded") {
+        return Some(peer);
+    }
+    told_by_proxies(head, peer, config)
+}
+
+#[cold]
+fn told_by_proxies(head: &Head, peer: IpAddr, config: &Config) -> Option<IpAddr> {
     let mut fields =
         ["x-forwarded-for", "forwarded"].into_iter().filter(|name| head.fields(name).next().is_some());
     let Some(first) = fields.next() else { return Some(peer) };

@@ -53,10 +53,11 @@ impl Server {
         {
             batch.push(plain);
         }
-        let outcomes = self.write_plain(now, &batch, sink);
+        let mut outcomes = ArrayVec::new();
+        self.write_plain(now, &batch, &mut outcomes, sink);
         self.note_plain(now, &batch, &outcomes);
         let mut delivered = 0;
-        for (plain, outcome) in batch.iter().zip(outcomes) {
+        for (plain, &outcome) in batch.iter().zip(&outcomes) {
             let is_settled = outcome == Outcome::Whole && !plain.frame.is_poll();
             delivered += u64::from(is_settled || self.settle_plain(now.at, plain, outcome));
         }
@@ -144,8 +145,14 @@ impl Server {
         Some(poll::shared_answer(message, format, &envelope))
     }
 
-    /// Writes what is planned.
-    fn write_plain(&self, now: Now, batch: &[Plain], sink: &mut impl Sink) -> ArrayVec<Outcome, WRITES> {
+    /// Writes what is planned, and adds what became of each of it.
+    fn write_plain(
+        &self,
+        now: Now,
+        batch: &[Plain],
+        outcomes: &mut ArrayVec<Outcome, WRITES>,
+        sink: &mut impl Sink,
+    ) {
         let mut writes: ArrayVec<Write, WRITES> = ArrayVec::new();
         let mut last: Option<(Frame, &[u8])> = None;
         for &Plain { slot, frame, .. } in batch {
@@ -158,7 +165,7 @@ impl Server {
             writes.push(Write { slot, bytes, wrote: Wrote::Broken });
         }
         sink.write_each(&mut writes);
-        writes.iter().map(Outcome::of).collect()
+        outcomes.extend(writes.iter().map(Outcome::of));
     }
 
     /// Notes what became of the answer to a poll, or of a write that was not taken whole. Returns whether the message is

@@ -116,13 +116,29 @@ pub fn write_place(out: &mut Vec<u8>, next: Place, heartbeat_seconds: u64) {
 
 /// Appends a JSON string.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
-    // Nearly all texts have nothing that needs an escape. Looking at all bytes, the processor takes many at a time.
-    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
-    if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
+    // Nearly all texts have nothing that needs an escape.
+    if !needs_escape(text.as_bytes()) {
         return write_all(out, &["\"", text, "\""]);
     }
     // Writing a string into memory cannot fail.
     let _ = serde_json::to_writer(out, text);
+}
+
+/// Whether there is anything that may not stand in a JSON string as it is: by the word; the last may overlap the one before.
+fn needs_escape(bytes: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    // Whether a byte of a word is below that, which must be at most 0x80. Exact for a word, not for each of its bytes.
+    let has_below = |word: u64, than: u64| word.wrapping_sub(ONES * than) & !word;
+    let look = |word: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*word);
+        let quotes = has_below(word ^ (ONES * u64::from(b'"')), 1);
+        (has_below(word, 0x20) | quotes | has_below(word ^ (ONES * u64::from(b'\\')), 1)) & TOPS
+    };
+    match bytes.last_chunk() {
+        Some(last) => bytes.as_chunks().0.iter().fold(look(last), |found, word| found | look(word)) != 0,
+        None => bytes.iter().any(|&byte| byte < b' ' || byte == b'"' || byte == b'\\'),
+    }
 }
 
 #[cfg(test)]

@@ -145,26 +145,30 @@ pub fn parse_front<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Option<(Hea
     if has_bare_lf(&bytes[..end]) { None } else { understand(request).ok().map(|head| (head, end)) }
 }
 
-/// Whether an LF stands anywhere but behind a CR. Sixteen bytes at a time and without a branch for what is found, as it is
-/// run for every request; the last sixteen may overlap those before.
+/// Whether an LF stands anywhere but behind a CR. By the word and without a branch for what is found, as it is run for every
+/// request; the last word may overlap the one before.
 fn has_bare_lf(bytes: &[u8]) -> bool {
-    const WIDTH: usize = 16;
-    let is_bare = |before: u8, byte: u8| u8::from((byte == b'\n') & (before != b'\r'));
-    let (befores, behind) =
-        (bytes.get(..bytes.len().saturating_sub(1)).unwrap_or_default(), bytes.get(1..).unwrap_or_default());
-    let Some((last_befores, last)) = befores.last_chunk::<WIDTH>().zip(behind.last_chunk::<WIDTH>()) else {
-        let found =
-            befores.iter().zip(behind).fold(0, |found, (&before, &byte)| found | is_bare(before, byte));
-        return found != 0 || bytes.first() == Some(&b'\n');
+    const LF: u64 = u64::from_ne_bytes([b'\n'; 8]);
+    const CR: u64 = u64::from_ne_bytes([b'\r'; 8]);
+    let look = |(before, behind): (&[u8; 8], &[u8; 8])| {
+        zeros(u64::from_ne_bytes(*behind) ^ LF) & !zeros(u64::from_ne_bytes(*before) ^ CR)
     };
-    let mut found = [0; WIDTH];
-    let chunks = befores.as_chunks::<WIDTH>().0.iter().zip(behind.as_chunks::<WIDTH>().0);
-    for (befores, behind) in chunks.chain(std::iter::once((last_befores, last))) {
-        for place in 0..WIDTH {
-            found[place] |= is_bare(befores[place], behind[place]);
+    let Some(last) = bytes.len().checked_sub(1) else { return false };
+    let (before, behind) = (&bytes[..last], &bytes[1..]);
+    let found = match before.last_chunk().zip(behind.last_chunk()) {
+        Some(ends) => {
+            let words = before.as_chunks().0.iter().zip(behind.as_chunks().0);
+            words.fold(look(ends), |found, words| found | look(words)) != 0
         }
-    }
-    found != [0; WIDTH] || bytes[0] == b'\n'
+        None => before.iter().zip(behind).any(|(&before, &byte)| byte == b'\n' && before != b'\r'),
+    };
+    found || bytes[0] == b'\n'
+}
+
+/// The top bit of each byte that is zero.
+const fn zeros(word: u64) -> u64 {
+    const LOW: u64 = u64::from_ne_bytes([0x7f; 8]);
+    !(((word & LOW) + LOW) | word | LOW)
 }
 
 /// What a well-formed head means.
@@ -508,6 +512,25 @@ fn read_length(value: &[u8]) -> Result<u64, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_lf_without_a_cr_is_seen_wherever_it_stands() {
+        for length in 0..40 {
+            for at in 0..length {
+                for before in [b'\r', b'\n', 0x0b, 0x8d, 0x8a, b'a', 0, 0xff] {
+                    let mut bytes = vec![b'x'; length];
+                    bytes[at] = b'\n';
+                    if at > 0 {
+                        bytes[at - 1] = before;
+                    }
+                    let naive =
+                        (0..length).any(|at| bytes[at] == b'\n' && (at == 0 || bytes[at - 1] != b'\r'));
+                    assert_eq!(has_bare_lf(&bytes), naive, "{bytes:?}");
+                }
+            }
+        }
+        assert!(!has_bare_lf(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n") && !has_bare_lf(b""));
+    }
 
     #[test]
     fn names_of_fields_are_compared_in_any_case() {
