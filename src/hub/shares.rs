@@ -65,6 +65,14 @@ impl Shares {
         self.bytes
     }
 
+    /// Bytes that are kept for `payer`, and how many may be.
+    pub fn of(&self, payer: Payer) -> (usize, usize) {
+        match payer {
+            Payer::NOBODY => (0, usize::MAX),
+            payer => (self.of.get(&payer).copied().unwrap_or_default(), self.bounds.each),
+        }
+    }
+
     /// Whether so many more may be kept for `payer`.
     pub fn admits(&self, payer: Payer, bytes: usize) -> bool {
         let so_far = self.of.get(&payer).copied().unwrap_or_default();

@@ -348,6 +348,11 @@ impl Hub {
         }
     }
 
+    /// Bytes that are kept for who pays for a subscriber, and how many may be.
+    pub fn kept_for(&self, key: SubscriberKey) -> (usize, usize) {
+        self.shares.of(self.payer_of(key))
+    }
+
     /// Whether so many more channels, and these patterns, may be kept for `payer`. Asked before anything is changed.
     fn admit_share(&mut self, payer: Payer, channels: usize, patterns: &[Pattern]) -> Result<(), HubError> {
         if self.shares.admits(payer, channels * MEMBERSHIP_BYTES + Patterns::cost(patterns)) {

@@ -26,6 +26,11 @@ impl Addresses {
         *open as usize
     }
 
+    /// How many connections an address has; 0 if nobody counts them.
+    pub fn open(&self, peer: IpAddr) -> usize {
+        self.open.get(&network(peer)).map_or(0, |open| *open as usize)
+    }
+
     /// Notes that a connection of `peer` has gone.
     pub fn leave(&mut self, peer: IpAddr, config: &Config) {
         if is_exempt(peer, config) {

@@ -128,8 +128,7 @@ impl Server {
                     return Response::problem(409, "that is the connection by which you ask", false);
                 }
                 Ok(slot) => {
-                    log::info!("{}: ended by an operator", self.connections[slot].peer);
-                    self.close(now.at, slot);
+                    self.close_because(now.at, slot, "ended by an operator");
                     return Response::empty(204);
                 }
                 Err(refused) => return refused,
@@ -378,6 +377,10 @@ impl Server {
             "unsent_bytes": output.map_or(0, |output| output.len()),
             "stalled_ms": output.map(|output| now.at.millis_since(output.progress)),
             "stalled_ms_max": self.config.limits.stalled_seconds * 1000,
+            "near_limits": self.near_limits(now.at, slot),
+            "last_closed_of_address": self.closings.last_of(connection.peer).map(|closing| json!({
+                "ms_ago": now.at.millis_since(closing.at), "why": closing.why,
+            })),
             "subject": grant.and_then(|grant| grant.subject.clone()),
             "token_ends": grant.map(|grant| grant.ends),
             "tcp": line.map(|line| json!({
@@ -386,6 +389,30 @@ impl Server {
                 "retransmitted_segments": line.retransmitted,
             })),
         })
+    }
+}
+
+impl Server {
+    /// The limits of which a connection, or its address, has used up four fifths or more, with how much that is.
+    fn near_limits(&self, now: Instant, slot: Slot) -> Vec<String> {
+        let (connection, limits) = (&self.connections[slot], &self.config.limits);
+        let stalled = connection.output.as_ref().map_or(0, |output| now.millis_since(output.progress) / 1000);
+        let (kept, kept_max) = match connection.subscriber() {
+            Some(key) => self.broker.hub.kept_for(key),
+            None => (0, usize::MAX),
+        };
+        let used = [
+            (
+                "limits.connections_per_address",
+                self.addresses.open(connection.peer),
+                limits.connections_per_address,
+            ),
+            ("limits.connections", self.connections.len(), limits.connections),
+            ("limits.memory_per_address", kept, kept_max),
+            ("limits.stalled_seconds", stalled as usize, limits.stalled_seconds as usize),
+        ];
+        let is_near = |&&(_, used, max): &&(&str, usize, usize)| used > 0 && used >= max / 5 * 4;
+        used.iter().filter(is_near).map(|(name, used, max)| format!("{name}: {used} of {max}")).collect()
     }
 }
 

@@ -177,13 +177,13 @@ impl Server {
 
     /// Ends a stream whose technique cannot tell the gap it has.
     pub(super) fn cut_off(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
-        log::info!("{}: a raw stream with a gap is cut off", self.connections[slot].peer);
         match self.connections[slot].phase {
             Phase::Socket(_) => {
+                log::info!("{}: a raw stream with a gap is cut off", self.connections[slot].peer);
                 self.close_socket(now, slot, Some(CLOSE_GAP), "messages are missing");
                 self.send(now, slot, sink);
             }
-            _ => self.close(now, slot),
+            _ => self.close_because(now, slot, "a raw stream with a gap is cut off"),
         }
     }
 

@@ -128,7 +128,7 @@ resume! {
             put_off, departed, trimmed, readers, callbacks, incoming, clients, origins, access_log, started;
         resumed: broker, dialects, mercure, access, rights, work, cors;
         // What the settings give, what is found out again, and what is empty when a server parts.
-        given: seed, config, addresses, memory, pages, targets, keep_alive, dates, telemetry, watch,
+        given: seed, config, addresses, closings, memory, pages, targets, keep_alive, dates, telemetry, watch,
             pending, out, body, draining, farewell, #[cfg(any(test, feature = "check"))] serving
     }
 }

@@ -322,7 +322,8 @@ impl Server {
                 spared.push(of);
                 continue;
             }
-            self.close(now, slot);
+            let why = format!("memory is short, and {} bytes were kept for it (limits.memory)", of.0);
+            self.close_quietly(now, slot, why);
             freed += of.0;
             closed += 1;
         }

@@ -12,6 +12,7 @@ mod admin;
 mod asking;
 #[cfg(any(test, feature = "check"))]
 mod check;
+mod closings;
 mod deliver;
 mod drain;
 pub mod handover;
@@ -55,6 +56,7 @@ use crate::wire::response::{self, Envelope, Response};
 use access_log::AccessLog;
 use addresses::Addresses;
 pub use admin::Line;
+use closings::Closings;
 use memory::Memory;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
@@ -215,6 +217,7 @@ pub struct Server {
     /// How many connections there have been.
     generations: u32,
     addresses: Addresses,
+    closings: Closings,
     memory: Memory,
     /// Who is behind with reading.
     readers: readers::Readers,
@@ -314,6 +317,7 @@ impl Server {
             connections: Table::with_capacity(ROOM),
             generations: 0,
             addresses: Addresses::default(),
+            closings: Closings::default(),
             memory,
             readers: readers::Readers::new(),
             ebb: None,

@@ -82,12 +82,11 @@ impl Server {
         }
         let (connection, taken) = (&self.connections[slot], behind.taken);
         let unread = connection.output.as_ref().map_or(0, |output| output.len());
-        log::info!(
-            "{}: closed: the client reads too slowly, {taken} bytes in {seconds} s \
-             (limits.unread_bytes_per_second), {unread} bytes unsent",
-            connection.peer
+        let why = format!(
+            "the client reads too slowly, {taken} bytes in {seconds} s (limits.unread_bytes_per_second), \
+             {unread} bytes unsent"
         );
         self.broker.stats.connections_stalled += 1;
-        self.close(now, slot);
+        self.close_because(now, slot, why);
     }
 }

@@ -90,9 +90,8 @@ impl Server {
 
     #[cold]
     fn close_flooded(&mut self, now: Instant, slot: Slot) {
-        log::info!("{}: closed: it sends, and does not read the answers", self.connections[slot].peer);
         self.broker.stats.connections_stalled += 1;
-        self.close(now, slot);
+        self.close_because(now, slot, "it sends, and does not read the answers");
     }
 
     /// Whether there is an open WebSocket in `slot`.

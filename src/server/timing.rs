@@ -247,12 +247,11 @@ impl Server {
         let connection = &self.connections[slot];
         let unread = connection.output.as_ref().map_or(0, |output| output.len());
         let seconds = self.config.limits.stalled_seconds;
-        log::info!(
-            "{}: closed: the client stalled, it has read nothing for {seconds} s (limits.stalled_seconds), {unread} bytes unsent",
-            connection.peer
+        let why = format!(
+            "the client stalled, it has read nothing for {seconds} s (limits.stalled_seconds), {unread} bytes unsent"
         );
         self.broker.stats.connections_stalled += 1;
-        self.close(now, slot);
+        self.close_because(now, slot, why);
     }
 
     /// Shows a stream's client that we are there, and finds out whether the client is.

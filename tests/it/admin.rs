@@ -92,8 +92,23 @@ fn a_connection_is_found_looked_at_and_ended() {
     stream.rest();
     until("it is gone", || all(&server, "connections", "from", "found").is_empty().then_some(()));
     assert_eq!(server.get(&format!("/admin/connections/{id}"), &[]).status, 404);
+    let (_, _again) = server.open("/sub/again?as=stream", &[]);
+    let again = &all(&server, "connections", "from", "again")[0];
+    let told = server.json(&format!("/admin/connections/{}", again["id"].as_str().unwrap()));
+    assert_eq!(told["last_closed_of_address"]["why"], "ended by an operator", "{told}");
+    assert_eq!(told["near_limits"].as_array().unwrap().len(), 0, "{told}");
     assert_eq!(server.get("/admin/connections/nonsense", &[]).status, 400);
     assert_eq!(server.get("/admin/nowhere", &[]).status, 404);
+}
+
+#[test]
+fn a_limit_that_is_near_is_named() {
+    let server = Encke::start(&["--limits-connections", "5"]);
+    let streams: Vec<_> = (0..3).map(|_| server.open("/sub/a?as=stream", &[])).collect();
+    let found = all(&server, "connections", "from", "stream");
+    assert_eq!(found.len(), streams.len());
+    let told = server.json(&format!("/admin/connections/{}", found[0]["id"].as_str().unwrap()));
+    assert_eq!(told["near_limits"][0], "limits.connections: 4 of 5", "{told}");
 }
 
 #[test]
