@@ -10,8 +10,8 @@ use crate::id::{Key, Seed};
 use crate::time::Instant;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// What the names of the rooms of the demo's chat begin with.
-const DEMO_CHAT: &str = "demo/chat/";
+/// The demo's chat; its rooms are below.
+const DEMO_CHAT: &str = "demo/chat";
 /// Messages that one address may publish there in a second.
 pub const SAID_IN_DEMO_BY_ONE: u32 = 20;
 /// The same for all together: a proxy that does not tell who its clients are is everybody.
@@ -141,7 +141,10 @@ impl Gate {
         client: Client,
         channels: impl Iterator<Item = &'c str>,
     ) -> bool {
-        let said = channels.filter(|channel| channel.starts_with(DEMO_CHAT)).count();
+        let is_chat = |channel: &&str| {
+            channel.strip_prefix(DEMO_CHAT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let said = channels.filter(is_chat).count();
         let said = u32::try_from(said).unwrap_or(u32::MAX);
         let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let exceeds = |by, most| self.said_in_demo.so_far(now, by).saturating_add(said) > most;

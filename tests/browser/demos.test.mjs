@@ -97,12 +97,17 @@ test('guests of a chat room hear and see each other, and who comes later reads t
   for (const page of [a, b, c]) await page.close();
 });
 
-test('a page that may not publish says why', { timeout }, async () => {
+test('who comes through a proxy speaks, and a page that is refused says why', { timeout }, async () => {
   const page = await open('/demo/chat');
   await page.setExtraHTTPHeaders({ 'X-Forwarded-For': '192.0.2.1' });
+  await page.fill('[name=text]', 'from elsewhere');
+  await page.click('.say button');
+  await page.waitForSelector('#log li:has-text("from elsewhere")');
+  const body = JSON.stringify({ status: 429, title: 'Too Many Requests', detail: 'too many messages' });
+  await page.route('**/pub/**', route => route.fulfill({ status: 429, contentType: 'application/problem+json', body }));
   await page.fill('[name=text]', 'hello');
   await page.click('.say button');
-  await page.waitForSelector('#refused:has-text("loopback")');
+  await page.waitForSelector('#refused:has-text("too many messages")');
   assert.equal(await page.inputValue('[name=text]'), 'hello', 'what was typed is not lost');
   await page.close();
 });

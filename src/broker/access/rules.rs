@@ -13,7 +13,7 @@ use std::rc::Rc;
 const PRIVATE: &str = "fdajax/users/*";
 
 /// The rooms of the demo's chat, where everybody speaks, and all channels of the demo.
-const DEMO_CHAT: &str = "demo/chat/**";
+const DEMO_CHAT: [&str; 2] = ["demo/chat", "demo/chat/**"];
 const DEMO: &str = "demo/**";
 
 /// The rules of a server.
@@ -107,7 +107,8 @@ impl Rules {
             built_in: true,
         });
         // The demo is for everybody who finds it, by whatever name and through whatever proxy.
-        let demo = [(DEMO_CHAT, Some(Who::Anyone)), (DEMO, None)].map(|(pattern, publish)| Rule {
+        let [lobby, rooms] = DEMO_CHAT.map(|pattern| (pattern, Some(Who::Anyone)));
+        let demo = [lobby, rooms, (DEMO, None)].map(|(pattern, publish)| Rule {
             pattern: pattern.into(),
             subscribe: Who::Anyone,
             publish,
@@ -368,7 +369,8 @@ mod tests {
             ("demo/ticks", Verdict::Allowed, Verdict::Unsaid),
             ("demo/**", Verdict::Allowed, Verdict::Unsaid),
             ("demo/chat/lobby", Verdict::Allowed, Verdict::Allowed),
-            ("demo/chat", Verdict::Allowed, Verdict::Unsaid),
+            ("demo/chat", Verdict::Allowed, Verdict::Allowed),
+            ("demo/chats", Verdict::Allowed, Verdict::Unsaid),
             ("demo", Verdict::Forbidden, Verdict::Unsaid),
             ("**", Verdict::Forbidden, Verdict::Unsaid),
         ] {
