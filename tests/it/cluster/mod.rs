@@ -22,7 +22,9 @@ const JSON: &[&str] = &["Accept: application/json"];
 
 /// Starts a server that shares the history behind `url`.
 pub fn node(url: &str, options: &[&str]) -> Encke {
-    let options = [&["--engine-url", url, "--history-messages", "1000000"], options].concat();
+    let options =
+        [&["--engine-url", url, "--history-messages", "1000000", "--history-bytes", "100000000"], options]
+            .concat();
     Encke::start(&options)
 }
 
