@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -187,7 +187,7 @@ impl Sentinels {
             let folder = Redis::folder(addr);
             let settings = format!(
                 "port {}\nbind 127.0.0.1\nsentinel monitor shop 127.0.0.1 {} 2\n\
-                 sentinel down-after-milliseconds shop 500\nsentinel failover-timeout shop 3000\n",
+                 sentinel down-after-milliseconds shop 1000\nsentinel failover-timeout shop 3000\n",
                 addr.port(),
                 primary.port()
             );
@@ -210,8 +210,18 @@ impl Sentinels {
         format!("redis+sentinel://{}/shop", places.join(","))
     }
 
+    /// Waits until they have made another one the primary. A Sentinel whose clock seems to have stood still, as it does on
+    /// a busy machine, does nothing for half a minute.
+    pub fn elect(&self, other: SocketAddr) {
+        let deadline = Instant::now() + 4 * PATIENCE;
+        while self.primary() != other {
+            assert!(Instant::now() < deadline, "no other one was made the primary");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The primary, as the first of them knows it.
-    pub fn primary(&self) -> SocketAddr {
+    fn primary(&self) -> SocketAddr {
         let said = self.0[0].ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "shop"]);
         said.replace(' ', ":").parse().expect("an address")
     }
