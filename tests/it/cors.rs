@@ -146,3 +146,21 @@ fn answers_that_depend_on_the_origin_say_so() {
         }
     }
 }
+
+/// A page of another origin may ask for what the resource knows, and nothing else.
+#[test]
+fn a_preflight_names_the_methods_of_the_resource() {
+    let server = Encke::start(&[]);
+    let ask = "Access-Control-Request-Method: PATCH";
+    for (target, methods, others) in [
+        ("/pub/x", &["GET", "POST", "PUT", "PATCH", "DELETE"][..], &[][..]),
+        ("/pub", &["POST"], &["PATCH", "DELETE"]),
+        ("/sub/x", &["GET"], &["POST", "PATCH"]),
+    ] {
+        let answer = server.ask("OPTIONS", target, &[ORIGIN, ask], b"");
+        assert_eq!(answer.status, 204, "{target}");
+        let is_named = |method: &&&str| answer.lists("access-control-allow-methods", method);
+        assert!(methods.iter().all(|method| is_named(&method)), "{target}: {answer:?}");
+        assert!(!others.iter().any(|method| is_named(&method)), "{target}: {answer:?}");
+    }
+}
