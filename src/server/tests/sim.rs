@@ -5,7 +5,7 @@
 use super::client::{Client, Kind, Subscription, View};
 use super::handover::hand_over;
 use super::oracle::{From, Selection, Watch};
-use super::sockets::Talker;
+use super::sockets::{Seen, Talker};
 use super::trace::{Trace, note};
 use super::world::World;
 use crate::config::Config;
@@ -300,8 +300,7 @@ impl Sim {
             note!(self, "socket {who} resets");
             self.world.socket(id).broken = true;
             self.server.reset(self.world.now, id);
-            self.stale.push(id);
-            self.talkers[who] = Talker::default();
+            self.stale.extend(self.talkers[who].leave());
         } else if self.talkers[who].may_speak() && self.server.find(id).is_some() {
             let bytes = self.say(who, newest);
             note!(self, "socket {who} says {:?}", String::from_utf8_lossy(&bytes));
@@ -358,8 +357,7 @@ impl Sim {
                 self.talkers[who]
             );
             self.server.reset(self.world.now, id);
-            self.stale.push(id);
-            self.talkers[who] = Talker::default();
+            self.stale.extend(self.talkers[who].leave());
         }
     }
 
@@ -532,7 +530,7 @@ impl Sim {
         self.server = Server::new(self.config.clone(), seed, self.world.now);
         self.world.clear();
         self.clients.iter_mut().for_each(Client::leave);
-        self.talkers.iter_mut().for_each(|talker| *talker = Talker::default());
+        self.talkers.iter_mut().for_each(|talker| _ = talker.leave());
         self.stale.clear();
         self.checked = 0;
     }
@@ -565,7 +563,7 @@ impl Sim {
                 self.forget(who);
             }
         }
-        self.stale.extend(self.talkers.iter_mut().filter_map(|talker| std::mem::take(talker).id));
+        self.stale.extend(self.talkers.iter_mut().filter_map(Talker::leave));
         // In the end the kernel tells of every reset.
         for id in std::mem::take(&mut self.stale) {
             self.server.reset(self.world.now, id);
@@ -745,10 +743,17 @@ fn seeds() {
         return Sim::new(seed, true).run();
     }
     let count: Seq = from_env("ENCKE_SIM_SEEDS").unwrap_or(256);
+    let mut seen = [0; 4];
     for seed in 0..count {
-        Sim::new(seed, false).run();
+        let mut sim = Sim::new(seed, false);
+        sim.run();
+        for Seen { messages, gaps, done, refused } in sim.talkers.iter().map(|talker| talker.seen) {
+            [messages, gaps, done, refused].iter().zip(&mut seen).for_each(|(more, all)| *all += more);
+        }
         if seed % 5000 == 4999 {
             eprintln!("{} of {count} seeds", seed + 1);
         }
     }
+    eprintln!("WebSockets: messages, gaps, commands done and refused: {seen:?}");
+    assert!(count < 256 || seen.iter().all(|&count| count > 0), "not all of it happens: {seen:?}");
 }

@@ -56,17 +56,35 @@ pub struct Talker {
     cursor: Seq,
     /// Channels or patterns, and up to where a gap was told of them.
     gaps: Vec<(String, Seq)>,
+    pub seen: Seen,
+}
+
+/// What all its connections have shown: of what never comes, nothing is known.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Seen {
+    pub messages: u64,
+    pub gaps: u64,
+    pub done: u64,
+    pub refused: u64,
 }
 
 impl Talker {
     /// The handshake of one that begins with `item`.
     pub fn begin(&mut self, id: ConnId, item: &'static str, newest: Seq) -> String {
-        *self = Self { id: Some(id), ..Self::default() };
+        self.leave();
+        self.id = Some(id);
         self.members.push(Member { item, asked: newest, begun: newest, left: None });
         format!(
             "GET /sub/{item}?after=now HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         )
+    }
+
+    /// Forgets the connection, which it names.
+    pub fn leave(&mut self) -> Option<ConnId> {
+        let id = self.id;
+        *self = Self { seen: self.seen, ..Self::default() };
+        id
     }
 
     /// Whether it may say something.
@@ -150,6 +168,7 @@ impl Talker {
         }
         if let Some(gap) = value.get("gap") {
             let channel = gap["channel"].as_str().unwrap().to_owned();
+            self.seen.gaps += 1;
             return self.gaps.push((channel, seq(&gap["oldest"])));
         }
         if let Some(data) = value.get("data") {
@@ -164,6 +183,8 @@ impl Talker {
 
     fn answered(&mut self, command: Command, value: &Value, view: &View) {
         let (ok, newest) = (value.get("ok"), view.newest());
+        self.seen.done += u64::from(ok.is_some());
+        self.seen.refused += u64::from(ok.is_none());
         match command {
             Command::Nonsense => assert!(ok.is_none() && value["error"].is_string(), "{value}"),
             // No room for a channel.
@@ -214,6 +235,7 @@ impl Talker {
         );
         self.account(seq - 1, view);
         self.cursor = seq;
+        self.seen.messages += 1;
     }
 
     /// Everything up to `upto` has come, or is explained.
