@@ -15,10 +15,12 @@ mod check;
 mod closings;
 mod deliver;
 mod drain;
+mod execute;
 pub mod handover;
 mod held;
 mod latest;
 pub mod limits;
+mod listen;
 mod memory;
 mod mercure;
 mod pending;
@@ -36,6 +38,7 @@ mod telemetry;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod turns;
 
 use crate::broker::{self, Broker, Client, Rate};
 use crate::carry::carry;
