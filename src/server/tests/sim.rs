@@ -157,7 +157,8 @@ impl Sim {
             Client::new(Selection(selection.to_vec()))
         };
         let clients = (0..count).map(|_| client()).collect();
-        let talkers = (0..random.below(3)).filter(|_| habits.sockets).map(|_| Talker::default()).collect();
+        let talkers =
+            (0..random.below(3)).filter(|_| habits.sockets).map(|_| Talker::new(habits.deletes)).collect();
         let trace = Trace::new(seed, traced, &config);
         let (stale, sent) = (Vec::new(), Vec::new());
         Self {

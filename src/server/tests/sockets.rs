@@ -57,6 +57,8 @@ pub struct Talker {
     /// Channels or patterns, and up to where a gap was told of them.
     gaps: Vec<(String, Seq)>,
     pub seen: Seen,
+    /// Channels are deleted. What was owed on one to who had left it goes without a word.
+    deletes: bool,
 }
 
 /// What all its connections have shown: of what never comes, nothing is known.
@@ -69,6 +71,11 @@ pub struct Seen {
 }
 
 impl Talker {
+    /// One that is not connected, where channels are deleted or not.
+    pub fn new(deletes: bool) -> Self {
+        Self { deletes, ..Self::default() }
+    }
+
     /// The handshake of one that begins with `item`.
     pub fn begin(&mut self, id: ConnId, item: &'static str, newest: Seq) -> String {
         self.leave();
@@ -83,7 +90,7 @@ impl Talker {
     /// Forgets the connection, which it names.
     pub fn leave(&mut self) -> Option<ConnId> {
         let id = self.id;
-        *self = Self { seen: self.seen, ..Self::default() };
+        *self = Self { seen: self.seen, ..Self::new(self.deletes) };
         id
     }
 
@@ -243,6 +250,7 @@ impl Talker {
         let begin = self.cursor.min(upto) as usize;
         for message in &view.journal[begin..upto as usize] {
             let is_lost = self.has_to_come(message) && !message.expired(view.at) && !self.is_told(message);
+            let is_lost = is_lost && !self.may_be_deleted(message);
             assert!(!is_lost, "{} of {} is missing: {self:?}", message.id.seq, message.channel);
         }
         self.cursor = self.cursor.max(upto);
@@ -254,6 +262,11 @@ impl Talker {
             let is_over = member.left.is_some_and(|(asked, _)| seq > asked);
             matches(member.item, &message.channel) && seq > member.begun && !is_over
         })
+    }
+
+    fn may_be_deleted(&self, message: &Message) -> bool {
+        let has_left = |member: &Member| member.left.is_some() && matches(member.item, &message.channel);
+        self.deletes && self.members.iter().any(has_left)
     }
 
     fn is_told(&self, message: &Message) -> bool {
