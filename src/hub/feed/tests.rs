@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::config::{Config, History};
-use crate::hub::{Data, Publication, Update};
-use crate::id::{Epoch, Random};
+use crate::hub::{Data, Owner, Publication, Selector, Start, Update};
+use crate::id::{Epoch, Random, Seq};
+use crate::time::Instant;
 
 const NOW: Instant = Instant::from_millis(1 << 40);
 const TOPICS: [&str; 9] =
@@ -182,6 +183,6 @@ fn everybody_gets_what_is_for_them() {
         world.hub.tick(world.now);
         world.hub.check();
         assert_eq!((world.hub.feeds.known.len(), world.hub.feeds.bytes), (0, 0));
-        assert!(world.hub.feeds.exact.is_empty() && world.hub.feeds.lengths.is_empty());
+        assert!(world.hub.feeds.asks_nothing());
     }
 }

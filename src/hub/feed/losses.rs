@@ -1,0 +1,127 @@
+//! What limits take from the channels that feeds reach, and whom that concerns.
+
+use super::super::Hub;
+use super::super::key::ChannelKey;
+use super::super::message::Message;
+use super::super::name::is_internal;
+use super::super::pull::Gap;
+use super::super::subscriber::SubscriberKey;
+use super::Feed;
+use super::walk::WALKED_MAX;
+use crate::carry::carry;
+use crate::id::{MessageId, Seq};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Most losses that are told apart; of others, the later moment counts.
+const LOSSES_MAX: usize = 64;
+
+/// What was lost, and when: of losses after a moment, the highest number.
+#[derive(Debug, Default)]
+pub struct Losses {
+    pub(super) moment: u64,
+    /// Moments ascend, numbers descend: a later and higher one says all that an earlier one would.
+    all: VecDeque<(u64, Seq)>,
+}
+
+carry! {
+    struct Losses { moment, all }
+}
+
+impl Losses {
+    pub(super) fn note(&mut self, seq: Seq) {
+        while self.all.back().is_some_and(|&(_, lower)| lower <= seq) {
+            self.all.pop_back();
+        }
+        self.moment += 1;
+        self.all.push_back((self.moment, seq));
+        if self.all.len() > LOSSES_MAX
+            && let Some((_, highest)) = self.all.pop_front()
+            && let Some(first) = self.all.front_mut()
+        {
+            first.1 = highest;
+        }
+    }
+
+    /// The highest number that was lost after that moment.
+    pub(super) fn since(&self, moment: u64) -> Seq {
+        self.all.iter().find(|&&(when, _)| when > moment).map_or(0, |&(_, seq)| seq)
+    }
+}
+
+impl Hub {
+    /// Notes with the feeds what limits have taken.
+    #[inline(never)]
+    pub(in super::super) fn note_lost(&mut self) {
+        for (key, message) in self.history.take_lost() {
+            let Some(channel) = self.channels.get(key) else { continue };
+            let seq = message.id.seq;
+            if channel.is_shown && !is_internal(channel.name()) {
+                self.feeds.lost = self.feeds.lost.max(seq);
+            }
+            for of in self.feeds_of(key) {
+                let Some(feed) = &self.channels[of].feed else { continue };
+                let is_lost = self.is_given(feed, key, &message) && !self.is_elsewhere(feed, &message);
+                if let Some(feed) = self.channels[of].feed.as_mut().filter(|_| is_lost) {
+                    feed.losses.note(seq);
+                }
+            }
+        }
+    }
+
+    /// Whether a feed still reaches a message by another of its topics.
+    fn is_elsewhere(&self, feed: &Feed, message: &Message) -> bool {
+        message.is_held()
+            && self.rings_of(message).into_iter().any(|name| {
+                let key = self.names.get(&name);
+                key.is_some_and(|key| {
+                    self.is_reached(feed, key) && self.channels[key].ring.contains(message.id.seq)
+                })
+            })
+    }
+
+    /// Whether the subscriber of a feed has a gap.
+    pub(in super::super) fn has_feed_gap(&self, key: SubscriberKey, channel: ChannelKey) -> bool {
+        let after = self.subscribers[key].after;
+        let Some(feed) = self.channels[channel].feed.as_ref().filter(|_| self.must_walk(channel, after))
+        else {
+            return false;
+        };
+        let moment = feed.told.get(&key).copied().unwrap_or(0);
+        feed.losses.since(moment) > after
+    }
+
+    /// The gap of a subscriber of a feed, which counts as told, and moves the subscriber up to before the first message
+    /// that it gets.
+    #[cold]
+    pub(in super::super) fn take_feed_gap(
+        &mut self,
+        key: SubscriberKey,
+        channel: ChannelKey,
+        came_with: Option<MessageId>,
+    ) -> Gap {
+        let after = self.subscribers[key].after;
+        let last = self.channels[channel].ring.evicted();
+        let (mut next, mut oldest) = (after, None);
+        for (seq, message) in self.walk_from(channel, after, last).take(WALKED_MAX) {
+            if message.is_some() {
+                oldest = Some(seq);
+                break;
+            }
+            next = seq;
+        }
+        self.subscribers[key].after = next;
+        let newest = self.newest();
+        let came_with = came_with.unwrap_or_else(|| self.id(after));
+        let oldest = oldest.map_or(newest, |seq| self.id(seq));
+        let position = self.id(next);
+        let mut label = Rc::from("*");
+        if let Some(feed) = &mut self.channels[channel].feed {
+            feed.told.insert(key, feed.losses.moment);
+            if let [only] = feed.selection.selectors() {
+                label = only.as_str().into();
+            }
+        }
+        Gap { channel: label, after: came_with, oldest, position }
+    }
+}

@@ -1,0 +1,157 @@
+//! Feeds that begin and end, and who listens to them.
+
+use super::super::key::ChannelKey;
+use super::super::name::{SUBSCRIPTIONS, is_internal, topic_of};
+use super::super::selection::Selection;
+use super::super::selector::Selector;
+use super::super::subscriber::{Memberships, Owner, Start, SubscriberKey};
+use super::super::view::Wish;
+use super::super::{Hub, HubError};
+use super::{Feed, Losses};
+use crate::id::Seq;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+/// So many messages of a channel are looked at to find out whether what it lost could be seen.
+const SEEN_MAX: usize = 16;
+
+impl Hub {
+    /// Adds a subscriber of a selection, beginning at `start`.
+    pub fn attach_selection(
+        &mut self,
+        owner: Owner,
+        selection: Selection,
+        start: Start,
+    ) -> Result<SubscriberKey, HubError> {
+        let feed = match self.feeds.known.get(&selection) {
+            Some(&feed) if self.channels[feed].listeners() >= self.bounds.subscribers => {
+                self.counts.subscriptions_refused += 1;
+                return Err(HubError::TooManySubscribers);
+            }
+            Some(&feed) => feed,
+            None => self.open_feed(Rc::new(selection))?,
+        };
+        let only = Memberships::One { channel: ChannelKey::NONE, index: 0 };
+        let key = self.insert(owner, only, false, start, Wish::default());
+        self.join(key, feed, 0);
+        let after = self.subscribers[key].after;
+        let is_stranger = self.subscribers[key].stranger;
+        if let Some(of) = self.channels[feed].feed.as_mut().filter(|_| start == Start::Oldest) {
+            of.told.insert(key, of.losses.moment);
+        }
+        if after < self.seq || is_stranger {
+            self.mark(key);
+        }
+        Ok(key)
+    }
+
+    /// Makes a feed, and finds the channels that it reaches.
+    fn open_feed(&mut self, selection: Rc<Selection>) -> Result<ChannelKey, HubError> {
+        if self.channels.len() >= self.bounds.channels {
+            self.counts.channels_refused += 1;
+            return Err(HubError::TooManyChannels);
+        }
+        self.spend(selection.selectors().len() + selection.weight())?;
+        let found = self.search(&selection)?;
+        let is_wide = selection.has_all() || found.len() > self.bounds.matches;
+        let mut losses = Losses::default();
+        // What may not be seen may not be missed either.
+        let is_seen = |&&key: &&ChannelKey| {
+            let channel = &self.channels[key];
+            !is_internal(channel.name())
+                || selection.grants(topic_of(channel.name()))
+                || channel.ring.after(0).take(SEEN_MAX).any(|message| selection.sees(message))
+        };
+        let evicted = found.iter().filter(is_seen).map(|&key| self.channels[key].ring.evicted()).max();
+        let lost = evicted.unwrap_or(0).max(if selection.has_all() { self.feeds.lost } else { 0 });
+        let stones = selection.searched().map(|(selector, prefix)| {
+            let matches = |name: &str| selection.reaches(name) && !self.feeds.hides(name);
+            match selector {
+                Selector::Exact(_) if self.names.get(&prefix).is_some() => 0,
+                Selector::Exact(_) => self.tombstones.lost(&prefix),
+                Selector::All | Selector::Template(_) => self.tombstones.highest_of(&prefix, matches),
+            }
+        });
+        let lost = stones.fold(lost, Seq::max);
+        if lost > 0 {
+            losses.note(lost);
+        }
+        let told = BTreeMap::new();
+        let channels = BTreeSet::new();
+        let feed =
+            self.insert_feed(Feed { selection: Rc::clone(&selection), channels, is_wide, losses, told });
+        self.feeds.enter(feed, &selection);
+        self.feeds.known.insert(selection, feed);
+        match is_wide {
+            true => _ = self.feeds.wide.insert(feed),
+            false => found.into_iter().for_each(|key| self.note_reached(feed, key)),
+        }
+        Ok(feed)
+    }
+
+    /// The channels that a selection reaches; of one of everything only those of private updates, as there nothing has to
+    /// be known of the others.
+    fn search(&mut self, selection: &Selection) -> Result<Vec<ChannelKey>, HubError> {
+        let mut found = BTreeSet::new();
+        let mut spent = 0;
+        for (selector, prefix) in selection.searched() {
+            let is_template = matches!(selector, Selector::Template(_));
+            match selector {
+                Selector::All if !is_internal(&prefix) => {}
+                Selector::Exact(_) => found.extend(self.names.get(&prefix)),
+                Selector::All | Selector::Template(_) => {
+                    let weight = selector.weight();
+                    for (name, key) in self.names.under(&prefix) {
+                        spent += weight;
+                        if spent as u64 > self.allowance {
+                            break;
+                        }
+                        let is_of_space = is_internal(name) == is_internal(&prefix);
+                        if is_of_space && selector.matches(topic_of(name)) && !self.feeds.hides(name) {
+                            found.insert(key);
+                        }
+                    }
+                }
+            }
+            // A topic that is spelled like the template.
+            if is_template {
+                let spelled = prefix[..prefix.len() - selector.prefix().len()].to_owned() + selector.as_str();
+                found.extend(self.names.get(&spelled));
+            }
+        }
+        // What was in vain is counted, too: it would be tried again.
+        let most = usize::try_from(self.allowance).unwrap_or(usize::MAX);
+        self.spend(spent.min(most))?;
+        if spent > most {
+            self.counts.subscriptions_refused += 1;
+            return Err(HubError::TooManySearches);
+        }
+        if selection.sees_private() {
+            found.extend(self.names.get(SUBSCRIPTIONS));
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    /// Forgets a feed that nobody listens to any more.
+    #[cold]
+    pub(in super::super) fn close_feed(&mut self, key: ChannelKey) {
+        let channel = self.channels.remove(key);
+        let Some(feed) = channel.feed else { return };
+        for reached in &feed.channels {
+            if let Some(channel) = self.channels.get_mut(*reached) {
+                channel.feeds.retain(|other| *other != key);
+            }
+        }
+        self.feeds.bytes -= feed.channels.len() * size_of::<ChannelKey>() * 4;
+        self.feeds.wide.remove(&key);
+        self.feeds.strike(key, &feed.selection);
+        self.feeds.known.remove(&feed.selection);
+    }
+
+    /// Notes that a subscriber is on a feed's list no longer.
+    pub(in super::super) fn leave_feed(&mut self, key: SubscriberKey, feed: ChannelKey) {
+        if let Some(feed) = &mut self.channels[feed].feed {
+            feed.told.remove(&key);
+        }
+    }
+}
