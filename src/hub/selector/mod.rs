@@ -3,6 +3,7 @@
 //! They are compiled once, when they come, and matching takes linear time. What two selectors are is compared by kind
 //! and text, never by a text that was joined of both.
 
+mod machine;
 pub mod template;
 
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack};
