@@ -3,6 +3,7 @@
 use super::{Broker, Client, Publishing, Receipts, Refusal};
 use crate::hub::{Owner, Publication, Selection, Start, SubscriberKey};
 use crate::time::Instant;
+use std::rc::Rc;
 
 impl Broker {
     /// Keeps names that contain one of these for the server itself, and serves selections; `shown` is as in
@@ -38,7 +39,8 @@ impl Broker {
         self.publish(now, client, Publishing::of(channel, publication))
     }
 
-    /// Adds a subscriber of a selection: of one topic, by its channel; of others, by a feed.
+    /// Adds a subscriber of a selection: of one topic, by its channel; of others, by a feed. Returns it, and the selection
+    /// as it is kept, so that those that are equal are kept once.
     ///
     /// # Errors
     ///
@@ -48,11 +50,12 @@ impl Broker {
         now: Instant,
         client: Client,
         owner: Owner,
-        selection: Selection,
+        selection: Rc<Selection>,
         start: Start,
-    ) -> Result<SubscriberKey, Refusal> {
+    ) -> Result<(SubscriberKey, Rc<Selection>), Refusal> {
         if let Some(topic) = selection.only_topic() {
-            return self.attach(now, owner, &[&**topic], start);
+            let subscriber = self.attach(now, owner, &[&**topic], start)?;
+            return Ok((subscriber, selection));
         }
         self.searching(now, client, |broker, _| Ok(broker.hub.attach_selection(owner, selection, start)?))
     }

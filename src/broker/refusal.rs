@@ -11,6 +11,8 @@ pub enum Refusal {
     TooManySearches,
     /// `limits.memory_per_address` is exceeded by the client, whatever it speaks, or what all may have together.
     ShareExceeded,
+    /// [`TEMPLATE_BYTES_MAX`](crate::hub::TEMPLATE_BYTES_MAX) is exceeded by the client, or what all may have together.
+    TooManyTemplates,
     /// `limits.memory` is near.
     MemoryShort,
     /// The idempotency key belongs to another request.
@@ -48,6 +50,7 @@ impl From<HubError> for Refusal {
             HubError::TooManyMatches => Self::TooManyMatches,
             HubError::TooManySearches => Self::TooManySearches,
             HubError::ShareExceeded => Self::ShareExceeded,
+            HubError::TooManyTemplates => Self::TooManyTemplates,
             HubError::TooManyKeys | HubError::TooManyValueBytes => {
                 Self::Key { error: KeyError::NoRoom(error), place: 0 }
             }
@@ -64,6 +67,7 @@ impl Refusal {
             }
             Self::TooManySearches => HubError::TooManySearches.detail(),
             Self::ShareExceeded => HubError::ShareExceeded.detail(),
+            Self::TooManyTemplates => HubError::TooManyTemplates.detail(),
             Self::MemoryShort => "memory is short (limits.memory); try again later",
             Self::KeyReused => {
                 "this idempotency key belongs to a request with another method, other channels or another body; \
@@ -98,6 +102,7 @@ impl Refusal {
             Self::TooManyChannels
             | Self::TooManySubscribers
             | Self::ShareExceeded
+            | Self::TooManyTemplates
             | Self::Key { error: KeyError::NoRoom(_), .. } => Some((60, 60)),
             Self::KeyReused | Self::TooManyMatches | Self::NotLatest | Self::Reserved | Self::Presence => {
                 None

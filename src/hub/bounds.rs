@@ -42,6 +42,9 @@ pub enum HubError {
     TooManySearches,
     /// `limits.memory_per_address` is reached, or what all strangers may have together.
     ShareExceeded,
+    /// [`TEMPLATE_BYTES_MAX`](super::TEMPLATE_BYTES_MAX) or [`TEMPLATE_BYTES_IN_ALL`](super::TEMPLATE_BYTES_IN_ALL) is
+    /// reached.
+    TooManyTemplates,
     /// `limits.keys_per_channel` or `limits.keys` is reached.
     TooManyKeys,
     /// Latest values alone would take more than `history.total_bytes`.
@@ -62,6 +65,9 @@ impl HubError {
             }
             Self::ShareExceeded => {
                 "the subscriptions of your address, or of all, take as much memory as they may (limits.memory_per_address)"
+            }
+            Self::TooManyTemplates => {
+                "the templates of your address, or of all, are as many as may be compared with new topics"
             }
             Self::TooManyKeys => {
                 "limits.keys_per_channel or limits.keys is reached; no new key can have a value"

@@ -154,13 +154,14 @@ impl Hub {
         let places: usize = self.channels.iter().map(|(_, channel)| channel.places()).sum();
         assert_eq!(listed, places);
         self.patterns.check(|key| self.subscribers.contains(key));
-        self.shares.check(self.subscribers.iter().map(|(key, subscriber)| match &subscriber.memberships {
+        let of_subscribers = self.subscribers.iter().map(|(key, subscriber)| match &subscriber.memberships {
             Memberships::One { .. } => (Payer::NOBODY, 0),
             Memberships::Many(many) => {
                 let patterns = Patterns::cost(self.patterns.of(key));
                 (many.payer, patterns + many.all.len() * MEMBERSHIP_BYTES)
             }
-        }));
+        });
+        self.shares.check(of_subscribers.chain(self.paid_for_feeds()));
         assert!(self.strangers.keys().all(|&key| self.subscribers.contains(key)));
     }
 }

@@ -18,6 +18,13 @@ pub(super) const MEMBERSHIP_BYTES: usize = 144;
 /// The subscriptions of one address may take an eighth of the memory, unless the settings say otherwise.
 const SHARES: usize = 8;
 
+/// Bytes of templates that one address may have compared with new topics.
+pub const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+/// The same for all addresses together.
+pub const TEMPLATE_BYTES_IN_ALL: usize = 32 << 20;
+/// How much templates may take.
+pub(super) const TEMPLATES: Bounds = Bounds { each: TEMPLATE_BYTES_MAX, all: TEMPLATE_BYTES_IN_ALL };
+
 /// From so many channels on, it is much work to let go of a subscriber.
 const LARGE: usize = 500;
 
@@ -38,7 +45,6 @@ impl Hub {
     pub fn bytes(&self) -> usize {
         self.history.bytes()
             + self.names.bytes()
-            + self.feeds.bytes()
             + self.ids.bytes()
             + self.channels.len() * (size_of::<Channel>() + CHANNEL_BYTES)
             + self.subscribers.len() * (size_of::<Subscriber>() + size_of::<Entry>())

@@ -86,7 +86,8 @@ use directory::Directory;
 use feed::Feeds;
 use history::History;
 use ids::Ids;
-use memory::share_bounds;
+use memory::{TEMPLATES, share_bounds};
+pub use memory::{TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX};
 use pace::Ticks;
 use patterns::Patterns;
 use shares::Shares;
@@ -117,6 +118,8 @@ pub struct Hub {
     patterns: Patterns,
     /// What subscriptions take, and for whom.
     shares: Shares,
+    /// What templates of feeds take, as each new topic is compared with them.
+    compared: Shares,
     /// Who pays for what is asked next.
     payer: Payer,
     /// The ids that [`Subscriber::stranger`]s came with.
@@ -178,7 +181,7 @@ pub struct Hub {
 resume! {
     Hub {
         carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, moved, presence_lost, counts;
-        resumed: history, tombstones, feeds, ids, shares;
+        resumed: history, tombstones, feeds, ids, shares, compared;
         given: ahead, idle_seconds, bounds, terms, payer, #[cfg(test)] journal
     }
 }
@@ -202,6 +205,7 @@ impl Hub {
             subscribers: Table::with_capacity(ROOM),
             patterns: Patterns::default(),
             shares: Shares::new(share_bounds(config)),
+            compared: Shares::new(TEMPLATES),
             payer: Payer::NOBODY,
             strangers: BTreeMap::new(),
             ready: VecDeque::new(),

@@ -118,7 +118,7 @@ impl Hub {
         }
         self.schedule(now, key);
         if let Some(message) = passed {
-            self.hand_on(key, &message);
+            self.hand_on(&[key], &message);
             self.note_lost();
         }
     }

@@ -6,6 +6,11 @@ use super::selector::Selector;
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack};
 use std::rc::Rc;
 
+/// Bytes of a selection beside its selectors: of the feed, and of its place among all.
+const SELECTION_BYTES: usize = 384;
+/// Bytes of a selector beside its text: itself, and its places among those of all selections.
+const ENTRY_BYTES: usize = 128;
+
 /// Selectors, and those whose private updates may be seen. Two that are equal are served as one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selection {
@@ -124,9 +129,21 @@ impl Selection {
         1 + self.templates().map(Selector::weight).sum::<usize>()
     }
 
-    /// Bytes that it takes, about.
+    /// What it costs to find out whether a message on a channel that it reaches may be seen, in looks at a channel.
+    pub fn weight_of_sight(&self) -> usize {
+        1 + self.sight.iter().map(Selector::weight).sum::<usize>()
+    }
+
+    /// Bytes that it takes, about: with those of the grant, which it keeps, and of its places among all selections.
     pub fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.selectors.iter().map(|selector| size_of::<Selector>() + selector.bytes()).sum::<usize>()
+        let of = |selectors: &[Selector]| {
+            selectors.iter().map(|selector| ENTRY_BYTES + selector.bytes()).sum::<usize>()
+        };
+        SELECTION_BYTES + of(&self.selectors) + of(&self.sight)
+    }
+
+    /// Bytes of its templates.
+    pub fn compared(&self) -> usize {
+        self.templates().map(Selector::bytes).sum()
     }
 }

@@ -355,7 +355,12 @@ impl Hub {
 
     /// Whether so many more channels, and these patterns, may be kept for `payer`. Asked before anything is changed.
     fn admit_share(&mut self, payer: Payer, channels: usize, patterns: &[Pattern]) -> Result<(), HubError> {
-        if self.shares.admits(payer, channels * MEMBERSHIP_BYTES + Patterns::cost(patterns)) {
+        self.admit_bytes(payer, channels * MEMBERSHIP_BYTES + Patterns::cost(patterns))
+    }
+
+    /// Whether so many more bytes may be kept for `payer`.
+    pub(super) fn admit_bytes(&mut self, payer: Payer, bytes: usize) -> Result<(), HubError> {
+        if self.shares.admits(payer, bytes) {
             return Ok(());
         }
         self.counts.subscriptions_refused += 1;

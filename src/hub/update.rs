@@ -88,7 +88,7 @@ impl Hub {
             ids.add(chosen, seq, own, is_kept);
         }
         if self.feeds.is_on() {
-            keys.into_iter().for_each(|key| self.hand_on(key, &message));
+            self.hand_on(&keys, &message);
             self.note_lost();
         }
         let channel = &self.channels[own];

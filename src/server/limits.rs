@@ -14,7 +14,7 @@ use crate::dialect::mercure;
 use crate::dialect::native::POLL_SECONDS_MAX;
 use crate::hub::{
     GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT,
-    NAME_BYTES_MAX, SHOWN_MAX,
+    NAME_BYTES_MAX, SHOWN_MAX, TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX,
 };
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
@@ -297,6 +297,18 @@ pub static LIMITS: &[Limit] = &[
         crate::broker::access::tokens::mercure::SELECTORS_MAX,
         "401",
         &["tokens_refused"],
+    ),
+    fixed(
+        "bytes of templates of Mercure of one address, all streams together",
+        TEMPLATE_BYTES_MAX,
+        "429 with `Retry-After`; to who wants an event stream, one that ends at once and says when to return",
+        &["subscriptions_refused"],
+    ),
+    fixed(
+        "the same of all addresses together",
+        TEMPLATE_BYTES_IN_ALL,
+        "429 with `Retry-After`; to who wants an event stream, one that ends at once and says when to return",
+        &["subscriptions_refused"],
     ),
     fixed(
         "ids of updates of Mercure that are gone which are remembered",

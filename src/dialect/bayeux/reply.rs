@@ -53,7 +53,7 @@ pub const fn refused(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::TooManyMessages => TOO_MANY_MESSAGES,
         Refusal::TooManySearches => TOO_MANY_SEARCHES,
-        Refusal::ShareExceeded => SHARE_EXCEEDED,
+        Refusal::ShareExceeded | Refusal::TooManyTemplates => SHARE_EXCEEDED,
         Refusal::MemoryShort => MEMORY_SHORT,
         Refusal::KeyReused => KEY_REUSED,
         Refusal::Reserved | Refusal::Presence => RESERVED,

@@ -454,9 +454,10 @@ pub fn user_channel(id: u32) -> String {
 /// The answer to what the broker refuses: mostly, that there is no room for the channel of a user or group.
 pub fn refused(refusal: Refusal) -> Response {
     match refusal {
-        Refusal::TooManyMessages | Refusal::TooManySearches | Refusal::ShareExceeded => {
-            answers::refusal(429, refusal.detail()).with("Retry-After", 1)
-        }
+        Refusal::TooManyMessages
+        | Refusal::TooManySearches
+        | Refusal::ShareExceeded
+        | Refusal::TooManyTemplates => answers::refusal(429, refusal.detail()).with("Retry-After", 1),
         Refusal::Reserved | Refusal::Presence => answers::refusal(403, refusal.detail()),
         Refusal::MemoryShort => answers::refusal(503, refusal.detail()).with("Retry-After", 10),
         Refusal::KeyReused => answers::refusal(422, refusal.detail()),

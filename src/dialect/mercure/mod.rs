@@ -67,9 +67,7 @@ pub enum Asked {
 /// What a subscriber wants.
 pub struct Listen {
     /// Which updates.
-    pub selection: Selection,
-    /// The selectors as they came, each once.
-    pub selectors: Vec<Box<str>>,
+    pub selection: Rc<Selection>,
     /// What its token grants, if it shows one.
     pub grant: Option<Rc<MercureGrant>>,
     /// Where it wants to go on, in its own words.

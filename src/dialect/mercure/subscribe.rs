@@ -42,8 +42,7 @@ pub fn read(head: &Head, judge: &mut Judge<'_>) -> Result<Asked, Refused> {
     let named = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| &**value);
     let tells_start = named("encke") == Some("start");
     Ok(Asked::Listen(Box::new(Listen {
-        selection: Selection::new(compiled, sight),
-        selectors,
+        selection: Rc::new(Selection::new(compiled, sight)),
         after: after(head, named).map(Box::from),
         grant,
         tells_start,

@@ -164,7 +164,10 @@ const fn status_of(refusal: Refusal) -> u16 {
     match refusal {
         Refusal::TooManyMatches => 400,
         Refusal::KeyReused => 422,
-        Refusal::TooManyMessages | Refusal::TooManySearches | Refusal::ShareExceeded => 429,
+        Refusal::TooManyMessages
+        | Refusal::TooManySearches
+        | Refusal::ShareExceeded
+        | Refusal::TooManyTemplates => 429,
         Refusal::TooManyChannels
         | Refusal::TooManySubscribers
         | Refusal::MemoryShort

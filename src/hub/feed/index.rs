@@ -27,8 +27,6 @@ pub struct Feeds {
     pub(super) lost: Seq,
     /// Feeds with something in their rings.
     pub(super) filled: Vec<ChannelKey>,
-    /// Bytes of selections.
-    pub(super) bytes: usize,
     /// How far the last walk came.
     pub(super) walked: std::cell::Cell<Option<Seq>>,
 }
@@ -38,7 +36,7 @@ resume! {
         carried: lost, filled;
         resumed: ;
         // What follows from the feeds is found out again when selections are served.
-        given: is_on, known, exact, templates, lengths, wide, shown, bytes, walked
+        given: is_on, known, exact, templates, lengths, wide, shown, walked
     }
 }
 
@@ -57,11 +55,6 @@ impl Feeds {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.known.len()
-    }
-
-    /// Bytes of selections and of what is noted with them.
-    pub const fn bytes(&self) -> usize {
-        self.bytes
     }
 
     pub(super) fn hides(&self, name: &str) -> bool {
@@ -91,7 +84,6 @@ impl Feeds {
                 }
             }
         }
-        self.bytes += selection.bytes();
     }
 
     /// Strikes it out.
@@ -110,7 +102,6 @@ impl Feeds {
                 Selector::Template(_) => self.strike_template(key, selector),
             }
         }
-        self.bytes -= selection.bytes();
     }
 
     fn strike_template(&mut self, key: ChannelKey, selector: &Selector) {

@@ -6,8 +6,6 @@ use super::super::message::Message;
 use super::super::name::is_internal;
 use super::super::pull::Gap;
 use super::super::subscriber::SubscriberKey;
-use super::Feed;
-use super::walk::WALKED_MAX;
 use crate::carry::carry;
 use crate::id::{MessageId, Seq};
 use std::collections::VecDeque;
@@ -59,9 +57,16 @@ impl Hub {
             if channel.is_shown && !is_internal(channel.name()) {
                 self.feeds.lost = self.feeds.lost.max(seq);
             }
-            for of in self.feeds_of(key) {
+            let feeds = self.feeds_of(key);
+            // What other channels have it is found out once, for all feeds.
+            let others = match message.is_held() && !feeds.is_empty() {
+                true => self.holders_of(&message),
+                false => Vec::new(),
+            };
+            for of in feeds {
                 let Some(feed) = &self.channels[of].feed else { continue };
-                let is_lost = self.is_given(feed, key, &message) && !self.is_elsewhere(feed, &message);
+                let is_elsewhere = others.iter().any(|&other| self.is_reached(feed, other));
+                let is_lost = !is_elsewhere && self.is_given(feed, key, &message);
                 if let Some(feed) = self.channels[of].feed.as_mut().filter(|_| is_lost) {
                     feed.losses.note(seq);
                 }
@@ -69,15 +74,11 @@ impl Hub {
         }
     }
 
-    /// Whether a feed still reaches a message by another of its topics.
-    fn is_elsewhere(&self, feed: &Feed, message: &Message) -> bool {
-        message.is_held()
-            && self.rings_of(message).into_iter().any(|name| {
-                let key = self.names.get(&name);
-                key.is_some_and(|key| {
-                    self.is_reached(feed, key) && self.channels[key].ring.contains(message.id.seq)
-                })
-            })
+    /// The channels that keep a message.
+    fn holders_of(&self, message: &Message) -> Vec<ChannelKey> {
+        let names = self.rings_of(message);
+        let keys = names.iter().filter_map(|name| self.names.get(name));
+        keys.filter(|&key| self.channels[key].ring.contains(message.id.seq)).collect()
     }
 
     /// Whether the subscriber of a feed has a gap.
@@ -102,13 +103,19 @@ impl Hub {
     ) -> Gap {
         let after = self.subscribers[key].after;
         let last = self.channels[channel].ring.evicted();
-        let (mut next, mut oldest) = (after, None);
-        for (seq, message) in self.walk_from(channel, after, last).take(WALKED_MAX) {
+        let (mut next, mut oldest, steps) = (after, None, self.steps(channel));
+        let mut walked = 0;
+        for (seq, message) in self.walk_from(channel, after, last).take(steps) {
+            walked += 1;
+            next = seq;
             if message.is_some() {
                 oldest = Some(seq);
+                next = seq - 1;
                 break;
             }
-            next = seq;
+        }
+        if oldest.is_none() && walked < steps {
+            next = next.max(last);
         }
         self.subscribers[key].after = next;
         let newest = self.newest();

@@ -25,6 +25,7 @@ use super::key::ChannelKey;
 use super::message::Message;
 use super::name::{HIDDEN, SUBSCRIPTIONS, is_internal, topic_of};
 use super::selection::Selection;
+use super::shares::Payer;
 use super::subscriber::SubscriberKey;
 use crate::carry::carry;
 use losses::Losses;
@@ -33,6 +34,8 @@ use std::rc::Rc;
 
 /// Most messages in a feed's ring. Who has not had them then walks.
 const WINDOW: usize = 1024;
+/// Bytes of a channel that a feed reaches: its places in the feed's set and in the channel's list.
+const REACHED_BYTES: usize = size_of::<ChannelKey>() * 4;
 
 /// What a channel is that is a feed.
 #[derive(Debug)]
@@ -46,10 +49,22 @@ pub struct Feed {
     /// Which losses do not concern a subscriber: those before it came and asked for what was kept, and those it was told
     /// of.
     told: BTreeMap<SubscriberKey, u64>,
+    /// Who pays for it: whoever has come first. Whatever is counted stays counted until it ends.
+    payer: Payer,
+    /// Bytes that are paid for the selection, and for its templates, as these are compared with each new topic.
+    bytes: usize,
+    compared: usize,
 }
 
 carry! {
-    struct Feed { selection, channels, is_wide, losses, told }
+    struct Feed { selection, channels, is_wide, losses, told, payer, bytes, compared }
+}
+
+impl Feed {
+    /// Bytes that are paid for it.
+    const fn paid(&self, channels: usize) -> usize {
+        self.bytes + channels * REACHED_BYTES
+    }
 }
 
 impl Hub {
@@ -76,7 +91,6 @@ impl Hub {
             let Some(feed) = &channel.feed else { continue };
             self.feeds.enter(key, &feed.selection);
             self.feeds.known.insert(Rc::clone(&feed.selection), key);
-            self.feeds.bytes += feed.channels.len() * size_of::<ChannelKey>() * 4;
             if feed.is_wide {
                 self.feeds.wide.insert(key);
             }
@@ -109,13 +123,14 @@ impl Hub {
             return;
         }
         let is_full = of.channels.len() >= self.bounds.matches;
-        if is_full {
+        // Whoever has come to exceed a share pays by being asked last.
+        if is_full || !self.shares.admits(of.payer, REACHED_BYTES) {
             return self.widen(feed);
         }
         if let Some(of) = &mut self.channels[feed].feed
             && of.channels.insert(key)
         {
-            self.feeds.bytes += size_of::<ChannelKey>() * 4;
+            self.shares.add(of.payer, REACHED_BYTES);
             // In order, so that what is found out again is the same.
             let feeds = &mut self.channels[key].feeds;
             feeds.insert(feeds.partition_point(|other| *other < feed), feed);
@@ -128,7 +143,7 @@ impl Hub {
         let Some(of) = &mut self.channels[feed].feed else { return };
         of.is_wide = true;
         let channels = std::mem::take(&mut of.channels);
-        self.feeds.bytes -= channels.len() * size_of::<ChannelKey>() * 4;
+        self.shares.release(of.payer, channels.len() * REACHED_BYTES);
         for key in channels {
             self.channels[key].feeds.retain(|other| *other != feed);
         }
@@ -141,7 +156,7 @@ impl Hub {
             if let Some(of) = &mut self.channels[feed].feed
                 && of.channels.remove(&key)
             {
-                self.feeds.bytes -= size_of::<ChannelKey>() * 4;
+                self.shares.release(of.payer, REACHED_BYTES);
             }
         }
     }
@@ -161,12 +176,17 @@ impl Hub {
 
     /// Whether a feed is given a message of channel `key`.
     fn is_given(&self, feed: &Feed, key: ChannelKey, message: &Message) -> bool {
+        self.is_for(feed, key, message) && feed.selection.sees(message)
+    }
+
+    /// The same, if it may see the message.
+    fn is_for(&self, feed: &Feed, key: ChannelKey, message: &Message) -> bool {
         let is_event = || **self.channels[key].name() == *SUBSCRIPTIONS;
         let is_selected = || {
             let update = message.publication.update.as_deref();
             !is_event() || update.is_some_and(|update| feed.selection.selects_any(update))
         };
-        self.is_reached(feed, key) && feed.selection.sees(message) && is_selected()
+        self.is_reached(feed, key) && is_selected()
     }
 
     /// The feeds that a channel may reach.
@@ -174,14 +194,21 @@ impl Hub {
         self.channels[key].feeds.iter().chain(&self.feeds.wide).copied().collect()
     }
 
-    /// Hands a message that was put into the ring of channel `key` to the feeds.
+    /// Hands a message that was put into the rings of channels to the feeds.
     #[inline(never)]
-    pub(super) fn hand_on(&mut self, key: ChannelKey, message: &Rc<Message>) {
-        for of in self.feeds_of(key) {
+    pub(super) fn hand_on(&mut self, keys: &[ChannelKey], message: &Rc<Message>) {
+        let feeds = match keys {
+            [only] => self.feeds_of(*only),
+            _ => {
+                let all: BTreeSet<ChannelKey> = keys.iter().flat_map(|&key| self.feeds_of(key)).collect();
+                all.into_iter().collect()
+            }
+        };
+        for of in feeds {
             let channel = &self.channels[of];
             let Some(feed) = &channel.feed else { continue };
-            // Another topic of it may have brought it already.
-            if channel.ring.newest() == message.id.seq || !self.is_given(feed, key, message) {
+            // Asked once for all topics, as each may have to be compared with each selector.
+            if !feed.selection.sees(message) || !keys.iter().any(|&key| self.is_for(feed, key, message)) {
                 continue;
             }
             let bytes = self.history.ring_bytes(channel);
@@ -210,10 +237,16 @@ impl Hub {
         }
     }
 
+    /// What is paid for feeds, and by whom.
+    #[cfg(any(test, feature = "check"))]
+    pub(super) fn paid_for_feeds(&self) -> impl Iterator<Item = (Payer, usize)> {
+        let feeds = self.channels.iter().filter_map(|(_, channel)| channel.feed.as_ref());
+        feeds.map(|feed| (feed.payer, feed.paid(feed.channels.len())))
+    }
+
     /// Panics if feeds and channels contradict each other.
     #[cfg(any(test, feature = "check"))]
     pub(super) fn check_feeds(&self) {
-        let mut bytes = 0;
         for (key, channel) in self.channels.iter() {
             for of in &channel.feeds {
                 let feed = self.channels[*of].feed.as_ref().expect("only feeds are fed");
@@ -224,7 +257,6 @@ impl Hub {
             assert_eq!(self.feeds.known.get(&feed.selection), Some(&key));
             assert_eq!(feed.is_wide, self.feeds.wide.contains(&key));
             assert!(channel.ring.len() <= WINDOW);
-            bytes += feed.selection.bytes() + feed.channels.len() * size_of::<ChannelKey>() * 4;
             for reached in &feed.channels {
                 assert!(self.channels[*reached].feeds.contains(&key));
             }
@@ -238,7 +270,8 @@ impl Hub {
             }
             assert!(feed.told.keys().all(|&key| self.subscribers.contains(key)));
         }
-        assert_eq!(bytes, self.feeds.bytes);
+        let feeds = || self.channels.iter().filter_map(|(_, channel)| channel.feed.as_ref());
+        self.compared.check(feeds().map(|feed| (feed.payer, feed.compared)));
         assert_eq!(self.feeds.known.len(), self.channels.iter().filter(|(_, it)| it.feed.is_some()).count());
     }
 }

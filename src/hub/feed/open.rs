@@ -16,20 +16,21 @@ use std::rc::Rc;
 const SEEN_MAX: usize = 16;
 
 impl Hub {
-    /// Adds a subscriber of a selection, beginning at `start`.
+    /// Adds a subscriber of a selection, beginning at `start`. Returns it, and the selection as it is kept.
     pub fn attach_selection(
         &mut self,
         owner: Owner,
-        selection: Selection,
+        selection: Rc<Selection>,
         start: Start,
-    ) -> Result<SubscriberKey, HubError> {
-        let feed = match self.feeds.known.get(&selection) {
-            Some(&feed) if self.channels[feed].listeners() >= self.bounds.subscribers => {
+    ) -> Result<(SubscriberKey, Rc<Selection>), HubError> {
+        let known = self.feeds.known.get_key_value(&selection).map(|(same, &feed)| (Rc::clone(same), feed));
+        let (selection, feed) = match known {
+            Some((_, feed)) if self.channels[feed].listeners() >= self.bounds.subscribers => {
                 self.counts.subscriptions_refused += 1;
                 return Err(HubError::TooManySubscribers);
             }
-            Some(&feed) => feed,
-            None => self.open_feed(Rc::new(selection))?,
+            Some(known) => known,
+            None => (Rc::clone(&selection), self.open_feed(selection)?),
         };
         let only = Memberships::One { channel: ChannelKey::NONE, index: 0 };
         let key = self.insert(owner, only, false, start, Wish::default());
@@ -42,7 +43,7 @@ impl Hub {
         if after < self.seq || is_stranger {
             self.mark(key);
         }
-        Ok(key)
+        Ok((key, selection))
     }
 
     /// Makes a feed, and finds the channels that it reaches.
@@ -51,6 +52,12 @@ impl Hub {
             self.counts.channels_refused += 1;
             return Err(HubError::TooManyChannels);
         }
+        let (payer, bytes, compared) = (self.payer, selection.bytes(), selection.compared());
+        if !self.compared.admits(payer, compared) {
+            self.counts.subscriptions_refused += 1;
+            return Err(HubError::TooManyTemplates);
+        }
+        self.admit_bytes(payer, bytes)?;
         self.spend(selection.selectors().len() + selection.weight())?;
         let found = self.search(&selection)?;
         let is_wide = selection.has_all() || found.len() > self.bounds.matches;
@@ -78,8 +85,11 @@ impl Hub {
         }
         let told = BTreeMap::new();
         let channels = BTreeSet::new();
-        let feed =
-            self.insert_feed(Feed { selection: Rc::clone(&selection), channels, is_wide, losses, told });
+        let selected = Rc::clone(&selection);
+        let feed = Feed { selection: selected, channels, is_wide, losses, told, payer, bytes, compared };
+        let feed = self.insert_feed(feed);
+        self.shares.add(payer, bytes);
+        self.compared.add(payer, compared);
         self.feeds.enter(feed, &selection);
         self.feeds.known.insert(selection, feed);
         match is_wide {
@@ -102,7 +112,8 @@ impl Hub {
                 Selector::All | Selector::Template(_) => {
                     let weight = selector.weight();
                     for (name, key) in self.names.under(&prefix) {
-                        spent += weight;
+                        // Long names take long.
+                        spent += weight * (1 + name.len() / 64);
                         if spent as u64 > self.allowance {
                             break;
                         }
@@ -142,7 +153,8 @@ impl Hub {
                 channel.feeds.retain(|other| *other != key);
             }
         }
-        self.feeds.bytes -= feed.channels.len() * size_of::<ChannelKey>() * 4;
+        self.shares.release(feed.payer, feed.paid(feed.channels.len()));
+        self.compared.release(feed.payer, feed.compared);
         self.feeds.wide.remove(&key);
         self.feeds.strike(key, &feed.selection);
         self.feeds.known.remove(&feed.selection);

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::{Config, History};
-use crate::hub::{Data, Owner, Publication, Selector, Start, Update};
+use crate::hub::subscriber::Memberships;
+use crate::hub::{Data, HubError, Owner, Publication, Selector, Start, TEMPLATE_BYTES_MAX, Update};
 use crate::id::{Epoch, Random, Seq};
 use crate::time::Instant;
 
@@ -83,7 +84,7 @@ impl World {
             }
         };
         let owner = Owner(self.readers.len() as u32);
-        let key = self.hub.attach_selection(owner, selection.clone(), start).unwrap();
+        let key = self.hub.attach_selection(owner, Rc::new(selection.clone()), start).unwrap().0;
         self.readers.push(Reader { key, selection, from, got: Vec::new(), gaps: 0 });
     }
 
@@ -182,7 +183,120 @@ fn everybody_gets_what_is_for_them() {
         }
         world.hub.tick(world.now);
         world.hub.check();
-        assert_eq!((world.hub.feeds.known.len(), world.hub.feeds.bytes), (0, 0));
+        assert_eq!((world.hub.feeds.known.len(), world.hub.shares.bytes()), (0, 0));
         assert!(world.hub.feeds.asks_nothing());
     }
+}
+
+/// A hub in which `payer` may have that much.
+fn bounded(each: usize) -> Hub {
+    let mut config = Config::default();
+    config.limits.memory_per_address = each;
+    let mut hub = Hub::new(&config, Epoch::from_random(1), NOW);
+    hub.serve_selections(Vec::new());
+    hub.pays(Payer(7));
+    hub
+}
+
+fn selection(texts: &[&str]) -> Rc<Selection> {
+    let selectors = texts.iter().map(|text| Selector::templated(text)).collect();
+    Rc::new(Selection::new(selectors, Rc::default()))
+}
+
+fn listen(hub: &mut Hub, texts: &[&str], start: Start) -> Result<SubscriberKey, HubError> {
+    Ok(hub.attach_selection(Owner(1), selection(texts), start)?.0)
+}
+
+fn say(hub: &mut Hub, topic: &str) -> Seq {
+    hub.publish(NOW, topic, Publication::of(Data::Text("x".into()))).unwrap().id.seq
+}
+
+#[test]
+fn selections_are_of_the_share_of_who_opens_them() {
+    let mut hub = bounded(20_000);
+    let topic = |number: usize| format!("{number}{}", "t".repeat(2000));
+    let mut keys = Vec::new();
+    let refused = loop {
+        let (one, other) = (topic(2 * keys.len()), topic(2 * keys.len() + 1));
+        match listen(&mut hub, &[&one, &other], Start::Now) {
+            Ok(key) => keys.push(key),
+            Err(error) => break error,
+        }
+        hub.check();
+    };
+    assert_eq!(refused, HubError::ShareExceeded);
+    assert_eq!(keys.len(), 4, "each takes some 4600 bytes");
+    // Somebody else has a share of his own, and what is known already takes nothing.
+    let (one, other) = (topic(0), topic(1));
+    keys.push(listen(&mut hub, &[&one, &other], Start::Now).unwrap());
+    hub.pays(Payer(8));
+    keys.push(listen(&mut hub, &["other", "more"], Start::Now).unwrap());
+    keys.into_iter().for_each(|key| hub.detach(NOW, key));
+    hub.check();
+    assert_eq!(hub.shares.bytes(), 0);
+}
+
+#[test]
+fn channels_that_are_reached_are_of_the_share_too() {
+    let mut hub = bounded(2000);
+    let key = listen(&mut hub, &["/b/{id}", "c"], Start::Now).unwrap();
+    for number in 0..1000 {
+        say(&mut hub, &format!("/b/{number}"));
+    }
+    assert!(hub.shares.bytes() <= 2000, "{} bytes", hub.shares.bytes());
+    // It is served all the same.
+    let mut pulled = Vec::new();
+    hub.pull(NOW, key, 2000, &mut pulled);
+    assert_eq!(pulled.len(), 1000);
+    hub.check();
+}
+
+#[test]
+fn what_is_compared_with_new_topics_is_bounded() {
+    let mut hub = bounded(usize::MAX);
+    let mut count = 0;
+    let refused = loop {
+        let long = format!("/{count}/{}", "{a}b".repeat(1000));
+        match listen(&mut hub, &[&long], Start::Now) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, HubError::TooManyTemplates);
+    assert!(count < 200 && hub.compared.bytes() <= TEMPLATE_BYTES_MAX, "{count}");
+    listen(&mut hub, &["a", "b"], Start::Now).unwrap();
+    hub.pays(Payer::NOBODY);
+    listen(&mut hub, &["/x/{id}"], Start::Now).unwrap();
+    hub.check();
+}
+
+#[test]
+fn going_on_costs_what_was_missed_of_few_channels() {
+    let mut hub = bounded(usize::MAX);
+    let first = say(&mut hub, "mine");
+    for number in 0..20_000 {
+        say(&mut hub, &format!("other/{}", number % 100));
+    }
+    let own: Vec<Seq> = (0..5).map(|_| say(&mut hub, "mine")).collect();
+    let first = hub.id(first);
+    let key = listen(&mut hub, &["mine", "/m/{x}"], Start::After(first)).unwrap();
+    let mut pulled = Vec::new();
+    hub.pull(NOW, key, 100, &mut pulled);
+    // In one go, although twenty thousand lie between.
+    assert_eq!(pulled.iter().map(|message| message.id.seq).collect::<Vec<_>>(), own);
+    assert_eq!(hub.walked(), Some(hub.newest().seq));
+}
+
+/// Each pull looks at so few messages that nobody else waits for it.
+#[test]
+fn who_takes_long_to_compare_walks_in_shorter_steps() {
+    let mut hub = bounded(usize::MAX);
+    let dear = format!("{{+x}}/{}", "{a}b".repeat(1000));
+    let feeds = [&["*"][..], &["*", &dear]].map(|texts| {
+        let key = listen(&mut hub, texts, Start::Now).unwrap();
+        let Memberships::One { channel, .. } = hub.subscribers[key].memberships else { unreachable!() };
+        channel
+    });
+    let [cheap, dear] = feeds.map(|feed| hub.steps(feed));
+    assert!(cheap == 4096 && (64..=128).contains(&dear), "{cheap} {dear}");
 }

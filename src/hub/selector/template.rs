@@ -1,7 +1,7 @@
 //! URI templates (RFC 6570) as selectors: which texts a template may have been expanded to.
 //!
 //! Names and values are forgotten: an expression is a set of characters, repeated, and separators. What is between the
-//! literals at both ends becomes a [`Machine`]; most texts are told apart by these literals before it runs.
+//! literals at both ends becomes a machine; most texts are told apart by these literals before it runs.
 
 use super::machine::{Class, Machine, Set, Step};
 use std::fmt;

@@ -5,7 +5,7 @@ use crate::broker::access::{MercureGrant, Revocation};
 use crate::carry::{carry, resume};
 use crate::conn::{Phase, Slot, Stream};
 use crate::dialect::mercure::subscriptions::Subscription;
-use crate::hub::{Publication, SUBSCRIPTIONS};
+use crate::hub::{Publication, SUBSCRIPTIONS, Selection, Selector};
 use crate::id::{Secrets, Seed};
 use crate::time::{Instant, Now};
 use crate::transport::{self, Ending};
@@ -34,7 +34,7 @@ pub(in crate::server) struct Mercure {
 pub(super) struct Listener {
     /// What it goes by, if others are told of it.
     name: Option<Box<str>>,
-    selectors: Vec<Box<str>>,
+    selection: Rc<Selection>,
     grant: Option<Rc<MercureGrant>>,
 }
 
@@ -47,7 +47,7 @@ resume! {
 }
 
 carry! {
-    struct Listener { name, selectors, grant }
+    struct Listener { name, selection, grant }
 }
 
 impl Mercure {
@@ -78,7 +78,8 @@ impl Listener {
         let payload = self.grant.as_ref().and_then(|grant| grant.payload.as_deref());
         let name = self.name.as_deref();
         let of = move |subscriber: &'a str| {
-            self.selectors.iter().map(move |topic| Subscription { hub, topic, subscriber, active, payload })
+            let topics = self.selection.selectors().iter().map(Selector::as_str);
+            topics.map(move |topic| Subscription { hub, topic, subscriber, active, payload })
         };
         name.into_iter().flat_map(of)
     }
@@ -101,7 +102,7 @@ impl Server {
         &mut self,
         now: Now,
         slot: Slot,
-        selectors: Vec<Box<str>>,
+        selection: Rc<Selection>,
         grant: Option<Rc<MercureGrant>>,
     ) {
         let is_told = self.config.mercure.subscriptions;
@@ -113,7 +114,7 @@ impl Server {
             mercure.ends.insert((grant.ends_ms, slot));
         }
         let name = is_told.then(|| uuid(mercure.names.draw()));
-        let listener = Listener { name, selectors, grant };
+        let listener = Listener { name, selection, grant };
         let events: Vec<Publication> =
             listener.subscriptions(&self.config.mercure.path, true).map(|it| it.event()).collect();
         mercure.listeners.insert(slot, listener);

@@ -38,13 +38,13 @@ impl Server {
             self.turn_mercure_away(now, slot, look, self.return_ms(slot), reply);
             return Ok(());
         }
-        let Listen { selection, selectors, grant, after, tells_start, head_only } = listen;
+        let Listen { selection, grant, after, tells_start, head_only } = listen;
         let start = self.mercure_start(after.as_deref());
         let owner = Holder::Connection(slot).into();
         let client = Client::of(reply.head, self.connections[slot].peer, &self.config);
         let attached = self.broker.attach_selection(now.at, client, owner, selection, start);
-        let subscriber = match attached {
-            Ok(subscriber) => subscriber,
+        let (subscriber, selection) = match attached {
+            Ok(attached) => attached,
             Err(refusal) => return self.refuse_mercure(now, slot, look, refusal, reply),
         };
         let begin = self.out.len();
@@ -65,7 +65,7 @@ impl Server {
         self.note_format(slot);
         // As with all streams, heartbeats are counted from here.
         self.wheel.clear(slot);
-        self.note_listener(now, slot, selectors, grant);
+        self.note_listener(now, slot, selection, grant);
         Ok(())
     }
 
