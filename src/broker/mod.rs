@@ -194,7 +194,10 @@ impl Broker {
         client: Client,
         messages: &Several<(Cow<str>, Publication)>,
     ) -> Option<Refusal> {
-        if names(messages, |name| self.is_reserved(name)) {
+        // The topics of an update have been judged by the draft that it came by.
+        let is_reserved =
+            |(name, of): &(Cow<str>, Publication)| of.update.is_none() && self.is_reserved(name);
+        if messages.iter().any(is_reserved) {
             return Some(Refusal::Reserved);
         }
         if names(messages, |name| self.hub.is_presence(name)) {

@@ -79,6 +79,28 @@ impl Algorithm {
     }
 }
 
+/// What is spoken to clients of Mercure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Draft 07, which nearly all clients speak.
+    Classic,
+    /// Draft 08.
+    V1,
+    /// Each request as it comes, for a migration.
+    Both,
+}
+
+impl Protocol {
+    /// Their names.
+    pub const NAMES: [(&'static str, Self); 3] =
+        [("classic", Self::Classic), ("v1", Self::V1), ("both", Self::Both)];
+
+    /// Whether draft 08 is spoken.
+    pub const fn speaks_v1(self) -> bool {
+        matches!(self, Self::V1 | Self::Both)
+    }
+}
+
 /// One of a few words, or none.
 pub struct Choice<T: 'static>(pub &'static [(&'static str, T)]);
 
@@ -165,6 +187,28 @@ impl Word for HookUrl {
         let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
         let is_sound = scheme.eq_ignore_ascii_case("http") && is_visible && !rest.contains(['#', '@']);
         (is_sound && !authority.is_empty() && !authority.starts_with(':')).then(|| text.into())
+    }
+
+    fn print(value: &String) -> String {
+        value.clone()
+    }
+}
+
+/// The URL of a Mercure hub, as its clients know it.
+pub struct HubUrl;
+
+impl Word for HubUrl {
+    type Value = String;
+    const ALLOWED: &'static str = "a URL that begins with http:// or https://, without query and fragment, such as \
+                                   \"https://example.com/.well-known/mercure\"";
+    const PLACEHOLDER: &'static str = "URL";
+
+    fn parse(text: &str) -> Option<String> {
+        let (scheme, rest) = text.split_once("://")?;
+        let is_web = matches!(scheme, "http" | "https");
+        let authority = rest.split('/').next()?;
+        let is_sound = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@\"\\<>".contains(&byte));
+        (is_web && is_sound && !authority.is_empty() && text.len() <= 1024).then(|| text.into())
     }
 
     fn print(value: &String) -> String {

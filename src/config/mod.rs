@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use access::{Algorithm, Keeps, KeyText, Shows, Who};
+pub use access::{Algorithm, Keeps, KeyText, Protocol, Shows, Who};
 pub use engine::{Place as EnginePlace, Servers as EngineServers};
 pub use file::is_misspelled;
 pub use kind::{Describe, Given, Kind, milliseconds};
@@ -37,7 +37,7 @@ pub use setting::{Column, Section, Setting, Table};
 pub use source::{File, Loaded, Origin, Problem};
 pub use store::Promise;
 
-use access::{Choice, ClaimText, CookieName, FieldName, HookUrl, KeepsTable, ShowsWord};
+use access::{Choice, ClaimText, CookieName, FieldName, HookUrl, HubUrl, KeepsTable, ShowsWord};
 use engine::{EngineName, EngineUrl};
 use kind::Time::{Millis, Seconds};
 use kind::{
@@ -273,6 +273,14 @@ setting::settings! {
     mercure: Mercure {
         /// Path of the hub.
         path: String = "/.well-known/mercure".into(), One(Mount);
+        /// What is spoken: draft 07 (`classic`), draft 08 (`v1`), or each request as it comes (`both`), which is only as
+        /// strict about tokens as `classic`: it is for a migration.
+        protocol: Protocol = Protocol::Classic, Choice(&Protocol::NAMES);
+        /// Who must have issued tokens of draft 08; they need it.
+        issuer: Option<String> = None, Optional(ClaimText);
+        /// The URL of the hub as its clients know it, whom tokens of draft 08 must be for; they need it. What is relative
+        /// in topics and URL patterns is below it.
+        audience: Option<String> = None, Optional(HubUrl);
         /// The key that tokens of publishers are verified by: a secret, or a public key as PEM; none = nobody publishes.
         /// Not an option, because `ps` shows options to everybody.
         publisher_key: Option<String> = None, KeyValue;
@@ -292,7 +300,8 @@ setting::settings! {
         subscriptions: bool = false, Flag;
         /// Origins of pages that may publish by the cookie, beside those of the server itself.
         publish_origins: Vec<String> = Vec::new(), List(WebOrigin);
-        /// The cookie that carries a token; none = `mercureAuthorization`.
+        /// The cookie that carries a token; none = `mercureAuthorization`, of draft 08
+        /// `__Secure-mercure_access_token`.
         cookie_name: Option<String> = None, Optional(CookieName);
         /// Tell of lost updates by an event, `encke.gap`.
         gap_events: bool = true, Flag;

@@ -10,7 +10,8 @@ use super::hook::Hook;
 use super::token::{bearer, has_token, is_one_of, query_tokens};
 use super::{Unheard, cors, upgrade};
 use crate::broker::access::{
-    Action, Bad, Bearer, Grant, MercureGrant, MercureTokens, Question, Role, Rules, Tokens, Verdict, Word,
+    Action, Bad, Bearer, Draft, Grant, MercureGrant, MercureTokens, Question, Role, Rules, Tokens, Verdict,
+    Word,
 };
 use crate::broker::{Client, Rate};
 use crate::carry::{carry, resume};
@@ -184,19 +185,19 @@ impl Access {
         })
     }
 
-    /// What `token` grants to who speaks Mercure in that role.
+    /// What `token` grants to who speaks Mercure in that role, by that draft.
     pub fn check_mercure(
         &mut self,
-        role: Role,
+        (role, draft): (Role, Draft),
         token: &str,
         client: Client,
         config: &Config,
         now: Now,
         stats: &mut Stats,
     ) -> Result<Rc<MercureGrant>, Denial> {
-        let is_known = self.mercure.knows(role, token);
+        let is_known = self.mercure.knows(role, draft, token);
         let unix_ms = now.unix * 1000 + u64::from(now.unix_ms);
-        let check = |access: &mut Self| access.mercure.check(role, token, unix_ms);
+        let check = |access: &mut Self| access.mercure.check(role, draft, token, unix_ms);
         self.check_counted(is_known, client, config, now, stats, check)
     }
 

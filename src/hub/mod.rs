@@ -71,7 +71,7 @@ pub use publish::Published;
 pub use pull::{EVERYWHERE, GAPS_MAX, Gap, Lacking};
 pub use restore::ExpiredKey;
 pub use selection::Selection;
-pub use selector::Selector;
+pub use selector::{Selector, is_unseen};
 pub use shares::Payer;
 pub use subscriber::Start;
 

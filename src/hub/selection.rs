@@ -75,7 +75,7 @@ impl Selection {
         let exact = self.selectors.binary_search_by(|selector| match selector {
             Selector::All => std::cmp::Ordering::Less,
             Selector::Exact(text) => (**text).cmp(topic),
-            Selector::Template(_) => std::cmp::Ordering::Greater,
+            Selector::Template(_) | Selector::Url(_) => std::cmp::Ordering::Greater,
         });
         exact.is_ok() || self.has_all() || self.templates().any(|selector| selector.matches(topic))
     }
@@ -87,7 +87,10 @@ impl Selection {
 
     /// The selectors that have to be tried.
     fn templates(&self) -> impl Iterator<Item = &Selector> {
-        self.selectors.iter().rev().take_while(|selector| matches!(selector, Selector::Template(_)))
+        self.selectors
+            .iter()
+            .rev()
+            .take_while(|selector| matches!(selector, Selector::Template(_) | Selector::Url(_)))
     }
 
     /// Whether it may be asked for what is published on channel `name`, and may be seen.

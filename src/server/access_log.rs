@@ -221,8 +221,16 @@ impl Server {
     }
 }
 
-const METHODS: [Method; 7] =
-    [Method::Get, Method::Head, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options];
+const METHODS: [Method; 8] = [
+    Method::Get,
+    Method::Head,
+    Method::Post,
+    Method::Put,
+    Method::Patch,
+    Method::Delete,
+    Method::Options,
+    Method::Query,
+];
 
 const fn name(method: Method) -> &'static str {
     match method {
@@ -233,6 +241,7 @@ const fn name(method: Method) -> &'static str {
         Method::Patch => "PATCH",
         Method::Delete => "DELETE",
         Method::Options => "OPTIONS",
+        Method::Query => "QUERY",
     }
 }
 

@@ -26,6 +26,7 @@ pub enum Method {
     Patch,
     Delete,
     Options,
+    Query,
 }
 
 /// How the body of a request is delimited (RFC 9112, section 6).
@@ -233,6 +234,7 @@ fn method(name: &str) -> Result<Method, Refusal> {
         "POST" => Method::Post,
         "PUT" => Method::Put,
         "PATCH" => Method::Patch,
+        "QUERY" => Method::Query,
         "DELETE" => Method::Delete,
         "OPTIONS" => Method::Options,
         _ => return Err(Refusal { status: 501, detail: "this method is not implemented here" }),

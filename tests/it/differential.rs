@@ -154,6 +154,7 @@ const fn method(method: Method) -> &'static str {
         Method::Patch => "PATCH",
         Method::Delete => "DELETE",
         Method::Options => "OPTIONS",
+        Method::Query => "QUERY",
     }
 }
 

@@ -36,6 +36,7 @@ mod limits;
 mod logs;
 mod market;
 mod mercure;
+mod mercure_v1;
 mod multipart;
 mod overload;
 mod pages;

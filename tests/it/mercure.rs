@@ -7,10 +7,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::hmac;
 use serde_json::{Value, json};
 
-const HUB: &str = "/.well-known/mercure";
-const PUBLISHER_KEY: &str = "a key of thirty-two bytes or more, for publishers";
-const SUBSCRIBER_KEY: &str = "another key of thirty-two bytes, for subscribers";
-const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
+pub const HUB: &str = "/.well-known/mercure";
+pub const PUBLISHER_KEY: &str = "a key of thirty-two bytes or more, for publishers";
+pub const SUBSCRIBER_KEY: &str = "another key of thirty-two bytes, for subscribers";
+pub const FORM: &str = "Content-Type: application/x-www-form-urlencoded";
 
 /// A hub, with these further options.
 pub fn hub(options: &[&str]) -> Encke {
@@ -24,7 +24,7 @@ fn open_hub(options: &[&str]) -> Encke {
     hub(&[&["--mercure-anonymous"], options].concat())
 }
 
-fn signed(header: &Value, claims: &Value, key: &str) -> String {
+pub fn signed(header: &Value, claims: &Value, key: &str) -> String {
     let [header, claims] = [header, claims].map(|part| BASE64URL_NOPAD.encode(part.to_string().as_bytes()));
     let message = format!("{header}.{claims}");
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_bytes());
@@ -35,7 +35,7 @@ fn token(claims: &Value, key: &str) -> String {
     signed(&json!({"alg": "HS256", "typ": "JWT"}), claims, key)
 }
 
-fn publisher(selectors: &[&str]) -> String {
+pub fn publisher(selectors: &[&str]) -> String {
     token(&json!({"mercure": {"publish": selectors}}), PUBLISHER_KEY)
 }
 
@@ -47,11 +47,11 @@ pub fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}")
 }
 
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
-fn form(fields: &[(&str, &str)]) -> String {
+pub fn form(fields: &[(&str, &str)]) -> String {
     let pairs = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value)));
     pairs.collect::<Vec<_>>().join("&")
 }
@@ -69,7 +69,7 @@ pub fn publish(server: &Encke, fields: &[(&str, &str)]) -> String {
 }
 
 /// The head of the answer to a HEAD, which begins no stream.
-fn head(server: &Encke, target: &str, headers: &[&str]) -> crate::client::Head {
+pub fn head(server: &Encke, target: &str, headers: &[&str]) -> crate::client::Head {
     let mut client = server.connect();
     client.request("HEAD", target, headers, b"");
     client.head()
@@ -106,7 +106,7 @@ pub fn event(client: &mut Client) -> Event {
     found
 }
 
-fn data(client: &mut Client) -> String {
+pub fn data(client: &mut Client) -> String {
     let found = event(client);
     assert_eq!(found.event, "", "{found:?}");
     found.data

@@ -135,7 +135,7 @@ impl Fdajax {
             Method::Post if media::is_encoded(head) => return Err(encoded(head)),
             Method::Get | Method::Post | Method::Head => {}
             Method::Options => return Ok(Some(options(head))),
-            Method::Put | Method::Patch | Method::Delete => {
+            Method::Put | Method::Patch | Method::Delete | Method::Query => {
                 let refusal = answers::refusal(405, "FDAjax knows GET, HEAD and POST");
                 return Err(refusal.with("Allow", METHODS));
             }

@@ -27,11 +27,24 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Reads a form.
 pub fn read<'b>(head: &Head, body: &'b [u8]) -> Result<Form<'b>, Refused> {
+    check_type(head)?;
+    parse(body)
+}
+
+/// The pairs of a form.
+pub fn pairs<'b>(head: &Head, body: &'b [u8]) -> Result<Vec<query::Pair<'b>>, Refused> {
+    check_type(head)?;
+    let text = std::str::from_utf8(body).map_err(|_| bad("the form is not UTF-8"))?;
+    let pairs: Option<Vec<query::Pair>> = query::pairs(text).collect();
+    pairs.ok_or_else(|| bad("the form is not UTF-8 once it is decoded"))
+}
+
+fn check_type(head: &Head) -> Result<(), Refused> {
     let content_type = head.field("content-type").unwrap_or_default();
     if !media::essence(content_type).eq_ignore_ascii_case(FORM) || media::is_encoded(head) {
         return Err(bad(format!("the body must be a form: Content-Type: {FORM}, without Content-Encoding")));
     }
-    parse(body)
+    Ok(())
 }
 
 fn parse(body: &[u8]) -> Result<Form<'_>, Refused> {

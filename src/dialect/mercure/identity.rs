@@ -1,7 +1,8 @@
 //! Who asks: the token of a request. The first place that has one decides, and a bad token is never nobody's.
 
 use super::{Judge, Refused};
-use crate::broker::access::{Bad, MercureGrant, Role};
+use crate::broker::access::{Bad, Draft, MercureGrant, Role, claims_to_be_access_token};
+use crate::config::{Config, Protocol};
 use crate::dialect::token::bearer;
 use crate::dialect::{Denial, cors};
 use crate::wire::head::{Head, Method};
@@ -13,41 +14,83 @@ use std::rc::Rc;
 const PARAMETER: &str = "authorization";
 /// The cookie that does, if the settings name no other.
 const COOKIE: &str = "mercureAuthorization";
+/// The same of draft 08.
+const COOKIE_V1: &str = "__Secure-mercure_access_token";
+
+/// The name of the cookie that carries a token.
+pub fn cookie_name(draft: Draft, config: &Config) -> &str {
+    let usual = match draft {
+        Draft::Classic => COOKIE,
+        Draft::V1 => COOKIE_V1,
+    };
+    config.mercure.cookie_name.as_deref().unwrap_or(usual)
+}
+
+/// By which draft a request is meant whose token says it.
+pub fn draft(head: &Head, config: &Config) -> Draft {
+    match config.mercure.protocol {
+        Protocol::Classic => Draft::Classic,
+        Protocol::V1 => Draft::V1,
+        Protocol::Both => {
+            let field = head.field("authorization").and_then(|field| bearer(field.trim()));
+            let cookie =
+                || [Draft::V1, Draft::Classic].into_iter().find_map(|draft| cookie(head, draft, config));
+            match field.or_else(cookie).is_some_and(claims_to_be_access_token) {
+                true => Draft::V1,
+                false => Draft::Classic,
+            }
+        }
+    }
+}
 
 /// What a publisher may do.
-pub fn publisher(head: &Head, judge: &mut Judge<'_>) -> Result<Rc<MercureGrant>, Refused> {
-    let token = shown(head, judge)?;
+pub fn publisher(head: &Head, draft: Draft, judge: &mut Judge<'_>) -> Result<Rc<MercureGrant>, Refused> {
+    let token = shown(head, draft, judge)?;
     let token = token.ok_or_else(|| Denial::NoToken("publishing".into()))?;
-    Ok(check(judge, Role::Publisher, &token)?)
+    Ok(check(judge, (Role::Publisher, draft), &token)?)
 }
 
 /// What a subscriber may see; none without a token.
-pub fn subscriber(head: &Head, judge: &mut Judge<'_>) -> Result<Option<Rc<MercureGrant>>, Refused> {
-    match shown(head, judge)? {
-        Some(token) => Ok(Some(check(judge, Role::Subscriber, &token)?)),
+pub fn subscriber(
+    head: &Head,
+    draft: Draft,
+    judge: &mut Judge<'_>,
+) -> Result<Option<Rc<MercureGrant>>, Refused> {
+    match shown(head, draft, judge)? {
+        Some(token) => Ok(Some(check(judge, (Role::Subscriber, draft), &token)?)),
         None => Ok(None),
     }
 }
 
-fn check(judge: &mut Judge<'_>, role: Role, token: &str) -> Result<Rc<MercureGrant>, Denial> {
+fn check(judge: &mut Judge<'_>, role: (Role, Draft), token: &str) -> Result<Rc<MercureGrant>, Denial> {
     let Judge { config, access, stats, client, now } = judge;
     access.check_mercure(role, token, *client, config, *now, stats)
 }
 
 /// The token that a request shows.
-fn shown<'b>(head: &Head<'b>, judge: &Judge<'_>) -> Result<Option<Cow<'b, str>>, Refused> {
+fn shown<'b>(head: &Head<'b>, draft: Draft, judge: &Judge<'_>) -> Result<Option<Cow<'b, str>>, Refused> {
     let mut fields = head.fields("authorization");
     if let Some(field) = fields.next() {
-        const MALFORMED: Bad = Bad("Authorization is not one bearer token");
+        const MALFORMED: &str = "Authorization is not one bearer token";
+        let malformed = || match draft {
+            Draft::Classic => Denial::BadToken(Bad(MALFORMED)),
+            Draft::V1 => Denial::Contradiction(MALFORMED),
+        };
         let field = std::str::from_utf8(field).unwrap_or_default();
         let token = bearer(field.trim()).filter(|token| !token.is_empty() && fields.next().is_none());
-        return token.map(|token| Some(token.into())).ok_or_else(|| Denial::BadToken(MALFORMED).into());
+        return token.map(|token| Some(token.into())).ok_or_else(|| malformed().into());
     }
-    if let Some(parameter) = query::pairs(head.query).flatten().find(|(name, _)| *name == *PARAMETER) {
+    if draft == Draft::Classic
+        && let Some(parameter) = query::pairs(head.query).flatten().find(|(name, _)| *name == *PARAMETER)
+    {
         return Ok(Some(parameter.1));
     }
-    let Some(token) = cookie(head, judge) else { return Ok(None) };
+    let Some(token) = cookie(head, draft, judge.config) else { return Ok(None) };
     match head.method == Method::Post && !is_of_our_page(head, judge) {
+        true if draft == Draft::V1 => Err(Denial::Contradiction(
+            "a cookie counts for pages of this server and of mercure.publish_origins only",
+        )
+        .into()),
         true => Err(Denial::NoToken(
             "a cookie counts for pages of this server and of mercure.publish_origins only: publishing".into(),
         )
@@ -56,8 +99,8 @@ fn shown<'b>(head: &Head<'b>, judge: &Judge<'_>) -> Result<Option<Cow<'b, str>>,
     }
 }
 
-fn cookie<'b>(head: &Head<'b>, judge: &Judge<'_>) -> Option<&'b str> {
-    let name = judge.config.mercure.cookie_name.as_deref().unwrap_or(COOKIE);
+fn cookie<'b>(head: &Head<'b>, draft: Draft, config: &Config) -> Option<&'b str> {
+    let name = cookie_name(draft, config);
     let fields = head.fields("cookie").filter_map(|field| std::str::from_utf8(field).ok());
     let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(known, _)| *known == name).map(|(_, value)| value.trim_matches('"'))

@@ -6,15 +6,18 @@
 
 mod form;
 mod identity;
+mod metadata;
 mod publish;
 mod subscribe;
 pub mod subscriptions;
 
+pub use subscribe::SELECTORS_V1_MAX;
+
 use crate::broker::Client;
-use crate::broker::access::MercureGrant;
+use crate::broker::access::{Draft, MercureGrant};
 use crate::config::Config;
 use crate::dialect::{Access, Denial, cors};
-use crate::hub::{Publication, Selection};
+use crate::hub::{Publication, Selection, is_unseen};
 use crate::stats::Stats;
 use crate::time::Now;
 use crate::wire::head::{Head, Method};
@@ -68,6 +71,10 @@ pub enum Asked {
 pub struct Listen {
     /// Which updates.
     pub selection: Rc<Selection>,
+    /// By which draft.
+    pub draft: Draft,
+    /// Everything is asked for, by a URL pattern.
+    pub has_any_url: bool,
     /// What its token grants, if it shows one.
     pub grant: Option<Rc<MercureGrant>>,
     /// Where it wants to go on, in its own words.
@@ -94,11 +101,11 @@ impl From<Denial> for Refused {
 }
 
 impl Refused {
-    fn response(&self, head: &Head) -> Response {
+    fn response(&self, head: &Head, config: &Config) -> Response {
         match self {
             Self::Because(status, detail) => Response::problem(*status, detail, wants_text(head)),
             // What contradicts itself is a malformed token here.
-            Self::Denied(denial) => denial.response(wants_text(head)),
+            Self::Denied(denial) => metadata::challenge(denial.response(wants_text(head)), config),
         }
     }
 }
@@ -112,47 +119,60 @@ pub fn claims(path: &str, config: &Config) -> bool {
     let below = path.strip_prefix(config.mercure.path.as_str());
     below.is_some_and(|rest| {
         rest.is_empty() || rest == "/subscriptions" || rest.starts_with("/subscriptions/")
-    })
+    }) || metadata::is_here(path, config)
 }
 
 /// What a request asks for.
 pub fn asked(head: &Head, body: &[u8], mut judge: Judge<'_>) -> Asked {
-    let rest = head.path.strip_prefix(judge.config.mercure.path.as_str()).unwrap_or_default();
+    let config = judge.config;
+    if metadata::is_here(head.path, config) {
+        return Asked::Respond(metadata::answer(head, config));
+    }
+    let rest = head.path.strip_prefix(config.mercure.path.as_str()).unwrap_or_default();
     let asked = match (rest.is_empty(), head.method) {
-        (_, Method::Options) => Ok(Asked::Respond(options(head, rest.is_empty()))),
-        (true, Method::Get | Method::Head) => subscribe::read(head, &mut judge),
+        (of_hub, Method::Options) => Ok(Asked::Respond(options(head, methods(of_hub, config)))),
+        (true, Method::Get | Method::Head) => subscribe::read(head, &[], &mut judge),
+        (true, Method::Query) if config.mercure.protocol.speaks_v1() => {
+            subscribe::read(head, body, &mut judge)
+        }
         (true, Method::Post) => publish::read(head, body, &mut judge),
         (false, Method::Get | Method::Head) => subscriptions::read(head, rest, &mut judge),
-        (of_hub, _) => Ok(Asked::Respond(not_allowed(head, of_hub))),
+        (of_hub, _) => Ok(Asked::Respond(not_allowed(head, methods(of_hub, config)))),
     };
-    asked.unwrap_or_else(|refused| Asked::Respond(refused.response(head)))
+    asked.unwrap_or_else(|refused| Asked::Respond(refused.response(head, config)))
 }
 
 /// The answer to a request whose body has not come, if it does not depend on it.
 pub fn before_body(head: &Head, mut judge: Judge<'_>) -> Option<Response> {
-    let rest = head.path.strip_prefix(judge.config.mercure.path.as_str()).unwrap_or_default();
+    let config = judge.config;
+    let rest = head.path.strip_prefix(config.mercure.path.as_str()).unwrap_or_default();
+    let draft = identity::draft(head, config);
     match (rest.is_empty(), head.method) {
-        (true, Method::Post) => match identity::publisher(head, &mut judge) {
+        _ if metadata::is_here(head.path, config) => Some(metadata::answer(head, config)),
+        (true, Method::Post) => match identity::publisher(head, draft, &mut judge) {
             Ok(_) => None,
-            Err(refused) => Some(refused.response(head)),
+            Err(refused) => Some(refused.response(head, config)),
         },
+        (true, Method::Query) if config.mercure.protocol.speaks_v1() => None,
         (_, Method::Get | Method::Head | Method::Options) => None,
-        (of_hub, _) => Some(not_allowed(head, of_hub)),
+        (of_hub, _) => Some(not_allowed(head, methods(of_hub, config))),
     }
 }
 
-const fn methods(of_hub: bool) -> &'static str {
-    if of_hub { "GET, HEAD, POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+const fn methods(of_hub: bool, config: &Config) -> &'static str {
+    match of_hub {
+        true if config.mercure.protocol.speaks_v1() => "GET, HEAD, POST, QUERY, OPTIONS",
+        true => "GET, HEAD, POST, OPTIONS",
+        false => "GET, HEAD, OPTIONS",
+    }
 }
 
-fn not_allowed(head: &Head, of_hub: bool) -> Response {
-    let allow = methods(of_hub);
+fn not_allowed(head: &Head, allow: &str) -> Response {
     let detail = format!("this resource knows the methods {allow}");
     Response::problem(405, &detail, wants_text(head)).with("Allow", allow)
 }
 
-fn options(head: &Head, of_hub: bool) -> Response {
-    let allow = methods(of_hub);
+fn options(head: &Head, allow: &str) -> Response {
     let mut response = Response::empty(204).with("Allow", allow);
     if head.field("access-control-request-method").is_some() {
         response.fields.push_str(&cors::preflight(head, allow));
@@ -160,7 +180,10 @@ fn options(head: &Head, of_hub: bool) -> Response {
     response
 }
 
-/// Whether `text` has a control character of ASCII.
-fn has_controls(text: &str) -> bool {
-    text.bytes().any(|byte| byte.is_ascii_control())
+/// Whether `text` has a character that no name may have.
+fn has_controls(text: &str, draft: Draft) -> bool {
+    match draft {
+        Draft::Classic => text.bytes().any(|byte| byte.is_ascii_control()),
+        Draft::V1 => text.chars().any(is_unseen),
+    }
 }

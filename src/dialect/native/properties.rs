@@ -67,7 +67,7 @@ const fn method_name(method: Method) -> &'static str {
         Method::Put => "PUT",
         Method::Patch => "PATCH",
         Method::Delete => "DELETE",
-        Method::Get | Method::Head | Method::Post | Method::Options => "POST",
+        Method::Get | Method::Head | Method::Post | Method::Options | Method::Query => "POST",
     }
 }
 

@@ -69,12 +69,13 @@ impl Feeds {
     }
 
     /// Enters what a feed asks for.
+    #[expect(clippy::mutable_key_type, reason = "selectors are compared by their texts")]
     pub(super) fn enter(&mut self, key: ChannelKey, selection: &Selection) {
         for selector in selection.selectors() {
             match selector {
                 Selector::All => {}
                 Selector::Exact(topic) => self.exact.entry(Rc::clone(topic)).or_default().push(key),
-                Selector::Template(_) => {
+                Selector::Template(_) | Selector::Url(_) => {
                     let prefix = selector.prefix();
                     if !self.templates.contains_key(prefix) {
                         *self.lengths.entry(prefix.len()).or_default() += 1;
@@ -99,7 +100,7 @@ impl Feeds {
                         }
                     }
                 }
-                Selector::Template(_) => self.strike_template(key, selector),
+                Selector::Template(_) | Selector::Url(_) => self.strike_template(key, selector),
             }
         }
     }

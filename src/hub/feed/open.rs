@@ -76,7 +76,9 @@ impl Hub {
             match selector {
                 Selector::Exact(_) if self.names.get(&prefix).is_some() => 0,
                 Selector::Exact(_) => self.tombstones.lost(&prefix),
-                Selector::All | Selector::Template(_) => self.tombstones.highest_of(&prefix, matches),
+                Selector::All | Selector::Template(_) | Selector::Url(_) => {
+                    self.tombstones.highest_of(&prefix, matches)
+                }
             }
         });
         let lost = stones.fold(lost, Seq::max);
@@ -109,7 +111,7 @@ impl Hub {
             match selector {
                 Selector::All if !is_internal(&prefix) => {}
                 Selector::Exact(_) => found.extend(self.names.get(&prefix)),
-                Selector::All | Selector::Template(_) => {
+                Selector::All | Selector::Template(_) | Selector::Url(_) => {
                     let weight = selector.weight();
                     for (name, key) in self.names.under(&prefix) {
                         // Long names take long.

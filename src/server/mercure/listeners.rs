@@ -1,7 +1,7 @@
 //! Who listens by a grant, or is told of: the streams that end with their grants, and what others are told of them.
 
 use super::super::{Server, Sink};
-use crate::broker::access::{MercureGrant, Revocation};
+use crate::broker::access::{Draft, MercureGrant, Revocation};
 use crate::carry::{carry, resume};
 use crate::conn::{Phase, Slot, Stream};
 use crate::dialect::mercure::subscriptions::Subscription;
@@ -35,6 +35,9 @@ pub(super) struct Listener {
     /// What it goes by, if others are told of it.
     name: Option<Box<str>>,
     selection: Rc<Selection>,
+    /// By which draft it came, and whether it asks for everything by a URL pattern.
+    draft: Draft,
+    has_any_url: bool,
     grant: Option<Rc<MercureGrant>>,
 }
 
@@ -47,7 +50,7 @@ resume! {
 }
 
 carry! {
-    struct Listener { name, selection, grant }
+    struct Listener { name, selection, draft, has_any_url, grant }
 }
 
 impl Mercure {
@@ -75,11 +78,18 @@ impl Listener {
         hub: &'a str,
         active: bool,
     ) -> impl Iterator<Item = Subscription<'a>> {
-        let payload = self.grant.as_ref().and_then(|grant| grant.payload.as_deref());
         let name = self.name.as_deref();
         let of = move |subscriber: &'a str| {
-            let topics = self.selection.selectors().iter().map(Selector::as_str);
-            topics.map(move |topic| Subscription { hub, topic, subscriber, active, payload })
+            self.selection.selectors().iter().map(move |selector| {
+                let topic = selector.as_str();
+                let payload = self.grant.as_ref().and_then(|grant| grant.payload(topic));
+                let is_url_pattern = match selector {
+                    Selector::Url(_) => true,
+                    Selector::All => self.has_any_url,
+                    Selector::Exact(_) | Selector::Template(_) => false,
+                };
+                Subscription { hub, draft: self.draft, is_url_pattern, topic, subscriber, active, payload }
+            })
         };
         name.into_iter().flat_map(of)
     }
@@ -103,6 +113,7 @@ impl Server {
         now: Now,
         slot: Slot,
         selection: Rc<Selection>,
+        (draft, has_any_url): (Draft, bool),
         grant: Option<Rc<MercureGrant>>,
     ) {
         let is_told = self.config.mercure.subscriptions;
@@ -114,7 +125,7 @@ impl Server {
             mercure.ends.insert((grant.ends_ms, slot));
         }
         let name = is_told.then(|| uuid(mercure.names.draw()));
-        let listener = Listener { name, selection, grant };
+        let listener = Listener { name, selection, draft, has_any_url, grant };
         let events: Vec<Publication> =
             listener.subscriptions(&self.config.mercure.path, true).map(|it| it.event()).collect();
         mercure.listeners.insert(slot, listener);

@@ -122,19 +122,21 @@ impl Server {
         let listeners = self.mercure.iter().flat_map(|mercure| mercure.listeners.values());
         let all = listeners.flat_map(|listener| listener.subscriptions(&self.config.mercure.path, true));
         let mut wanted = all.filter(|one| {
-            query.topic.as_deref().is_none_or(|topic| topic == one.topic)
+            query.draft == one.draft
+                && query.kind.as_deref().is_none_or(|kind| kind == one.kind())
+                && query.topic.as_deref().is_none_or(|topic| topic == one.topic)
                 && query.subscriber.as_deref().is_none_or(|subscriber| subscriber == one.subscriber)
         });
         let body = match query.subscriber {
             Some(_) => match wanted.next() {
-                Some(one) => subscriptions::single(&one.document(true), &cursor),
+                Some(one) => subscriptions::single(one.document(true), query.draft, &cursor),
                 None => return Response::problem(404, "there is no such subscription", query.as_text),
             },
             None => {
                 let documents: Vec<String> = wanted.map(|one| one.document(false)).collect();
-                subscriptions::collection(&query.path, &cursor, &documents)
+                subscriptions::collection(query, &cursor, &documents)
             }
         };
-        dress(Response::new(200, subscriptions::JSON_LD, body.into_bytes()))
+        dress(subscriptions::answer(query, &self.config.mercure.path, &cursor, body))
     }
 }

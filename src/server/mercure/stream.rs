@@ -2,6 +2,7 @@
 
 use super::super::Server;
 use super::super::request::{Reply, envelope};
+use crate::broker::access::Draft;
 use crate::broker::{Client, Refusal};
 use crate::conn::{Phase, Slot, Stream};
 use crate::dialect::mercure::Listen;
@@ -38,7 +39,7 @@ impl Server {
             self.turn_mercure_away(now, slot, look, self.return_ms(slot), reply);
             return Ok(());
         }
-        let Listen { selection, grant, after, tells_start, head_only } = listen;
+        let Listen { selection, draft, has_any_url, grant, after, tells_start, head_only } = listen;
         let start = self.mercure_start(after.as_deref());
         let owner = Holder::Connection(slot).into();
         let client = Client::of(reply.head, self.connections[slot].peer, &self.config);
@@ -50,7 +51,7 @@ impl Server {
         let begin = self.out.len();
         let gaps = self.broker.hub.take_gaps(subscriber);
         let is_exact = matches!(start, Start::After(_)) && gaps.is_empty();
-        let answered = after.as_deref().map(|after| if is_exact { after } else { "earliest" });
+        let answered = after.as_deref().map(|after| (draft, if is_exact { after } else { "earliest" }));
         self.write_mercure_head(now, look, answered, reply);
         if head_only {
             self.broker.hub.detach(now.at, subscriber);
@@ -65,11 +66,11 @@ impl Server {
         self.note_format(slot);
         // As with all streams, heartbeats are counted from here.
         self.wheel.clear(slot);
-        self.note_listener(now, slot, selection, grant);
+        self.note_listener(now, slot, selection, (draft, has_any_url), grant);
         Ok(())
     }
 
-    fn write_mercure_head(&mut self, now: Now, look: Look, answered: Option<&str>, reply: &Reply) {
+    fn write_mercure_head(&mut self, now: Now, look: Look, answered: Option<(Draft, &str)>, reply: &Reply) {
         let envelope = Envelope {
             close: !look.chunked || reply.close,
             ..envelope(self.dates.at(now.unix), reply, &self.cors)
@@ -82,8 +83,9 @@ impl Server {
             "Content-Type: {content_type}\r\nCache-Control: {NOT_KEPT}\r\nX-Accel-Buffering: no\r\n{}",
             transport::precautions(look.stream),
         );
-        if let Some(answered) = answered {
-            let _ = write!(self.out, "Last-Event-ID: {answered}\r\n");
+        if let Some((draft, answered)) = answered {
+            let prefix = if draft == Draft::V1 { "Mercure-" } else { "" };
+            let _ = write!(self.out, "{prefix}Last-Event-ID: {answered}\r\n");
         }
         let coding: &[u8] = if look.chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" };
         self.out.extend_from_slice(coding);

@@ -1,14 +1,16 @@
 //! Tokens of Mercure: keys for each role, and grants that are selectors of topics.
 //!
 //! The claims differ from ours, and so do the rules: no leeway, as a stream has to end when its token does, and `exp`
-//! need not be there. A token of one role is nothing in the other.
+//! need not be there. A token of one role is nothing in the other. Those of draft 08 are access tokens (RFC 9068): they
+//! name who issued them and whom they are for, and they end.
 
+use super::details::{self, Detail};
 use super::json::Json;
 use super::jws::Parts;
 use super::keys::{self, Key};
 use super::{Bad, Left, Revocation, Revocations, fingerprint};
 use crate::broker::access::Grant;
-use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, resume};
+use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry, resume};
 use crate::config::{Config, KeyText, TokenKey};
 use crate::hub::Selector;
 use serde_json::value::RawValue;
@@ -33,6 +35,20 @@ pub enum Role {
     Subscriber,
 }
 
+/// By which draft a request is understood.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Draft {
+    /// Draft 07: topics and templates.
+    #[default]
+    Classic,
+    /// Draft 08: what matches, and URL patterns.
+    V1,
+}
+
+carry! {
+    enum Draft { 0 => Classic, 1 => V1 }
+}
+
 /// What a token grants.
 #[derive(Debug, Default)]
 pub struct MercureGrant {
@@ -41,7 +57,9 @@ pub struct MercureGrant {
     /// Of which topics private updates may be seen.
     pub subscribe: Rc<[Selector]>,
     /// What is told of the subscriber, as JSON.
-    pub payload: Option<Box<str>>,
+    payload: Option<Box<str>>,
+    /// The same of draft 08, for some selectors each.
+    details: Vec<Detail>,
     /// Milliseconds since 1970 from which it counts.
     begins_ms: u64,
     /// And from which it does not any more; [`u64::MAX`] = it always does.
@@ -54,16 +72,18 @@ impl Carry for MercureGrant {
     fn shape(shape: &mut Shape) {
         shape.add("MercureGrant");
         <(Vec<Selector>, Vec<Selector>, Option<Box<str>>)>::shape(shape);
+        shape.field("details", |it: &Self| &it.details);
         shape.field("begins_ms", |it: &Self| &it.begins_ms);
         shape.field("ends_ms", |it: &Self| &it.ends_ms);
         shape.field("who", |it: &Self| &it.who);
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        let Self { publish, subscribe, payload, begins_ms, ends_ms, who } = self;
+        let Self { publish, subscribe, payload, details, begins_ms, ends_ms, who } = self;
         publish.pack(parcel);
         subscribe.to_vec().pack(parcel);
         payload.pack(parcel);
+        details.pack(parcel);
         begins_ms.pack(parcel);
         ends_ms.pack(parcel);
         who.pack(parcel);
@@ -72,11 +92,13 @@ impl Carry for MercureGrant {
     fn unpack(from: &mut Unpack) -> Result<Self, Damaged> {
         let publish = Carry::unpack(from)?;
         let subscribe: Vec<Selector> = Carry::unpack(from)?;
-        let (payload, begins_ms, ends_ms) = Carry::unpack(from)?;
+        let (payload, details) = Carry::unpack(from)?;
+        let (begins_ms, ends_ms) = Carry::unpack(from)?;
         Ok(Self {
             publish,
             subscribe: subscribe.into(),
             payload,
+            details,
             begins_ms,
             ends_ms,
             who: Carry::unpack(from)?,
@@ -95,6 +117,12 @@ impl MercureGrant {
         self.subscribe.iter().any(|selector| selector.matches(topic))
     }
 
+    /// What is told of who subscribes to that, as JSON.
+    pub fn payload(&self, selector: &str) -> Option<&str> {
+        let detail = self.details.iter().find(|detail| detail.matches(selector));
+        detail.map_or(self.payload.as_deref(), |detail| detail.payload.as_deref())
+    }
+
     /// Whether a revocation concerns it. Those for some channels only do not.
     pub fn is_concerned(&self, revocation: &Revocation) -> bool {
         revocation.channels.is_empty() && revocation.concerns(&self.who)
@@ -109,8 +137,8 @@ impl MercureGrant {
     }
 }
 
-/// Tokens that were verified, by role and whole token.
-type Verified = BTreeMap<(Role, Box<str>), Rc<MercureGrant>>;
+/// Tokens that were verified, by role, draft and whole token.
+type Verified = BTreeMap<(Role, Draft, Box<str>), Rc<MercureGrant>>;
 
 /// The keys of both roles, and the tokens that were verified by them lately.
 #[derive(Debug, Default)]
@@ -119,6 +147,9 @@ pub struct MercureTokens {
     younger: Verified,
     older: Verified,
     max: usize,
+    /// Of draft 08: who must have issued a token, and the URL of the hub, which it must be for.
+    issuer: String,
+    audience: Rc<str>,
     revoked: Revocations,
 }
 
@@ -127,14 +158,20 @@ resume! {
         carried: ;
         resumed: revoked;
         // Whoever comes with a token has it verified anew.
-        given: keys, younger, older, max
+        given: keys, younger, older, max, issuer, audience
     }
 }
 
 impl MercureTokens {
-    /// What tells whether the keys are the same.
-    pub fn judges_by(&self) -> Vec<(Role, u64)> {
-        self.keys.iter().flat_map(|(role, keys)| keys.iter().map(|key| (*role, key.mark))).collect()
+    /// What tells whether the keys are the same, and what else tokens are judged by.
+    pub fn judges_by(&self) -> (Vec<(Role, u64)>, &str, &str) {
+        let keys = self.keys.iter().flat_map(|(role, keys)| keys.iter().map(|key| (*role, key.mark)));
+        (keys.collect(), &self.issuer, &self.audience)
+    }
+
+    /// The URL of the hub, which what is relative is below; empty if draft 08 is not spoken.
+    pub const fn base(&self) -> &Rc<str> {
+        &self.audience
     }
 
     /// The keys of the settings; or what is wrong with them, and in which setting.
@@ -152,9 +189,21 @@ impl MercureTokens {
             let read = keys::read(&row).map_err(|wrong| (name, wrong))?;
             keys.insert(role, read);
         }
+        let speaks_v1 = mercure.protocol.speaks_v1();
+        let needed = |name, value: &Option<String>| match value {
+            None if speaks_v1 && !keys.is_empty() => {
+                Err((name, "mercure.protocol = \"v1\" and \"both\" need it".to_owned()))
+            }
+            _ => Ok(value.clone().unwrap_or_default()),
+        };
+        let issuer = needed("mercure.issuer", &mercure.issuer)?;
+        let audience: Rc<str> = needed("mercure.audience", &mercure.audience)?.into();
+        if !audience.is_empty() && Selector::url_pattern("/:x", &audience).is_none() {
+            return Err(("mercure.audience", "it is no URL that anything can be relative to".into()));
+        }
         let max = config.limits.tokens_remembered.div_ceil(2);
         let revoked = Revocations::new(config.limits.revocations);
-        Ok(Self { keys, max, revoked, ..Self::default() })
+        Ok(Self { keys, max, issuer, audience, revoked, ..Self::default() })
     }
 
     /// Whether there is a key: then there is a hub.
@@ -163,20 +212,26 @@ impl MercureTokens {
     }
 
     /// Whether `token` was verified and is remembered.
-    pub fn knows(&self, role: Role, token: &str) -> bool {
-        let key = (role, Box::from(token));
+    pub fn knows(&self, role: Role, draft: Draft, token: &str) -> bool {
+        let key = (role, draft, Box::from(token));
         self.younger.contains_key(&key) || self.older.contains_key(&key)
     }
 
     /// What `token` grants in that role at `now_ms`, in milliseconds since 1970.
-    pub fn check(&mut self, role: Role, token: &str, now_ms: u64) -> Result<Rc<MercureGrant>, Bad> {
-        let key = (role, Box::from(token));
+    pub fn check(
+        &mut self,
+        role: Role,
+        draft: Draft,
+        token: &str,
+        now_ms: u64,
+    ) -> Result<Rc<MercureGrant>, Bad> {
+        let key = (role, draft, Box::from(token));
         if let Some(grant) = self.younger.get(&key) {
             return grant.in_time(now_ms).map(|()| Rc::clone(grant));
         }
         let grant = match self.older.remove(&key) {
             Some(grant) => grant,
-            None => Rc::new(self.verify(role, token)?),
+            None => Rc::new(self.verify(role, draft, token)?),
         };
         grant.in_time(now_ms)?;
         if self.younger.len() >= self.max {
@@ -192,14 +247,21 @@ impl MercureTokens {
         self.revoked.add(revocation, unix);
     }
 
-    fn verify(&self, role: Role, token: &str) -> Result<MercureGrant, Bad> {
+    fn verify(&self, role: Role, draft: Draft, token: &str) -> Result<MercureGrant, Bad> {
         let parts = Parts::read(token)?;
         let keys = self.keys.get(&role).map(Vec::as_slice).unwrap_or_default();
         let verifies =
             |key: &&Key| key.algorithm == parts.algorithm && key.verifies(parts.signed, &parts.signature);
         keys.iter().find(verifies).ok_or(Bad("the token's signature is not good"))?;
         let claims = Json::object(&parts.payload).ok_or(Bad("the token's claims are not a JSON object"))?;
-        let mut grant = rights(&claims, &parts.payload)?;
+        let mut grant = match draft {
+            Draft::Classic => rights(&claims, &parts.payload)?,
+            Draft::V1 => {
+                self.check_access_token(&parts, &claims)?;
+                let (publish, subscribe, details) = details::read(&claims, &parts.payload, &self.audience)?;
+                MercureGrant { publish, subscribe: subscribe.into(), details, ..MercureGrant::default() }
+            }
+        };
         let text = |name: &str| claims.get(name).and_then(Json::as_text).map(Box::from);
         grant.who.subject = text("sub");
         grant.who.id = text("jti").or_else(|| Some(fingerprint(parts.signed)));
@@ -218,6 +280,26 @@ impl MercureTokens {
             Left::Nothing => Err(Bad::REVOKED),
             // Channels are no topics that could be told apart: whoever lost some, keeps the rest.
             Left::All | Left::Except(_) => Ok(grant),
+        }
+    }
+}
+
+impl MercureTokens {
+    /// Whether an access token is one of ours, and for us.
+    fn check_access_token(&self, parts: &Parts, claims: &BTreeMap<String, Json>) -> Result<(), Bad> {
+        let is_ours = |text: Option<&str>| text == Some(&self.audience);
+        let is_for_us = match claims.get("aud") {
+            Some(Json::Array(all)) => all.iter().any(|one| is_ours(one.as_text())),
+            one => is_ours(one.and_then(Json::as_text)),
+        };
+        match () {
+            () if !parts.is_access_token => Err(Bad("the token's type is not at+jwt")),
+            () if claims.get("iss").and_then(Json::as_text) != Some(&self.issuer) => {
+                Err(Bad("the token is of another issuer"))
+            }
+            () if !is_for_us => Err(Bad("the token is for another audience")),
+            () if !claims.contains_key("exp") => Err(Bad("the token has no exp")),
+            () => Ok(()),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! every second. What is remembered is what it grants and from when to when, never that it is good.
 
 mod claims;
+pub mod details;
 mod json;
 mod jws;
 mod keys;
@@ -26,7 +27,8 @@ pub const TOKEN_BYTES_MAX: usize = 4096;
 /// So many keys are tried for a token that names none.
 const KEYS_TRIED_MAX: usize = 4;
 
-pub use mercure::{MercureGrant, MercureTokens, Role};
+pub use jws::claims_to_be_access_token;
+pub use mercure::{Draft, MercureGrant, MercureTokens, Role};
 
 /// What is wrong with a token: a sentence of ours, in ASCII, that repeats nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
