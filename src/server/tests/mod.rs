@@ -4,8 +4,8 @@
 //! get, `trace` what a run was, `sim` lets a seed decide what happens, `sockets` speaks through WebSockets in it, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond, `memory` takes all there is,
 //! `door` publishes in every language, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
-//! give, `hook` is the application that is asked, `presence` looks who is here, `fdajax` and `bayeux` let a seed speak these
-//! protocols, `handover` puts another server in the place of one.
+//! give, `hook` is the application that is asked, `presence` looks who is here, `fdajax`, `bayeux` and `mercure` let a seed
+//! speak these protocols, `handover` puts another server in the place of one.
 
 mod access;
 mod bayeux;
@@ -21,6 +21,7 @@ mod hook;
 mod limits;
 mod market;
 mod memory;
+mod mercure;
 mod oracle;
 mod presence;
 mod shared;
