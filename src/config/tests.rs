@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::*;
 
 /// Values of which every setting takes at least one that is not its default.
-const CANDIDATES: [&str; 15] = [
+const CANDIDATES: [&str; 16] = [
     "behind",
     "3",
     "304",
@@ -19,6 +19,7 @@ const CANDIDATES: [&str; 15] = [
     "HS512",
     "redis://127.0.0.1:6379",
     "http://127.0.0.1:9/may",
+    "both",
 ];
 
 /// A value for each setting that is not its default, as text and as TOML.
