@@ -227,7 +227,8 @@ impl Talker {
         // Whoever came back before it had all that it was owed goes on where it was.
         let mut may_come = self.members.iter().map(|member| (member.item, member.asked, member.left));
         let is_asked = |(item, asked, left): (&str, Seq, Option<(Seq, Seq)>)| {
-            let again = self.members.iter().any(|other| other.item == item && other.left.is_none());
+            let is_back = |other: &Member| other.left.is_none() && matches(other.item, &message.channel);
+            let again = self.members.iter().any(is_back);
             matches(item, &message.channel)
                 && seq > asked
                 && (again || left.is_none_or(|(_, read)| seq <= read))
