@@ -411,7 +411,9 @@ impl Server {
             ("limits.memory_per_address", kept, kept_max),
             ("limits.stalled_seconds", stalled as usize, limits.stalled_seconds as usize),
         ];
-        let is_near = |&&(_, used, max): &&(&str, usize, usize)| used > 0 && used >= max / 5 * 4;
+        let is_near = |&&(_, used, max): &&(&str, usize, usize)| {
+            used > 0 && used.saturating_mul(5) >= max.saturating_mul(4)
+        };
         used.iter().filter(is_near).map(|(name, used, max)| format!("{name}: {used} of {max}")).collect()
     }
 }

@@ -109,6 +109,12 @@ fn a_limit_that_is_near_is_named() {
     assert_eq!(found.len(), streams.len());
     let told = server.json(&format!("/admin/connections/{}", found[0]["id"].as_str().unwrap()));
     assert_eq!(told["near_limits"][0], "limits.connections: 4 of 5", "{told}");
+    // Half of a small limit is not near.
+    let server = Encke::start(&["--limits-connections", "4"]);
+    let _stream = server.open("/sub/a?as=stream", &[]);
+    let found = all(&server, "connections", "from", "stream");
+    let told = server.json(&format!("/admin/connections/{}", found[0]["id"].as_str().unwrap()));
+    assert_eq!(told["near_limits"].as_array().unwrap().len(), 0, "{told}");
 }
 
 #[test]
