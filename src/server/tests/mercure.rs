@@ -12,7 +12,7 @@ use crate::config::{Config, Protocol};
 use crate::conn::ConnId;
 use crate::hub::Message;
 use crate::id::{MessageId, Random, Seed, Seq};
-use crate::server::{Effect, Server};
+use crate::server::Server;
 use data_encoding::BASE64URL_NOPAD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
@@ -432,14 +432,7 @@ impl Sim {
         }
         self.server.tick(self.world.now, &mut self.world);
         let is_left = self.server.deliver(self.world.now, &mut self.world);
-        while let Some(effect) = self.server.poll_effect() {
-            match effect {
-                Effect::Pause(_) | Effect::Resume(_) => {}
-                Effect::Append(_) | Effect::Ask(_) => unreachable!(),
-                Effect::HalfClose(id) => self.world.socket(id).ended = true,
-                Effect::Close(id) => self.world.socket(id).closed = true,
-            }
-        }
+        self.world.carry_out(&mut self.server);
         self.server.check(self.world.now);
         self.read(is_left);
     }

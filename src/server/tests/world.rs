@@ -2,7 +2,7 @@
 
 use crate::conn::{ConnId, Slot};
 use crate::id::Random;
-use crate::server::{Sink, Write, Wrote};
+use crate::server::{Effect, Server, Sink, Write, Wrote};
 use crate::time::{Instant, Now};
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -77,6 +77,18 @@ impl World {
         };
         assert!(self.sockets.insert(id, socket).is_none(), "{id:?} was given out twice");
         self.slots.insert(id.slot, id);
+    }
+
+    /// Carries out what a server wants done at the end of its turn, which has neither a log nor an application to ask.
+    pub fn carry_out(&mut self, server: &mut Server) {
+        while let Some(effect) = server.poll_effect() {
+            match effect {
+                Effect::Pause(_) | Effect::Resume(_) => {}
+                Effect::Append(_) | Effect::Ask(_) => unreachable!(),
+                Effect::HalfClose(id) => self.socket(id).ended = true,
+                Effect::Close(id) => self.socket(id).closed = true,
+            }
+        }
     }
 
     /// Who has the slot.

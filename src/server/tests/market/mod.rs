@@ -18,7 +18,7 @@ use super::world::World;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::{Random, Seed};
-use crate::server::{Effect, Server};
+use crate::server::Server;
 use crate::transport::{Streaming, Transport};
 use items::{Answer, TECHNIQUES};
 use reader::{Reader, View};
@@ -169,14 +169,7 @@ impl Sim {
             }
             self.server.tick(now, &mut self.world);
             self.server.deliver(now, &mut self.world);
-            while let Some(effect) = self.server.poll_effect() {
-                match effect {
-                    Effect::Pause(_) | Effect::Resume(_) => {}
-                    Effect::Append(_) | Effect::Ask(_) => unreachable!(),
-                    Effect::HalfClose(id) => self.world.socket(id).ended = true,
-                    Effect::Close(id) => self.world.socket(id).closed = true,
-                }
-            }
+            self.world.carry_out(&mut self.server);
             self.observe();
             self.server.check(now);
             for at in 0..self.readers.len() {
