@@ -135,7 +135,7 @@ impl Server {
     }
 
     /// Has the bytes that waited handled when the connection's turn comes.
-    fn handle_later(&mut self, now: Now, id: ConnId) {
+    pub(super) fn handle_later(&mut self, now: Now, id: ConnId) {
         match self.find(id) {
             Some(slot) if matches!(self.connections[slot].phase, Phase::Asking) => {
                 self.connections[slot].enter(Phase::Due, now.at);

@@ -5,10 +5,10 @@
 //! What it is told by its own settings, or can find out again, does not go over. Parting changes nothing: if nobody
 //! adopts what was parted with, the first server goes on.
 
-use super::{Server, rights};
+use super::Server;
 use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack, carry, resume};
 use crate::config::Config;
-use crate::conn::ConnId;
+use crate::conn::{ConnId, Slot};
 use crate::hub::ROOM;
 use crate::id::Seed;
 use crate::time::Now;
@@ -55,7 +55,6 @@ impl Server {
             // The next one reads what is shared, and clients resume there.
             () if self.broker.is_shared() => Some("its history is shared with other servers"),
             () if self.broker.is_loading() => Some("the history is being loaded"),
-            () if self.access.hook.is_busy() => Some("the application is being asked"),
             () if self.broker.has_open_proposals() => Some(STORING),
             () => None,
         }
@@ -80,7 +79,7 @@ impl Server {
         server.resume(&mut from)?;
         from.end()?;
         server.settle_in(before);
-        server.access.hook.go_on(now.at);
+        server.ask_anew(now);
         Ok(server)
     }
 
@@ -104,13 +103,25 @@ impl Server {
             true => {
                 let publishers_left = settings.publish_tokens != before.publish_tokens;
                 if settings.access != before.access {
+                    self.access.hook.forget_said();
                     self.access.tokens.forget_verified();
                 }
                 if publishers_left || settings.access != before.access {
                     self.rights.judge_all(publishers_left);
                 }
             }
-            false => self.rights = rights::Rights::default(),
+            false => self.rights.forget(),
+        }
+    }
+
+    /// Has everything handled again whose bytes waited for the application's word: the process that asked is no more.
+    fn ask_anew(&mut self, now: Now) {
+        let slots = self.connections.iter().map(|(slot, _)| slot);
+        let asking: Vec<Slot> = slots.filter(|slot| self.is_asking(*slot)).collect();
+        let ids = asking.iter().map(|slot| self.id(*slot)).collect::<Vec<_>>();
+        self.access.hook.go_on(now.at, ids.iter().copied());
+        for id in ids {
+            self.handle_later(now, id);
         }
     }
 

@@ -373,7 +373,7 @@ impl Server {
         match self.access.is_on() {
             true => self.rights.judge_all(self.config.publish.token != config.publish.token),
             // Nobody notes any more who leaves.
-            false => self.rights = rights::Rights::default(),
+            false => self.rights.forget(),
         }
         self.targets = Targets::default();
         if self.access_log.is_some() != config.log.access {

@@ -76,20 +76,20 @@ impl Resume for Rights {
         shape.field("grants", |it: &Self| &it.grants);
         shape.field("waiting", |it: &Self| &it.waiting);
         shape.field("askers", |it: &Self| &it.askers);
+        shape.field("commands", |it: &Self| &it.commands);
         shape.field("unjudged", |it: &Self| &it.unjudged);
         shape.field("unjudged_sessions", |it: &Self| &it.unjudged_sessions);
         shape.field("publishers_left", |it: &Self| &it.publishers_left);
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        // No command waits when a server parts.
         let Self {
             numbers,
             grants,
             known: _,
             waiting,
             askers,
-            commands: _,
+            commands,
             must_wait: _,
             said: _,
             unjudged,
@@ -100,13 +100,14 @@ impl Resume for Rights {
         grants.pack(parcel);
         waiting.pack(parcel);
         askers.pack(parcel);
+        commands.pack(parcel);
         unjudged_sessions.pack(parcel);
         (*unjudged, *publishers_left).pack(parcel);
     }
 
     fn resume(&mut self, from: &mut Unpack) -> Result<(), Damaged> {
         let (numbers, grants, waiting) = Carry::unpack(from)?;
-        let askers = Carry::unpack(from)?;
+        let (askers, commands) = (Carry::unpack(from)?, Carry::unpack(from)?);
         let unjudged_sessions = Carry::unpack(from)?;
         let (unjudged, publishers_left) = Carry::unpack(from)?;
         let grants: Slab<Held> = grants;
@@ -117,6 +118,7 @@ impl Resume for Rights {
             known,
             waiting,
             askers,
+            commands,
             unjudged,
             unjudged_sessions,
             publishers_left,
@@ -132,6 +134,11 @@ impl Rights {
         self.unjudged = Some(0);
         self.unjudged_sessions = [Some(0); 2];
         self.publishers_left |= publishers_left;
+    }
+
+    /// Forgets who may what, as nobody asks any more. Commands that wait are carried out.
+    pub(super) fn forget(&mut self) {
+        *self = Self { commands: std::mem::take(&mut self.commands), ..Self::default() };
     }
 
     /// Whether there are connections to be judged again.
@@ -275,8 +282,11 @@ impl Server {
             self.rights.set(slot, NOBODY);
             self.access.hook.end(Holder::Connection(slot));
             self.rights.askers.remove(&slot);
-            self.rights.commands.remove(&slot);
             self.end_waiting(slot);
+        }
+        // One may wait from before the rules were others.
+        if !self.rights.commands.is_empty() {
+            self.rights.commands.remove(&slot);
         }
     }
 

@@ -111,6 +111,9 @@ impl Server {
                     return;
                 }
                 self.serve(now, slot, &waiting, sink);
+                if was_asked && !self.find(id).is_some_and(|slot| self.is_asking(slot)) {
+                    self.access.hook.forget(id);
+                }
             }
             Phase::Socket(_) => {
                 self.receive_frames(now, slot, &waiting, sink);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, request};
 use crate::harness::{Crowd, Encke, free_address, until};
+use crate::upgrade::Line;
 
 /// An application. What it is asked is noted; answers are what a test has set.
 struct Application {
@@ -249,4 +250,29 @@ fn while_the_application_sleeps_others_are_served_and_the_waiting_are_bounded() 
         assert_eq!(client.answer().status, 304);
     }
     assert!(application.asked().len() <= 16 + 20, "{} were asked about", application.asked().len());
+}
+
+/// While the application sleeps, another process takes over: what waits for its word goes on waiting there.
+#[test]
+fn an_upgrade_while_it_is_asked_asks_anew() {
+    let application = Application::start(None);
+    let settings = application.settings("timeout_ms = 60000");
+    let mut line = Line::of(Encke::start(&["--config", settings.name()]));
+    let ours = ["Cookie: session=abc", "Origin: http://localhost"];
+    let mut listener = line.server.connect();
+    listener.request("GET", "/sub/room/a?as=stream", &ours, b"");
+    let mut publisher = line.server.connect();
+    publisher.request("POST", "/pub/room/b", &ours, b"hello");
+    until("both are asked about", || (application.asked().len() == 2).then_some(()));
+    line.upgrade();
+    until("both are asked about again", || (application.asked().len() == 4).then_some(()));
+    application.set(&ok(&json!({"allow": true})));
+    assert_eq!(listener.head().status, 200);
+    assert_eq!(publisher.answer().status, 202);
+    let questions: Vec<Value> = application.asked().into_iter().map(|(_, question)| question).collect();
+    for question in &questions[..2] {
+        assert!(questions[2..].contains(question), "the same: {questions:?}");
+    }
+    line.server.publish("room/a", "goes on");
+    listener.read_until(b"goes on");
 }

@@ -23,8 +23,8 @@ use crate::tunnel;
 use crate::websocket::{HANDSHAKE, open};
 
 /// A server, and the processes that have taken over from each other, which are nobody's children in the end.
-struct Line {
-    server: Encke,
+pub struct Line {
+    pub server: Encke,
     serving: u32,
     upgrades: usize,
 }
@@ -34,7 +34,7 @@ impl Line {
         Self::of(Encke::start(options))
     }
 
-    fn of(server: Encke) -> Self {
+    pub fn of(server: Encke) -> Self {
         Self { serving: server.pid(), server, upgrades: 0 }
     }
 
@@ -44,7 +44,7 @@ impl Line {
     }
 
     /// Has another process take over. Returns for how many milliseconds nobody was served.
-    fn upgrade(&mut self) -> u64 {
+    pub fn upgrade(&mut self) -> u64 {
         let begun = self.server.log().matches(" is to take over").count();
         self.signal(Signal::USR2);
         self.upgrades += 1;

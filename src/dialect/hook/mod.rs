@@ -125,11 +125,11 @@ pub struct Hook {
 
 resume! {
     Hook {
-        carried: listeners;
+        carried: said, listeners;
         resumed: draws;
-        // Nobody waits when a server parts; what was remembered is asked again.
+        // What is under way, and what was remembered, is asked again.
         given: timeout_ms, concurrency, cache_seconds, waiting_max, bytes_max, newest, open, numbers, at_door,
-            about_listeners, is_listeners_turn, under_way, asks, waiting, deadlines, bytes, exempt, by_address, said, ready,
+            about_listeners, is_listeners_turn, under_way, asks, waiting, deadlines, bytes, exempt, by_address, ready,
             confirmed, memory, asks_all, times, complained
     }
 }
@@ -210,7 +210,8 @@ impl Hook {
     /// Forgets what was said: a right was taken back, or the settings are others.
     pub fn forget_said(&mut self) {
         self.memory.clear();
-        self.said.clear();
+        // That they were asked about stays.
+        self.said.values_mut().for_each(Vec::clear);
         self.confirmed.clear();
         self.open.values_mut().filter(|open| open.sent.is_some()).for_each(|open| open.is_stale = true);
     }
@@ -513,16 +514,10 @@ impl Hook {
         self.waiting.len()
     }
 
-    /// Whether bytes wait for its word, or for being handled now that it has spoken.
-    pub fn is_busy(&self) -> bool {
-        !self.waiting.is_empty()
-            || !self.said.is_empty()
-            || !self.ready.is_empty()
-            || !self.confirmed.is_empty()
-    }
-
-    /// Goes on where another server has parted.
-    pub fn go_on(&mut self, now: Instant) {
+    /// Goes on where another server has parted, on whose answers the connections `asking` waited: they have been asked
+    /// about, and nothing was said.
+    pub fn go_on(&mut self, now: Instant, asking: impl Iterator<Item = ConnId>) {
+        asking.for_each(|id| self.said.entry(id).or_default().clear());
         self.listeners.go_on(now);
     }
 

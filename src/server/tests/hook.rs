@@ -9,9 +9,9 @@ use crate::id::Random;
 use serde_json::{Value, json};
 
 const OURS: &str = "Origin: http://x\r\n";
-const COOKIE: &str = "Cookie: session=abc\r\nOrigin: http://x\r\n";
+pub const COOKIE: &str = "Cookie: session=abc\r\nOrigin: http://x\r\n";
 
-fn config() -> Config {
+pub fn config() -> Config {
     let mut config = super::access::config();
     config.channels = vec![
         rule("room/**", Who::Hook, Some(Who::Hook)),
@@ -29,7 +29,7 @@ fn bench() -> Bench {
 
 impl Bench {
     /// The question that the application has been asked, as JSON, and its number.
-    fn question(&mut self) -> (u64, Value) {
+    pub fn question(&mut self) -> (u64, Value) {
         assert_eq!(self.asked.len(), 1, "{:?}", self.asked);
         let Ask { number, body, .. } = self.asked.remove(0);
         (number, serde_json::from_slice(&body).unwrap())
@@ -49,13 +49,13 @@ impl Bench {
     }
 
     /// Answers the one question that is open.
-    fn say(&mut self, body: &Value) -> Value {
+    pub fn say(&mut self, body: &Value) -> Value {
         let (number, question) = self.question();
         self.answer(number, 200, body);
         question
     }
 
-    fn asks(&mut self, request: &str) -> ConnId {
+    pub fn asks(&mut self, request: &str) -> ConnId {
         let id = self.connect();
         self.send(id, request);
         self.turn();
@@ -63,11 +63,11 @@ impl Bench {
         id
     }
 
-    fn get_waits(&mut self, target: &str, fields: &str) -> ConnId {
+    pub fn get_waits(&mut self, target: &str, fields: &str) -> ConnId {
         self.asks(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n"))
     }
 
-    fn post_waits(&mut self, target: &str, fields: &str, body: &str) -> ConnId {
+    pub fn post_waits(&mut self, target: &str, fields: &str, body: &str) -> ConnId {
         let length = body.len();
         self.asks(&format!(
             "POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{fields}\r\n{body}"
@@ -933,9 +933,17 @@ impl Story {
         }
     }
 
+    /// Another server takes over, which asks anew what is open.
+    fn hand_over(&mut self) {
+        self.open.clear();
+        super::handover::adopt(&mut self.bench);
+        self.settle();
+    }
+
     fn step(&mut self) {
         self.now += 1;
-        match self.random.below(14) {
+        match self.random.below(15) {
+            14 => self.hand_over(),
             0..3 => self.come(),
             3..7 => self.answer(),
             7..10 => self.publish(),

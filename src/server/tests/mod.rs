@@ -4,10 +4,11 @@
 //! get, `trace` what a run was, `sim` lets a seed decide what happens, `sockets` speaks through WebSockets in it, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond, `memory` takes all there is,
 //! `door` publishes in every language, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
-//! give, `hook` is the application that is asked, `presence` looks who is here, `fdajax`, `bayeux` and `mercure` let a seed
+//! give, `hook` is the application that is asked, `asked_anew` by the next server, `presence` looks who is here, `fdajax`, `bayeux` and `mercure` let a seed
 //! speak these protocols, `handover` puts another server in the place of one.
 
 mod access;
+mod asked_anew;
 mod bayeux;
 mod budgets;
 mod client;
