@@ -40,7 +40,7 @@ impl Server {
             dialects.request(protocol, context, id, request);
         });
         if let Phase::Socket(_) = self.connections[slot].phase {
-            self.remember_client(slot, client);
+            self.note_client(slot, client);
         }
     }
 

@@ -136,7 +136,7 @@ impl Server {
         self.broker.stats.streams_started += 1;
         self.telemetry.note_status(response.status);
         let user = User::Subscriber { subscriber, stream, may_publish, loud: asked.loud };
-        self.remember_client(slot, self.client(slot, reply.head));
+        self.note_client(slot, self.client(slot, reply.head));
         self.log_answer(now.at, slot, begin, true);
         self.connections[slot].enter(Phase::Socket(user), now.at);
         self.note_format(slot);

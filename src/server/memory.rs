@@ -316,7 +316,7 @@ impl Server {
             && let Some(of @ (_, slot)) = kept.large.pop()
         {
             let connection = &self.connections[slot];
-            let is_own = connection.door == Door::Admin || self.is_exempt(slot);
+            let is_own = connection.door == Door::Admin || self.payer(slot).is_none();
             // What the application sends is refused when it goes on, with a word.
             if is_own && !(all && connection.output.is_some()) {
                 spared.push(of);

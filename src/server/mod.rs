@@ -425,7 +425,7 @@ impl Server {
             _ if connection.closing => {}
             Phase::Idle | Phase::Due if is_loading => self.receive_early(now, slot, bytes, sink),
             Phase::Idle | Phase::Reading if connection.output.is_none() => {
-                match self.must_wait(now, slot, sink) {
+                match self.must_wait(now, slot, bytes, sink) {
                     false => self.serve(now, slot, bytes, sink),
                     true => self.defer(now, slot, bytes),
                 }
@@ -440,7 +440,7 @@ impl Server {
                 self.wait_behind(now, slot, bytes, sink);
             }
             Phase::Socket(_) if self.rights.has_command(slot) => self.wait_behind_command(slot, bytes),
-            Phase::Socket(_) => match connection.input.is_some() || self.must_wait(now, slot, sink) {
+            Phase::Socket(_) => match connection.input.is_some() || self.must_wait(now, slot, bytes, sink) {
                 false => self.receive_frames(now, slot, bytes, sink),
                 true => self.defer(now, slot, bytes),
             },

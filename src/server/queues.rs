@@ -1,7 +1,8 @@
 //! Whose turn it is: those who cannot be served at once, by how much has lately been done for their address.
 //!
 //! Who asks little is served before who asks much, so that nobody has to wait for a flood; of a flood, some is served
-//! in every turn. Addresses that limits do not hold for ask nothing, as far as this goes.
+//! in every turn. Behind a trusted proxy, it is the address that the proxy names. Addresses that limits do not hold for
+//! ask nothing, as far as this goes.
 
 use super::{Server, Sink};
 use crate::carry::carry;
@@ -88,18 +89,16 @@ impl PutOff {
 impl Server {
     /// After whom a connection is served: 0 = nobody, as little has been done for its address.
     pub(super) fn level(&self, now: Instant, slot: Slot) -> usize {
-        if self.is_exempt(slot) {
-            return 0;
-        }
-        let work = self.work.recent(now, self.connections[slot].peer);
+        let Some(payer) = self.payer(slot) else { return 0 };
+        let work = self.work.recent(now, payer);
         LEVELS.iter().filter(|&&from| work >= from).count()
     }
 
     /// Counts what has been done for the address of a connection: so many units, or as many microseconds as it took.
     pub(super) fn note_work(&mut self, now: Instant, slot: Slot, units: usize, sink: &mut impl Sink) {
-        if !self.is_exempt(slot) {
+        if let Some(payer) = self.payer(slot) {
             let units = u32::try_from(units).unwrap_or(u32::MAX);
-            self.work.add(now, self.connections[slot].peer, units.max(sink.spent()));
+            self.work.add(now, payer, units.max(sink.spent()));
         }
     }
 

@@ -333,6 +333,9 @@ impl Server {
         {
             return self.turn_away(now, slot, Some(head));
         }
+        if self.is_proxied(slot) {
+            self.note_client(slot, self.client(slot, head));
+        }
         if let Some(protocol) = self.claim(head.path) {
             self.log_request(now, slot, head, Some(protocol));
             return self.hold(now, slot, protocol, request);

@@ -7,11 +7,11 @@
 use super::addresses::Addresses;
 use super::{CROWD, Server};
 use crate::broker::{Client, is_exempt};
-use crate::conn::{ConnId, Connection, Door, Slot, Surplus};
+use crate::conn::{ConnId, Connection, Door, Phase, Slot, Surplus};
 use crate::dialect::native;
 use crate::time::Now;
 use crate::transport;
-use crate::wire::head::Head;
+use crate::wire::head::{self, Head};
 use crate::wire::response::Response;
 use std::net::IpAddr;
 
@@ -157,11 +157,44 @@ impl Server {
         named.unwrap_or_else(|| Client::direct(self.connections[slot].peer, &self.config))
     }
 
-    /// Notes who asks on a connection that will send more without saying so again.
+    /// For whom what is done for a connection is counted: its peer, or whom the trusted proxy there has named. Nobody, if
+    /// limits per address do not hold for them.
+    #[inline]
+    pub(super) fn payer(&self, slot: Slot) -> Option<IpAddr> {
+        match self.is_exempt(slot) {
+            false => Some(self.connections[slot].peer),
+            true if self.clients.is_empty() => None,
+            true => self.clients.get(&slot).filter(|client| client.counted).map(|client| client.address),
+        }
+    }
+
+    /// Whether a proxy may be at the other end, which tells of each request who asks.
+    #[inline]
+    pub(super) fn is_proxied(&self, slot: Slot) -> bool {
+        self.connections[slot].door == Door::Exempt && !self.config.trusted_proxies.is_empty()
+    }
+
+    /// Looks who asks, when a request has come by a proxy, before it is decided whose turn it is: the request before it
+    /// may have been somebody else's.
     #[cold]
-    pub(super) fn remember_client(&mut self, slot: Slot, client: Client) {
-        if client != Client::direct(self.connections[slot].peer, &self.config) {
-            self.clients.insert(slot, client);
+    pub(super) fn look_who_asks(&mut self, slot: Slot, bytes: &[u8]) {
+        let connection = &self.connections[slot];
+        if !matches!(connection.phase, Phase::Idle) || connection.input.is_some() {
+            return;
+        }
+        let mut slots = head::slots();
+        let asks = head::parse_front(bytes, &mut slots).map(|(head, _)| self.client(slot, &head));
+        // Of which only a part is there may be anybody's.
+        let asks = asks.unwrap_or_else(|| Client::direct(connection.peer, &self.config));
+        self.note_client(slot, asks);
+    }
+
+    /// Notes who asks on a connection, as far as its peer does not tell.
+    #[cold]
+    pub(super) fn note_client(&mut self, slot: Slot, client: Client) {
+        match client == Client::direct(self.connections[slot].peer, &self.config) {
+            true => _ = self.clients.remove(&slot),
+            false => _ = self.clients.insert(slot, client),
         }
     }
 }

@@ -27,7 +27,10 @@ impl Server {
 
     /// Whether what has just arrived has to wait: the turn is over, or its address has had more than its share of this
     /// second while others wait.
-    pub(super) fn must_wait(&self, now: Now, slot: Slot, sink: &mut impl Sink) -> bool {
+    pub(super) fn must_wait(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) -> bool {
+        if self.is_proxied(slot) {
+            self.look_who_asks(slot, bytes);
+        }
         sink.is_late() || self.level(now.at, slot) > 0
     }
 

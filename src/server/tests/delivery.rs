@@ -96,6 +96,16 @@ impl Bench {
         String::from_utf8(self.world.read(id, usize::MAX)).unwrap()
     }
 
+    /// What of it is text, as frames are not all.
+    pub fn read_text(&mut self, id: ConnId) -> String {
+        String::from_utf8_lossy(&self.world.read(id, usize::MAX)).into_owned()
+    }
+
+    /// Who was written to, in order.
+    pub const fn order(&mut self) -> &mut Vec<ConnId> {
+        &mut self.order
+    }
+
     pub fn publish(&mut self, channel: &str, text: &str, ttl: Option<u64>) {
         let publication =
             Publication { ttl_ms: ttl.map(|ttl| ttl * 1000), ..Publication::of(Data::Text(text.into())) };

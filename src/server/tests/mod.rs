@@ -3,7 +3,7 @@
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
 //! get, `trace` what a run was, `sim` lets a seed decide what happens, `sockets` speaks through WebSockets in it, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond, `memory` takes all there is,
-//! `door` publishes in every language, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
+//! `door` publishes in every language, `proxied` comes by a proxy, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
 //! give, `hook` is the application that is asked, `asked_anew` by the next server, `presence` looks who is here, `fdajax`, `bayeux` and `mercure` let a seed
 //! speak these protocols, `handover` puts another server in the place of one.
 
@@ -25,6 +25,7 @@ mod memory;
 mod mercure;
 mod oracle;
 mod presence;
+mod proxied;
 mod shared;
 mod sim;
 mod sockets;
