@@ -39,6 +39,21 @@ impl Broker {
         self.publish(now, client, Publishing::of(channel, publication))
     }
 
+    /// Counts messages that the server will publish because of what `client` asks for.
+    ///
+    /// # Errors
+    ///
+    /// The client has published too many in this second.
+    pub fn admits_events(&mut self, now: Instant, client: Client, count: usize) -> Result<(), Refusal> {
+        match self.gate.admits_publications(now, client, count) {
+            true => Ok(()),
+            false => {
+                self.stats.subscriptions_refused += 1;
+                Err(Refusal::TooManyMessages)
+            }
+        }
+    }
+
     /// Adds a subscriber of a selection: of one topic, by its channel; of others, by a feed. Returns it, and the selection
     /// as it is kept, so that those that are equal are kept once.
     ///

@@ -108,7 +108,8 @@ impl Refusal {
                 None
             }
             Self::Key {
-                error: KeyError::NoSuchKey | KeyError::NotPatchable | KeyError::TooLarge, ..
+                error: KeyError::NoSuchKey | KeyError::NotPatchable | KeyError::TooLarge | KeyError::TooMuch,
+                ..
             } => None,
         }
     }

@@ -8,13 +8,15 @@ use crate::wire::head::Head;
 use std::num::NonZeroU16;
 
 /// Fields that scripts of another origin may read.
-const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Encke-Heartbeat, Encke-Key, Encke-Removed, Last-Event-ID, Link, Mercure-Last-Event-ID, Retry-After\r\n";
+const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Encke-Heartbeat, Encke-Event, Encke-Key, Encke-Removed, Last-Event-ID, Link, Mercure-Last-Event-ID, Retry-After\r\n";
 
 /// The header fields that answers carry, made once from the settings.
 #[derive(Debug)]
 pub struct Rules {
     /// For everybody if all origins are allowed; else for those who are not listed, whose answer is another one.
     default: String,
+    /// The same where the answer names whatever origin asks, and so is another one for each.
+    varied: String,
     /// All origins are allowed.
     all: bool,
     /// Origins listed by name and what answers to them carry.
@@ -46,7 +48,8 @@ impl Rules {
             cors.origins.iter().filter(|origin| *origin != "*").map(|origin| origin.to_ascii_lowercase());
         let listed: Vec<_> =
             names.map(|origin| (origin.clone(), listed_fields(&origin) + challenge)).collect();
-        let mut rules = Self { default, all, listed, hiding: Vec::new() };
+        let varied = if vary.is_empty() { format!("{default}Vary: Origin\r\n") } else { default.clone() };
+        let mut rules = Self { default, varied, all, listed, hiding: Vec::new() };
         if tokens {
             rules.hide();
         }
@@ -74,8 +77,8 @@ impl Rules {
     /// Takes other rules. Those who wait for an answer keep the place of their origin, so an origin that is not listed
     /// any more stays where it is and is told nothing.
     pub fn renew(&mut self, cors: &Cors, tokens: bool) {
-        let Self { default, listed, all, .. } = Self::new(cors, tokens);
-        self.default = default;
+        let Self { default, varied, listed, all, .. } = Self::new(cors, tokens);
+        (self.default, self.varied) = (default, varied);
         self.all = all;
         for (_, fields) in &mut self.listed {
             fields.clear();
@@ -105,6 +108,14 @@ impl Rules {
         head.field("origin").filter(|_| self.all && self.place(head).is_none())
     }
 
+    /// The fields of answers to that origin where they name whatever origin asks, if this one is not to be named.
+    pub fn varied_fields(&self, origin: OriginIndex) -> &str {
+        match origin {
+            None => &self.varied,
+            Some(_) => self.fields(origin),
+        }
+    }
+
     /// The fields of answers to that origin, complete lines.
     pub fn fields(&self, origin: OriginIndex) -> &str {
         let index = origin.map_or(0, NonZeroU16::get);
@@ -126,7 +137,7 @@ impl Resume for Rules {
     }
 
     fn pack(&self, parcel: &mut Parcel) {
-        let Self { default: _, all: _, listed, hiding: _ } = self;
+        let Self { default: _, varied: _, all: _, listed, hiding: _ } = self;
         let names: Vec<String> = listed.iter().map(|(origin, _)| origin.clone()).collect();
         names.pack(parcel);
     }

@@ -10,6 +10,10 @@ use crate::time::Instant;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// Bytes of values and patches that the patches of one request may work through, beside the first: a line of fifty bytes
+/// may be for a value of a megabyte, and nobody else is served meanwhile.
+pub const PATCHED_BYTES_MAX: usize = 4 << 20;
+
 /// Why a change of a key is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyError {
@@ -19,6 +23,8 @@ pub enum KeyError {
     NotPatchable,
     /// A patch makes a value of more than `limits.message_bytes`.
     TooLarge,
+    /// Patches of one request would work through more than [`PATCHED_BYTES_MAX`].
+    TooMuch,
     /// There is no room.
     NoRoom(HubError),
 }
@@ -32,6 +38,9 @@ impl KeyError {
                 "the latest value is no JSON object, or it or the patch is nested too deeply; publish a whole value"
             }
             Self::TooLarge => "the patched value is larger than limits.message_bytes",
+            Self::TooMuch => {
+                "the patches of one request may work through 4 MiB of values; send fewer in one, or whole values"
+            }
             Self::NoRoom(error) => error.detail(),
         }
     }
@@ -57,6 +66,8 @@ struct Earlier {
     keys: BTreeMap<Box<str>, isize>,
     all_keys: isize,
     bytes: isize,
+    /// Bytes that patches have worked through.
+    patched: usize,
 }
 
 impl Hub {
@@ -99,6 +110,11 @@ impl Hub {
         let is_removal = publication.data == Data::Removed;
         if is_patch {
             let old = old.ok_or(KeyError::NoSuchKey)?;
+            let is_first = earlier.patched == 0;
+            earlier.patched += old.data.bytes().len() + publication.data.bytes().len();
+            if !is_first && earlier.patched > PATCHED_BYTES_MAX {
+                return Err(KeyError::TooMuch);
+            }
             publication.data = patched(old, &publication.data, message_bytes)?;
             publication.content_type = old.content_type.clone();
         } else if is_removal && old.is_none() {

@@ -60,7 +60,7 @@ pub use directory::place_of;
 pub use figures::{Counts, Gauges};
 pub use ids::REMEMBERED_MAX as IDS_REMEMBERED_MAX;
 pub use key::{ChannelKey, Owner, SubscriberKey};
-pub use keyed::{Change, KeyError};
+pub use keyed::{Change, KeyError, PATCHED_BYTES_MAX};
 pub use message::{Data, Encoded, Message, Publication, Update, one_line};
 pub use name::{
     HIDDEN, NAME_BYTES_MAX, NameError, PRIVATE, Pattern, SUBSCRIPTIONS, channel_name, covers, is_simple,

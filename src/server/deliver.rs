@@ -39,8 +39,8 @@ impl Server {
             sink.begin_part();
             self.serve_due(now, sink);
         }
-        if self.has_ended_subscriptions() {
-            self.tell_ended_subscriptions(now);
+        if self.has_untold_subscriptions() {
+            self.tell_subscriptions(now, sink);
         }
         if self.has_presence_work(now) {
             self.tick_presence(now);

@@ -164,7 +164,13 @@ impl Server {
         let Phase::Held(hold) = &mut self.connections[slot].phase else { return };
         let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
         let named = self.origins.get(&slot).map(|origin| cors::listed_fields(origin));
-        let fields = named.as_deref().unwrap_or_else(|| self.cors.fields(hold.origin));
+        let fields = match &named {
+            Some(named) => named,
+            None if self.dialects.names_origins(hold.protocol, &self.config) => {
+                self.cors.varied_fields(hold.origin)
+            }
+            None => self.cors.fields(hold.origin),
+        };
         let envelope = Envelope {
             date: self.dates.at(now.unix),
             head_only: hold.head_only,

@@ -4,6 +4,7 @@
 //! settings themselves; a test sees to it that none of `limits` and `history` is missing, and that the document is
 //! what is printed here.
 
+use super::mercure::UNTOLD_BYTES_MAX;
 use super::timing::{BODY_GRACE_MS, LINGER_MS};
 use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, surplus};
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
@@ -14,7 +15,7 @@ use crate::dialect::mercure;
 use crate::dialect::native::POLL_SECONDS_MAX;
 use crate::hub::{
     GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT,
-    NAME_BYTES_MAX, SHOWN_MAX, TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX,
+    NAME_BYTES_MAX, PATCHED_BYTES_MAX, SHOWN_MAX, TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX,
 };
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
@@ -316,6 +317,19 @@ pub static LIMITS: &[Limit] = &[
         TEMPLATE_BYTES_IN_ALL,
         "429 with `Retry-After`; to who wants an event stream, one that ends at once and says when to return",
         &["subscriptions_refused"],
+    ),
+    fixed("bytes of values that the patches of one request work through", PATCHED_BYTES_MAX, "413", FAILED),
+    fixed(
+        "bytes of selections of which others have yet to be told (`mercure.subscriptions`)",
+        UNTOLD_BYTES_MAX,
+        "503 with `Retry-After`; to who wants an event stream, one that ends at once and says when to return",
+        &["requests_failed"],
+    ),
+    fixed(
+        "bytes of subscriptions in one answer of Mercure",
+        mercure::subscriptions::DOCUMENT_BYTES_MAX,
+        "503",
+        FAILED,
     ),
     fixed(
         "ids of updates of Mercure that are gone which are remembered",

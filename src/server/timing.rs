@@ -168,7 +168,7 @@ impl Server {
             || !self.deleted.is_empty()
             || !self.revoked.is_empty()
             || self.rights.has_unjudged()
-            || self.has_ended_subscriptions()
+            || self.has_untold_subscriptions()
             || !self.put_off.is_empty()
             || !self.departed.is_empty()
             || self.broker.hub.has_moved() && !self.broker.is_loading()

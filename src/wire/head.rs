@@ -442,8 +442,8 @@ impl<'b> Head<'b> {
         let mut codings = self.fields("transfer-encoding");
         let Some(coding) = codings.next() else {
             // To HTTP/1.0, a body without a length ends with the connection, which would be read as none.
-            let is_lost =
-                !self.http11 && length.is_none() && matches!(self.method, Method::Post | Method::Put);
+            let has_body = matches!(self.method, Method::Post | Method::Put | Method::Patch | Method::Query);
+            let is_lost = !self.http11 && length.is_none() && has_body;
             return if is_lost { Err(NO_LENGTH) } else { Ok(Framing::Length(length.unwrap_or(0))) };
         };
         if length.is_some() {

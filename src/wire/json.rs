@@ -27,9 +27,14 @@ pub fn check_valid(text: &str) -> Result<(), String> {
     }
 }
 
+/// Whether what begins here can be an object and nothing else. Derived readers take arrays of the fields' values as well.
+pub fn begins_object(text: &[u8]) -> bool {
+    text.trim_ascii_start().starts_with(b"{")
+}
+
 /// Reads an object. Derived readers take arrays of the fields' values as well, which nobody means.
 pub fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    match text.trim_ascii_start().starts_with('{') {
+    match begins_object(text.as_bytes()) {
         true => serde_json::from_str(text).map_err(|error| error.to_string()),
         // What is no JSON at all is told by the parser.
         false => Err(serde_json::from_str::<IgnoredAny>(text)

@@ -8,4 +8,5 @@ pub mod media;
 pub mod query;
 pub mod response;
 pub mod shown;
+pub mod tags;
 pub mod websocket;

@@ -45,6 +45,12 @@ fn decode_form(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(percent_decode_str(&spaced).decode_utf8().ok()?.into_owned()))
 }
 
+/// A number as digits, and nothing else: what `parse` takes beyond that is another number to others.
+pub fn number<N: std::str::FromStr>(text: &str) -> Option<N> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { text.parse().ok() } else { None }
+}
+
 /// The bytes of a percent-encoded path segment or path.
 pub fn decode_path(text: &str) -> Cow<'_, [u8]> {
     match text.bytes().all(|byte| byte != b'%') {
@@ -74,6 +80,10 @@ mod tests {
             [some("a=1"), some("b=é +"), some("c="), some("d=e=f")]
         );
         assert_eq!(read("a=%ff"), [None]);
+        assert_eq!(
+            ["5", "05", "+5", "-5", "", " 5", "5 ", "1e3", "256"].map(number::<u8>),
+            [Some(5), Some(5), None, None, None, None, None, None, None]
+        );
         assert_eq!(read("a=%zz"), [some("a=%zz")]);
         assert_eq!(encode_path("a/b,c é").to_string(), "a/b%2Cc%20%C3%A9");
     }

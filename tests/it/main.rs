@@ -48,6 +48,7 @@ mod recipes;
 mod redis;
 mod refusals;
 mod reload;
+mod siblings;
 mod smuggling;
 mod sse;
 mod stalled;

@@ -2,6 +2,7 @@
 
 use crate::broker::access::{Action, Grant, Question, Word};
 use crate::time::Instant;
+use crate::wire::json;
 use serde::Deserialize;
 use std::rc::Rc;
 
@@ -90,6 +91,9 @@ fn allowed(
     (now, unix): (Instant, u64),
     cache_seconds: u64,
 ) -> Result<Answer, String> {
+    if !json::begins_object(body) {
+        return Err("its answer is no JSON object".into());
+    }
     let body: Body = serde_json::from_slice(body).map_err(|error| {
         format!(
             "its answer is not understood at line {}, column {}: JSON with \"allow\" (true, false or a list of \
@@ -200,6 +204,7 @@ mod tests {
             (200, String::new()),
             (200, "true".into()),
             (200, "{}".into()),
+            (200, "[true,null,null,null,null,null]".into()),
             (200, r#"{"allow":"true"}"#.into()),
             (200, r#"{"allow":1}"#.into()),
             (200, r#"{"allow":true,"allow":false}"#.into()),

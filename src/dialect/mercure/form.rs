@@ -1,6 +1,6 @@
 //! The body of a publication: a form (`application/x-www-form-urlencoded`), as browsers and PHP write it.
 
-use super::{Refused, TOPICS_MAX, bad};
+use super::{Refused, TOPICS_MAX, bad, check_unknown};
 use crate::wire::head::Head;
 use crate::wire::media;
 use crate::wire::query;
@@ -23,6 +23,8 @@ pub struct Form<'b> {
     pub retry_ms: Option<u64>,
 }
 
+/// What it may say.
+const FIELDS: [&str; 6] = ["topic", "data", "private", "id", "type", "retry"];
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Reads a form.
@@ -41,8 +43,11 @@ pub fn pairs<'b>(head: &Head, body: &'b [u8]) -> Result<Vec<query::Pair<'b>>, Re
 
 fn check_type(head: &Head) -> Result<(), Refused> {
     let content_type = head.field("content-type").unwrap_or_default();
-    if !media::essence(content_type).eq_ignore_ascii_case(FORM) || media::is_encoded(head) {
-        return Err(bad(format!("the body must be a form: Content-Type: {FORM}, without Content-Encoding")));
+    if media::is_encoded(head) {
+        return Err(Refused::Encoded);
+    }
+    if !media::essence(content_type).eq_ignore_ascii_case(FORM) {
+        return Err(bad(format!("the body must be a form: Content-Type: {FORM}")));
     }
     Ok(())
 }
@@ -65,7 +70,7 @@ fn parse(body: &[u8]) -> Result<Form<'_>, Refused> {
             "id" => _ = id.get_or_insert(value),
             "type" => _ = event.get_or_insert(value),
             "retry" => _ = retry.get_or_insert(value),
-            _ => {}
+            _ => check_unknown(&name, &FIELDS)?,
         }
     }
     if form.topics.is_empty() {
@@ -121,6 +126,9 @@ mod tests {
             "data=x",
             "topic=%ff",
             "topic=a&data=%c3%28",
+            "topic=a&privat=on",
+            "topic=a&Private=on",
+            "topic=a&dta=x",
             "topic=a&retry=+5",
             "topic=a&retry=%205",
             "topic=a&retry=5s",

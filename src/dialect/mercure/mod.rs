@@ -16,6 +16,8 @@ pub use subscribe::SELECTORS_V1_MAX;
 use crate::broker::Client;
 use crate::broker::access::{Draft, MercureGrant};
 use crate::config::Config;
+use crate::config::is_misspelled;
+use crate::dialect::native::encoded;
 use crate::dialect::{Access, Denial, cors};
 use crate::hub::{Publication, Selection, is_unseen};
 use crate::stats::Stats;
@@ -92,6 +94,8 @@ pub enum Refused {
     Because(u16, String),
     /// It is not granted.
     Denied(Denial),
+    /// The body is coded for the way.
+    Encoded,
 }
 
 impl From<Denial> for Refused {
@@ -103,6 +107,7 @@ impl From<Denial> for Refused {
 impl Refused {
     fn response(&self, head: &Head, config: &Config) -> Response {
         match self {
+            Self::Encoded => encoded(head),
             Self::Because(status, detail) => Response::problem(*status, detail, wants_text(head)),
             // What contradicts itself is a malformed token here.
             Self::Denied(denial) => metadata::challenge(denial.response(wants_text(head)), config),
@@ -112,6 +117,17 @@ impl Refused {
 
 fn bad(detail: impl Into<String>) -> Refused {
     Refused::Because(400, detail.into())
+}
+
+/// Refuses a parameter that is none of the `known`, but nearly one: it would be overlooked in silence, and an update that
+/// was to be private would be for everybody.
+fn check_unknown(name: &str, known: &[&str]) -> Result<(), Refused> {
+    match known.iter().find(|known| is_misspelled(name, known)) {
+        Some(meant) if !known.contains(&name) => {
+            Err(bad(format!("there is no \"{name}\" parameter; \"{meant}\" may be meant")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether requests to `path` are Mercure's.

@@ -1,6 +1,9 @@
 //! Subscribing: `GET` of the hub, or `QUERY` of draft 08.
 
-use super::{Asked, ID_BYTES_MAX, Judge, Listen, Refused, SELECTOR_BYTES_MAX, TOPICS_MAX, bad, has_controls};
+use super::{
+    Asked, ID_BYTES_MAX, Judge, Listen, Refused, SELECTOR_BYTES_MAX, TOPICS_MAX, bad, check_unknown,
+    has_controls,
+};
 use super::{form, identity};
 use crate::broker::access::{Draft, MercureGrant};
 use crate::config::{Protocol, Who};
@@ -12,9 +15,12 @@ use std::rc::Rc;
 
 /// Names of the parameter that says where to go on, the one that counts first. The polyfill appends the newest id under
 /// the first name, while the page's own URL keeps an old one under the second for ever.
-const AFTER: [&str; 3] = ["lastEventId", "lastEventID", "Last-Event-ID"];
+const AFTER: [&str; 4] = ["lastEventId", "lastEventID", "Last-Event-ID", "last_event_id"];
 /// The same of draft 08, and what others call it.
 const AFTER_V1: [&str; 4] = ["lastEventId", "last_event_id", "lastEventID", "Last-Event-ID"];
+/// What a request by draft 07 may say.
+const KNOWN: [&str; 7] =
+    ["topic", "authorization", "encke", "lastEventId", "lastEventID", "Last-Event-ID", "last_event_id"];
 /// Selectors of a subscriber by draft 08.
 pub const SELECTORS_V1_MAX: usize = 100;
 /// What parameters begin with that select by draft 08.
@@ -31,6 +37,12 @@ pub fn read(head: &Head, body: &[u8], judge: &mut Judge<'_>) -> Result<Asked, Re
         pairs.extend(form::pairs(head, body)?);
     }
     let draft = draft(head, &pairs, judge)?;
+    let known: &[&str] = match draft {
+        Draft::Classic => &KNOWN,
+        // What begins with "match" is judged below.
+        Draft::V1 => &AFTER_V1,
+    };
+    pairs.iter().try_for_each(|(name, _)| check_unknown(name, known))?;
     let grant = identity::subscriber(head, draft, judge)?;
     if grant.is_none() && !judge.config.mercure.anonymous {
         return Err(Denial::NoToken("subscribing".into()).into());

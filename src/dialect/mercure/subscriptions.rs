@@ -8,6 +8,7 @@ use crate::wire::head::Head;
 use crate::wire::media::{self, wants_text};
 use crate::wire::query;
 use crate::wire::response::Response;
+use crate::wire::tags;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -24,12 +25,14 @@ pub struct Query {
     pub topic: Option<Box<str>>,
     /// The one of this subscriber.
     pub subscriber: Option<Box<str>>,
-    /// What the client has, by its tag.
-    pub has: Option<Box<str>>,
+    /// What the client has, by its tags.
+    pub has: Vec<Box<str>>,
     /// Errors are told as text.
     pub as_text: bool,
 }
 
+/// Bytes of the documents in one answer.
+pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
 /// Where subscriptions are, below the hub's path.
 pub const BELOW: &str = "/subscriptions";
 /// What documents mean.
@@ -105,18 +108,17 @@ impl Subscription<'_> {
     }
 }
 
-/// The document of all subscriptions that were asked for.
-pub fn collection(query: &Query, cursor: &str, documents: &[String]) -> String {
+/// The document of all subscriptions that were asked for, whose `documents` are separated by commas.
+pub fn collection(query: &Query, cursor: &str, documents: &str) -> String {
     let path = &*query.path;
     if query.draft == Draft::V1 {
-        let (path, documents) = (Value::from(path), documents.join(","));
+        let path = Value::from(path);
         return format!("{{\"id\":{path},\"type\":\"subscriptions\",\"subscriptions\":[{documents}]}}");
     }
     let [path, cursor] = [path, cursor].map(|text| Value::from(text).to_string());
     format!(
         "{{\"@context\":\"{CONTEXT}\",\"id\":{path},\"type\":\"Subscriptions\",\"lastEventID\":{cursor},\
-         \"subscriptions\":[{}]}}",
-        documents.join(",")
+         \"subscriptions\":[{documents}]}}"
     )
 }
 
@@ -166,7 +168,7 @@ pub fn read(head: &Head, rest: &str, judge: &mut Judge<'_>) -> Result<super::Ask
     if variables.next().is_some() || kind.is_some() && topic.is_none() {
         return Err(Refused::Because(404, "there is no such subscription".into()));
     }
-    let has = head.field("if-none-match").map(|tag| tag.trim().trim_matches('"').into());
+    let has = tags::named(head.fields("if-none-match")).map(Box::from).collect();
     Ok(super::Asked::List(Query {
         path: head.path.into(),
         draft,

@@ -1,11 +1,11 @@
 //! `/admin`: what operators look at, and the page that shows it. It is served where `/stats` is, and what it tells only to
 //! who may publish everything: the token, or the loopback rule.
 
-use super::{Refused, get_only, not_allowed, pages, pairs, refusal};
+use super::{Refused, channel, check_unknown, get_only, not_allowed, pages, pairs, refusal};
 use crate::conn::{ConnId, Slot};
 use crate::dialect::native::Targets;
 use crate::dialect::{Caller, Command, Operation, Subscribe, access};
-use crate::hub::{Start, channel_name};
+use crate::hub::Start;
 use crate::transport::{Streaming, Transport};
 use crate::wire::head::{Head, Method};
 use crate::wire::query;
@@ -59,7 +59,10 @@ impl Named {
             return Some(Self::Peer(peer));
         }
         let (slot, generation) = text.split_once('.')?;
-        Some(Self::Id(ConnId { slot: Slot::new(slot.parse().ok()?), generation: generation.parse().ok()? }))
+        Some(Self::Id(ConnId {
+            slot: Slot::new(query::number(slot)?),
+            generation: query::number(generation)?,
+        }))
     }
 }
 
@@ -99,9 +102,9 @@ pub fn command<'b>(
         }
         "/connections" => {
             let (from, search) = parameters(head, "from")?;
-            let from = if from.is_empty() { Ok(0) } else { from.parse() };
+            let from = if from.is_empty() { Some(0) } else { query::number(&from) };
             let from =
-                from.map_err(|_| (400, "from= is a number: `next` of an earlier answer".to_owned()))?;
+                from.ok_or_else(|| (400, "from= is a number: `next` of an earlier answer".to_owned()))?;
             Inquiry::Connections { from, search }
         }
         _ => below(head, rest)?,
@@ -125,9 +128,7 @@ fn below(head: &Head, rest: &str) -> Result<Inquiry, Refused> {
         return Named::parse(&decoded(name)).map(Inquiry::End).ok_or_else(unknown);
     }
     if let Some(name) = rest.strip_prefix("/channels/") {
-        let name = decoded(name);
-        channel_name(name.as_bytes()).map_err(|error| (400, error.to_string()))?;
-        return Ok(Inquiry::Channel(name));
+        return Ok(Inquiry::Channel(channel(name)?.into_owned()));
     }
     Err((404, format!("there is nothing at {}", head.path)))
 }
@@ -143,7 +144,7 @@ fn parameters(head: &Head, place: &str) -> Result<(String, String), Refused> {
         match &*name {
             "search" => search = value.into_owned(),
             name if name == place => from = value.into_owned(),
-            _ => {}
+            _ => check_unknown(&name, &["search", place])?,
         }
     }
     Ok((from, search))
@@ -159,14 +160,15 @@ mod tests {
         assert_eq!(Named::parse("12.345"), Some(id(12, 345)));
         assert_eq!(Named::parse("192.0.2.1:80"), Some(Named::Peer("192.0.2.1:80".parse().unwrap())));
         assert_eq!(Named::parse("[::1]:80"), Some(Named::Peer("[::1]:80".parse().unwrap())));
-        for wrong in ["", "12", "12.", ".5", "192.0.2.1", "-1.5", "12.345.6", "4294967296.1"] {
+        for wrong in ["", "12", "12.", ".5", "192.0.2.1", "-1.5", "+1.5", "1.+5", "12.345.6", "4294967296.1"]
+        {
             assert_eq!(Named::parse(wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn nobody_can_ask_for_what_operators_are_told() {
-        assert!(channel_name(LIVE.as_bytes()).is_err());
+        assert!(crate::hub::channel_name(LIVE.as_bytes()).is_err());
         for pattern in ["**", "*", "*/*"] {
             let pattern = crate::hub::Pattern::parse(pattern.as_bytes()).unwrap().unwrap();
             assert!(!pattern.matches(LIVE));

@@ -177,7 +177,7 @@ const fn status_of(refusal: Refusal) -> u16 {
         Refusal::Reserved | Refusal::Presence => 403,
         Refusal::Key { error: KeyError::NoSuchKey, .. } => 404,
         Refusal::Key { error: KeyError::NotPatchable, .. } => 409,
-        Refusal::Key { error: KeyError::TooLarge, .. } => 413,
+        Refusal::Key { error: KeyError::TooLarge | KeyError::TooMuch, .. } => 413,
         Refusal::Key { error: KeyError::NoRoom(_), .. } => 503,
     }
 }

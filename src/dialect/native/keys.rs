@@ -10,7 +10,7 @@ use crate::hub::{Data, Publication};
 use crate::id::MessageId;
 use crate::wire::head::Head;
 use crate::wire::response::Response;
-use crate::wire::{json, media, query};
+use crate::wire::{json, media, query, tags};
 use std::borrow::Cow;
 
 /// The media type of patches.
@@ -56,7 +56,7 @@ pub fn patch<'b>(head: &Head<'b>, body: &[u8], channels: &'b str) -> Result<Comm
     event = text_field(head, "encke-event")?.map(Cow::Borrowed).or(event);
     ttl = text_field(head, "encke-ttl")?.map(Cow::Borrowed).or(ttl);
     let ttl: Option<u64> =
-        ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
+        ttl.map(|ttl| query::number(&ttl).ok_or_else(|| bad("ttl is a number of seconds"))).transpose()?;
     let publication = Publication {
         event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
         key: Some(key),
@@ -117,11 +117,8 @@ fn ids(head: &Head, field: &str) -> Result<Option<IfMatch>, Refused> {
             if item == "*" {
                 return Ok(Some(IfMatch::Any));
             }
-            let tag = item.strip_prefix("W/").unwrap_or(item);
-            let tag = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
-            let tag = super::read::without_coding(tag);
             let all: &mut Vec<MessageId> = found.get_or_insert_default();
-            all.extend(MessageId::parse(tag));
+            all.extend(MessageId::parse(tags::plain(item)));
         }
     }
     Ok(found.map(IfMatch::Ids))
@@ -156,5 +153,9 @@ pub fn value(message: Option<&crate::hub::Message>, has: Option<&IfMatch>, as_te
     if let Some(event) = &publication.event {
         response = response.with("Encke-Event", event);
     }
-    response.with("ETag", format_args!("\"{id}\"")).with("Cache-Control", "no-store")
+    // It is what its publisher made of it, and opened as a page it may do nothing.
+    response
+        .with("ETag", format_args!("\"{id}\""))
+        .with("Cache-Control", "no-store")
+        .with("Content-Security-Policy", "sandbox")
 }

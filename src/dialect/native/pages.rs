@@ -2,6 +2,7 @@
 
 use crate::wire::head::Head;
 use crate::wire::response::Response;
+use crate::wire::tags;
 use sha1_smol::Sha1;
 use std::sync::LazyLock;
 
@@ -78,7 +79,9 @@ fn answer(head: &Head, file: &File, hash: &str) -> Response {
     let gzip = file.gzip.filter(|_| head.lists("accept-encoding", "gzip"));
     // Other bytes, another tag (RFC 9110, section 8.8.3).
     let tag = format!("\"{hash}{}\"", if gzip.is_some() { "-gzip" } else { "" });
-    let response = match has(head, &tag) {
+    // It is the same file, compressed or not.
+    let has = tags::named(head.fields("if-none-match")).any(|named| named == hash || named == tags::ANY);
+    let response = match has {
         true => Response::empty(304),
         false => Response::new(200, file.media, gzip.unwrap_or(file.bytes)),
     };
@@ -95,10 +98,4 @@ fn answer(head: &Head, file: &File, hash: &str) -> Response {
         SCRIPT => response.with("Cross-Origin-Resource-Policy", "cross-origin"),
         _ => response,
     }
-}
-
-/// Whether the client has the file that `tag` names (RFC 9110, section 13.1.2).
-fn has(head: &Head, tag: &str) -> bool {
-    let items = head.fields("if-none-match").flat_map(|value| value.split(|&byte| byte == b','));
-    items.map(<[u8]>::trim_ascii).any(|item| item.strip_prefix(b"W/").unwrap_or(item) == tag.as_bytes())
 }

@@ -94,7 +94,7 @@ fn with_properties(publication: Publication, head: &Head) -> Result<Publication,
         }
     }
     let ttl: Option<u64> =
-        ttl.map(|ttl| ttl.parse().map_err(|_| bad("ttl is a number of seconds"))).transpose()?;
+        ttl.map(|ttl| query::number(&ttl).ok_or_else(|| bad("ttl is a number of seconds"))).transpose()?;
     Ok(Publication {
         event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
         key: key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,

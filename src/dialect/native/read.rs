@@ -4,6 +4,7 @@ use super::Refused;
 use crate::config::Config;
 use crate::hub::{NameError, Pattern, Start};
 use crate::id::{MessageId, Place};
+use crate::wire::{query, tags};
 use std::borrow::Cow;
 
 /// What cannot be understood.
@@ -55,9 +56,7 @@ pub fn read_position(value: &str) -> Option<Start> {
 
 /// `oldest`, `now`, `-N`, or an id, which may stand in quotes as an entity tag does.
 pub fn read_start(value: &str) -> Result<Start, Refused> {
-    let tag = value.strip_prefix("W/").unwrap_or(value);
-    let value = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
-    let value = without_coding(value);
+    let value = tags::plain(value);
     match value {
         "oldest" => return Ok(Start::Oldest),
         "now" => return Ok(Start::Now),
@@ -72,14 +71,6 @@ pub fn read_start(value: &str) -> Result<Start, Refused> {
     Ok(if place.ahead > 0 { Start::At(place) } else { Start::After(place.id) })
 }
 
-/// An entity tag without what a server that compressed the answer on its way appended to it: Apache `-gzip`, others
-/// `-br` or `--gzip`.
-pub fn without_coding(tag: &str) -> &str {
-    let Some((id, coding)) = tag.split_once('-') else { return tag };
-    let is_coding = matches!(coding.trim_start_matches('-'), "gzip" | "br" | "deflate" | "zstd");
-    if !id.is_empty() && is_coding { id } else { tag }
-}
-
 fn no_id(value: &str) -> Refused {
     let shown: String = value.chars().take(60).collect();
     bad(format!("after={shown:?} is no message id; use an id, oldest, now or -N"))
@@ -87,6 +78,6 @@ fn no_id(value: &str) -> Refused {
 
 /// A number of at most `max`, from 1.
 pub fn number(value: &str, max: usize, name: &str) -> Result<usize, Refused> {
-    let number = value.parse().ok().filter(|number| (1..=max).contains(number));
+    let number = query::number(value).filter(|number| (1..=max).contains(number));
     number.ok_or_else(|| bad(format!("{name} is a number from 1 to {max}")))
 }

@@ -1,10 +1,11 @@
 //! `POST /revoke`: taking back what tokens grant.
 
-use super::{Refused, not_allowed, options, refusal};
+use super::{Refused, encoded, not_allowed, options, refusal};
 use crate::broker::access::{Revocation, Whose};
 use crate::dialect::{Caller, Command, Operation, access};
 use crate::hub::Pattern;
 use crate::wire::head::{Head, Method};
+use crate::wire::{json, media};
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -45,7 +46,13 @@ pub fn read(head: &Head, body: &[u8], caller: Caller, unix: u64) -> Result<Comma
     if head.method == Method::Options {
         return options(METHODS, head);
     }
+    if media::is_encoded(head) {
+        return Ok(Command::Respond(encoded(head)));
+    }
     let bad = |detail: &str| (400, detail.to_owned());
+    if !json::begins_object(body) {
+        return Err(bad("the body is a JSON object"));
+    }
     // The parser's own message would repeat what may be a token.
     let body: Body = serde_json::from_slice(body).map_err(|error| {
         bad(&format!(

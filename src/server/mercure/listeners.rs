@@ -1,11 +1,12 @@
 //! Who listens by a grant, or is told of: the streams that end with their grants, and what others are told of them.
 
 use super::super::{Server, Sink};
+use super::listener::Listener;
+use super::untold::Untold;
 use crate::broker::access::{Draft, MercureGrant, Revocation};
-use crate::carry::{carry, resume};
+use crate::carry::resume;
 use crate::conn::{Phase, Slot, Stream};
-use crate::dialect::mercure::subscriptions::Subscription;
-use crate::hub::{Publication, SUBSCRIPTIONS, Selection, Selector};
+use crate::hub::Selection;
 use crate::id::{Secrets, Seed};
 use crate::time::{Instant, Now};
 use crate::transport::{self, Ending};
@@ -20,43 +21,27 @@ const REVOKED: u64 = 0;
 /// What is known of streams of Mercure.
 #[derive(Debug)]
 pub(in crate::server) struct Mercure {
-    pub(super) listeners: BTreeMap<Slot, Listener>,
+    pub(super) listeners: BTreeMap<Slot, Rc<Listener>>,
     /// When their grants end, in milliseconds since 1970.
     ends: BTreeSet<(u64, Slot)>,
     /// What subscribers are named by.
     names: Secrets,
-    /// Subscriptions that have ended, of which nobody has been told.
-    ended: Vec<Publication>,
-}
-
-/// Somebody who listens.
-#[derive(Debug)]
-pub(super) struct Listener {
-    /// What it goes by, if others are told of it.
-    name: Option<Box<str>>,
-    selection: Rc<Selection>,
-    /// By which draft it came, and whether it asks for everything by a URL pattern.
-    draft: Draft,
-    has_any_url: bool,
-    grant: Option<Rc<MercureGrant>>,
+    /// Of whom nobody has been told yet.
+    pub(super) untold: Untold,
 }
 
 resume! {
     Mercure {
-        carried: listeners, ends, ended;
+        carried: listeners, ends, untold;
         resumed: names;
         given:
     }
 }
 
-carry! {
-    struct Listener { name, selection, draft, has_any_url, grant }
-}
-
 impl Mercure {
     pub(in crate::server) fn new(seed: Seed) -> Self {
         let names = Secrets::new(seed.key("mercure subscribers"));
-        Self { listeners: BTreeMap::new(), ends: BTreeSet::new(), names, ended: Vec::new() }
+        Self { listeners: BTreeMap::new(), ends: BTreeSet::new(), names, untold: Untold::default() }
     }
 
     /// How many listen by a grant, or are told of.
@@ -68,30 +53,6 @@ impl Mercure {
     #[cfg(any(test, feature = "check"))]
     pub(in crate::server) fn slots(&self) -> impl Iterator<Item = Slot> {
         self.listeners.keys().copied()
-    }
-}
-
-impl Listener {
-    /// Its subscriptions, if others are told of it.
-    pub(super) fn subscriptions<'a>(
-        &'a self,
-        hub: &'a str,
-        active: bool,
-    ) -> impl Iterator<Item = Subscription<'a>> {
-        let name = self.name.as_deref();
-        let of = move |subscriber: &'a str| {
-            self.selection.selectors().iter().map(move |selector| {
-                let topic = selector.as_str();
-                let payload = self.grant.as_ref().and_then(|grant| grant.payload(topic));
-                let is_url_pattern = match selector {
-                    Selector::Url(_) => true,
-                    Selector::All => self.has_any_url,
-                    Selector::Exact(_) | Selector::Template(_) => false,
-                };
-                Subscription { hub, draft: self.draft, is_url_pattern, topic, subscriber, active, payload }
-            })
-        };
-        name.into_iter().flat_map(of)
     }
 }
 
@@ -110,7 +71,6 @@ impl Server {
     /// Keeps what has to be known of a stream, and tells of it who may know.
     pub(super) fn note_listener(
         &mut self,
-        now: Now,
         slot: Slot,
         selection: Rc<Selection>,
         (draft, has_any_url): (Draft, bool),
@@ -125,21 +85,11 @@ impl Server {
             mercure.ends.insert((grant.ends_ms, slot));
         }
         let name = is_told.then(|| uuid(mercure.names.draw()));
-        let listener = Listener { name, selection, draft, has_any_url, grant };
-        let events: Vec<Publication> =
-            listener.subscriptions(&self.config.mercure.path, true).map(|it| it.event()).collect();
-        mercure.listeners.insert(slot, listener);
-        self.tell_subscriptions(now, events);
-    }
-
-    /// Publishes what is told of subscriptions.
-    fn tell_subscriptions(&mut self, now: Now, events: Vec<Publication>) {
-        for event in events {
-            if let Err(refusal) = self.broker.publish_own(now.at, SUBSCRIPTIONS, event) {
-                log::warn!("a subscription is not told of: {}", refusal.detail());
-            }
+        let listener = Rc::new(Listener { name, selection, draft, has_any_url, grant });
+        if is_told {
+            mercure.untold.push(Rc::clone(&listener), true);
         }
-        self.propose(now.at);
+        mercure.listeners.insert(slot, listener);
     }
 
     /// Notes that a stream has ended, whoever ended it.
@@ -150,20 +100,9 @@ impl Server {
             mercure.ends.remove(&(grant.ends_ms, slot));
             mercure.ends.remove(&(REVOKED, slot));
         }
-        let ended = listener.subscriptions(&self.config.mercure.path, false).map(|it| it.event());
-        mercure.ended.extend(ended);
-    }
-
-    /// Whether there are subscriptions to tell of that have ended.
-    pub(in crate::server) fn has_ended_subscriptions(&self) -> bool {
-        self.mercure.as_ref().is_some_and(|mercure| !mercure.ended.is_empty())
-    }
-
-    /// Tells of subscriptions that have ended.
-    #[cold]
-    pub(in crate::server) fn tell_ended_subscriptions(&mut self, now: Now) {
-        let ended = self.mercure.as_mut().map(|mercure| std::mem::take(&mut mercure.ended));
-        self.tell_subscriptions(now, ended.unwrap_or_default());
+        if listener.name.is_some() {
+            mercure.untold.push(listener, false);
+        }
     }
 
     /// When the next grant ends by which somebody listens. The wall clock may step until then.

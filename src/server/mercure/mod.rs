@@ -3,17 +3,20 @@
 //! A stream of Mercure is a stream like any other, and is delivered to as one. What is kept beside it, only where it is
 //! needed, is the grant by which it listens, as it has to end with that, and what others are told of it.
 
+mod listener;
 mod listeners;
 mod stream;
+mod untold;
 
 pub(super) use listeners::Mercure;
+pub(super) use untold::UNTOLD_BYTES_MAX;
 
 use super::pending::Shape;
 use super::request::Reply;
 use super::{Server, Sink};
 use crate::broker::Client;
 use crate::conn::{Request, Slot};
-use crate::dialect::mercure::subscriptions::{self, Query};
+use crate::dialect::mercure::subscriptions::{self, DOCUMENT_BYTES_MAX, Query};
 use crate::dialect::mercure::{self, Asked, Judge, WELL_KNOWN};
 use crate::dialect::{Command, Identity, native};
 use crate::hub::Publication;
@@ -22,6 +25,7 @@ use crate::transport;
 use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::response::Response;
+use crate::wire::tags;
 
 impl Server {
     /// Has the hub serve what Mercure needs, by the rules that hold now.
@@ -114,13 +118,15 @@ impl Server {
         let newest = self.broker.hub.newest();
         let cursor = if newest.seq == 0 { "earliest".into() } else { transport::mercure::own_id(newest) };
         let dress = |response: Response| {
-            response.with("ETag", format_args!("\"{cursor}\"")).with("Cache-Control", "must-revalidate")
+            response
+                .with("ETag", format_args!("\"{cursor}\""))
+                .with("Cache-Control", "private, must-revalidate")
         };
-        if query.has.as_deref() == Some(&*cursor) {
+        if query.has.iter().any(|has| **has == *cursor || **has == *tags::ANY) {
             return dress(Response::empty(304));
         }
         let listeners = self.mercure.iter().flat_map(|mercure| mercure.listeners.values());
-        let all = listeners.flat_map(|listener| listener.subscriptions(&self.config.mercure.path, true));
+        let all = listeners.flat_map(|listener| listener.subscriptions(&self.config.mercure.path));
         let mut wanted = all.filter(|one| {
             query.draft == one.draft
                 && query.kind.as_deref().is_none_or(|kind| kind == one.kind())
@@ -133,7 +139,15 @@ impl Server {
                 None => return Response::problem(404, "there is no such subscription", query.as_text),
             },
             None => {
-                let documents: Vec<String> = wanted.map(|one| one.document(false)).collect();
+                let mut documents = String::new();
+                for one in wanted {
+                    documents += if documents.is_empty() { "" } else { "," };
+                    documents += &one.document(false);
+                    if documents.len() > DOCUMENT_BYTES_MAX {
+                        let detail = "there are more subscriptions than one answer has room for: ask for those of one topic";
+                        return Response::problem(503, detail, query.as_text);
+                    }
+                }
                 subscriptions::collection(query, &cursor, &documents)
             }
         };

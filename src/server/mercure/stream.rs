@@ -43,7 +43,10 @@ impl Server {
         let start = self.mercure_start(after.as_deref());
         let owner = Holder::Connection(slot).into();
         let client = Client::of(reply.head, self.connections[slot].peer, &self.config);
-        let attached = self.broker.attach_selection(now.at, client, owner, selection, start);
+        let told = if head_only { 0 } else { selection.selectors().len() };
+        let attached = self
+            .may_be_told_of(now.at, client, told)
+            .and_then(|()| self.broker.attach_selection(now.at, client, owner, selection, start));
         let (subscriber, selection) = match attached {
             Ok(attached) => attached,
             Err(refusal) => return self.refuse_mercure(now, slot, look, refusal, reply),
@@ -66,7 +69,7 @@ impl Server {
         self.note_format(slot);
         // As with all streams, heartbeats are counted from here.
         self.wheel.clear(slot);
-        self.note_listener(now, slot, selection, (draft, has_any_url), grant);
+        self.note_listener(slot, selection, (draft, has_any_url), grant);
         Ok(())
     }
 

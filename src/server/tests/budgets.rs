@@ -463,3 +463,73 @@ fn sessions_that_end_at_once_have_several_turns() {
     bench.turn();
     assert_eq!(left(&bench), 0);
 }
+
+/// A line of fifty bytes may patch a value of hundreds of thousands: too many of them are refused before anything is done.
+#[test]
+fn patches_of_one_request_have_one_budget() {
+    let mut bench = Bench::new(Config::default());
+    let members: Vec<String> = (0..20_000).map(|number| format!("\"m{number}\":{number}")).collect();
+    let value = format!("{{{}}}", members.join(","));
+    let ask = |bench: &mut Bench, line: &str, content_type: &str, body: &str| {
+        let length = body.len();
+        let head =
+            format!("{line} HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {length}");
+        bench.client(&format!("{head}\r\n\r\n{body}")).1
+    };
+    assert!(ask(&mut bench, "PUT /pub/q?key=k", "application/json", &value).starts_with("HTTP/1.1 202 "));
+    let mut patch = |count: usize| {
+        let lines = "{\"channel\":\"q\",\"key\":\"k\",\"patch\":{\"m1\":2}}\n".repeat(count);
+        let answer = ask(&mut bench, "POST /pub", "application/x-ndjson", &lines);
+        (answer, bench.server.hub().newest().seq)
+    };
+    let (answer, newest) = patch(10);
+    assert!(answer.starts_with("HTTP/1.1 202 ") && newest == 11, "{answer}");
+    let (answer, newest) = patch(100);
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("line 1"), "{answer}");
+    assert_eq!(newest, 11, "nothing was published");
+}
+
+/// A stream of Mercure asks for hundreds of topics in one request, and each is an event when it comes and when it goes.
+#[test]
+fn events_about_subscriptions_have_a_budget_and_several_turns() {
+    let mut config = Config::default();
+    config.mercure.subscriber_key = Some("a secret of thirty-two bytes at least".into());
+    (config.mercure.anonymous, config.mercure.subscriptions) = (true, true);
+    config.limits.publishes_per_second = 1000;
+    let mut bench = Bench::new(config);
+    let topics: Vec<String> = (0..400).map(|number| format!("topic=t{number}")).collect();
+    let request = format!("GET /.well-known/mercure?{} HTTP/1.1\r\nHost: x\r\n\r\n", topics.join("&"));
+    let untold = |bench: &Bench| {
+        let waits = bench.server.has_untold_subscriptions();
+        assert!(!waits || bench.server.next_deadline(bench.world.now) <= bench.world.now.at);
+        waits
+    };
+    let id = bench.connect_from([192, 0, 2, 1]).unwrap();
+    bench.world.haste = Some(Random::new(1));
+    bench.send(id, &request);
+    let now = bench.world.now;
+    let mut turns = 0;
+    while untold(&bench) {
+        bench.server.deliver(now, &mut bench.world);
+        turns += 1;
+    }
+    assert!(turns > 10, "{turns}");
+    bench.server.reset(now, id);
+    bench.server.deliver(now, &mut bench.world);
+    assert!(untold(&bench), "not all in one turn");
+    bench.world.haste = None;
+    bench.turn();
+    assert_eq!(bench.server.hub().newest().seq, 800, "all are told of");
+    // Whoever comes has paid for both events of each topic, so this is too much for one address.
+    let mut come = |address: [u8; 4], accept: &str| {
+        let id = bench.connect_from(address).unwrap();
+        bench.send(id, &request.replace("\r\n\r\n", &format!("\r\n{accept}\r\n\r\n")));
+        bench.read(id)
+    };
+    assert!(come([192, 0, 2, 1], "Accept: */*").starts_with("HTTP/1.1 429 "));
+    let softened = come([192, 0, 2, 1], "Accept: text/event-stream");
+    assert!(softened.starts_with("HTTP/1.1 200 ") && softened.contains("retry:"), "{softened}");
+    assert!(come([192, 0, 2, 2], "Accept: */*").starts_with("HTTP/1.1 200 "), "another address");
+    bench.turn();
+    bench.server.check(bench.world.now);
+}

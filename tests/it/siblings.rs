@@ -1,0 +1,139 @@
+//! What holds for the native API holds for what came after it: Mercure, keys, presence, revocation, the operators' API.
+//! Whatever could be overlooked, or taken in two ways, is refused there as well.
+
+use crate::client::Answer;
+use crate::harness::Encke;
+use crate::mercure::{FORM, HUB, bearer, form, hub, publisher, subscriber};
+
+/// A hub that tells who subscribes, and somebody who may publish there.
+fn open() -> (Encke, String) {
+    (hub(&["--mercure-anonymous", "--mercure-subscriptions"]), bearer(&publisher(&["*"])))
+}
+
+#[test]
+fn coded_bodies_are_refused_by_mercure_and_revocation() {
+    let (server, token) = open();
+    let coded = "Content-Encoding: gzip";
+    let update = form(&[("topic", "a"), ("data", "x")]);
+    let is_refused = |answer: &Answer| {
+        assert_eq!(answer.status, 415, "{}", answer.text());
+        assert_eq!(answer.get("accept-encoding"), Some("identity"));
+    };
+    is_refused(&server.ask("POST", HUB, &[FORM, &token, coded], update.as_bytes()));
+    assert_eq!(server.get("/sub/a?as=interval&after=oldest", &[]).status, 304, "nothing was published");
+    let identity = "Content-Encoding: identity";
+    assert_eq!(server.ask("POST", HUB, &[FORM, &token, identity], update.as_bytes()).status, 200);
+}
+
+/// An update that was to be private would be for everybody.
+#[test]
+fn parameters_of_mercure_that_look_like_a_slip_are_refused() {
+    let (server, token) = open();
+    for slip in ["privat=on", "Private=on", "dta=x", "tpye=t", "rety=5"] {
+        let body = format!("topic=a&data=x&{slip}");
+        let answer = server.ask("POST", HUB, &[FORM, &token], body.as_bytes());
+        assert_eq!(answer.status, 400, "{slip}: {}", answer.text());
+        assert!(answer.text().contains(slip.split('=').next().unwrap()), "{slip}: {}", answer.text());
+    }
+    assert_eq!(server.get("/sub/a?as=interval&after=oldest", &[]).status, 304, "nothing was published");
+    for slip in ["lasteventid=x", "last-event-id=x", "lastEventIds=x", "authorisation=x"] {
+        assert_eq!(server.get(&format!("{HUB}?topic=a&{slip}"), &[]).status, 400, "{slip}");
+    }
+    // What nobody can mistake is somebody else's, and all ways to say where one was are one.
+    let mut lost = server.connect();
+    lost.request("GET", &format!("{HUB}?topic=a&utm_source=x&last_event_id=unknown"), &[], b"");
+    assert_eq!(lost.head().get("last-event-id"), Some("earliest"));
+}
+
+#[test]
+fn to_http_1_0_no_body_is_lost() {
+    let (server, token) = open();
+    for line in [format!("QUERY {HUB}?match=a"), "PATCH /pub/a?key=k".into(), format!("POST {HUB}")] {
+        let mut client = server.connect();
+        client.send(format!("{line} HTTP/1.0\r\n{FORM}\r\n{token}\r\n\r\nmatch=b"));
+        assert_eq!(client.answer().status, 411, "{line}");
+    }
+}
+
+/// `parse` takes a sign; what one reader takes for five, another refuses.
+#[test]
+fn numbers_are_digits() {
+    let server = Encke::start(&[]);
+    for target in
+        ["/sub/a?as=interval&max=%2B5", "/sub/a?as=interval&timeout=%2B5", "/admin/connections?from=%2B1"]
+    {
+        assert_eq!(server.get(target, &[]).status, 400, "{target}");
+    }
+    assert_eq!(server.get("/admin/connections/%2B1.%2B1", &[]).status, 400);
+    assert_eq!(server.ask("POST", "/pub/a?ttl=%2B5", &[], b"x").status, 400);
+    assert_eq!(server.ask("POST", "/pub/a", &["Encke-TTL: +5"], b"x").status, 400);
+    let patch = ["Content-Type: application/merge-patch+json", "Encke-TTL: +5"];
+    assert_eq!(server.ask("PATCH", "/pub/a?key=k", &patch, b"{}").status, 400);
+}
+
+#[test]
+fn the_operators_api_overlooks_nothing() {
+    let server = Encke::start(&[]);
+    for target in ["/admin/channels?serach=x", "/admin/connections?fron=1", "/admin/channels/%ff"] {
+        assert_eq!(server.get(target, &[]).status, 400, "{target}");
+    }
+}
+
+#[test]
+fn a_revocation_is_an_object() {
+    let server = Encke::start(&["--demo"]);
+    let revoke = |body: &str| server.ask("POST", "/revoke", &[], body.as_bytes()).status;
+    assert_eq!(revoke(r#"["alice",null,null,null]"#), 400);
+    assert_eq!(revoke(r#" {"subject":"alice"}"#), 200);
+    assert_eq!(server.ask("POST", "/revoke", &["Content-Encoding: gzip"], b"{}").status, 415);
+}
+
+/// A value is what its publisher made of it: opened as a page, it does nothing at the server's origin.
+#[test]
+fn the_value_of_a_key_is_no_page() {
+    let server = Encke::start(&[]);
+    server.ask("PUT", "/pub/q?key=k", &["Content-Type: text/html"], b"<script>alert(1)</script>");
+    let answer = server.get("/pub/q?key=k", &[]);
+    assert_eq!(answer.media_type(), "text/html");
+    assert_eq!(answer.get("content-security-policy"), Some("sandbox"));
+    assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
+}
+
+/// Who subscribes is for whoever may know: with `must-revalidate` alone, a cache may keep what a token was needed for.
+#[test]
+fn who_subscribes_is_kept_by_no_shared_cache_and_known_by_any_tag() {
+    let (server, _) = open();
+    let watcher = bearer(&subscriber(&["*"]));
+    let target = format!("{HUB}/subscriptions");
+    let all = server.get(&target, &[&watcher]);
+    assert_eq!(all.get("cache-control"), Some("private, must-revalidate"));
+    let tag = all.get("etag").expect("a tag").trim_matches('"');
+    for field in [format!("\"{tag}\""), format!("W/\"{tag}-gzip\""), format!("\"x\", \"{tag}\""), "*".into()]
+    {
+        let again = server.get(&target, &[&watcher, &format!("If-None-Match: {field}")]);
+        assert_eq!(again.status, 304, "{field}");
+    }
+    assert_eq!(server.get(&target, &[&watcher, "If-None-Match: \"x\""]).status, 200);
+}
+
+/// The page's file is the same, whoever compressed it on the way.
+#[test]
+fn files_are_known_by_tags_that_proxies_changed() {
+    let server = Encke::start(&[]);
+    let tag = server.get("/encke.js", &[]).get("etag").expect("a tag").trim_matches('"').to_owned();
+    for field in [format!("\"{tag}\""), format!("W/\"{tag}\""), format!("\"{tag}-gzip\""), "*".into()] {
+        let again = server.get("/encke.js", &[&format!("If-None-Match: {field}")]);
+        assert_eq!(again.status, 304, "{field}");
+    }
+    assert_eq!(server.get("/encke.js", &["If-None-Match: \"x\""]).status, 200);
+}
+
+/// Scripts of other origins can read what an answer tells of its message.
+#[test]
+fn scripts_may_read_the_event_of_a_message() {
+    let server = Encke::start(&[]);
+    server.admin().publish("a", &["Encke-Event: news"], b"x");
+    let answer = server.get("/sub/a?after=oldest", &["Origin: https://app.example"]);
+    assert_eq!(answer.get("encke-event"), Some("news"));
+    assert!(answer.lists("access-control-expose-headers", "Encke-Event"));
+}
