@@ -11,27 +11,34 @@
 
 mod answers;
 mod request;
+mod secure;
 
 use std::collections::HashMap;
 use std::env;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustls::ServerConfig;
 
 use crate::answers::Kind;
 use crate::request::{Asked, Request};
+use crate::secure::Session;
 
 const LISTENER: Token = Token(usize::MAX);
+const TLS_LISTENER: Token = Token(usize::MAX - 1);
 const HELP: &str = "The floor: the cheapest conceivable Comet server, to compare with.\n\n\
-                    Usage: floor --listen ADDR:PORT [--nagle]\n\n  \
+                    Usage: floor --listen ADDR:PORT [--nagle] [--tls CERTIFICATE KEY]\n\n  \
                     --listen   port 0: any; the address is printed on stderr\n  \
-                    --nagle    let the kernel gather small writes: cheaper when saturated, slower when not";
+                    --nagle    let the kernel gather small writes: cheaper when saturated, slower when not\n  \
+                    --tls      listens for TLS, too, on any port";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -41,7 +48,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     let nagle = arguments.iter().any(|argument| argument == "--nagle");
-    let result = address.parse().map_err(io::Error::other).and_then(|address| serve(address, nagle));
+    let tls = arguments.iter().position(|a| a == "--tls").and_then(|at| arguments.get(at + 1..at + 3));
+    let tls = tls.map(|files| secure::config(Path::new(&files[0]), Path::new(&files[1]))).transpose();
+    let address_of = || address.parse().map_err(io::Error::other);
+    let result = tls.and_then(|tls| address_of().and_then(|address| serve(address, nagle, tls)));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -62,6 +72,10 @@ struct Floor {
     poll: Poll,
     /// Indexed by descriptor: the kernel hands out the lowest free number, so this is dense.
     sockets: Vec<Option<TcpStream>>,
+    /// The same of TLS; empty without.
+    sessions: Vec<Option<Box<Session>>>,
+    tls: Option<Arc<ServerConfig>>,
+    record: Vec<u8>,
     channels: Vec<Channel>,
     /// Requests of which a read got only the first part; in practice empty.
     partial: HashMap<usize, Vec<u8>>,
@@ -69,19 +83,32 @@ struct Floor {
     dropped: Vec<u32>,
 }
 
-fn serve(address: SocketAddr, nagle: bool) -> io::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    let mut listener = TcpListener::bind(address)?;
+fn listen(address: SocketAddr, nagle: bool) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
     rustix::net::sockopt::set_tcp_nodelay(&listener, !nagle)?; // accepted sockets inherit it
     rustix::net::listen(&listener, 4096)?; // mio's backlog of 128 loses connections when thousands come at once
-    eprintln!("listening on {}", listener.local_addr()?);
+    Ok(listener)
+}
 
+fn serve(address: SocketAddr, nagle: bool, tls: Option<Arc<ServerConfig>>) -> io::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let poll = Poll::new()?;
+    let mut secure = None;
+    if tls.is_some() {
+        let listener = secure.insert(listen(SocketAddr::new(address.ip(), 0), nagle)?);
+        poll.registry().register(listener, TLS_LISTENER, Interest::READABLE)?;
+        eprintln!("TLS listening on {}", listener.local_addr()?);
+    }
+    let mut listener = listen(address, nagle)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    eprintln!("listening on {}", listener.local_addr()?);
     let mut floor = Floor {
         poll,
         sockets: Vec::new(),
+        sessions: Vec::new(),
+        tls,
+        record: Vec::new(),
         channels: Vec::new(),
         partial: HashMap::new(),
         frame: Vec::new(),
@@ -96,7 +123,12 @@ fn serve(address: SocketAddr, nagle: bool) -> io::Result<()> {
         }
         for event in &events {
             match event.token() {
-                LISTENER => floor.accept(&listener)?,
+                LISTENER => floor.accept(&listener, false)?,
+                TLS_LISTENER => {
+                    if let Some(listener) = &secure {
+                        floor.accept(listener, true)?;
+                    }
+                }
                 token => floor.ready(token.0, event, &mut scratch),
             }
         }
@@ -104,7 +136,7 @@ fn serve(address: SocketAddr, nagle: bool) -> io::Result<()> {
 }
 
 impl Floor {
-    fn accept(&mut self, listener: &TcpListener) -> io::Result<()> {
+    fn accept(&mut self, listener: &TcpListener, is_secure: bool) -> io::Result<()> {
         loop {
             let mut socket = match listener.accept() {
                 Ok((socket, _)) => socket,
@@ -118,6 +150,12 @@ impl Floor {
                 self.sockets.resize_with(fd + 1, || None);
             }
             self.sockets[fd] = Some(socket);
+            if let Some(tls) = self.tls.as_ref().filter(|_| is_secure) {
+                if self.sessions.len() <= fd {
+                    self.sessions.resize_with(fd + 1, || None);
+                }
+                self.sessions[fd] = Some(Box::new(Session::new(tls)?));
+            }
         }
     }
 
@@ -128,7 +166,14 @@ impl Floor {
             match socket.read(scratch) {
                 Ok(0) => return self.close(fd as u32),
                 Ok(length) => {
-                    self.received(fd, &scratch[..length]);
+                    match self.sessions.get_mut(fd) {
+                        Some(Some(session)) => match session.receive(&scratch[..length], socket) {
+                            Ok(plain) if plain.is_empty() => {}
+                            Ok(plain) => self.received(fd, &plain),
+                            Err(_) => return self.close(fd as u32),
+                        },
+                        _ => self.received(fd, &scratch[..length]),
+                    }
                     if length < scratch.len() && !event.is_read_closed() {
                         return;
                     }
@@ -197,8 +242,13 @@ impl Floor {
             kind.render(number, channel.sequence, body, &mut self.frame);
             for &fd in listeners.iter() {
                 let Some(socket) = &self.sockets[fd as usize] else { continue };
-                if !matches!(rustix::io::write(socket, &self.frame), Ok(length) if length == self.frame.len())
-                {
+                let went = match self.sessions.get_mut(fd as usize) {
+                    Some(Some(session)) => session.write(&self.frame, socket, &mut self.record),
+                    _ => {
+                        matches!(rustix::io::write(socket, &self.frame), Ok(length) if length == self.frame.len())
+                    }
+                };
+                if !went {
                     self.dropped.push(fd);
                 }
             }
@@ -213,13 +263,20 @@ impl Floor {
 
     fn answer(&mut self, fd: usize, bytes: &[u8]) {
         let Some(socket) = &self.sockets[fd] else { return };
-        if !matches!(rustix::io::write(socket, bytes), Ok(length) if length == bytes.len()) {
+        let went = match self.sessions.get_mut(fd) {
+            Some(Some(session)) => session.write(bytes, socket, &mut self.record),
+            _ => matches!(rustix::io::write(socket, bytes), Ok(length) if length == bytes.len()),
+        };
+        if !went {
             self.close(fd as u32);
         }
     }
 
     fn close(&mut self, fd: u32) {
         self.sockets[fd as usize] = None;
+        if let Some(session) = self.sessions.get_mut(fd as usize) {
+            *session = None;
+        }
         self.partial.remove(&(fd as usize));
         for listeners in self.channels.iter_mut().flat_map(|channel| &mut channel.listeners) {
             if let Some(at) = listeners.iter().position(|&listener| listener == fd) {

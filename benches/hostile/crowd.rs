@@ -2,17 +2,23 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt};
+use rustls::ClientConfig;
 
 use crate::kinds::{Does, Kind, Reads};
+use crate::secure::{self, Secure};
+use crate::server::Addresses;
 
 /// Connections that one address may have.
 const PER_ADDRESS: usize = 1900;
+/// Connections of one address that speak TLS: it may begin only so many sessions in a second.
+const TLS_PER_ADDRESS: usize = 10;
 /// How long to wait when nobody can do anything.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long a stranger who was sent away waits before it comes back.
@@ -57,6 +63,8 @@ struct Stranger {
     begun: bool,
     /// What came and has not been looked at, until its session is known.
     heard: Vec<u8>,
+    /// Its TLS session, if it wants one.
+    secure: Option<Secure>,
 }
 
 pub struct Crowd {
@@ -65,11 +73,26 @@ pub struct Crowd {
     strangers: Vec<Stranger>,
     begun: Instant,
     sent: usize,
+    tls: Option<Tls>,
+}
+
+/// What those have in common who speak TLS.
+struct Tls {
+    config: Arc<ClientConfig>,
+    /// What each says first that will not come to the end: the server works, and it does not.
+    hello: Vec<u8>,
 }
 
 impl Crowd {
-    pub fn new(kind: &'static Kind, address: SocketAddr) -> io::Result<Self> {
+    pub fn new(kind: &'static Kind, addresses: Addresses) -> io::Result<Self> {
         let now = Instant::now();
+        let (address, tls) = match kind.does {
+            Does::Handshake => {
+                let config = secure::config()?;
+                (addresses.tls, Some(Tls { hello: Secure::hello(&config)?, config }))
+            }
+            _ => (addresses.plain, None),
+        };
         let stranger = || Stranger {
             stream: None,
             at: now,
@@ -77,9 +100,10 @@ impl Crowd {
             said: 0,
             begun: false,
             heard: Vec::new(),
+            secure: None,
         };
         let strangers = std::iter::repeat_with(stranger).take(kind.sockets).collect();
-        Ok(Self { kind, address, strangers, begun: now, sent: 0 })
+        Ok(Self { kind, address, strangers, begun: now, sent: 0, tls })
     }
 
     /// Does what its kind does, until `stop`.
@@ -109,7 +133,8 @@ impl Crowd {
     }
 
     fn open(&mut self, place: usize) {
-        let address = Ipv4Addr::new(127, 0, self.kind.address, 1 + (place / PER_ADDRESS) as u8);
+        let per_address = if self.tls.is_some() { TLS_PER_ADDRESS } else { PER_ADDRESS };
+        let address = Ipv4Addr::new(127, 0, self.kind.address, 1 + (place / per_address) as u8);
         let receive_bytes = (!matches!(self.kind.reads, Reads::All)).then_some(4096);
         let stranger = &mut self.strangers[place];
         match connect_from(address, self.address, receive_bytes) {
@@ -119,6 +144,15 @@ impl Crowd {
                 (stranger.said, stranger.begun) = (0, false);
                 stranger.heard.clear();
                 stranger.at = Instant::now();
+                // Every other one says hello, and no more.
+                stranger.secure = self
+                    .tls
+                    .as_ref()
+                    .filter(|_| place.is_multiple_of(2))
+                    .and_then(|tls| Secure::new(&tls.config).ok());
+                if let Some(tls) = self.tls.as_ref().filter(|_| !place.is_multiple_of(2)) {
+                    stranger.words.clone_from(&tls.hello);
+                }
             }
             // The generator has no more ports, or descriptors.
             Err(_) => stranger.at = Instant::now() + RETURN,
@@ -136,6 +170,16 @@ impl Crowd {
         let kind = self.kind;
         let stranger = &mut self.strangers[place];
         let Some(stream) = &mut stranger.stream else { return Ok(false) };
+        if let Some(secure) = &mut stranger.secure {
+            if !secure.shake(stream)? {
+                return Ok(false);
+            }
+            // It has a session, and goes for another one.
+            self.sent += 1;
+            self.leave(place);
+            self.strangers[place].at = Instant::now();
+            return Ok(true);
+        }
         let mut did = false;
         let most = match kind.reads {
             Reads::All => buffer.len(),
@@ -182,6 +226,13 @@ impl Crowd {
         let due = self.kind.bytes_per_second * self.begun.elapsed().as_secs_f64();
         match &self.kind.does {
             Does::Nothing => return false,
+            // Of those who say no more than hello, every other one stays; the others go as soon as they are answered.
+            Does::Handshake if place % 4 == 1 || stranger.heard.is_empty() => return false,
+            Does::Handshake => {
+                self.leave(place);
+                self.strangers[place].at = Instant::now();
+                return false;
+            }
             Does::Leave => {
                 self.sent += 1;
                 self.leave(place);

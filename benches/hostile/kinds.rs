@@ -32,6 +32,8 @@ pub enum Does {
     InSession(fn(&str) -> Vec<u8>),
     /// Say it once.
     Once(fn(&str) -> Vec<u8>),
+    /// Begin a TLS session, again and again; half of them do not come to its end.
+    Handshake,
 }
 
 pub enum Reads {
@@ -150,6 +152,8 @@ pub static KINDS: &[Kind] = &[
         bytes_per_second: 2.0 * MB,
         ..kind("sessions", 27, 100, |_| Vec::new())
     },
+    // What costs most of all that can be asked for in few bytes.
+    Kind { does: Does::Handshake, ..kind("handshakes", 28, 400, |_| Vec::new()) },
 ];
 
 fn get(target: &str) -> Vec<u8> {

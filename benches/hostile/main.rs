@@ -8,12 +8,14 @@
 //! innocent  publishes fifty times a second and listens, as a client of an address of its own
 //! server    the process: starting, what it is given to keep, what /proc tells
 //! ```
-//! The process itself is that of the soak, and where it works is said as the suite says it: the server has a processor of its
+//! The process itself is that of the soak, TLS that of the load generator, and where it works is said as the suite says it: the server has a processor of its
 //! own and waits for nobody there, and strangers make way for the innocent client and the application on the other. What is
 //! measured is the server, not how a machine with two processors shares them among nineteen threads.
 #![forbid(unsafe_code)]
 
 mod args;
+#[path = "../suite/certificate.rs"]
+mod certificate;
 mod crowd;
 mod innocent;
 mod kinds;
@@ -21,6 +23,9 @@ mod kinds;
 mod process;
 #[path = "../suite/processor.rs"]
 mod processor;
+#[allow(dead_code)]
+#[path = "../load/secure.rs"]
+mod secure;
 mod server;
 
 use std::env;
@@ -85,17 +90,17 @@ fn run(args: &Args) -> io::Result<bool> {
 fn measure(args: &Args, name: &str, kinds: &[&'static Kind]) -> io::Result<bool> {
     let server = Server::start(&args.encke, args.memory_mib, PROCESSORS[0])?;
     server.prepare()?;
-    let innocent = Innocent::start(server.address)?;
+    let innocent = Innocent::start(server.addresses.plain)?;
     thread::sleep(Duration::from_millis(300));
     innocent.take();
     let stop = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = kinds
         .iter()
         .map(|&kind| {
-            let (stop, address) = (Arc::clone(&stop), server.address);
+            let (stop, addresses) = (Arc::clone(&stop), server.addresses);
             thread::spawn(move || {
                 rustix::process::nice(COURTESY)?;
-                Crowd::new(kind, address).and_then(|mut crowd| crowd.run(&stop))
+                Crowd::new(kind, addresses).and_then(|mut crowd| crowd.run(&stop))
             })
         })
         .collect();

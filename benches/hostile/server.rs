@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::certificate::Certificate;
 use crate::process::Process;
 use crate::processor;
 
@@ -21,9 +22,16 @@ const BIG_BYTES: usize = 100_000;
 /// Clock ticks a second, as /proc counts them.
 const TICKS: f64 = 100.0;
 
+/// Where it listens.
+#[derive(Clone, Copy)]
+pub struct Addresses {
+    pub plain: SocketAddr,
+    pub tls: SocketAddr,
+}
+
 pub struct Server {
     process: Process,
-    pub address: SocketAddr,
+    pub addresses: Addresses,
 }
 
 impl Server {
@@ -31,16 +39,21 @@ impl Server {
     pub fn start(program: &Path, memory_mib: u64, cpu: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--limits-memory"]).arg(format!("{memory_mib}MiB"));
+        let files = std::env::temp_dir().join(format!("encke-hostile-{}", std::process::id()));
+        command.args(Certificate::make(&files)?.options());
         // It logs every connection that it closes for lack of memory.
         let rest = |mut lines: BufReader<_>| _ = io::copy(&mut lines, &mut io::sink());
         let process = processor::start_on(cpu, || Process::start(command, rest))?;
         processor::prefer(&[process.child().id()]);
-        Ok(Self { address: process.address, process })
+        // They have been read.
+        fs::remove_dir_all(&files)?;
+        let tls = process.tls.ok_or_else(|| io::Error::other("it speaks no TLS"))?;
+        Ok(Self { addresses: Addresses { plain: process.address, tls }, process })
     }
 
     /// Gives it what an application would have published.
     pub fn prepare(&self) -> io::Result<()> {
-        let mut application = Application::of(self.address)?;
+        let mut application = Application::of(self.addresses.plain)?;
         for begin in (0..CHANNELS).step_by(1000) {
             let lines = (begin..begin + 1000).map(|n| format!("{{\"channel\":\"c/{n}\",\"data\":1}}\n"));
             application.post("/pub", "application/x-ndjson", &lines.collect::<String>())?;
@@ -50,7 +63,7 @@ impl Server {
 
     /// Publishes ten large messages a second, until `stop`.
     pub fn publish_on(&self, stop: Arc<AtomicBool>) -> JoinHandle<io::Result<()>> {
-        let address = self.address;
+        let address = self.addresses.plain;
         thread::spawn(move || {
             let mut application = Application::of(address)?;
             while !stop.load(Ordering::Relaxed) {

@@ -17,6 +17,9 @@ pub struct Args {
     /// The server
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8080")]
     pub server: SocketAddr,
+    /// Where subscribers speak TLS; publishers go to the server in clear text
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub tls: Option<SocketAddr>,
     /// Whose URLs to use
     #[arg(long, value_enum, default_value_t = Dialect::Encke)]
     pub dialect: Dialect,

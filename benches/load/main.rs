@@ -4,6 +4,7 @@
 //! args       what to run
 //! run        the loop: connect, settle, warm up, measure
 //! subscriber, publisher, technique, bayeux, answer, frame     what is spoken
+//! secure                                               TLS
 //! mark, ledger                                         what is checked
 //! meter, report                                        what is told
 //! ```
@@ -20,6 +21,7 @@ mod meter;
 mod publisher;
 mod report;
 mod run;
+mod secure;
 mod subscriber;
 mod technique;
 

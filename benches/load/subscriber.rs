@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::frame;
 use crate::ledger::{Ledger, Room};
 use crate::mark;
+use crate::secure::Secure;
 use crate::technique::{Cursor, Dialect, Technique};
 
 /// What all subscribers of a run have in common.
@@ -46,6 +47,7 @@ pub enum Outcome {
 
 pub struct Subscriber {
     socket: TcpStream,
+    secure: Option<Box<Secure>>,
     rooms: Box<[Room]>,
     phase: Phase,
     cursor: Option<Box<Cursor>>,
@@ -55,9 +57,9 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    pub fn new(socket: TcpStream, rooms: Box<[Room]>) -> Self {
-        let phase = Phase::Connecting;
-        Self { socket, rooms, phase, cursor: None, session: Session::None, rest: Vec::new() }
+    pub fn new(socket: TcpStream, secure: Option<Secure>, rooms: Box<[Room]>) -> Self {
+        let (phase, secure) = (Phase::Connecting, secure.map(Box::new));
+        Self { socket, secure, rooms, phase, cursor: None, session: Session::None, rest: Vec::new() }
     }
 
     pub fn socket(&mut self) -> &mut TcpStream {
@@ -71,6 +73,16 @@ impl Subscriber {
         }
         if let Some(error) = self.socket.take_error()? {
             return Err(Error::Unreachable(error));
+        }
+        self.begin(manner)
+    }
+
+    /// Asks, as soon as the handshake is done.
+    fn begin(&mut self, manner: Manner) -> Result<Outcome, Error> {
+        if let Some(secure) = &mut self.secure
+            && !secure.shake(&mut self.socket)?
+        {
+            return Ok(Outcome::Nothing);
         }
         self.ask(manner)?;
         Ok(if manner.technique == Technique::Bayeux { Outcome::Nothing } else { Outcome::Asked })
@@ -91,7 +103,11 @@ impl Subscriber {
             }
         }
         self.phase = Phase::Waiting;
-        match self.socket.write(&request) {
+        let written = match &mut self.secure {
+            Some(secure) => secure.write(&mut self.socket, &request),
+            None => self.socket.write(&request),
+        };
+        match written {
             Ok(length) if length == request.len() => Ok(()),
             Ok(_) => Err(Error::Limit("a socket did not take a whole request".into())),
             Err(error) => Err(Error::Closed(format!("while asking: {error}"))),
@@ -108,8 +124,18 @@ impl Subscriber {
         clock: impl Fn() -> u64,
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::Nothing;
+        if self.phase == Phase::Connecting && self.secure.is_some() {
+            outcome = self.begin(manner)?;
+            if self.phase == Phase::Connecting {
+                return Ok(outcome);
+            }
+        }
         loop {
-            let length = match self.socket.read(scratch) {
+            let read = match &mut self.secure {
+                Some(secure) => secure.read(&mut self.socket, scratch),
+                None => self.socket.read(scratch),
+            };
+            let length = match read {
                 Ok(0) => return Err(Error::Closed(format!("a subscriber's, {:?}", self.phase))),
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(outcome),
@@ -123,7 +149,8 @@ impl Subscriber {
                 Outcome::Nothing => {}
                 other => outcome = other,
             }
-            if length < scratch.len() {
+            // What is decrypted comes in pieces of its own.
+            if length < scratch.len() && self.secure.is_none() {
                 return Ok(outcome);
             }
         }

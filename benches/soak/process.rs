@@ -9,6 +9,9 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
+    /// Where it speaks TLS, if it was told to.
+    #[allow(dead_code, reason = "not all who start one want to know")]
+    pub tls: Option<SocketAddr>,
 }
 
 impl Process {
@@ -16,16 +19,23 @@ impl Process {
     /// after that is for `rest`, in a thread of its own.
     pub fn start(mut command: Command, rest: fn(BufReader<ChildStderr>)) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let by_tls = command.get_args().any(|argument| argument == "--tls-listen");
         let program = command.get_program().display().to_string();
         let mut child =
             command.spawn().map_err(|error| io::Error::other(format!("cannot start {program}: {error}")))?;
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
         let mut lines = BufReader::new(stderr);
-        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut process = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), tls: None };
         let mut line = String::new();
         while lines.read_line(&mut line)? > 0 {
             if let Some(address) = line.split("listening on ").nth(1) {
-                process.address = address.trim().parse().map_err(io::Error::other)?;
+                let address = address.trim().parse().map_err(io::Error::other)?;
+                match line.contains("TLS listening on ") {
+                    true => process.tls = Some(address),
+                    false => process.address = address,
+                }
+            }
+            if process.address.port() != 0 && (process.tls.is_some() || !by_tls) {
                 std::thread::spawn(move || rest(lines));
                 return Ok(process);
             }

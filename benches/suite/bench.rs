@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::args::Args;
+use crate::certificate::Certificate;
 use crate::generator::{Generator, Generators};
 use crate::plot::{Line, Plot};
 use crate::processor;
@@ -91,6 +92,11 @@ impl<'a> Bench<'a> {
     /// A further floor.
     pub fn floor(&self, nagle: bool) -> io::Result<Server> {
         Server::floor(&self.floor, "floor", nagle, self.args.server_cpu)
+    }
+
+    /// A floor that speaks TLS.
+    pub fn floor_by_tls(&self, certificate: &Certificate) -> io::Result<Server> {
+        Server::floor_by_tls(&self.floor, certificate, self.args.server_cpu)
     }
 
     /// A further server of the kind that is judged.

@@ -29,6 +29,7 @@ impl Generators {
         let mut child = Command::new(&self.program)
             .args(["--rounds", "--server", &server.address.to_string(), "--dialect", server.dialect])
             .args(["--pid", &server.pid().to_string(), "--cpu", &self.cpu.to_string()])
+            .args(server.tls.iter().flat_map(|address| ["--tls".to_owned(), address.to_string()]))
             .args(arguments.split_whitespace())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,6 +5,7 @@
 //! bench       the servers, and measuring them in turn
 //! standard    the standard set, one function per group of measures
 //! server, generator, nchan, wrk    the processes
+//! certificate what those have who speak TLS
 //! processor   where they work
 //! quiet       what disturbs a measurement
 //! statistics, results, plot        ratios with errors, tables, SVG
@@ -14,6 +15,7 @@
 
 mod args;
 mod bench;
+mod certificate;
 mod generator;
 #[path = "../load/meter.rs"]
 mod meter;

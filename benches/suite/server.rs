@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::certificate::Certificate;
 use crate::meter::Meter;
 use crate::processor;
 
@@ -17,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Server {
     pub name: &'static str,
     pub address: SocketAddr,
+    /// Where subscribers speak TLS, if they are to.
+    pub tls: Option<SocketAddr>,
     /// As the generator calls it.
     pub dialect: &'static str,
     /// From starting the process to the first answer.
@@ -37,6 +40,16 @@ impl Server {
             command.arg("--nagle");
         }
         Self::announced(name, command, cpu)
+    }
+
+    /// The floor with TLS.
+    pub fn floor_by_tls(program: &Path, certificate: &Certificate, cpu: usize) -> io::Result<Self> {
+        let mut command = Command::new(program);
+        command
+            .args(["--listen", "127.0.0.1:0", "--tls"])
+            .arg(&certificate.certificate)
+            .arg(&certificate.key);
+        Self::announced("floor", command, cpu)
     }
 
     pub fn encke(program: &Path, options: &[&str], cpu: usize) -> io::Result<Self> {
@@ -63,10 +76,15 @@ impl Server {
     /// A server that prints `listening on ADDR` on standard error.
     fn announced(name: &'static str, mut command: Command, cpu: usize) -> io::Result<Self> {
         command.stderr(Stdio::piped());
+        let by_tls = command.get_args().any(|argument| argument.to_string_lossy().starts_with("--tls"));
         let (mut child, started) = spawn(command, cpu)?;
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no standard error"))?;
         let mut lines = BufReader::new(stderr);
+        let (mut plain, mut tls) = (None, None);
         let address = loop {
+            if let Some(address) = plain.filter(|_| !by_tls || tls.is_some()) {
+                break address;
+            }
             let mut line = String::new();
             if lines.read_line(&mut line)? == 0 {
                 _ = child.wait();
@@ -74,18 +92,22 @@ impl Server {
             }
             let after =
                 line.split("listening on ").nth(1).map(|rest| rest.trim_start_matches("http://").trim());
-            if let Some(address) = after.and_then(|rest| rest.split_whitespace().next()?.parse().ok()) {
-                break address;
+            match after.and_then(|rest| rest.split_whitespace().next()?.parse().ok()) {
+                Some(address) if line.contains("TLS listening on") => tls = Some(address),
+                Some(address) => plain = Some(address),
+                None => {}
             }
         };
         // Whatever else it says must not fill the pipe.
         std::thread::spawn(move || io::copy(&mut lines, &mut io::sink()));
-        Self::new(name, address, "encke", child).answering(started)
+        let mut server = Self::new(name, address, "encke", child);
+        server.tls = tls;
+        server.answering(started)
     }
 
     fn new(name: &'static str, address: SocketAddr, dialect: &'static str, child: Child) -> Self {
         let (start_up, pids, is_preferred) = (Duration::ZERO, Vec::new(), false);
-        Self { name, address, dialect, start_up, pids, is_preferred, child }
+        Self { name, address, tls: None, dialect, start_up, pids, is_preferred, child }
     }
 
     /// Waits for the first answer.

@@ -5,6 +5,7 @@ mod growth;
 mod memory;
 mod requests;
 mod store;
+mod tls;
 
 use std::fs;
 use std::io;
@@ -19,6 +20,7 @@ use crate::statistics::{Ratio, median};
 /// Measures everything that is wanted.
 pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
     fan_out(bench)?;
+    tls::run(bench)?;
     saturated(bench)?;
     many_channels(bench)?;
     requests::run(bench)?;

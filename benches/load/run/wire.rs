@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -15,6 +16,7 @@ use crate::error::Error;
 use crate::ledger::Ledger;
 use crate::publisher::Publisher;
 use crate::run::Progress;
+use crate::secure::{self, Secure};
 use crate::subscriber::{Manner, Outcome, Subscriber};
 use crate::technique::{Dialect, Technique, publish};
 
@@ -51,6 +53,8 @@ pub struct Wire<'a> {
     lines: Option<usize>,
     body: Vec<u8>,
     progress: Progress,
+    /// What subscribers by TLS have in common.
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl<'a> Wire<'a> {
@@ -104,6 +108,7 @@ impl<'a> Wire<'a> {
             lines: Some(0),
             body: Vec::new(),
             progress: Progress::new(),
+            tls: args.tls.map(|_| secure::config()).transpose()?,
         })
     }
 
@@ -196,10 +201,12 @@ impl<'a> Wire<'a> {
 
     fn connect(&mut self) -> Result<(), Error> {
         let at = self.subscribers.len();
-        let socket = mio::net::TcpStream::connect(self.args.server).map_err(Error::Unreachable)?;
+        let address = self.args.tls.unwrap_or(self.args.server);
+        let socket = mio::net::TcpStream::connect(address).map_err(Error::Unreachable)?;
+        let session = self.tls.as_ref().map(Secure::new).transpose()?;
         let rooms = rooms(at, self.args.rooms, self.args.channels);
         let rooms = rooms.into_iter().map(|channel| self.ledger.add_subscriber(channel)).collect();
-        let mut subscriber = Subscriber::new(socket, rooms);
+        let mut subscriber = Subscriber::new(socket, session, rooms);
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll.registry().register(subscriber.socket(), Token(at), interest)?;
         self.subscribers.push(subscriber);
