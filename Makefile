@@ -86,7 +86,7 @@ sim: ## Simulate the whole server with 100,000 seeds, its history on disk with 1
 	ENCKE_STORE_SEEDS=$${ENCKE_STORE_SEEDS:-20000} $(CARGO) test --release --lib reactor::store::tests::lives
 
 # What to fuzz, and its share of the time in percent: most for the whole server.
-FUZZ_TARGETS := stream:30 splits:20 bayeux:10 fdajax:10 head:8 websocket:8 settings:4 chunked:3 names:3 keys:2 merge:2
+FUZZ_TARGETS := stream:24 splits:16 mercure:12 bayeux:8 fdajax:8 head:6 websocket:6 settings:4 tokens:3 selectors:3 chunked:2 names:2 keys:2 merge:2 clients:1 answers:1
 FUZZ_SECONDS ?= 120
 
 .PHONY: fuzz

@@ -4,17 +4,22 @@
 //! "It does not panic" is the least of it: a property compares two ways to the same answer (bytes in one piece and
 //! in many, written and read again, ours and somebody else's), or asks the server whether what it holds agrees.
 
+pub mod answers;
 pub mod bayeux;
 pub mod chunked;
+pub mod clients;
 pub mod fdajax;
 pub mod head;
 pub mod keys;
+pub mod mercure;
 pub mod merge;
 pub mod names;
 pub mod script;
+pub mod selectors;
 pub mod settings;
 pub mod splits;
 pub mod stream;
+pub mod tokens;
 pub mod websocket;
 
 // The simulated sockets are those of the server's own tests, which name these modules so.
@@ -49,4 +54,16 @@ impl<'a> Cut<'a> {
             (!piece.is_empty()).then_some(piece)
         })
     }
+}
+
+/// The text of whole chunks, as far as they are whole.
+pub fn unchunked(mut rest: &str) -> String {
+    let mut text = String::new();
+    while let Some((size, behind)) = rest.split_once("\r\n") {
+        let Some(length) = usize::from_str_radix(size, 16).ok().filter(|length| *length > 0) else { break };
+        let Some(chunk) = behind.get(..length) else { break };
+        text += chunk;
+        rest = behind[length..].strip_prefix("\r\n").unwrap_or_default();
+    }
+    text
 }

@@ -7,6 +7,7 @@
 use crate::world::World;
 use encke::config::Config;
 use encke::conn::ConnId;
+use encke::dialect::hook::{Ask, Reply};
 use encke::id::Seed;
 use encke::server::{Effect, Server};
 
@@ -25,6 +26,8 @@ pub struct Stage {
     pending: Vec<u8>,
     /// What each client has been sent.
     pub received: [Vec<u8>; CLIENTS],
+    /// What the application is being asked.
+    asked: Vec<Ask>,
 }
 
 /// Limits so small that short inputs reach them.
@@ -69,6 +72,7 @@ impl Stage {
             at: 0,
             pending: Vec::new(),
             received: Default::default(),
+            asked: Vec::new(),
         }
     }
 
@@ -101,6 +105,46 @@ impl Stage {
         self.turn();
         self.read(usize::MAX);
         String::from_utf8_lossy(&std::mem::take(&mut self.received[self.at])).into_owned()
+    }
+
+    /// Says something on a connection of its own, but for the first, and returns what was answered.
+    pub fn play_on(&mut self, at: usize, bytes: &[u8]) -> String {
+        self.at = at;
+        if at > 0
+            && let Some(id) = self.clients[at].take()
+        {
+            self.server.reset(self.world.now, id);
+            self.turn();
+        }
+        self.pending = bytes.to_vec();
+        self.send();
+        self.turn();
+        if at == 0 {
+            return String::new();
+        }
+        self.at = at;
+        self.read(usize::MAX);
+        String::from_utf8_lossy(&self.take(at)).into_owned()
+    }
+
+    /// What somebody has been sent since.
+    pub fn take(&mut self, at: usize) -> Vec<u8> {
+        self.at = at;
+        self.read(usize::MAX);
+        std::mem::take(&mut self.received[at])
+    }
+
+    /// Has the application answer everything that it is asked.
+    pub fn reply(&mut self, reply: &Reply) {
+        for ask in std::mem::take(&mut self.asked) {
+            self.server.hear_answer(self.world.now, ask.number, reply, &mut self.world);
+        }
+        self.turn();
+    }
+
+    /// All go, and nothing is left.
+    pub fn end(&mut self) {
+        self.leave();
     }
 
     /// What an order does; letters are for those who write seeds.
@@ -212,7 +256,8 @@ impl Stage {
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
                     Effect::Pause(_) | Effect::Resume(_) => {}
-                    Effect::Append(_) | Effect::Ask(_) => unreachable!(),
+                    Effect::Append(_) => unreachable!(),
+                    Effect::Ask(ask) => self.asked.push(*ask),
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.close(id),
                 }

@@ -2,7 +2,8 @@
 //! differently, a request could be smuggled.
 
 use crate::Cut;
-use crate::script::{MARK, Stage, small};
+use crate::mercure::hub;
+use crate::script::{MARK, Stage};
 
 /// Checks the answers to one connection's bytes, cut and uncut.
 pub fn check(data: &[u8]) {
@@ -34,7 +35,7 @@ fn answers<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> String {
         }
         script.extend_from_slice(&[MARK, b'|']);
     }
-    let mut stage = Stage::new(small());
+    let mut stage = Stage::new(hub());
     stage.play(&script);
     String::from_utf8_lossy(&stage.received[0]).into_owned()
 }

@@ -29,4 +29,9 @@ fn every_seed_holds() {
     check("settings", encke_fuzz::settings::check);
     check("stream", encke_fuzz::stream::check);
     check("splits", encke_fuzz::splits::check);
+    check("mercure", encke_fuzz::mercure::check);
+    check("selectors", encke_fuzz::selectors::check);
+    check("tokens", encke_fuzz::tokens::check);
+    check("clients", encke_fuzz::clients::check);
+    check("answers", encke_fuzz::answers::check);
 }
