@@ -12,6 +12,7 @@ use crate::id::{MessageId, Seed, Seq};
 use crate::log::{Answered, Batch, Entry, Figures, LogTime, Lost, Opening, Proposal, Record, Ticket};
 use crate::time::Instant;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 impl Broker {
     /// Begins to use a log. It is going to say what its history [is](Broker::log_opened), which is to be
@@ -349,7 +350,10 @@ impl Broker {
 
     /// Which of these rows of the log the hub does not keep, and what their channels have lost.
     pub fn not_kept(&self, rows: &[(Seq, Box<str>)]) -> (Vec<Seq>, Vec<Lost>) {
-        let dead = rows.iter().filter(|(seq, channel)| !self.hub.keeps(channel, *seq)).map(|&(seq, _)| seq);
+        let kept = rows.iter().filter(|(seq, channel)| self.hub.keeps(channel, *seq)).map(|&(seq, _)| seq);
+        let kept: BTreeSet<Seq> = kept.collect();
+        let mut dead: Vec<Seq> = rows.iter().map(|&(seq, _)| seq).filter(|seq| !kept.contains(seq)).collect();
+        dead.dedup();
         let mut names: Vec<&Box<str>> = rows.iter().map(|(_, channel)| channel).collect();
         names.sort_unstable();
         names.dedup();
@@ -357,7 +361,7 @@ impl Broker {
             let upto = self.hub.lost_on(channel);
             Lost { channel: channel.clone(), upto }
         });
-        (dead.collect(), lost.filter(|lost| lost.upto > 0).collect())
+        (dead, lost.filter(|lost| lost.upto > 0).collect())
     }
 }
 

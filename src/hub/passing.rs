@@ -138,6 +138,7 @@ impl Hub {
         self.clear_latest(key);
         self.change_groups(key, |channel| channel.keyed = None);
         self.leave_feeds(key);
+        self.forget_lost_beside(key);
         let channel = self.channels.remove(key);
         debug_assert!(channel.ring.is_empty() && channel.places() == 0);
         self.names.remove(channel.name());

@@ -5,6 +5,7 @@ use super::key::ChannelKey;
 use super::key::SubscriberKey;
 use super::memory::MEMBERSHIP_BYTES;
 use super::message::{Message, Publication};
+use super::name::is_internal;
 use super::subscriber::Memberships;
 use super::{Hub, HubError, PRESENCE};
 use crate::carry::carry;
@@ -150,6 +151,10 @@ impl Hub {
         self.silent += 1;
         if self.feeds.is_on() {
             self.reach_feeds(key);
+            // Whether others could see what it lost in a former life is not known.
+            if evicted > 0 && is_internal(self.channels[key].name()) {
+                self.note_lost_beside(key, evicted);
+            }
         }
         self.schedule(now, key);
         key

@@ -103,6 +103,11 @@ impl Tombstones {
         self.evicted.get(name).copied().unwrap_or_default().max(self.watermark)
     }
 
+    /// Whether it is known of the channel `name`, and not only suspected, that it lost message `seq` in a former life.
+    pub fn has_lost(&self, name: &str, seq: Seq) -> bool {
+        self.evicted.get(name).is_some_and(|&lost| lost >= seq)
+    }
+
     /// The channel `name` speaks for itself again: its tombstone is no longer needed.
     pub fn remove(&mut self, name: &str) {
         self.evicted.remove(name);

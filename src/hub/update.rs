@@ -26,6 +26,16 @@ impl Update {
     }
 }
 
+impl Publication {
+    /// The names of all channels that have it when it is published on `channel`.
+    pub fn channels(&self, channel: &str) -> BTreeSet<String> {
+        match self.update.as_deref() {
+            Some(update) if channel != SUBSCRIPTIONS => update.channels(),
+            _ => BTreeSet::from([channel.to_owned()]),
+        }
+    }
+}
+
 impl Hub {
     /// Whether there is room for the channels of an update.
     pub(super) fn admits_update(&mut self, update: &Update) -> Result<(), HubError> {
@@ -35,10 +45,7 @@ impl Hub {
 
     /// The names of the channels that have a message, or had.
     pub(super) fn rings_of(&self, message: &Message) -> BTreeSet<String> {
-        match message.update() {
-            Some(update) if *message.channel != *SUBSCRIPTIONS => update.channels(),
-            _ => BTreeSet::from([message.channel.to_string()]),
-        }
+        message.publication.channels(&message.channel)
     }
 
     /// Makes an update history: puts it into the ring of each of its topics. `name` is that of its canonical one.
@@ -50,15 +57,13 @@ impl Hub {
         seq: Seq,
         publication: Publication,
     ) -> Published {
-        let names = match publication.update.as_deref() {
-            Some(update) if name != SUBSCRIPTIONS => update.channels(),
-            _ => BTreeSet::from([name.to_owned()]),
-        };
         let mut keys: Vec<ChannelKey> = Vec::new();
         let mut own = ChannelKey::NONE;
-        for topic in &names {
+        for topic in &publication.channels(name) {
             let key = match self.names.find(&self.channels, topic) {
                 Some(key) => key,
+                // In an earlier life, it had lost this; another topic has it.
+                None if self.tombstones.has_lost(topic, seq) => continue,
                 None => self.open_channel(now, topic),
             };
             if !self.channels[key].spoken {
@@ -72,7 +77,8 @@ impl Hub {
         let id = self.id(seq);
         self.seq = seq;
         self.counts.messages_published += 1;
-        let channel = Rc::clone(self.channels[own].name());
+        let channel = self.channels.get(own).map(|channel| Rc::clone(channel.name()));
+        let channel = channel.filter(|channel| **channel == *name).unwrap_or_else(|| name.into());
         #[cfg(test)]
         self.journal.push(Message::new(id, Rc::clone(&channel), publication.clone(), now));
         let message = Rc::new(Message::new(id, channel, publication, now));
@@ -91,8 +97,9 @@ impl Hub {
             self.hand_on(&keys, &message);
             self.note_lost();
         }
-        let channel = &self.channels[own];
-        Published { id, subscribers: channel.listeners(), messages: channel.ring.len() }
+        let (subscribers, messages) =
+            self.channels.get(own).map_or((0, 0), |channel| (channel.listeners(), channel.ring.len()));
+        Published { id, subscribers, messages }
     }
 
     /// The number that an id means which a publisher chose.

@@ -14,6 +14,7 @@
 
 use super::{LogTime, NodeId, Proposal, Record, Ticket};
 use crate::hub::{Data, Publication, Update};
+use std::collections::BTreeSet;
 use std::fmt;
 
 const DATA: u8 = 0b11;
@@ -163,6 +164,14 @@ impl Record {
     /// Whether it removes a key, without reading the rest.
     pub fn is_removal(bytes: &[u8]) -> bool {
         bytes.first().is_some_and(|kinds| kinds & DATA == REMOVED)
+    }
+
+    /// The channels that have a message, without reading the rest where there is one.
+    pub fn channels_of(bytes: &[u8]) -> Result<BTreeSet<String>, Damaged> {
+        match bytes.first().is_some_and(|kinds| kinds & UPDATE != 0) {
+            true => Ok(Self::read_message(bytes)?.channels()),
+            false => Ok(BTreeSet::from([Self::channel_of(bytes)?.to_owned()])),
+        }
     }
 
     /// The channel of a message, without reading the rest.

@@ -7,14 +7,17 @@
 mod codec;
 mod figures;
 mod jumps;
+mod losses;
 
 pub use codec::Damaged;
 pub use figures::{COMMIT_BUCKETS_US, Figures};
 pub use jumps::{JUMPS_MAX, Jump, Jumps};
+pub use losses::Losses;
 
 use crate::carry::carry;
 use crate::hub::{PRESENCE, Publication};
 use crate::id::{Epoch, Seq};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// Numbers that are given out ahead of what is stored, where answers do not wait. At least half of them are left after
@@ -165,6 +168,14 @@ impl Record {
         match self {
             Self::Message { channel, .. } | Self::Deleted { channel } => channel,
             Self::Revoked { .. } | Self::Beat { .. } | Self::Left(_) | Self::Lost(_) => "",
+        }
+    }
+
+    /// All channels that it is about.
+    pub fn channels(&self) -> BTreeSet<String> {
+        match self {
+            Self::Message { channel, publication, .. } => publication.channels(channel),
+            _ => BTreeSet::from([self.channel().to_owned()]),
         }
     }
 

@@ -25,6 +25,9 @@ pub struct Feeds {
     pub(super) shown: Vec<(Box<str>, bool)>,
     /// The highest number that a limit took from a channel that all may see.
     pub(super) lost: Seq,
+    /// The highest number that a limit took from a channel of private updates, of those that had other topics, too: by
+    /// one of these, it may have been seen by who may not see the channel's own.
+    pub(super) lost_beside: BTreeMap<ChannelKey, Seq>,
     /// Feeds with something in their rings.
     pub(super) filled: Vec<ChannelKey>,
     /// How far the last walk came.
@@ -33,7 +36,7 @@ pub struct Feeds {
 
 resume! {
     Feeds {
-        carried: lost, filled;
+        carried: lost, lost_beside, filled;
         resumed: ;
         // What follows from the feeds is found out again when selections are served.
         given: is_on, known, exact, templates, lengths, wide, shown, walked
@@ -43,8 +46,8 @@ resume! {
 impl Feeds {
     /// The same without the feeds, which are to be entered anew.
     pub(super) fn emptied(self) -> Self {
-        let Self { lost, filled, shown, .. } = self;
-        Self { is_on: true, lost, filled, shown, ..Self::default() }
+        let Self { lost, lost_beside, filled, shown, .. } = self;
+        Self { is_on: true, lost, lost_beside, filled, shown, ..Self::default() }
     }
 
     /// Whether there may be any.

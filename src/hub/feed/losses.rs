@@ -3,8 +3,9 @@
 use super::super::Hub;
 use super::super::key::ChannelKey;
 use super::super::message::Message;
-use super::super::name::is_internal;
+use super::super::name::{SUBSCRIPTIONS, is_internal, topic_of};
 use super::super::pull::Gap;
+use super::super::selection::Selection;
 use super::super::subscriber::SubscriberKey;
 use crate::carry::carry;
 use crate::id::{MessageId, Seq};
@@ -13,6 +14,8 @@ use std::rc::Rc;
 
 /// Most losses that are told apart; of others, the later moment counts.
 const LOSSES_MAX: usize = 64;
+/// So many events of subscriptions are looked at to find out whether what is lost of them could be seen.
+const SEEN_MAX: usize = 16;
 
 /// What was lost, and when: of losses after a moment, the highest number.
 #[derive(Debug, Default)]
@@ -54,8 +57,12 @@ impl Hub {
         for (key, message) in self.history.take_lost() {
             let Some(channel) = self.channels.get(key) else { continue };
             let seq = message.id.seq;
-            if channel.is_shown && !is_internal(channel.name()) {
-                self.feeds.lost = self.feeds.lost.max(seq);
+            let has_others = message.update().is_some_and(|update| update.topics.len() > 1);
+            match is_internal(channel.name()) {
+                true if has_others => self.note_lost_beside(key, seq),
+                true => {}
+                false if channel.is_shown => self.feeds.lost = self.feeds.lost.max(seq),
+                false => {}
             }
             let feeds = self.feeds_of(key);
             // What other channels have it is found out once, for all feeds.
@@ -71,6 +78,34 @@ impl Hub {
                     feed.losses.note(seq);
                 }
             }
+        }
+    }
+
+    /// Notes that a channel of private updates has lost what may have been seen by another topic.
+    pub(in super::super) fn note_lost_beside(&mut self, key: ChannelKey, seq: Seq) {
+        let lost = self.feeds.lost_beside.entry(key).or_default();
+        *lost = seq.max(*lost);
+    }
+
+    /// The channel goes.
+    pub(in super::super) fn forget_lost_beside(&mut self, key: ChannelKey) {
+        self.feeds.lost_beside.remove(&key);
+    }
+
+    /// Up to which number a channel has lost what a selection might have seen there.
+    pub(super) fn lost_to(&self, selection: &Selection, key: ChannelKey) -> Seq {
+        let (ring, name) = (&self.channels[key].ring, self.channels[key].name());
+        // What may not be seen may not be missed either.
+        let is_seen = match &**name {
+            // Events have topics of their own there: who may see some of what is left might have seen what is not.
+            SUBSCRIPTIONS => {
+                ring.is_empty() || ring.after(0).take(SEEN_MAX).any(|message| selection.sees(message))
+            }
+            _ => !is_internal(name) || selection.grants(topic_of(name)),
+        };
+        match is_seen {
+            true => ring.evicted(),
+            false => self.feeds.lost_beside.get(&key).copied().unwrap_or_default(),
         }
     }
 

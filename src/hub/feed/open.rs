@@ -12,9 +12,6 @@ use crate::id::Seq;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// So many messages of a channel are looked at to find out whether what it lost could be seen.
-const SEEN_MAX: usize = 16;
-
 impl Hub {
     /// Adds a subscriber of a selection, beginning at `start`. Returns it, and the selection as it is kept.
     pub fn attach_selection(
@@ -62,14 +59,7 @@ impl Hub {
         let found = self.search(&selection)?;
         let is_wide = selection.has_all() || found.len() > self.bounds.matches;
         let mut losses = Losses::default();
-        // What may not be seen may not be missed either.
-        let is_seen = |&&key: &&ChannelKey| {
-            let channel = &self.channels[key];
-            !is_internal(channel.name())
-                || selection.grants(topic_of(channel.name()))
-                || channel.ring.after(0).take(SEEN_MAX).any(|message| selection.sees(message))
-        };
-        let evicted = found.iter().filter(is_seen).map(|&key| self.channels[key].ring.evicted()).max();
+        let evicted = found.iter().map(|&key| self.lost_to(&selection, key)).max();
         let lost = evicted.unwrap_or(0).max(if selection.has_all() { self.feeds.lost } else { 0 });
         let stones = selection.searched().map(|(selector, prefix)| {
             let matches = |name: &str| selection.reaches(name) && !self.feeds.hides(name);

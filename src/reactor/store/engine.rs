@@ -106,6 +106,9 @@ struct Sweeping {
     at: Seq,
     /// The reactor has been asked and has not answered.
     asked: bool,
+    /// Rows that there were at the beginning, or when the one before was complete. Messages of several channels count in each of them, so that
+    /// there may be less that lives than the hub says: what has doubled since is looked at in any case.
+    left: u64,
     /// What goes with the next commit.
     next: Sweep,
 }
@@ -181,7 +184,7 @@ impl<D: Disk> Engine<D> {
             doubtful: Vec::new(),
             owed: Vec::new(),
             live: rows,
-            sweeping: Sweeping::default(),
+            sweeping: Sweeping { left: rows, ..Sweeping::default() },
             sick: None,
             has_failed: false,
             has_been_full: false,
@@ -397,7 +400,10 @@ impl<D: Disk> Engine<D> {
                 true => self.live.max(self.settings.dead_max),
                 false => self.live / 8 + few,
             };
-            self.sweeping.runs = dead >= many || is_full && dead > 0;
+            let Sweeping { left, settled, .. } = self.sweeping;
+            let has_doubled = tables.rows() >= 2 * left.max(self.settings.dead_max);
+            let may_make_room = dead > 0 || tables.rows() > left || settled == 0;
+            self.sweeping.runs = dead >= many || has_doubled || is_full && may_make_room;
             (self.sweeping.at, self.sweeping.began) = (0, tables.meta().next);
         }
         if !self.sweeping.runs || self.sweeping.asked {
@@ -409,6 +415,7 @@ impl<D: Disk> Engine<D> {
             Ok((_, None)) => {
                 self.sweeping.runs = false;
                 self.sweeping.settled = self.sweeping.began;
+                self.sweeping.left = tables.rows();
                 if let Err(error) = tables.forget_channels(self.settings.channels_max, self.sweeping.began) {
                     log::error!("store: cannot forget what channels had lost: {error}");
                 }

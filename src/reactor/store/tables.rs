@@ -13,12 +13,12 @@ use super::StoreError;
 use super::clocks::Clocks;
 use super::revoked::{self, Revoked};
 use crate::id::{Epoch, Seed, Seq};
-use crate::log::{Answered, Batch, Entry, LEASE, LogTime, Lost, Opening, Proposal, Record};
+use crate::log::{Answered, Batch, Entry, LEASE, LogTime, Losses, Lost, Opening, Proposal, Record};
 use redb::{
     Builder, CursorError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
 };
 use redb::{ReadTransaction, TableDefinition, WriteTransaction};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::{Bound, Range};
 
 /// The format of the tables and records; another one is refused.
@@ -26,6 +26,8 @@ pub const FORMAT: u64 = 1;
 
 /// Bytes that `redb` may keep of the file in memory.
 const CACHE_BYTES: usize = 8 << 20;
+/// Bytes of names of channels that are looked at in one go: an update may have a thousand.
+const LOOK_BYTES: usize = 1 << 20;
 /// Bytes of rows of a copy that are one transaction.
 const FILL_BYTES: usize = 8 << 20;
 /// Files above this are written such that they need no repair after a crash, which reads all of it.
@@ -389,12 +391,13 @@ impl Tables {
     /// Hands over the whole history, in batches of about `bytes`, until `take` says that nobody wants it.
     pub fn load(&self, bytes: usize, mut take: impl FnMut(Batch) -> bool) -> Result<(), StoreError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
-        let mut channels = HashMap::new();
+        let mut losses = Losses::new(self.meta.watermark);
         for row in
             transaction.open_table(CHANNELS).map_err(redb::Error::from)?.iter().map_err(redb::Error::from)?
         {
             let (name, marks) = row.map_err(redb::Error::from)?;
-            channels.insert(Box::<str>::from(name.value()), (marks_in(marks.value()), false));
+            let (lost, deleted) = marks_in(marks.value());
+            losses.note(name.value(), lost, deleted);
         }
         let revoked = revoked::read(&transaction, META)?.iter().filter_map(Revoked::text).collect();
         let mut batch = Batch { answered: self.answered()?, revoked, ..Batch::default() };
@@ -404,21 +407,8 @@ impl Tables {
             let (seq, record) = row.map_err(redb::Error::from)?;
             let seq = seq.value();
             let record = read(seq, record.value())?;
-            if !channels.contains_key(record.channel()) {
-                let suspected = self.meta.watermark.min(seq - 1);
-                channels.insert(record.channel().into(), ((suspected, 0), false));
-            }
-            if let Some(((lost, deleted), told)) = channels.get_mut(record.channel()) {
-                // The latest value of a key outlives its ring.
-                let has_key =
-                    matches!(&record, Record::Message { publication, .. } if publication.key.is_some());
-                if seq <= *deleted || seq <= *lost && !has_key {
-                    *lost = seq.max(*lost);
-                    continue;
-                }
-                if !std::mem::replace(told, true) && *lost > 0 {
-                    batch.lost.push(Lost { channel: record.channel().into(), upto: *lost });
-                }
+            if !losses.admits(seq, &record, &mut batch.lost) {
+                continue;
             }
             filled += record.bytes();
             batch.entries.push(Entry { seq, record });
@@ -429,13 +419,7 @@ impl Tables {
                 }
             }
         }
-        let mut rest: Vec<Lost> = channels
-            .into_iter()
-            .filter(|(_, ((lost, _), told))| !told && *lost > 0)
-            .map(|(channel, ((upto, _), _))| Lost { channel, upto })
-            .collect();
-        rest.sort_unstable_by_key(|lost| lost.upto);
-        _ = take(batch) && take(Batch { lost: rest, ..Batch::default() });
+        _ = take(batch) && take(Batch { lost: losses.rest(), ..Batch::default() });
         Ok(())
     }
 
@@ -454,20 +438,26 @@ impl Tables {
     }
 
     /// The numbers and channels of at most `max` rows whose numbers are in `range`, but for removals of keys from number
-    /// `settled` on. Also the number of the last row that was looked at, if there was any.
+    /// `settled` on; a row of several channels is there with each of them. Also the number of the last row that was looked
+    /// at, if there was any.
     pub fn rows_in(&self, range: Range<Seq>, max: usize, settled: Seq) -> Result<Looked, StoreError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let messages = transaction.open_table(MESSAGES).map_err(redb::Error::from)?;
         // A range must not end before it begins.
         let rows = messages.range(range.start.min(range.end)..range.end).map_err(redb::Error::from)?;
-        let mut looked = (Vec::new(), None);
+        let (mut looked, mut bytes) = ((Vec::new(), None), 0);
         for row in rows.take(max) {
+            if bytes > LOOK_BYTES {
+                break;
+            }
             let (seq, record) = row.map_err(redb::Error::from)?;
             let (seq, record) = (seq.value(), record.value());
             looked.1 = Some(seq);
             if seq < settled || !Record::is_removal(record) {
-                let channel = Record::channel_of(record).map_err(|_| damaged(seq))?;
-                looked.0.push((seq, channel.into()));
+                for channel in Record::channels_of(record).map_err(|_| damaged(seq))? {
+                    bytes += channel.len();
+                    looked.0.push((seq, channel.into()));
+                }
             }
         }
         Ok(looked)

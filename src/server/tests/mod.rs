@@ -13,6 +13,7 @@ mod bayeux;
 mod budgets;
 mod client;
 mod delivery;
+mod disk;
 mod door;
 mod drain;
 mod fdajax;

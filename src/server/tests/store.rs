@@ -2,14 +2,13 @@
 //! keeps all that it has answered, and perhaps some more. Over all lives, publishers are held to their answers and
 //! subscribers to what they saw.
 
+use super::disk::Disk;
 use super::world::World;
 use crate::broker::LogSettings;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::{Epoch, Random, Seed, Seq};
-use crate::log::{
-    Answered, Batch, Condition, Entry, LEASE, LogTime, Lost, Opening, Proposal, Record, Refusal,
-};
+use crate::log::{Batch, Entry, Proposal, Record, Refusal};
 use crate::server::{Effect, Server};
 use crate::time::Instant;
 use serde_json::{Value, json};
@@ -20,39 +19,6 @@ use std::net::Ipv4Addr;
 const GROUP: &str = "fdajax/groups/feed";
 const LIVE_MS: u64 = 60_000;
 const CHANNELS: [&str; 3] = ["a", "b", "c"];
-
-/// What lies on the simulated disk.
-#[derive(Debug, Default)]
-struct Disk {
-    entries: Vec<Entry>,
-    answered: Vec<Answered>,
-    lost: BTreeMap<Box<str>, Seq>,
-    next: Seq,
-    lease: Seq,
-    lost_all: Seq,
-}
-
-impl Disk {
-    /// Writes a proposal.
-    fn write(&mut self, proposal: &Proposal) {
-        self.next = proposal.last() + 1;
-        for (seq, record) in (proposal.first..).zip(&proposal.records) {
-            match record {
-                Record::Message { .. } => self.entries.push(Entry { seq, record: record.clone() }),
-                Record::Deleted { channel } => {
-                    let lost = self.lost.entry(channel.clone()).or_default();
-                    self.entries.retain(|entry| {
-                        let goes = entry.record.channel() == &**channel;
-                        *lost = if goes { entry.seq.max(*lost) } else { *lost };
-                        !goes
-                    });
-                }
-                _ => unreachable!("only what several servers share has others"),
-            }
-        }
-        self.answered.extend(proposal.answered.clone());
-    }
-}
 
 /// An answer that a publisher waits for.
 #[derive(Debug)]
@@ -123,7 +89,7 @@ impl Sim {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let behind = random.one_in(3);
-        let disk = Disk { next: 1, ..Disk::default() };
+        let disk = Disk::new();
         let epoch = Epoch::from_random(random.next());
         let world = new_world();
         let server = Server::new(config(), Seed::of_number(seed), world.now);
@@ -160,10 +126,7 @@ impl Sim {
 
     /// A life begins: with what is on the disk.
     fn begin(&mut self, was_clean: bool) {
-        if self.behind && !was_clean && self.disk.lease > 0 {
-            (self.disk.next, self.disk.lost_all) = (self.disk.lease, self.disk.lease);
-        }
-        self.disk.lease = self.disk.next + LEASE;
+        self.disk.begin(self.behind, was_clean);
         assert!(
             self.named.keys().next_back().is_none_or(|&last| last < self.disk.next),
             "a number is used again"
@@ -180,14 +143,7 @@ impl Sim {
         // What it is called is not known before the history is open.
         let seed = Seed::of_number(self.random.next());
         self.server = Server::new(config(), seed, self.world.now);
-        let opening = Opening {
-            epoch: self.epoch,
-            secret: 77,
-            next: self.disk.next,
-            lost: self.disk.lost_all,
-            watermark: 0,
-            time: LogTime(self.began.0),
-        };
+        let opening = self.disk.opening(self.epoch, self.began.0);
         let settings = LogSettings { behind, staged_bytes, lag_ms: 60_000, shared: None };
         self.server.use_log(settings);
         // Who comes early waits, but for health.
@@ -198,19 +154,12 @@ impl Sim {
         self.send(health, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
         assert!(self.read(health).ends_with("loading\n"));
         self.server.log_opened(self.world.now, opening);
-        self.forget_lost();
-        let mut lost: Vec<Lost> =
-            self.disk.lost.iter().map(|(channel, &upto)| Lost { channel: channel.clone(), upto }).collect();
-        let chunks: Vec<Vec<Entry>> = self.disk.entries.chunks(7).map(<[Entry]>::to_vec).collect();
-        for entries in chunks {
-            let named: BTreeSet<&str> = entries.iter().map(|entry| entry.record.channel()).collect();
-            let now = lost.extract_if(.., |lost| named.contains(&*lost.channel)).collect();
-            let batch = Batch { entries, lost: now, ..Batch::default() };
-            self.server.apply(self.world.now, batch, &mut self.world);
-        }
-        let batch = Batch { lost, answered: self.disk.answered.clone(), ..Batch::default() };
-        self.server.apply(self.world.now, batch, &mut self.world);
-        self.server.log_condition(self.world.now, Condition::Ready);
+        let Self { disk, server, world, named, deleted, .. } = self;
+        disk.load(server, world, |gone| {
+            // In `behind`, the sweep may have come to the disk and the deletion not.
+            assert!(behind, "{} was lost before it was deleted", gone.seq);
+            deleted.insert(named[&gone.seq].clone());
+        });
         self.turn();
         assert!(!self.read(early).is_empty(), "who waited is answered");
         self.check_history();
@@ -220,16 +169,6 @@ impl Sim {
     /// What the time line of the history says.
     fn line(&self) -> u64 {
         self.began.0 + self.world.now.at.millis_since(self.began.1)
-    }
-
-    /// As the store does: what a sweep has told to be lost is not loaded. In `behind`, the sweep may have come to the disk
-    /// and the deletion not.
-    fn forget_lost(&mut self) {
-        let Disk { entries, lost, .. } = &mut self.disk;
-        for gone in entries.extract_if(.., |entry| lost.get(entry.record.channel()) >= Some(&entry.seq)) {
-            assert!(self.behind, "{} was lost before it was deleted", gone.seq);
-            self.deleted.insert(self.named[&gone.seq].clone());
-        }
     }
 
     /// A life ends, in good order or not.
@@ -490,15 +429,9 @@ impl Sim {
         }
         self.turn();
         if self.random.one_in(4) {
-            let rows: Vec<(Seq, Box<str>)> =
-                self.disk.entries.iter().map(|entry| (entry.seq, entry.record.channel().into())).collect();
-            let (dead, lost) = self.server.not_kept(&rows);
+            let dead = self.disk.sweep(&self.server);
             let is_lasting = |seq: &Seq| !self.has_ended(&self.named[seq]);
             assert!(self.behind || !dead.iter().any(is_lasting), "nothing has left the rings: {dead:?}");
-            for lost in lost {
-                let known = self.disk.lost.entry(lost.channel).or_default();
-                *known = lost.upto.max(*known);
-            }
         }
     }
 

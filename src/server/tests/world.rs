@@ -82,12 +82,17 @@ impl World {
     /// Carries out what a server wants done at the end of its turn, which has neither a log nor an application to ask.
     pub fn carry_out(&mut self, server: &mut Server) {
         while let Some(effect) = server.poll_effect() {
-            match effect {
-                Effect::Pause(_) | Effect::Resume(_) => {}
-                Effect::Append(_) | Effect::Ask(_) => unreachable!(),
-                Effect::HalfClose(id) => self.socket(id).ended = true,
-                Effect::Close(id) => self.socket(id).closed = true,
-            }
+            self.carry(&effect);
+        }
+    }
+
+    /// Carries out one of these.
+    pub fn carry(&mut self, effect: &Effect) {
+        match *effect {
+            Effect::Pause(_) | Effect::Resume(_) => {}
+            Effect::Append(_) | Effect::Ask(_) => unreachable!(),
+            Effect::HalfClose(id) => self.socket(id).ended = true,
+            Effect::Close(id) => self.socket(id).closed = true,
         }
     }
 

@@ -183,10 +183,13 @@ impl World {
                     assert!(proposal.last() < opening.lost, "lost in silence: {proposal:?}");
                 }
                 if let [Record::Deleted { channel }] = &proposal.records[..] {
+                    // What an earlier deletion took is gone anyway.
+                    let is_gone =
+                        |seq| deletions.iter().any(|(_, _, gone): &(_, _, Vec<Seq>)| gone.contains(seq));
                     let older: Vec<Seq> = self
                         .kept
                         .range(..proposal.first)
-                        .filter(|(_, name)| *name == channel)
+                        .filter(|(seq, name)| *name == channel && !is_gone(seq))
                         .map(|(&seq, _)| seq)
                         .collect();
                     let gone = older.iter().filter(|seq| !loaded.contains_key(seq)).count();

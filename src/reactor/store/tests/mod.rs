@@ -5,6 +5,7 @@ mod directory;
 mod disk;
 mod full;
 mod lives;
+mod updates;
 
 use crate::config::Promise;
 use crate::hub::{Data, Publication};

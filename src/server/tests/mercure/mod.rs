@@ -1,8 +1,11 @@
 //! A seed publishes and subscribes as clients of Mercure do, by both drafts: selectors, private updates, grants that end
-//! or are taken back, places to go on from, gaps, restarts, hand-overs. Its oracle matches with rules of its own and reads
-//! nothing of the server but the journal of all messages.
+//! or are taken back, places to go on from, gaps, restarts with and without a history on disk, hand-overs. Its oracle
+//! matches with rules of its own and reads nothing of the server but the journal of all messages, and what is held of them.
 //!
 //! `ENCKE_SIM_SEED=n` replays one seed and prints what happened.
+
+mod log;
+mod reader;
 
 use super::handover::hand_over;
 use super::trace::{Trace, note};
@@ -14,7 +17,9 @@ use crate::hub::Message;
 use crate::id::{MessageId, Random, Seed, Seq};
 use crate::server::Server;
 use data_encoding::BASE64URL_NOPAD;
+use log::Log;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use reader::{Journal, Reader, Right, topics_of};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -43,44 +48,20 @@ const V1: [(&str, &str, &[&str]); 6] = [
 ];
 const TURNS: usize = 220;
 
-/// What a token grants, until when, and its number.
-#[derive(Debug, Clone)]
-struct Right {
-    sees: BTreeSet<&'static str>,
-    ends: u64,
-    number: String,
-}
-
-#[derive(Debug, Default)]
-struct Reader {
-    id: Option<ConnId>,
+/// An update whose publisher waits for its answer.
+struct Waiting {
+    id: ConnId,
+    text: String,
     inbox: Vec<u8>,
-    /// The head of the answer has been read.
-    has_head: bool,
-    selects: BTreeSet<&'static str>,
-    right: Option<Right>,
-    is_revoked: bool,
-    /// Its right has ended: nothing newer than this is for it.
-    ended_at: Option<Seq>,
-    /// Everything up to here has come, or was not to come.
-    cursor: Seq,
-    /// What was there when it began; of that, what was held.
-    began: Seq,
-    held: BTreeSet<Seq>,
-    /// What was there when it was last told of a gap: some of that was lost.
-    told: Seq,
-    /// It asked for what cannot be known any more: a gap has to be told first.
-    must_be_told: bool,
-    /// The last id that it has seen.
-    last: Option<String>,
-    got: usize,
-    gaps: usize,
 }
 
 struct Sim {
     random: Random,
     config: Config,
     server: Server,
+    journal: Journal,
+    log: Option<Log>,
+    waiting: Vec<Waiting>,
     lives: u64,
     world: World,
     readers: Vec<Reader>,
@@ -101,97 +82,6 @@ fn signed(kind: &str, claims: &Value, key: &str) -> String {
 
 fn encoded(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
-}
-
-/// The topics of a message, and whether it is private.
-fn topics_of(message: &Message) -> (Vec<String>, bool) {
-    match message.publication.update.as_deref() {
-        Some(update) => (update.topics.iter().map(|topic| topic.to_string()).collect(), update.private),
-        None => (vec![message.channel.to_string()], false),
-    }
-}
-
-impl Reader {
-    /// Whether a message is for it.
-    fn wants(&self, message: &Message) -> bool {
-        let (topics, private) = topics_of(message);
-        let has = |set: &BTreeSet<&str>| topics.iter().any(|topic| set.contains(topic.as_str()));
-        has(&self.selects) && (!private || self.right.as_ref().is_some_and(|right| has(&right.sees)))
-    }
-
-    /// Everything up to `upto` has come, or nobody has to send it.
-    fn account(&mut self, journal: &[Message], upto: Seq) {
-        for message in journal.iter().filter(|message| (self.cursor + 1..=upto).contains(&message.id.seq)) {
-            let seq = message.id.seq;
-            let is_owed = seq > self.told && (seq > self.began || self.held.contains(&seq));
-            assert!(!is_owed || !self.wants(message), "{seq} is missing: {self:?}");
-        }
-        self.cursor = self.cursor.max(upto);
-    }
-
-    fn event(&mut self, journal: &[Message], block: &str) {
-        let field = |name: &str| {
-            block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
-        };
-        let (event, id, data) = (field("event"), field("id").to_owned(), field("data"));
-        assert!(!data.is_empty() && !id.is_empty(), "a block without data or id: {block:?}");
-        match event {
-            "encke.gap" => {
-                let position = MessageId::parse(&id[1..]).expect("a gap is told with an id of ours").seq;
-                assert!(position <= journal.len() as Seq);
-                self.cursor = self.cursor.max(position);
-                self.told = journal.len() as Seq;
-                self.must_be_told = false;
-                self.gaps += 1;
-            }
-            "encke.expired" | "encke.revoked" => {}
-            _ => {
-                // What was sent says its number; so ids that were chosen twice are told apart.
-                let message =
-                    journal.iter().find(|message| message.publication.data.bytes() == data.as_bytes());
-                let message = message.unwrap_or_else(|| panic!("{data:?} was not published in this life"));
-                let chosen = message.publication.update.as_deref().and_then(|update| update.id.as_deref());
-                let seq = message.id.seq;
-                assert_eq!(id, chosen.map_or_else(|| format!("#{}", message.id), str::to_owned));
-                assert!(self.wants(message), "{seq} is not for it: {self:?}");
-                assert!(seq > self.cursor, "{seq} comes twice, or late: {self:?}");
-                assert!(!self.must_be_told, "nothing was told of what is lost");
-                self.account(journal, seq - 1);
-                assert!(
-                    self.ended_at.is_none_or(|ended| seq <= ended),
-                    "{seq} came beyond the end of its right"
-                );
-                self.cursor = seq;
-                self.got += 1;
-            }
-        }
-        self.last = Some(id);
-    }
-
-    /// Reads what has arrived: a head, then chunks with whole events.
-    fn read(&mut self, journal: &[Message], bytes: &[u8]) {
-        self.inbox.extend_from_slice(bytes);
-        if !self.has_head {
-            let Some(end) = self.inbox.windows(4).position(|four| four == b"\r\n\r\n") else { return };
-            let head = String::from_utf8(self.inbox.drain(..end + 4).collect()).unwrap();
-            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
-            self.has_head = true;
-        }
-        while let Some(line) = self.inbox.windows(2).position(|two| two == b"\r\n") {
-            let size = std::str::from_utf8(&self.inbox[..line]).unwrap();
-            let size = usize::from_str_radix(size, 16).unwrap();
-            if self.inbox.len() < line + 2 + size + 2 {
-                return;
-            }
-            let chunk = self.inbox[line + 2..line + 2 + size].to_vec();
-            self.inbox.drain(..line + 2 + size + 2);
-            for block in String::from_utf8(chunk).unwrap().split("\n\n") {
-                if block.lines().any(|line| line.starts_with("data")) {
-                    self.event(journal, block);
-                }
-            }
-        }
-    }
 }
 
 impl Sim {
@@ -220,13 +110,36 @@ impl Sim {
         let trace = Trace::new(seed, traced, &config);
         let server = Server::new(config.clone(), Seed::of_number(1), world.now);
         let readers = (0..2 + random.below(5)).map(|_| Reader::default()).collect();
+        let log = random.one_in(3).then(|| Log::new(&mut random));
+        let (journal, waiting) = (Journal::new(), Vec::new());
         let (lives, tokens, sent, got, gaps, ends) = (1, 0, 0, 0, 0, 0);
-        Self { random, config, server, lives, world, readers, tokens, sent, got, gaps, ends, trace }
+        let mut sim = Self {
+            random,
+            config,
+            server,
+            journal,
+            log,
+            waiting,
+            lives,
+            world,
+            readers,
+            tokens,
+            sent,
+            got,
+            gaps,
+            ends,
+            trace,
+        };
+        if sim.log.is_some() {
+            sim.begin_life();
+        }
+        sim
     }
 
     fn run(&mut self) {
-        let hands_over = self.random.one_in(2);
-        let restarts = self.random.one_in(3);
+        // Before a hand-over, everything is on the disk.
+        let hands_over = self.random.one_in(2) && self.log.is_none();
+        let restarts = self.random.one_in(3) || self.log.is_some();
         for _ in 0..TURNS {
             self.act();
             if hands_over && self.random.one_in(10) {
@@ -282,16 +195,52 @@ impl Sim {
             body += &format!("&id=chosen-{}", self.random.below(20));
         }
         note!(self, "publish {body}");
+        let text = format!("message-{}", self.sent);
         let token = signed("JWT", &json!({"mercure": {"publish": ["*"]}}), PUBLISHER_KEY);
-        let before = self.server.broker.hub.journal.len();
+        let before = self.journal.len();
         let id = self.ask(&format!(
             "POST /.well-known/mercure HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: \
              application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ));
-        assert_eq!(self.server.broker.hub.journal.len(), before + 1, "one update is one message");
-        self.world.socket(id).broken = true;
-        self.server.reset(self.world.now, id);
+        self.note_journal();
+        assert!(self.log.is_some() || self.journal.len() == before + 1, "one update is one message");
+        self.waiting.push(Waiting { id, text, inbox: Vec::new() });
+    }
+
+    /// Takes what has become history.
+    fn note_journal(&mut self) {
+        for message in std::mem::take(&mut self.server.broker.hub.journal) {
+            let data = message.publication.data.bytes().to_vec();
+            let before = self.journal.insert(message.id.seq, message);
+            assert!(
+                before.is_none_or(|before| before.publication.data.bytes() == data),
+                "a number is used twice"
+            );
+        }
+    }
+
+    /// Looks what publishers were answered: what is told to be published is history, and what is not is none.
+    fn hear(&mut self) {
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            waiting.inbox.extend(self.world.read(waiting.id, usize::MAX));
+            let answer = String::from_utf8(waiting.inbox.clone()).unwrap();
+            let length = answer.split_once("Content-Length: ").and_then(|(_, rest)| rest.split_once("\r\n"));
+            let length = length.map(|(length, _)| length.parse::<usize>().unwrap());
+            let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+            let Some(body) = body.filter(|body| Some(body.len()) == length) else {
+                self.waiting.push(waiting);
+                continue;
+            };
+            let mut all = self.journal.values();
+            let message = all.find(|message| message.publication.data.bytes() == waiting.text.as_bytes());
+            match message {
+                Some(message) => assert_eq!((&answer[9..12], body), ("200", &*id_of(message))),
+                None => assert_eq!(&answer[9..12], "503", "{answer}"),
+            }
+            self.world.socket(waiting.id).broken = true;
+            self.server.reset(self.world.now, waiting.id);
+        }
     }
 
     /// A token of a draft for some of what there is, and what it grants.
@@ -340,56 +289,72 @@ impl Sim {
             fields += &format!("Authorization: Bearer {token}\r\n");
             right = Some(granted);
         }
-        let journal = &self.server.broker.hub.journal;
-        let newest = journal.len() as Seq;
-        let old = &self.readers[who];
-        let (last, cursor) = (old.last.clone(), old.cursor);
+        let newest = self.newest();
+        let last = self.readers[who].last.clone();
         let after = match self.random.below(4) {
             0 => None,
             1 => Some("earliest".to_owned()),
             _ => last,
         };
-        // What an id of ours means is its number; what a chosen one does is judged by what is held of it.
-        let own = after.as_deref().and_then(|after| after.strip_prefix('#')).and_then(MessageId::parse);
-        let epoch = self.server.broker.hub.newest().epoch;
-        let (begins, must_be_told) = match (&after, own) {
-            (None, _) => (newest, false),
-            (Some(_), Some(id)) if id.epoch == epoch => (id.seq, false),
-            (Some(_), Some(_)) => (0, true),
-            (Some(after), None) if after == "earliest" => (0, false),
-            // Of a chosen id, the earliest that is held counts, or one that is remembered; not after a restart.
-            (Some(after), None) => match self.server.broker.hub.find_id(after) {
-                Some(id) => (id.seq, false),
-                None => (0, true),
-            },
-        };
-        let _ = cursor;
+        let (begins, must_be_told) = self.place(after.as_deref());
         if let Some(after) = &after {
             fields += &format!("Last-Event-ID: {after}\r\n");
         }
-        let is_held = |seq: &Seq| {
-            let (topics, private) = topics_of(&journal[*seq as usize - 1]);
+        let is_held = |seq: &Seq, message: &Message| {
+            let (topics, private) = topics_of(message);
             // By a topic that is asked for: what others have of it is not looked at.
             topics.iter().filter(|topic| selects.contains(topic.as_str())).any(|topic| {
                 let name = if private { format!("{}{topic}", crate::hub::PRIVATE) } else { topic.clone() };
                 self.server.broker.hub.recent(&name, usize::MAX).any(|message| message.id.seq == *seq)
             })
         };
-        let held = (begins + 1..=newest).filter(is_held).collect();
-        note!(self, "{who} subscribes {query} {after:?} {right:?}");
-        let id = self
-            .ask(&format!("GET /.well-known/mercure?{} HTTP/1.1\r\nHost: x\r\n{fields}\r\n", &query[1..]));
-        self.readers[who] = Reader {
-            id: Some(id),
+        let all = self.journal.range(begins + 1..newest + 1);
+        let held = all.clone().filter(|(seq, message)| is_held(seq, message)).map(|(seq, _)| *seq).collect();
+        let mut reader = Reader {
             selects,
             right,
             cursor: begins,
             began: newest,
             held,
             must_be_told,
-            last: after.filter(|after| after != "earliest"),
+            last: after.clone().filter(|after| after != "earliest"),
             ..Reader::default()
         };
+        let mut wanted = all.filter(|(_, message)| reader.wants(message));
+        let has_lost = wanted.any(|(seq, _)| !reader.held.contains(seq));
+        reader.must_be_told |= has_lost && after.is_some_and(|after| after != "earliest");
+        note!(self, "{who} subscribes {query}\n{fields}{:?}", reader.right);
+        reader.id =
+            Some(self.ask(&format!(
+                "GET /.well-known/mercure?{} HTTP/1.1\r\nHost: x\r\n{fields}\r\n",
+                &query[1..]
+            )));
+        self.readers[who] = reader;
+    }
+
+    fn newest(&self) -> Seq {
+        self.server.broker.hub.newest().seq
+    }
+
+    /// Where somebody begins that asks for that, and whether what came before cannot be known.
+    fn place(&self, after: Option<&str>) -> (Seq, bool) {
+        let Some(after) = after else { return (self.newest(), false) };
+        // What an id of ours means is its number; of a chosen one, the earliest that is held counts, or one that is
+        // remembered.
+        let own = after.strip_prefix('#').and_then(MessageId::parse);
+        let is_taken = |seq: Seq| self.log.as_ref().is_some_and(|log| seq + 1 < log.disk.lost_all);
+        match own {
+            Some(id) if id.epoch == self.server.broker.hub.newest().epoch => (id.seq, is_taken(id.seq)),
+            Some(_) => (0, true),
+            None if after == "earliest" => (0, false),
+            None => match self.server.broker.hub.find_id(after) {
+                Some(id) => {
+                    assert_eq!(id_of(&self.journal[&id.seq]), after);
+                    (id.seq, is_taken(id.seq))
+                }
+                None => (0, true),
+            },
+        }
     }
 
     fn leave(&mut self, who: usize) {
@@ -417,11 +382,12 @@ impl Sim {
         };
         self.server.revoke(now, revocation);
         self.readers[who].is_revoked = true;
-        self.readers[who].ended_at = Some(self.server.broker.hub.journal.len() as Seq);
+        self.readers[who].ended_at = Some(self.newest());
     }
 
     fn turn(&mut self) {
-        let (now, newest) = (self.world.now.unix, self.server.broker.hub.journal.len() as Seq);
+        self.answer();
+        let (now, newest) = (self.world.now.unix, self.newest());
         for reader in &mut self.readers {
             if reader.right.as_ref().is_some_and(|right| right.ends <= now) {
                 reader.ended_at.get_or_insert(newest);
@@ -432,14 +398,15 @@ impl Sim {
         }
         self.server.tick(self.world.now, &mut self.world);
         let is_left = self.server.deliver(self.world.now, &mut self.world);
-        self.world.carry_out(&mut self.server);
+        self.carry_out();
         self.server.check(self.world.now);
+        self.note_journal();
+        self.hear();
         self.read(is_left);
     }
 
     fn read(&mut self, is_left: bool) {
-        let journal = std::mem::take(&mut self.server.broker.hub.journal);
-        let now = self.world.now.unix;
+        let (now, newest) = (self.world.now.unix, self.newest());
         for who in 0..self.readers.len() {
             let Some(id) = self.readers[who].id else { continue };
             let bytes = self.world.read(id, usize::MAX);
@@ -447,7 +414,7 @@ impl Sim {
                 note!(self, "{who} reads {:?}", String::from_utf8_lossy(&bytes));
             }
             let reader = &mut self.readers[who];
-            reader.read(&journal, &bytes);
+            reader.read(&self.journal, newest, &bytes);
             let is_over = reader.right.as_ref().is_some_and(|right| right.ends <= now) || reader.is_revoked;
             let at_end = self.world.at_end(id);
             assert!(!at_end || is_over, "{who} was ended for no reason");
@@ -462,14 +429,22 @@ impl Sim {
                 self.count(who);
             }
         }
-        self.server.broker.hub.journal = journal;
     }
 
     fn restart(&mut self) {
         note!(self, "restart");
         self.lives += 1;
-        self.server = Server::new(self.config.clone(), Seed::of_number(self.lives), self.world.now);
+        if self.log.is_some() {
+            self.end_life();
+        } else {
+            self.journal.clear();
+            self.server = Server::new(self.config.clone(), Seed::of_number(self.lives), self.world.now);
+        }
         self.world.clear();
+        self.waiting.clear();
+        if self.log.is_some() {
+            self.begin_life();
+        }
         for who in 0..self.readers.len() {
             self.count(who);
             let reader = &mut self.readers[who];
@@ -483,16 +458,23 @@ impl Sim {
         for _ in 0..400 {
             self.turn();
         }
-        let newest = self.server.broker.hub.journal.len() as Seq;
-        let journal = std::mem::take(&mut self.server.broker.hub.journal);
+        let newest = self.newest();
         for who in 0..self.readers.len() {
-            if self.readers[who].id.is_some() {
-                self.readers[who].account(&journal, newest);
+            let reader = &mut self.readers[who];
+            if reader.id.is_some() {
+                reader.account(&self.journal, newest);
+                assert!(!reader.must_be_told, "nothing was told of what is lost: {reader:?}");
             }
             self.count(who);
         }
-        self.server.broker.hub.journal = journal;
+        assert!(self.waiting.is_empty(), "a publisher was not answered");
     }
+}
+
+/// The id that an update is shown by.
+fn id_of(message: &Message) -> String {
+    let chosen = message.publication.update.as_deref().and_then(|update| update.id.as_deref());
+    chosen.map_or_else(|| format!("#{}", message.id), str::to_owned)
 }
 
 #[test]
