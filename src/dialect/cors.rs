@@ -5,6 +5,7 @@ use crate::carry::{Carry, Damaged, Parcel, Resume, Shape, Unpack};
 use crate::config::Cors;
 use crate::conn::OriginIndex;
 use crate::wire::head::Head;
+use crate::wire::response;
 use std::num::NonZeroU16;
 
 /// Fields that scripts of another origin may read.
@@ -28,8 +29,8 @@ pub struct Rules {
 
 /// Marks the index of an origin whose request has a token in its query.
 const HIDES: u16 = 1 << 15;
-/// What answers to such requests carry.
-const HIDING: &str = "Cache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n";
+/// What answers to such requests carry; that no cache may store them is seen to where they are written.
+const HIDING: &str = response::HIDING;
 /// Scripts read by it why they are refused.
 const CHALLENGE: &str = "Access-Control-Expose-Headers: WWW-Authenticate\r\n";
 

@@ -114,6 +114,10 @@ pub fn write_all(out: &mut Vec<u8>, texts: &[&str]) {
 /// nothing there.
 pub const INERT: &str = "X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox\r\n";
 
+/// Field of answers to requests that have a token in their query: it stays out of pages that are linked to, and, as
+/// [`write_response`] sees to, out of caches.
+pub const HIDING: &str = "Referrer-Policy: no-referrer\r\n";
+
 /// Appends the type and length of a body, and the empty line before it.
 pub fn write_body_fields(out: &mut Vec<u8>, content_type: &str, length: usize) {
     let mut digits = itoa::Buffer::new();
@@ -149,7 +153,10 @@ pub fn write_response(out: &mut Vec<u8>, response: &Response, envelope: &Envelop
     if has_fields {
         out.extend_from_slice(response.fields.as_bytes());
     }
-    let is_kept = has_fields && response.fields.contains("Cache-Control: ");
+    let mut is_kept = has_fields && response.fields.contains("Cache-Control: ");
+    if is_kept && envelope.fields.ends_with(HIDING) {
+        is_kept = response.fields.contains("no-store");
+    }
     match (response.status, is_kept) {
         (101, _) | (204 | 304, true) => return out.extend_from_slice(b"\r\n"),
         (204 | 304, false) => return out.extend_from_slice(b"Cache-Control: no-store\r\n\r\n"),

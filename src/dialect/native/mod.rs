@@ -67,11 +67,11 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mu
     elsewhere(head, caller)
 }
 
-/// Whether what a request to `path` shows of tokens matters: where channels are read and written.
+/// Whether what a request to `path` shows of tokens matters: where channels are read and written, and tokens taken back.
 pub fn is_judged(path: &str) -> bool {
     let below =
         |root: &str| path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    below("/sub") || below("/pub") || below("/presence")
+    below("/sub") || below("/pub") || below("/presence") || path == "/revoke"
 }
 
 /// What a request asks for that neither listens nor publishes.

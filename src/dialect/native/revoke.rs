@@ -1,8 +1,8 @@
 //! `POST /revoke`: taking back what tokens grant.
 
-use super::{Refused, encoded, not_allowed, options, refusal};
+use super::{Refused, encoded, not_allowed, options, refusal, wants_text};
 use crate::broker::access::{Revocation, Whose};
-use crate::dialect::{Caller, Command, Operation, access};
+use crate::dialect::{Caller, Command, Denial, Operation, access};
 use crate::hub::Pattern;
 use crate::wire::head::{Head, Method};
 use crate::wire::{json, media};
@@ -32,7 +32,11 @@ pub fn refused(head: &Head, caller: Caller) -> Option<Command<'static>> {
         Method::Options => None,
         Method::Post => {
             let denied = access::may_publish(head, caller.peer, caller.config).err()?;
-            Some(Command::Respond(refusal(head, denied)))
+            Some(Command::Respond(match &caller.identity.grant {
+                // Their token is good, but never for this.
+                Some(_) => Denial::Forbidden("revoking".into()).response(wants_text(head)),
+                None => refusal(head, denied),
+            }))
         }
         _ => Some(not_allowed(METHODS, head)),
     }

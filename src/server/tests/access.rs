@@ -198,6 +198,12 @@ fn tokens_in_queries_are_kept_from_caches_and_logs() {
     let refused = bench.get_with("/sub/chat/a?%61ccess_token=x", "");
     status(&refused, 401);
     has(&refused, &["Cache-Control: no-store\r\n", "Referrer-Policy: no-referrer\r\n"]);
+    // Whatever the answer says of itself, it is in no cache, and says so once.
+    let (stats, script) = (format!("/stats?access_token={alice}"), format!("/encke.js?access_token={alice}"));
+    for answer in [answer, refused, bench.get_with(&stats, ""), bench.get_with(&script, "")] {
+        let head = answer.split("\r\n\r\n").next().unwrap();
+        assert_eq!(head.matches("no-store").count(), 1, "{head}");
+    }
     // What comes twice, or differs, is refused.
     let target = format!("/sub/chat/a?as=interval&access_token={alice}");
     status(&bench.get_with(&target, &with(&alice)), 304);
@@ -827,7 +833,11 @@ fn revoking_is_for_who_publishes_everything() {
     let mut bench = bench();
     let body = "{\"subject\":\"alice\"}";
     status(&bench.post_with("/revoke", "", body), 401);
-    status(&bench.post_with("/revoke", &with(&token("root", NOW + 60, &["**"], &["**"])), body), 401);
+    // A token that is good is not good for this.
+    let refused = bench.post_with("/revoke", &with(&token("root", NOW + 60, &["**"], &["**"])), body);
+    status(&refused, 403);
+    has(&refused, &["WWW-Authenticate: Bearer error=\"insufficient_scope\""]);
+    status(&bench.post_with("/revoke", &with("x"), body), 401);
     let application = with("application-token-2");
     status(&bench.get_with("/revoke", &application), 405);
     for body in [
