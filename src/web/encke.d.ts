@@ -100,7 +100,7 @@ export interface Presence {
   /** Of a crowd too large to be told by name: how many members, and how many connections without a name. */
   count?: number;
   anonymous?: number;
-  /** The server's own words. */
+  /** Why it is not known: the server's own words, or that the client's second file does not come. */
   error?: string;
 }
 

@@ -99,8 +99,9 @@ export class Encke {
   }
 
   presence(channel) {
-    more(({ presence }) => presence(this, channel));
-    return this.values('/' + channel); // nor does a channel
+    const members = this.values('/' + channel); // nor does a channel
+    more(({ presence }) => presence(this, channel)).catch(({ message: error }) => this._emit('presence', { channel, members, error }));
+    return members;
   }
 
   publish(...what) {

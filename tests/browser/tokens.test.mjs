@@ -135,3 +135,18 @@ test('tabs of one subject share, and a tab with fewer rights goes its own way', 
   assert.notEqual(await other.evaluate(() => one.states.at(-1).shared), true);
   await context.close();
 });
+
+test('who is here is not known without the second file of the client, and that is told', { timeout }, async () => {
+  const page = await openPage(`http://127.0.0.1:${server.port}/healthz`);
+  await page.route('**/encke.more.js', route => route.abort());
+  await page.evaluate(async () => {
+    const { Encke } = await import('/encke.js');
+    const comet = new Encke('', { channels: 'open/a', share: false, techniques: ['stream'] });
+    window.one = { data: [], states: [], told: [], members: comet.presence('open/a') };
+    comet.on('presence', event => one.told.push(event));
+  });
+  await until(page, 'it is told', () => one.told.length > 0);
+  const told = await page.evaluate(() => one.told.map(({ channel, members, error }) => [channel, members === one.members, typeof error]));
+  assert.deepEqual(told, [['open/a', true, 'string']]);
+  await page.close();
+});
