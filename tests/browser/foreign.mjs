@@ -14,14 +14,20 @@ export async function until(what, look) {
   }
 }
 
-/** The libraries that the module `file` brings, each in a page of its own; `seen()` tells what `listen` has noted. */
-export async function librariesOf(file) {
+/** The module `file` with all that it imports, as a script for pages. */
+export async function bundled(file) {
   const { outputFiles: [script] } = await esbuild.build({
     entryPoints: [fileURLToPath(new URL(file, import.meta.url))], bundle: true, format: 'iife', write: false,
   });
+  return script.text;
+}
+
+/** The libraries that the module `file` brings, each in a page of its own; `seen()` tells what `listen` has noted. */
+export async function librariesOf(file) {
+  const content = await bundled(file);
   return name => async (origin, url) => {
     const page = await openPage(origin + '/healthz');
-    await page.addScriptTag({ content: script.text });
+    await page.addScriptTag({ content });
     await page.evaluate(([name, url]) => window.listen(name, url), [name, url]);
     return { seen: () => page.evaluate(() => ({ ...window.seen, take: undefined })), close: () => page.close() };
   };
