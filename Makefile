@@ -78,6 +78,11 @@ bench-market: ## What latest values cost: bytes of each technique, a large feed 
 	$(CARGO) build --release --bin encke
 	python3 benches/market.py
 
+.PHONY: bench-mercure
+bench-mercure: ## What Mercure costs: a delivery beside native server-sent events, a replay, many topics (benches/mercure.py)
+	$(CARGO) build --release --bin encke
+	python3 benches/mercure.py
+
 .PHONY: sim
 sim: ## Simulate the whole server with 100,000 seeds, its history on disk with 1,000, several that share one with 20,000, the store with 20,000 (ENCKE_SIM_SEED=n, ENCKE_STORE_SEED=n replay one)
 	ENCKE_SIM_SEEDS=$${ENCKE_SIM_SEEDS:-100000} $(CARGO) test --release --lib server::tests::sim -- --nocapture
