@@ -9,7 +9,7 @@ use crate::wire::response;
 use std::num::NonZeroU16;
 
 /// Fields that scripts of another origin may read.
-const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Encke-Heartbeat, Encke-Event, Encke-Key, Encke-Removed, Last-Event-ID, Link, Mercure-Last-Event-ID, Retry-After\r\n";
+const EXPOSED: &str = "Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Encke-Heartbeat, Encke-Event, Encke-Key, Encke-Removed, Last-Event-ID, Link, Mercure-Last-Event-ID, Retry-After, WWW-Authenticate\r\n";
 
 /// The header fields that answers carry, made once from the settings.
 #[derive(Debug)]
@@ -31,8 +31,6 @@ pub struct Rules {
 const HIDES: u16 = 1 << 15;
 /// What answers to such requests carry; that no cache may store them is seen to where they are written.
 const HIDING: &str = response::HIDING;
-/// Scripts read by it why they are refused.
-const CHALLENGE: &str = "Access-Control-Expose-Headers: WWW-Authenticate\r\n";
 
 impl Rules {
     /// The rules of the settings. `tokens` tells whether tokens are used.
@@ -40,15 +38,13 @@ impl Rules {
         let all = cors.origins.iter().any(|origin| origin == "*");
         let some = cors.origins.iter().any(|origin| origin != "*");
         let vary = if some || !all { "Vary: Origin\r\n" } else { "" };
-        let challenge = if tokens { CHALLENGE } else { "" };
         let default = match all {
-            true => format!("Access-Control-Allow-Origin: *\r\n{vary}{EXPOSED}{challenge}"),
+            true => format!("Access-Control-Allow-Origin: *\r\n{vary}{EXPOSED}"),
             false => vary.into(),
         };
         let names =
             cors.origins.iter().filter(|origin| *origin != "*").map(|origin| origin.to_ascii_lowercase());
-        let listed: Vec<_> =
-            names.map(|origin| (origin.clone(), listed_fields(&origin) + challenge)).collect();
+        let listed: Vec<_> = names.map(|origin| (origin.clone(), listed_fields(&origin))).collect();
         let varied = if vary.is_empty() { format!("{default}Vary: Origin\r\n") } else { default.clone() };
         let mut rules = Self { default, varied, all, listed, hiding: Vec::new() };
         if tokens {

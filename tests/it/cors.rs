@@ -16,7 +16,7 @@ fn by_default_everybody_may_read_without_credentials() {
     let check = |head: &Head, what: &str| {
         assert_eq!(allow_origin(head), Some("*"), "{what}");
         assert_eq!(head.get("access-control-allow-credentials"), None, "{what}");
-        for header in ["ETag", "Encke-Next", "Encke-Gap", "Retry-After"] {
+        for header in ["ETag", "Encke-Next", "Encke-Gap", "Retry-After", "WWW-Authenticate"] {
             assert!(head.lists("access-control-expose-headers", header), "{what}: {header}: {head:?}");
         }
     };
