@@ -204,8 +204,8 @@ impl Hub {
                     return;
                 }
             }
-            let after_gap = if has_gap { had + 1 } else { 0 };
-            many.expect(place, first.unwrap_or(after_gap));
+            // A gap has its place before all that is newer, of whatever channel.
+            many.expect(place, if has_gap { had + 1 } else { first.unwrap_or(0) });
         }
     }
 
