@@ -92,7 +92,8 @@ impl Hub {
 
     /// Forgets the history of channel `name`. Of its subscribers, those whose owner `ends` with it are
     /// detached from all their channels and returned, with where they were; while others listen, the channel goes on,
-    /// empty. `None` if there is no such channel.
+    /// empty. Whoever has left it, and has not had all that was published before, goes on elsewhere and is told of a gap.
+    /// `None` if there is no such channel.
     pub fn delete(
         &mut self,
         now: Instant,
@@ -105,9 +106,7 @@ impl Hub {
         let mut ended = Vec::new();
         for member in members {
             let owner = self.owner(member);
-            if self.has_left(member, key) {
-                self.end_membership(now, member, key);
-            } else if ends(owner) {
+            if !self.has_left(member, key) && ends(owner) {
                 ended.push((owner, self.position(member)));
                 self.detach(now, member);
             }

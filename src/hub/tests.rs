@@ -509,11 +509,6 @@ impl Pair {
         assert_eq!(ended.len(), self.twins.iter().filter(|twin| is_on(twin)).count());
         self.known.iter_mut().filter(|known| known.channel == name).for_each(|known| known.is_taken = true);
         self.twins.retain(|twin| !is_on(twin));
-        // Who had left it gets no more of it.
-        for twin in self.twins.iter_mut().filter(|twin| !twin.wants(name)) {
-            twin.windows.remove(name);
-            twin.foreign.retain(|foreign| **foreign != *name);
-        }
     }
 
     /// Nobody who is not ready lacks anything; when all have left, nothing stays.

@@ -259,6 +259,43 @@ fn who_subscribes_by_a_pattern_is_told_what_forgotten_channels_lost() {
     assert_eq!(told, ["x/*"]);
 }
 
+/// As sessions do that acknowledge: something is lost between what was pulled and the word that it has come.
+#[test]
+fn a_gap_comes_before_all_that_is_newer() {
+    let mut hub = hub();
+    let key = hub.attach(NOW, Owner(0), &["b", "c"], Vec::new(), Start::Now).unwrap();
+    let had = publish(&mut hub, "b");
+    publish(&mut hub, "b");
+    publish(&mut hub, "c");
+    hub.delete(NOW, "b", |_| false);
+    publish(&mut hub, "b");
+    hub.advance(key, had);
+    let told: Vec<_> =
+        hub.take_gaps_for(NOW, key, 1).into_iter().map(|gap| gap.channel.to_string()).collect();
+    assert_eq!(told, ["b"]);
+    hub.check();
+}
+
+#[test]
+fn who_has_left_a_channel_is_told_that_what_it_is_owed_was_deleted() {
+    let mut hub = hub();
+    let key = hub.attach(NOW, Owner(0), &["left", "other"], Vec::new(), Start::Now).unwrap();
+    publish(&mut hub, "left");
+    hub.unsubscribe(NOW, key, &["left"], &[]).unwrap();
+    assert!(hub.delete(NOW, "left", |_| true).unwrap().is_empty(), "it goes on elsewhere");
+    hub.check();
+    assert_eq!(hub.next_ready(), Some(key));
+    let told: Vec<_> = hub.take_gaps(key).into_iter().map(|gap| gap.channel.to_string()).collect();
+    assert_eq!(told, ["left"]);
+    hub.advance(key, hub.newest().seq);
+    hub.tick(NOW);
+    assert_eq!(hub.subscriptions(key), 1, "it has no more to do with the channel that it left");
+    let seq = publish(&mut hub, "other");
+    publish(&mut hub, "left");
+    assert_eq!(pull(&mut hub, key), [seq]);
+    hub.check();
+}
+
 #[test]
 fn a_pattern_still_asks_for_what_was_left_by_its_name() {
     let mut hub = hub();
