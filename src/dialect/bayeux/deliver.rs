@@ -66,6 +66,7 @@ impl Bayeux {
         session.gaps.extend(gaps.into_iter().map(|gap| gap.channel));
         if session.gaps.len() > GAPS_MAX {
             session.gaps.truncate(GAPS_MAX - 1);
+            session.gaps_told = session.gaps_told.min(GAPS_MAX as u32 - 1);
             session.gaps.push(EVERYWHERE.into());
         }
         Some(!session.gaps.is_empty())
@@ -125,6 +126,7 @@ impl Bayeux {
     pub(super) fn acknowledge(&mut self, cx: &mut Context, key: SessionKey, batch: u32) {
         let session = self.sessions.get(key);
         let sent = std::mem::take(&mut session.sent);
+        session.settle_gaps(batch >= session.batch);
         if let Some(subscriber) = session.subscriber
             && sent > 0
             && session.acks

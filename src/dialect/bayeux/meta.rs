@@ -230,7 +230,7 @@ impl Bayeux {
             session.batch += 1;
             let _ = write!(ext, ",\"ack\":{}", session.batch);
         }
-        for (index, channel) in std::mem::take(&mut session.gaps).iter().enumerate() {
+        for (index, channel) in session.tell_gaps().iter().enumerate() {
             ext.extend_from_slice(if index == 0 { b",\"gap\":[" } else { b"," });
             reply::string(&mut ext, &format!("/{channel}"));
         }

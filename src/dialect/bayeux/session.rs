@@ -51,13 +51,33 @@ pub struct Session {
     pub paced: bool,
     /// Channels of which it missed messages, to be told with the next connect.
     pub gaps: Vec<Rc<str>>,
+    /// How many of them, the first ones, stand in the last batch, which is not acknowledged yet.
+    pub gaps_told: u32,
 }
 
 carry! {
-    struct Session { secret, cookie, identity, subscriber, held, pipe, since, sent, batch, acks, replay, connected, paced, gaps }
+    struct Session { secret, cookie, identity, subscriber, held, pipe, since, sent, batch, acks, replay, connected, paced, gaps, gaps_told }
 }
 
 impl Session {
+    /// The gaps that the next reply to a connect tells of. Where batches are acknowledged, they are told again until that
+    /// has come.
+    pub fn tell_gaps(&mut self) -> Vec<Rc<str>> {
+        if !self.acks {
+            return std::mem::take(&mut self.gaps);
+        }
+        self.gaps_told = self.gaps.len() as u32;
+        self.gaps.clone()
+    }
+
+    /// The last batch has come, or will be sent again.
+    pub fn settle_gaps(&mut self, has_come: bool) {
+        let told = (std::mem::take(&mut self.gaps_told) as usize).min(self.gaps.len());
+        if has_come {
+            self.gaps.drain(..told);
+        }
+    }
+
     /// The connection that events are pushed on, unless they have to wait for connects.
     pub fn pushes(&self) -> Option<Pipe> {
         self.pipe.filter(|pipe| !self.acks && (pipe.socket || self.paced))
@@ -138,6 +158,7 @@ impl Sessions {
             connected: false,
             paced: false,
             gaps: Vec::new(),
+            gaps_told: 0,
         };
         self.all.insert(session)
     }
