@@ -88,18 +88,18 @@ pub struct Client {
 }
 
 /// An answer's head.
-struct Head {
-    status: u16,
-    length: usize,
+pub struct Head {
+    pub status: u16,
+    pub length: usize,
     fields: Vec<(String, String)>,
 }
 
 impl Head {
-    fn field(&self, name: &str) -> Option<&str> {
+    pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
+    pub fn read(bytes: &[u8]) -> Option<Self> {
         let mut slots = [httparse::EMPTY_HEADER; 64];
         let mut response = httparse::Response::new(&mut slots);
         let status = response.parse(bytes).expect("a well-formed head");

@@ -1,7 +1,8 @@
 //! The whole server on a virtual clock with simulated sockets.
 //!
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
-//! get, `trace` what a run was, `sim` lets a seed decide what happens, `sockets` speaks through WebSockets in it, `delivery` counts what a delivery costs,
+//! get, `trace` what a run was, `sim` lets a seed decide what happens, `sockets` speaks through WebSockets in it
+//! and `bayeux_client` Bayeux, whose `ledger` knows what must come while subscriptions change, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond, `memory` takes all there is,
 //! `door` publishes in every language, `proxied` comes by a proxy, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
 //! give, `hook` is the application that is asked, `asked_anew` by the next server, `presence` looks who is here, `fdajax`, `bayeux` and `mercure` let a seed
@@ -10,6 +11,7 @@
 mod access;
 mod asked_anew;
 mod bayeux;
+mod bayeux_client;
 mod budgets;
 mod client;
 mod delivery;
@@ -20,6 +22,7 @@ mod fdajax;
 mod grace;
 mod handover;
 mod hook;
+mod ledger;
 mod limits;
 mod market;
 mod memory;

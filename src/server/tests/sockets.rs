@@ -3,23 +3,11 @@
 
 use super::budgets::frame;
 use super::client::View;
-use super::oracle::matches;
+use super::ledger::Ledger;
 use crate::conn::ConnId;
-use crate::hub::Message;
 use crate::id::{MessageId, Seq};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
-
-/// Something that is listened to for a time. Between what was written and what was read lies what nobody can know.
-#[derive(Debug)]
-struct Member {
-    item: &'static str,
-    /// The newest message when it was asked for, and when the answer was read.
-    asked: Seq,
-    begun: Seq,
-    /// The same of its end.
-    left: Option<(Seq, Seq)>,
-}
 
 /// A command that has not been answered.
 #[derive(Debug)]
@@ -49,16 +37,10 @@ pub struct Talker {
     is_open: bool,
     /// Nothing follows.
     pub over: bool,
-    members: Vec<Member>,
+    ledger: Ledger,
     commands: VecDeque<(u64, Command)>,
     count: u64,
-    /// Everything up to here was had, or is explained.
-    cursor: Seq,
-    /// Channels or patterns, and up to where a gap was told of them.
-    gaps: Vec<(String, Seq)>,
     pub seen: Seen,
-    /// Channels are deleted. What was owed on one to who had left it goes without a word.
-    deletes: bool,
 }
 
 /// What all its connections have shown: of what never comes, nothing is known.
@@ -71,16 +53,11 @@ pub struct Seen {
 }
 
 impl Talker {
-    /// One that is not connected, where channels are deleted or not.
-    pub fn new(deletes: bool) -> Self {
-        Self { deletes, ..Self::default() }
-    }
-
     /// The handshake of one that begins with `item`.
     pub fn begin(&mut self, id: ConnId, item: &'static str, newest: Seq) -> String {
         self.leave();
         self.id = Some(id);
-        self.members.push(Member { item, asked: newest, begun: newest, left: None });
+        self.ledger.begin(item, newest, newest);
         format!(
             "GET /sub/{item}?after=now HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -90,7 +67,7 @@ impl Talker {
     /// Forgets the connection, which it names.
     pub fn leave(&mut self) -> Option<ConnId> {
         let id = self.id;
-        *self = Self { seen: self.seen, ..Self::new(self.deletes) };
+        *self = Self { seen: self.seen, ..Self::default() };
         id
     }
 
@@ -141,7 +118,7 @@ impl Talker {
         if !self.is_open {
             return self.inbox.clear();
         }
-        while let Some((opcode, payload)) = self.frame() {
+        while let Some((opcode, payload)) = take_frame(&mut self.inbox) {
             assert!(!self.over, "frames after the last one");
             match opcode {
                 0x1 => self.text(&serde_json::from_slice(&payload).unwrap(), view),
@@ -150,20 +127,6 @@ impl Talker {
                 _ => panic!("a frame of kind {opcode}"),
             }
         }
-    }
-
-    /// The next frame, if all of it is there.
-    fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
-        let (&first, &second) = (self.inbox.first()?, self.inbox.get(1)?);
-        assert!(first & 0xf0 == 0x80 && second < 0x80, "one frame a message, not masked");
-        let (begin, length) = match second {
-            126 => (4, u16::from_be_bytes(self.inbox.get(2..4)?.try_into().unwrap()).into()),
-            127 => (10, u64::from_be_bytes(self.inbox.get(2..10)?.try_into().unwrap()) as usize),
-            short => (2, short.into()),
-        };
-        let payload = self.inbox.get(begin..begin + length)?.to_vec();
-        self.inbox.drain(..begin + length);
-        Some((first & 0xf, payload))
     }
 
     fn text(&mut self, value: &Value, view: &View) {
@@ -176,15 +139,13 @@ impl Talker {
         if let Some(gap) = value.get("gap") {
             let channel = gap["channel"].as_str().unwrap().to_owned();
             self.seen.gaps += 1;
-            return self.gaps.push((channel, seq(&gap["oldest"])));
+            return self.ledger.gap(&channel, seq(&gap["oldest"]));
         }
         if let Some(data) = value.get("data") {
-            return self.message(seq(&value["id"]), data.as_str().unwrap(), view);
+            return self.message(seq(&value["id"]), &payload(data), view);
         }
         if value.get("heartbeat").is_some() {
-            let begun = seq(&value["next"]);
-            self.members.iter_mut().for_each(|member| (member.asked, member.begun) = (begun, begun));
-            self.cursor = begun;
+            self.ledger.begin_at(seq(&value["next"]));
         }
     }
 
@@ -197,14 +158,9 @@ impl Talker {
             // No room for a channel.
             _ if ok.is_none() => assert!(value["error"].is_string(), "{value}"),
             Command::Subscribe { items, asked } => {
-                let begin = |item| Member { item, asked, begun: newest, left: None };
-                self.members.extend(items.into_iter().map(begin));
+                items.into_iter().for_each(|item| self.ledger.begin(item, asked, newest));
             }
-            Command::Unsubscribe { item, asked } => {
-                let current = self.members.iter_mut().filter(|member| member.item == item);
-                let current = current.filter(|member| member.left.is_none());
-                current.for_each(|member| member.left = Some((asked, newest)));
-            }
+            Command::Unsubscribe { item, asked } => self.ledger.end(item, asked, newest),
             Command::Publish { channel, payload } => {
                 let id = MessageId::parse(ok.unwrap()["id"].as_str().unwrap()).unwrap();
                 let message = &view.journal[id.seq as usize - 1];
@@ -216,61 +172,37 @@ impl Talker {
         }
     }
 
-    fn message(&mut self, seq: Seq, data: &str, view: &View) {
-        let message = &view.journal[seq as usize - 1];
-        assert_eq!(message.publication.data.bytes(), data.as_bytes());
-        assert!(seq > self.cursor, "{seq} comes twice, or too late: {self:?}");
+    fn message(&mut self, seq: Seq, data: &[u8], view: &View) {
+        assert_eq!(view.journal[seq as usize - 1].publication.data.bytes(), data);
         let pending = self.commands.iter().filter_map(|(_, command)| match command {
-            Command::Subscribe { items, asked } => Some((items, *asked)),
+            Command::Subscribe { items, asked } => Some((&items[..], *asked)),
             _ => None,
         });
-        // Whoever came back before it had all that it was owed goes on where it was.
-        let mut may_come = self.members.iter().map(|member| (member.item, member.asked, member.left));
-        let is_asked = |(item, asked, left): (&str, Seq, Option<(Seq, Seq)>)| {
-            let is_back = |other: &Member| other.left.is_none() && matches(other.item, &message.channel);
-            let again = self.members.iter().any(is_back);
-            matches(item, &message.channel)
-                && seq > asked
-                && (again || left.is_none_or(|(_, read)| seq <= read))
-        };
-        let is_pending = pending
-            .into_iter()
-            .any(|(items, asked)| seq > asked && items.iter().any(|item| matches(item, &message.channel)));
-        assert!(
-            may_come.any(is_asked) || is_pending,
-            "{seq} of {} was not asked for: {self:?}",
-            message.channel
-        );
-        self.account(seq - 1, view);
-        self.cursor = seq;
+        self.ledger.message(seq, view, pending);
         self.seen.messages += 1;
     }
 
     /// Everything up to `upto` has come, or is explained.
     pub fn account(&mut self, upto: Seq, view: &View) {
-        let begin = self.cursor.min(upto) as usize;
-        for message in &view.journal[begin..upto as usize] {
-            let is_lost = self.has_to_come(message) && !message.expired(view.at) && !self.is_told(message);
-            let is_lost = is_lost && !self.may_be_deleted(message);
-            assert!(!is_lost, "{} of {} is missing: {self:?}", message.id.seq, message.channel);
-        }
-        self.cursor = self.cursor.max(upto);
+        self.ledger.account(upto, view);
     }
+}
 
-    fn has_to_come(&self, message: &Message) -> bool {
-        let seq = message.id.seq;
-        self.members.iter().any(|member| {
-            let is_over = member.left.is_some_and(|(asked, _)| seq > asked);
-            matches(member.item, &message.channel) && seq > member.begun && !is_over
-        })
-    }
+/// The next frame of a server, if all of it is there.
+pub fn take_frame(inbox: &mut Vec<u8>) -> Option<(u8, Vec<u8>)> {
+    let (&first, &second) = (inbox.first()?, inbox.get(1)?);
+    assert!(first & 0xf0 == 0x80 && second < 0x80, "one frame a message, not masked");
+    let (begin, length) = match second {
+        126 => (4, u16::from_be_bytes(inbox.get(2..4)?.try_into().unwrap()).into()),
+        127 => (10, u64::from_be_bytes(inbox.get(2..10)?.try_into().unwrap()) as usize),
+        short => (2, short.into()),
+    };
+    let payload = inbox.get(begin..begin + length)?.to_vec();
+    inbox.drain(..begin + length);
+    Some((first & 0xf, payload))
+}
 
-    fn may_be_deleted(&self, message: &Message) -> bool {
-        let has_left = |member: &Member| member.left.is_some() && matches(member.item, &message.channel);
-        self.deletes && self.members.iter().any(has_left)
-    }
-
-    fn is_told(&self, message: &Message) -> bool {
-        self.gaps.iter().any(|(channel, upto)| message.id.seq <= *upto && matches(channel, &message.channel))
-    }
+/// What a message says, whose data stands in JSON as text, or as the JSON it is.
+pub fn payload(data: &Value) -> Vec<u8> {
+    data.as_str().map_or_else(|| data.to_string().into_bytes(), |text| text.as_bytes().to_vec())
 }
