@@ -301,3 +301,31 @@ fn a_session_whose_connect_is_held_does_not_expire() {
     pass(&mut bench, 1018);
     assert_eq!(bench.server.hub().gauges().subscribers, 0, "its client has gone");
 }
+
+/// The answer to a connect that tells of a gap is lost on its way.
+#[test]
+fn a_gap_is_told_again_until_it_is_acknowledged() {
+    let mut config = Config::default();
+    (config.history.messages, config.history.grace_seconds) = (1, 0);
+    let mut bench = Bench::new(config);
+    let (id, session) = bench.session(&json!({"ack": true}));
+    let ask = |bench: &mut Bench, batch: u64| {
+        let more = json!({"ext": {"ack": batch}, "advice": {"timeout": 0}});
+        let answer = bench.bayeux(id, &json!([connect(&session, &more)]));
+        let reply = answer.as_array().unwrap().last().unwrap().clone();
+        (reply["ext"]["ack"].as_u64().unwrap(), reply["ext"]["gap"].clone())
+    };
+    let (first, _) = ask(&mut bench, 0);
+    let subscribe = json!([{"channel": "/meta/subscribe", "subscription": "/a", "clientId": session}]);
+    assert_eq!(bench.bayeux(id, &subscribe)[0]["successful"], true);
+    for text in ["1", "2"] {
+        bench.publish("a", text, None);
+        bench.turn();
+    }
+    let (_, gap) = ask(&mut bench, first);
+    assert_eq!(gap, json!(["/a"]));
+    let (batch, gap) = ask(&mut bench, first);
+    assert_eq!(gap, json!(["/a"]), "nobody has acknowledged it");
+    let (_, gap) = ask(&mut bench, batch);
+    assert_eq!(gap, Value::Null);
+}
