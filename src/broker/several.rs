@@ -63,7 +63,9 @@ impl<T> Several<T> {
     /// What `f` makes of each, in order.
     pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> Several<U> {
         let first = f(self.first);
-        // Without others, nothing is allocated.
-        Several { first, others: self.others.into_iter().map(f).collect() }
+        // Nearly always there are none, and looking at nothing costs something, too.
+        let others =
+            if self.others.is_empty() { Vec::new() } else { self.others.into_iter().map(f).collect() };
+        Several { first, others }
     }
 }

@@ -199,7 +199,13 @@ impl Server {
 
     /// Gives the log what the request at hand has published. Returns the ticket that its answer must wait for, if it
     /// must.
+    #[inline]
     pub(super) fn propose(&mut self, now: Instant) -> Option<Ticket> {
+        if self.broker.has_log() { self.propose_to_log(now) } else { None }
+    }
+
+    #[inline(never)]
+    fn propose_to_log(&mut self, now: Instant) -> Option<Ticket> {
         let proposal = self.broker.propose(now);
         let ticket = self.broker.must_wait_for(proposal.as_ref());
         self.effects.extend(proposal.map(|proposal| Effect::Append(Box::new(proposal))));

@@ -210,8 +210,9 @@ fn is_callback(name: &str) -> bool {
 /// An answer with these messages, as JSON or as a call of a function.
 pub fn answer(callback: Option<&str>, messages: Vec<u8>) -> Response {
     let Some(callback) = callback else {
-        return Response::new(200, "application/json;charset=UTF-8", messages)
-            .with("Content-Security-Policy", "sandbox");
+        // Put together as it is: this is the answer to every connect.
+        let fields = "Content-Security-Policy: sandbox\r\n".into();
+        return Response { fields, ..Response::new(200, "application/json;charset=UTF-8", messages) };
     };
     // Line ends to JavaScript of old, but not to JSON.
     let json =

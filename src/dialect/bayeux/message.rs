@@ -149,9 +149,9 @@ impl<'a> Incoming<'a> {
 /// The text of a JSON string.
 pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    match inner.contains('\\') {
-        true => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
-        false => Some(Cow::Borrowed(inner)),
+    match memchr::memchr(b'\\', inner.as_bytes()) {
+        Some(_) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+        None => Some(Cow::Borrowed(inner)),
     }
 }
 
