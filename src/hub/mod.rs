@@ -26,6 +26,7 @@ mod ids;
 mod key;
 mod keyed;
 mod latest;
+mod listened;
 mod membership;
 mod memory;
 mod message;
@@ -50,6 +51,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 mod tombstones;
+mod unsubscription;
 mod update;
 mod view;
 

@@ -1,4 +1,4 @@
-//! Subscriptions: attaching a subscriber, and giving it further channels and patterns or taking them away.
+//! Subscriptions: attaching a subscriber, and giving it further channels and patterns.
 
 use super::channel::ChannelKey;
 use super::memory::MEMBERSHIP_BYTES;
@@ -10,8 +10,6 @@ use super::view::{View, Wish};
 use super::{Hub, HubError, LOOKS_PER_JOIN};
 use crate::id::{MessageId, Place, Seq};
 use crate::time::Instant;
-use std::collections::BTreeSet;
-use std::rc::Rc;
 
 impl Hub {
     /// Adds a subscriber of the channels `names` (which must be distinct) and of all channels that match
@@ -376,7 +374,7 @@ impl Hub {
     }
 
     /// How many channels a subscriber is on the lists of.
-    fn channels_of(&self, key: SubscriberKey) -> usize {
+    pub(super) fn channels_of(&self, key: SubscriberKey) -> usize {
         match &self.subscribers[key].memberships {
             Memberships::One { .. } => 1,
             Memberships::Many(many) => many.all.len(),
@@ -384,7 +382,7 @@ impl Hub {
     }
 
     /// Makes a subscriber of one channel one of several.
-    fn grow(&mut self, key: SubscriberKey) {
+    pub(super) fn grow(&mut self, key: SubscriberKey) {
         let subscriber = &mut self.subscribers[key];
         let Memberships::One { channel, index } = subscriber.memberships else { return };
         let (floor, stranger) = (subscriber.after, subscriber.stranger);
@@ -437,178 +435,10 @@ impl Hub {
         }
     }
 
-    /// Takes channels or patterns away from a subscriber. A channel stays while it is asked for by its name
-    /// or by another pattern. What it costs is asked before: all of it is done, or nothing.
-    pub fn unsubscribe(
-        &mut self,
-        now: Instant,
-        key: SubscriberKey,
-        names: &[&str],
-        patterns: &[Pattern],
-    ) -> Result<(), HubError> {
-        let left = self.no_longer(key, names, patterns)?;
-        self.part(now, key, &left);
-        Ok(())
-    }
-
-    /// The same for a subscriber that has lost the right to them: what was published before is not for it any more.
-    pub fn take_away(
-        &mut self,
-        now: Instant,
-        key: SubscriberKey,
-        names: &[&str],
-        patterns: &[Pattern],
-    ) -> Result<(), HubError> {
-        for channel in self.no_longer(key, names, patterns)? {
-            self.end_membership(now, key, channel);
-        }
-        Ok(())
-    }
-
-    /// Notes that a subscriber no longer asks for these channels and patterns. Returns the channels that it has no more
-    /// to do with.
-    fn no_longer(
-        &mut self,
-        key: SubscriberKey,
-        names: &[&str],
-        patterns: &[Pattern],
-    ) -> Result<Vec<ChannelKey>, HubError> {
-        self.spend(names.len())?;
-        let known = |name: &&str| self.names.peek(&self.channels, name);
-        let unnamed: BTreeSet<ChannelKey> = names.iter().filter_map(known).collect();
-        let known = self.patterns.of(key);
-        let mut unwanted: Vec<&Pattern> = patterns.iter().collect();
-        unwanted.sort_unstable();
-        let is_removed = |pattern: &Pattern| unwanted.binary_search(&pattern).is_ok();
-        let (removed, kept): (Vec<Pattern>, Vec<Pattern>) = known.iter().cloned().partition(is_removed);
-        if unnamed.is_empty() && removed.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.grow(key);
-        let left = self.left_after(key, &unnamed, &removed, &kept)?;
-        self.note_moved(key);
-        let Memberships::Many(many) = &mut self.subscribers[key].memberships else { return Ok(left) };
-        unnamed.iter().for_each(|&channel| many.set_named(channel, false));
-        if !removed.is_empty() {
-            let bytes = self.patterns.retain(key, |pattern| kept.binary_search(pattern).is_ok());
-            self.shares.release(many.payer, bytes);
-        }
-        Ok(left)
-    }
-
-    /// The channels that a subscriber has no more to do with once it no longer asks for some by their names, nor for
-    /// those that the `removed` patterns match, but still for what those that are `kept` do.
-    fn left_after(
-        &mut self,
-        key: SubscriberKey,
-        unnamed: &BTreeSet<ChannelKey>,
-        removed: &[Pattern],
-        kept: &[Pattern],
-    ) -> Result<Vec<ChannelKey>, HubError> {
-        // Nearly always few of those that are kept can match what those that are removed do.
-        self.spend(removed.len() * weight(kept))?;
-        let overlaps = |pattern: &&Pattern| removed.iter().any(|removed| removed.overlaps(pattern));
-        let overlapping: Vec<&Pattern> = kept.iter().filter(overlaps).collect();
-        self.spend(self.channels_of(key) * weight(removed) + unnamed.len() * weight(kept))?;
-        let Memberships::Many(many) = &self.subscribers[key].memberships else {
-            return Ok(Vec::new());
-        };
-        let channels = &self.channels;
-        let matches = |channel: ChannelKey, mut patterns: std::slice::Iter<Pattern>| {
-            let name = channels[channel].name();
-            patterns.any(|pattern| pattern.matches(name) && !self.terms.hides(pattern, name))
-        };
-        let is_spoken = |channel: ChannelKey| channels[channel].spoken;
-        let by_name = unnamed.iter().copied().filter(|&channel| many.find(channel).is_some());
-        let mut left: Vec<ChannelKey> =
-            by_name.filter(|&channel| !(is_spoken(channel) && matches(channel, kept.iter()))).collect();
-        if removed.is_empty() {
-            return Ok(left);
-        }
-        let candidates: Vec<ChannelKey> = many
-            .all
-            .iter()
-            .filter(|(_, membership)| !membership.named && matches(membership.channel, removed.iter()))
-            .map(|(_, membership)| membership.channel)
-            .collect();
-        let dear = overlapping.iter().map(|pattern| pattern.weight()).sum::<usize>();
-        self.spend(candidates.len() * dear)?;
-        let channels = &self.channels;
-        let stays = |channel: &ChannelKey| {
-            let channel = &channels[*channel];
-            let reaches = |pattern: &&&Pattern| !self.terms.hides(pattern, channel.name());
-            channel.spoken
-                && overlapping.iter().filter(reaches).any(|pattern| pattern.matches(channel.name()))
-        };
-        left.extend(candidates.into_iter().filter(|channel| !stays(channel)));
-        Ok(left)
-    }
-
     /// Notes that the subscriber asks for a channel by its name.
     fn set_named(&mut self, key: SubscriberKey, channel: ChannelKey) {
         if let Memberships::Many(many) = &mut self.subscribers[key].memberships {
             many.set_named(channel, true);
-        }
-    }
-
-    /// What a subscriber asks for: channels by their names, those too that it has left and not had all of, and
-    /// patterns.
-    pub fn listens_to(&self, key: SubscriberKey) -> (Vec<Rc<str>>, Vec<Pattern>) {
-        let name = |channel: ChannelKey| Rc::clone(&self.channels[channel].name);
-        let names = match &self.subscribers[key].memberships {
-            Memberships::One { channel, .. } => vec![name(*channel)],
-            Memberships::Many(many) => {
-                let named =
-                    many.all.iter().filter(|(_, membership)| membership.named || membership.is_left());
-                named.map(|(_, membership)| name(membership.channel)).collect()
-            }
-        };
-        (names, self.patterns.of(key).to_vec())
-    }
-
-    /// Some of what it listens to: at most `max` names and patterns.
-    pub fn some_channels(&self, key: SubscriberKey, max: usize) -> Vec<String> {
-        let name = |channel: ChannelKey| self.channels[channel].name.to_string();
-        let mut some: Vec<String> = match &self.subscribers[key].memberships {
-            Memberships::One { channel, .. } => vec![name(*channel)],
-            Memberships::Many(many) => {
-                let named = many.all.iter().take(max).filter(|(_, membership)| membership.named);
-                named.map(|(_, membership)| name(membership.channel)).collect()
-            }
-        };
-        let patterns = self.patterns.of(key).iter().map(|pattern| pattern.as_str().to_owned());
-        some.extend(patterns.take(max));
-        some.truncate(max);
-        some
-    }
-
-    /// How many messages it has not had of the first `max` of its channels; of latest values, keys.
-    pub fn lacks(&self, key: SubscriberKey, max: usize) -> usize {
-        let subscriber = &self.subscribers[key];
-        let of = |channel: ChannelKey, floor: Seq| {
-            let (channel, after) = (&self.channels[channel], subscriber.after.max(floor));
-            match (subscriber.view.is_plain(), channel.latest()) {
-                (false, Some(latest)) => latest.after(after).count(),
-                _ => channel.ring.after(after).count(),
-            }
-        };
-        match &subscriber.memberships {
-            Memberships::One { channel, .. } => of(*channel, 0),
-            Memberships::Many(many) => many
-                .all
-                .iter()
-                .take(max)
-                .map(|(_, membership)| of(membership.channel, membership.floor))
-                .sum(),
-        }
-    }
-
-    /// How many channels a subscriber asks for by name, or has left and not had all of, and by how many patterns it
-    /// asks.
-    pub fn subscriptions(&self, key: SubscriberKey) -> usize {
-        match &self.subscribers[key].memberships {
-            Memberships::One { .. } => 1,
-            Memberships::Many(many) => many.named + many.left + self.patterns.of(key).len(),
         }
     }
 
@@ -639,11 +469,6 @@ impl Hub {
     pub fn owner(&self, key: SubscriberKey) -> Owner {
         self.subscribers[key].owner
     }
-}
-
-/// What it costs to compare a name with all of `patterns`.
-fn weight(patterns: &[Pattern]) -> usize {
-    patterns.iter().map(Pattern::weight).sum()
 }
 
 #[cfg(test)]

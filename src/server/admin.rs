@@ -35,25 +35,6 @@ const LIVE_MS: u64 = 1000;
 const SAMPLE_SECONDS: u64 = 2;
 const SAMPLES: usize = 300;
 
-/// What a socket says of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Line {
-    /// The other end.
-    pub peer: SocketAddr,
-    /// Milliseconds since something was sent, and since something came.
-    pub sent_ms: u32,
-    /// See [`Line::sent_ms`].
-    pub received_ms: u32,
-    /// The round trip, in microseconds.
-    pub round_trip_us: u32,
-    /// Segments that are on their way and not acknowledged.
-    pub unacknowledged: u32,
-    /// Bytes that the kernel has and has not sent yet.
-    pub unsent_bytes: u32,
-    /// Segments that had to be sent again.
-    pub retransmitted: u32,
-}
-
 /// How the server did at some moment.
 #[derive(Debug, Clone, Copy)]
 struct Sample {

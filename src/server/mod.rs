@@ -15,6 +15,7 @@ mod check;
 mod closings;
 mod deliver;
 mod drain;
+mod ending;
 mod execute;
 pub mod handover;
 mod held;
@@ -32,6 +33,7 @@ mod report;
 mod request;
 mod revoking;
 mod rights;
+mod sink;
 mod socket;
 mod surplus;
 mod telemetry;
@@ -39,33 +41,34 @@ mod telemetry;
 mod tests;
 mod timing;
 mod turns;
+mod writing;
 
 use crate::broker::{self, Broker, Client, Rate};
 use crate::carry::carry;
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Incoming, Input, Output, Phase, Protocol, Slot};
+use crate::conn::{ConnId, Connection, Incoming, Input, Phase, Protocol, Slot};
 use crate::dialect::hook::Ask;
 use crate::dialect::native::Targets;
 use crate::dialect::{Access, Dialects, cors};
-use crate::hub::{Encoded, Hub, Message, Publication, ROOM, SubscriberKey};
+use crate::hub::{Hub, Publication, ROOM, SubscriberKey};
 use crate::id::Seed;
 use crate::log::Proposal;
 use crate::stats::Stats;
 use crate::table::Table;
 use crate::time::{Dates, Instant, Now, Wheel};
 use crate::transport::Format;
-use crate::wire::head::{Head, Method, Refusal};
-use crate::wire::response::{self, Envelope, Response};
+use crate::wire::response::Response;
 use access_log::AccessLog;
 use addresses::Addresses;
-pub use admin::Line;
 use closings::Closings;
 use memory::Memory;
+use sink::write_slices;
+pub use sink::{Line, Sink, Write, Wrote};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::IoSlice;
-use std::rc::Rc;
 pub use telemetry::Process;
 use telemetry::Telemetry;
+use writing::Body;
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: as much as one read brings.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
@@ -82,68 +85,6 @@ pub const WRITES: usize = 32;
 
 /// Memory of fewer connections than this is kept for the next ones.
 const CROWD: usize = 1024;
-
-/// Where the server writes: sockets, or what a test puts in their place.
-pub trait Sink {
-    /// Writes what the socket takes at once of `slices`, in order.
-    fn write(&mut self, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote;
-
-    /// Writes to several connections that have subscribers, one after the other. Their slots are enough to name them:
-    /// a subscriber leaves before its connection's slot is given back.
-    fn write_each(&mut self, writes: &mut [Write<'_>]);
-
-    /// Whether the one who is served has been for long enough, of whom `done` requests or messages have been dealt with
-    /// at a stretch. The rest has another turn. It is here that time comes in while something is being done, and a
-    /// seed may answer as it likes.
-    fn is_over(&mut self, done: usize) -> bool {
-        let _ = done;
-        false
-    }
-
-    /// What the socket of a connection says of itself, if there is one.
-    fn line(&mut self, id: ConnId) -> Option<Line> {
-        let _ = id;
-        None
-    }
-
-    /// Whether this part of the turn has taken long enough: what is left has the next one.
-    fn is_late(&mut self) -> bool {
-        false
-    }
-
-    /// Another part of the turn begins, which has a share of its time.
-    fn begin_part(&mut self) {}
-
-    /// Microseconds that have passed since [`Sink::is_late`], or this, was last asked: what somebody has just cost.
-    fn spent(&mut self) -> u32 {
-        0
-    }
-}
-
-/// One of several writes.
-#[derive(Debug)]
-pub struct Write<'a> {
-    /// To whom.
-    pub slot: Slot,
-    /// What.
-    pub bytes: &'a [u8],
-    /// What became of it.
-    pub wrote: Wrote,
-}
-
-/// What became of a write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wrote {
-    /// So many bytes were taken. If fewer than offered, [`Server::writable`] is called when there is room.
-    Bytes(usize),
-    /// The connection is broken.
-    Broken,
-}
-
-/// Writes `slices`, if there is anything in them: an empty message is nothing on a `raw` stream.
-fn write_slices(sink: &mut impl Sink, id: ConnId, slices: &[IoSlice<'_>]) -> Wrote {
-    if slices.iter().all(|slice| slice.is_empty()) { Wrote::Bytes(0) } else { sink.write(id, slices) }
-}
 
 /// What is noted with the subscriber of a connection: the number of its stream's format, 0 if it is blocked or no stream.
 fn note_of(connection: &Connection) -> u8 {
@@ -189,25 +130,6 @@ pub enum Effect {
 
 carry! {
     enum Effect { 0 => HalfClose(id: ConnId), 1 => Close(id: ConnId), 2 => Pause(id: ConnId), 3 => Resume(id: ConnId), 4 => Append(proposal: Box<Proposal>), 5 => Ask(ask: Box<Ask>) }
-}
-
-/// What connections share of an answer.
-#[derive(Debug)]
-struct Body {
-    message: Rc<Message>,
-    /// Its frame of this format; none = its payload.
-    format: Option<Format>,
-    /// Bytes newly encoded for it.
-    encoded: usize,
-}
-
-impl Body {
-    fn bytes(&self) -> &[u8] {
-        match self.format {
-            Some(format) => self.message.encoded(format.number()).unwrap_or_default(),
-            None => self.message.publication.data.bytes(),
-        }
-    }
 }
 
 /// The server.
@@ -594,27 +516,6 @@ impl Server {
         Some(effect)
     }
 
-    /// Takes out a connection that is closed.
-    #[inline(never)]
-    fn forget(&mut self, id: ConnId) {
-        let connection = self.connections.remove(id.slot);
-        self.addresses.leave(connection.peer, &self.config);
-        self.shrink();
-    }
-
-    /// Gives memory back when three quarters of a crowd have left, and again with each further half: every place
-    /// has to be looked at for it, and those who stay may sit in the last ones.
-    fn shrink(&mut self) {
-        let left = self.connections.len();
-        if self.ebb.is_none_or(|ebb| left > ebb) {
-            return;
-        }
-        self.ebb = (left > 0).then_some(left / 2);
-        self.connections.shrink_to_fit();
-        self.wheel.shrink();
-        self.broker.hub.shrink();
-    }
-
     /// The slot of a connection that still exists.
     fn find(&self, id: ConnId) -> Option<Slot> {
         let connection = self.connections.get(id.slot)?;
@@ -624,177 +525,6 @@ impl Server {
 
     fn id(&self, slot: Slot) -> ConnId {
         ConnId { slot, generation: self.connections[slot].generation }
-    }
-
-    /// Writes the answers in `out`, and the payload that follows, to the connection.
-    fn send(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
-        let mut out = std::mem::take(&mut self.out);
-        match self.body.is_some() {
-            false => self.send_bytes(now, slot, &out, sink),
-            true => self.send_with_body(now, slot, &out, sink),
-        }
-        out.clear();
-        // One large answer does not stay allocated for ever.
-        out.shrink_to(PIPELINE_BYTES_MAX);
-        self.out = out;
-    }
-
-    /// Writes `bytes` to the connection, or keeps what its socket does not take.
-    fn send_bytes(&mut self, now: Instant, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
-        let id = self.id(slot);
-        let connection = &mut self.connections[slot];
-        if let Some(output) = &mut connection.output {
-            self.memory.gathered += bytes.len();
-            return output.push(bytes);
-        }
-        if !bytes.is_empty() {
-            let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes)]) else {
-                return self.close(now, slot);
-            };
-            if taken < bytes.len() {
-                let mut output = Output::blocked(now);
-                output.push(&bytes[taken..]);
-                self.memory.gathered += bytes.len() - taken;
-                self.block(slot, output, taken);
-                return self.arm(slot, now);
-            }
-        }
-        if connection.closing {
-            self.finish(now, slot);
-        }
-    }
-
-    /// Writes `bytes` and the payload that follows, of which the connection shares what its socket does not take.
-    #[cold]
-    fn send_with_body(&mut self, now: Instant, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
-        let Some(shared) = self.body.take() else { return };
-        let mut encoded = Encoded::default();
-        encoded.note(&shared.message, shared.encoded);
-        self.broker.hub.charge(&encoded);
-        let id = self.id(slot);
-        let connection = &mut self.connections[slot];
-        if let Some(output) = &mut connection.output {
-            output.push(bytes);
-            return output.push_body(&shared.message, shared.format, 0);
-        }
-        let body = shared.bytes();
-        let Wrote::Bytes(taken) = sink.write(id, &[IoSlice::new(bytes), IoSlice::new(body)]) else {
-            return self.close(now, slot);
-        };
-        if taken < bytes.len() + body.len() {
-            let mut output = Output::blocked(now);
-            output.push(&bytes[taken.min(bytes.len())..]);
-            output.push_body(&shared.message, shared.format, taken.saturating_sub(bytes.len()));
-            self.block(slot, output, taken);
-            self.arm(slot, now);
-        } else if connection.closing {
-            self.finish(now, slot);
-        }
-    }
-
-    /// Notes in the hub the format of what a stream gets, while its socket takes bytes: so that a delivery need not look
-    /// at the connection, which would have to be fetched from far away.
-    fn note_format(&mut self, slot: Slot) {
-        let connection = &self.connections[slot];
-        if let Some(subscriber) = connection.subscriber() {
-            self.broker.hub.note(subscriber, note_of(connection));
-        }
-    }
-
-    /// Ends a connection whose last byte has been written.
-    #[inline(never)]
-    fn finish(&mut self, now: Instant, slot: Slot) {
-        let id = self.id(slot);
-        let connection = &mut self.connections[slot];
-        connection.closing = false;
-        match connection.phase {
-            Phase::Lingering if !connection.half_closed => self.effects.push_back(Effect::HalfClose(id)),
-            _ => self.close(now, slot),
-        }
-    }
-
-    /// Answers what cannot be served, and nothing after it.
-    #[cold]
-    fn refuse(&mut self, now: Now, slot: Slot, response: &Response) {
-        self.refuse_to(now, slot, None, response);
-    }
-
-    /// The same, if the head of the request is known.
-    #[cold]
-    fn refuse_to(&mut self, now: Now, slot: Slot, head: Option<&Head>, response: &Response) {
-        self.broker.stats.requests_refused += 1;
-        self.telemetry.note_status(response.status);
-        self.leave(now.at, slot);
-        let fields = self.cors.fields(head.and_then(|head| self.cors.find(head)));
-        let head_only = head.is_some_and(|head| head.method == Method::Head);
-        let envelope =
-            Envelope { date: self.dates.at(now.unix), head_only, close: true, fields, keep_alive: "" };
-        let begin = self.out.len();
-        response::write_response(&mut self.out, response, &envelope);
-        self.log_refusal(now, slot, head, begin);
-        let connection = &mut self.connections[slot];
-        connection.input = None;
-        connection.closing = true;
-        connection.enter(Phase::Lingering, now.at);
-        self.arm(slot, now.at);
-    }
-
-    #[cold]
-    fn refuse_head(&mut self, now: Now, slot: Slot, refusal: Refusal) {
-        self.refuse(now, slot, &Response::problem(refusal.status, refusal.detail, false));
-    }
-
-    /// Closes a connection at the end of the turn.
-    #[inline(never)]
-    fn close(&mut self, now: Instant, slot: Slot) {
-        self.leave(now, slot);
-        let id = self.id(slot);
-        let connection = &mut self.connections[slot];
-        if !matches!(connection.phase, Phase::Closed) {
-            connection.phase = Phase::Closed;
-            self.incoming.remove(&slot);
-            self.origins.remove(&slot);
-            self.clients.remove(&slot);
-            connection.input = None;
-            connection.output = None;
-            self.wheel.clear(slot);
-            self.note_caught_up(slot);
-            self.forget_right(slot);
-            self.access.hook.leave(id);
-            self.effects.push_back(Effect::Close(id));
-        }
-    }
-
-    /// Takes the connection's subscriber out of the hub, if it has one, or tells the protocol that holds the
-    /// connection.
-    fn leave(&mut self, now: Instant, slot: Slot) {
-        self.log_end(now, slot);
-        let id = self.id(slot);
-        let connection = &mut self.connections[slot];
-        if let Some(protocol) = connection.holder() {
-            self.abandoned.push((id, protocol));
-            connection.enter(Phase::Idle, now);
-        }
-        if let Some(key) = connection.subscriber() {
-            connection.enter(Phase::Idle, now);
-            self.broker.hub.detach(now, key);
-            self.forget_callback(key);
-            if self.mercure.is_some() {
-                self.mercure_left(slot);
-            }
-        }
-    }
-
-    /// Forgets what function a poll by script wants called.
-    fn forget_callback(&mut self, key: SubscriberKey) {
-        if !self.callbacks.is_empty() {
-            self.callbacks.remove(&key);
-        }
-    }
-
-    /// The function that a poll by script wants called, which is forgotten.
-    fn take_callback(&mut self, key: SubscriberKey) -> Option<Box<str>> {
-        if self.callbacks.is_empty() { None } else { self.callbacks.remove(&key) }
     }
 
     /// Keeps the rest of an incomplete request, or what waits behind the answer at hand.

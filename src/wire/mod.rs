@@ -3,10 +3,12 @@
 
 pub mod chunked;
 pub mod head;
+mod host;
 pub mod json;
 pub mod media;
 pub mod query;
 pub mod response;
 pub mod shown;
 pub mod tags;
+mod target;
 pub mod websocket;

@@ -67,6 +67,14 @@ pub fn encode_path(text: &str) -> impl std::fmt::Display + '_ {
     utf8_percent_encode(text, PATH)
 }
 
+/// Whether each percent sign is followed by two hexadecimal digits.
+pub fn is_encoded_well(path: &[u8]) -> bool {
+    memchr::memchr_iter(b'%', path).all(|at| {
+        let digits = path.get(at + 1..at + 3);
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
