@@ -45,6 +45,7 @@ test-tools:
 	@for tool in curl openssl systemd-socket-activate strace ip chromium firefox-esr node npm nginx haproxy redis-server; do \
 	  PATH="$$PATH:/usr/sbin" command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	  python3 -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	  [ -e /usr/share/php/Symfony/Component/Mercure/Hub.php ] || missing="$$missing php-cli php-symfony-mercure"; \
 	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
 	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/; s/\bip\b/iproute2/; s/systemd-socket-activate/systemd/'); }
 

@@ -56,6 +56,7 @@ mod store;
 mod store_backup;
 mod store_faults;
 mod stream;
+mod symfony;
 mod syscalls;
 mod systemd;
 mod tls;
