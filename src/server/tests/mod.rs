@@ -30,6 +30,7 @@ mod mercure;
 mod oracle;
 mod presence;
 mod proxied;
+mod returning;
 mod shared;
 mod sim;
 mod sockets;

@@ -1,11 +1,13 @@
-//! The attacks of the literature, and what is merely wrong, one row each.
+//! Good tokens, and what is merely wrong with others.
+
+mod attacks;
 
 use super::*;
 use crate::cli::token::sign::Signer;
 use crate::config::{Algorithm, KeyText, TokenKey};
 use serde_json::{Value, json};
 
-const NOW: u64 = 1_800_000_000;
+pub const NOW: u64 = 1_800_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 macro_rules! key_file {
@@ -18,7 +20,7 @@ fn row(id: Option<&str>, algorithm: Option<Algorithm>, text: &[u8]) -> TokenKey 
     TokenKey { id: id.map(Into::into), algorithm, file: Some("key".into()), text: KeyText(text.into()) }
 }
 
-fn config(rows: Vec<TokenKey>) -> Config {
+pub fn config(rows: Vec<TokenKey>) -> Config {
     let mut config = Config { token_keys: rows, ..Config::default() };
     config.tokens.issuer = Some("https://app.example".into());
     config.tokens.audience = Some("encke".into());
@@ -26,7 +28,7 @@ fn config(rows: Vec<TokenKey>) -> Config {
 }
 
 /// An HMAC key, a P-256 key and an RSA key, as an application has that changes its keys.
-fn keys() -> Vec<TokenKey> {
+pub fn keys() -> Vec<TokenKey> {
     vec![
         row(Some("h"), Some(Algorithm::HS256), SECRET),
         row(Some("e"), Some(Algorithm::ES256), key_file!("p256.pub.pem")),
@@ -34,15 +36,15 @@ fn keys() -> Vec<TokenKey> {
     ]
 }
 
-fn tokens() -> Tokens {
+pub fn tokens() -> Tokens {
     Tokens::new(&config(keys())).unwrap()
 }
 
-fn secret() -> Signer {
+pub fn secret() -> Signer {
     Signer::Secret(SECRET.into())
 }
 
-fn claims() -> Value {
+pub fn claims() -> Value {
     json!({
         "iss": "https://app.example", "aud": "encke", "sub": "alice", "iat": NOW, "exp": NOW + 60, "jti": "1",
         "encke": {"subscribe": ["chat/*", "users/alice"], "publish": ["chat/lobby"], "info": {"name": "Alice", "n": 1}},
@@ -50,13 +52,13 @@ fn claims() -> Value {
 }
 
 /// Good claims, but for one.
-fn with(name: &str, value: Value) -> Value {
+pub fn with(name: &str, value: Value) -> Value {
     let mut claims = claims();
     claims[name] = value;
     claims
 }
 
-fn without(name: &str) -> Value {
+pub fn without(name: &str) -> Value {
     let mut claims = claims();
     claims.as_object_mut().unwrap().remove(name);
     claims
@@ -112,77 +114,6 @@ fn every_algorithm_verifies_what_is_signed_by_it() {
 }
 
 use data_encoding::BASE64URL_NOPAD;
-
-#[test]
-fn attacks_on_header_and_signature() {
-    let good = secret().token(Algorithm::HS256, Some("h"), &claims()).unwrap();
-    let (signed, signature) = good.rsplit_once('.').unwrap();
-    let (header, payload) = signed.split_once('.').unwrap();
-    let none = BASE64URL_NOPAD.encode(br#"{"alg":"none"}"#);
-    let hs = |header: &str| secret().signed(Algorithm::HS256, header, &claims().to_string()).unwrap();
-    // The public key as a secret: what a verifier takes that lets the token choose the algorithm.
-    let confused = |kid: &str| {
-        let public = Signer::Secret(key_file!("rsa.pub.pem").to_vec());
-        let header = format!(r#"{{"alg":"HS256","kid":"{kid}"}}"#);
-        public.signed(Algorithm::HS256, &header, &claims().to_string()).unwrap()
-    };
-    let deep = format!("{{\"a\":{}{}}}", "[".repeat(1000), "]".repeat(1000));
-    for (what, token) in [
-        ("nothing", String::new()),
-        ("no token", "secret".into()),
-        ("two parts", signed.into()),
-        ("four parts", format!("{good}.{signature}")),
-        ("an encrypted token's five", format!("{good}.a.b")),
-        ("alg none", format!("{none}.{payload}.")),
-        ("alg none with a signature", format!("{none}.{payload}.{signature}")),
-        ("alg None", hs(r#"{"alg":"None","kid":"h"}"#)),
-        ("no alg", hs(r#"{"kid":"h"}"#)),
-        ("alg in small letters", hs(r#"{"alg":"hs256","kid":"h"}"#)),
-        ("no signature", format!("{signed}.")),
-        ("a signature cut", format!("{signed}.{}", &signature[..signature.len() - 4])),
-        ("a signature doubled", format!("{signed}.{signature}{signature}")),
-        ("a signature with padding", format!("{good}=")),
-        ("a signature that is not canonical", format!("{signed}.{}9", &signature[..signature.len() - 1])),
-        ("a blank", format!("{good} ")),
-        ("base64 of the other alphabet", format!("{}.{payload}.+/+/", header)),
-        ("RS key as secret, kid of RS", confused("r")),
-        ("RS key as secret, kid of HS", confused("h")),
-        ("the kid of another key", hs(r#"{"alg":"HS256","kid":"e"}"#)),
-        ("an unknown kid", hs(r#"{"alg":"HS256","kid":"x"}"#)),
-        ("a kid that is a path", hs(r#"{"alg":"HS256","kid":"../../dev/null"}"#)),
-        ("a kid that is a number", hs(r#"{"alg":"HS256","kid":1}"#)),
-        ("a doubled alg", hs(r#"{"alg":"HS256","alg":"HS256","kid":"h"}"#)),
-        ("a doubled kid", hs(r#"{"alg":"HS256","kid":"x","kid":"h"}"#)),
-        ("crit", hs(r#"{"alg":"HS256","kid":"h","crit":["exp"]}"#)),
-        ("b64", hs(r#"{"alg":"HS256","kid":"h","b64":false}"#)),
-        ("zip", hs(r#"{"alg":"HS256","kid":"h","zip":"DEF"}"#)),
-        ("a token within", hs(r#"{"alg":"HS256","kid":"h","cty":"JWT"}"#)),
-        ("another type", hs(r#"{"alg":"HS256","kid":"h","typ":"secevent+jwt"}"#)),
-        ("a type that is no text", hs(r#"{"alg":"HS256","kid":"h","typ":1}"#)),
-        ("a header that is deep", hs(&deep)),
-        ("a header that is no object", hs("[]")),
-    ] {
-        assert!(tokens().verify(&token, NOW).is_err(), "{what}");
-    }
-    assert!(tokens().verify(&good, NOW).is_ok());
-    assert!(tokens().verify(&hs(r#"{"alg":"HS256","kid":"h","typ":"at+jwt"}"#), NOW).is_ok());
-}
-
-#[test]
-fn a_key_that_the_token_brings_is_not_looked_at() {
-    let stranger = Signer::Secret(b"a secret that the server has never seen".to_vec());
-    for header in [
-        r#"{"alg":"HS256","jwk":{"kty":"oct","k":"YSBzZWNyZXQ"}}"#,
-        r#"{"alg":"HS256","jku":"http://127.0.0.1:1/keys","kid":"h"}"#,
-        r#"{"alg":"HS256","x5u":"http://127.0.0.1:1/cert","kid":"h"}"#,
-    ] {
-        let token = stranger.signed(Algorithm::HS256, header, &claims().to_string()).unwrap();
-        assert_eq!(tokens().verify(&token, NOW).unwrap_err().0, "the token's signature is not good");
-        // Nor does it harm a token that is signed by a key of ours.
-        let token = secret().signed(Algorithm::HS256, header, &claims().to_string()).unwrap();
-        assert!(tokens().verify(&token, NOW).is_ok());
-    }
-}
 
 #[test]
 fn keys_without_a_kid_are_tried_a_few() {
