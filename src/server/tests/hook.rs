@@ -764,6 +764,8 @@ struct Guest {
     listens: [bool; 3],
     state: State,
     is_socket: bool,
+    /// The step in which it came.
+    came: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -784,6 +786,8 @@ struct Story {
     words: Vec<(u64, [bool; 3], u64, u64)>,
     /// The step in which a user's rights were last taken back.
     revoked: [u64; 4],
+    /// The step in which the application last said no to a user.
+    denied: [u64; 4],
     now: u64,
     published: u64,
     seed: u64,
@@ -797,7 +801,8 @@ impl Story {
         config.limits.judged_waiting = 200;
         let (random, bench) = (Random::new(seed), Bench::new(config));
         let (guests, open, words) = (Vec::new(), Vec::new(), Vec::new());
-        Self { random, bench, guests, open, words, revoked: [0; 4], now: 1, published: 0, seed }
+        let (revoked, denied) = ([0; 4], [0; 4]);
+        Self { random, bench, guests, open, words, revoked, denied, now: 1, published: 0, seed }
     }
 
     fn ms(&self) -> u64 {
@@ -820,7 +825,7 @@ impl Story {
                 (id, String::new())
             }
         };
-        self.guests.push(Guest { id, user, listens, state: State::Waits, is_socket });
+        self.guests.push(Guest { id, user, listens, state: State::Waits, is_socket, came: self.now });
         // An answer was remembered.
         self.note(self.guests.len() - 1, &heard);
         self.settle();
@@ -842,11 +847,20 @@ impl Story {
         let question: Value = serde_json::from_slice(&ask.body).unwrap();
         let user = question["headers"]["cookie"].as_str().unwrap().to_owned();
         let names: Vec<String> = serde_json::from_value(question["channels"].clone()).unwrap();
-        let reply = match self.random.below(8) {
+        let number: usize = user[2..].parse().unwrap();
+        let wrong = [r#"{"allow":true"#, r#"{"allow":"yes"}"#, r#"{"allow":true,"expires":5}"#, "", "[true]"];
+        let reply = match self.random.below(9) {
+            8 => {
+                let body = wrong[self.random.below(wrong.len() as u64) as usize].into();
+                Reply::Answer { status: 200, body }
+            }
             0 => Reply::Late,
             1 => Reply::Failed("refused".into()),
             2 => Reply::Answer { status: 500, body: Vec::new() },
-            3 => Reply::Answer { status: 403, body: b"no".to_vec() },
+            3 => {
+                self.denied[number] = self.now;
+                Reply::Answer { status: 403, body: b"no".to_vec() }
+            }
             _ => {
                 let allowed: Vec<&String> = names.iter().filter(|_| !self.random.one_in(5)).collect();
                 let mut body = json!({"allow": allowed, "subject": user});
@@ -857,7 +871,10 @@ impl Story {
                     ends = self.ms() + seconds * 1000;
                 }
                 let rooms = std::array::from_fn(|room| allowed.iter().any(|name| *name == ROOMS[room]));
-                self.words.push((user[2..].parse().unwrap(), rooms, ends, asked));
+                self.words.push((number as u64, rooms, ends, asked));
+                if allowed.len() < names.len() {
+                    self.denied[number] = self.now;
+                }
                 Reply::Answer { status: 200, body: body.to_string().into_bytes() }
             }
         };
@@ -922,8 +939,15 @@ impl Story {
         } else if heard.starts_with("HTTP/1.1 ") {
             guest.state = State::Gone;
         }
-        if ["expired", "revoked"].iter().any(|why| heard.contains(&format!("\"{why}\":true,\"next\":\""))) {
+        let ended = |why: &str| heard.contains(&format!("\"{why}\":true,\"next\":\""));
+        if ended("expired") || ended("revoked") {
             guest.state = State::Gone;
+            // Nobody is sent away without a cause: the word was no, or its time is over and there is no other.
+            let (user, now) = (guest.user as usize, self.bench.world.now.at.as_millis());
+            let was_denied = self.denied[user].max(self.revoked[user]) >= guest.came;
+            let is_over = self.words.iter().any(|(whose, _, ends, _)| *whose == guest.user && *ends <= now);
+            assert!(!ended("revoked") || was_denied, "seed {}: guest {at} was sent away", self.seed);
+            assert!(!ended("expired") || is_over, "seed {}: guest {at} has its time", self.seed);
         }
         if let Some((_, lost)) = heard.split_once("{\"revoked\":true,\"channels\":") {
             let lost = &lost[..lost.find(']').unwrap()];
