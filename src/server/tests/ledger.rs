@@ -92,8 +92,10 @@ impl Ledger {
     ) {
         let message = &view.journal[seq as usize - 1];
         assert!(seq > self.cursor, "{seq} comes twice, or too late: {self:?}");
-        // Whoever came back before it had all that it was owed goes on where it was.
-        let is_back = |other: &Member| other.left.is_none() && matches(other.item, &message.channel);
+        // Whoever came back before it had all that it was owed goes on where it was, be it that it has left again.
+        let is_back = |other: &Member| {
+            matches(other.item, &message.channel) && other.left.is_none_or(|(_, read)| seq <= read)
+        };
         let again = self.members.iter().any(is_back);
         let is_asked = self.members.iter().any(|member| {
             matches(member.item, &message.channel)
