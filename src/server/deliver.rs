@@ -4,13 +4,13 @@
 use super::{Body, Effect, Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Output, Phase, Poll, Slot};
 use crate::dialect::Holder;
-use crate::hub::{Encoded, Gap, HubError, Message, Owner, Pace, SubscriberKey};
-use crate::id::{MessageId, Place, Seq};
+use crate::hub::{Encoded, Gap, Message, Pace, SubscriberKey};
+use crate::id::{Place, Seq};
 use crate::time::{Instant, Now};
 use crate::transport::websocket::CLOSE_GAP;
 use crate::transport::{self, Format, Look, Streaming, jsonp, poll};
-use crate::wire::response::{self, Envelope, Response};
-use crate::wire::websocket::{self, close};
+use crate::wire::response::Envelope;
+use crate::wire::websocket::close;
 use arrayvec::ArrayVec;
 use std::borrow::Cow;
 use std::io::IoSlice;
@@ -362,74 +362,6 @@ impl Server {
         self.leave(now, slot);
         self.connections[slot].closing = true;
         self.send_bytes(now, slot, &ending, sink);
-    }
-
-    /// Ends the subscribers whose patterns have come to match too many channels.
-    #[cold]
-    fn end_overfull(&mut self, now: Now, sink: &mut impl Sink) {
-        for ended @ (owner, _) in self.broker.hub.take_overfull(now.at) {
-            match Holder::connection(owner) {
-                Some(_) => self.end_listener(now, ended, (400, HubError::TooManyMatches.detail())),
-                None => self.consult(now, |dialects, context| dialects.detached(context, owner.into())),
-            }
-        }
-        self.act(now, sink);
-    }
-
-    /// Ends the subscriber of a deleted channel, which the hub has already detached.
-    pub(super) fn end_deleted(&mut self, now: Now, ended: (Owner, MessageId)) {
-        self.end_listener(now, ended, (410, "the channel has been deleted"));
-    }
-
-    /// Ends a subscriber that the hub has already detached. Its connection is told when the turn's answers are
-    /// written.
-    fn end_listener(&mut self, now: Now, ended: (Owner, MessageId), (status, detail): (u16, &str)) {
-        let (owner, position) = ended;
-        let Some(slot) = Holder::connection(owner) else { return };
-        self.deleted.push(self.id(slot));
-        if let Some(key) = self.connections[slot].subscriber() {
-            self.forget_callback(key);
-            self.mercure_left(slot);
-        }
-        let connection = &mut self.connections[slot];
-        let mut goodbye = Vec::new();
-        let (close, next) = match &connection.phase {
-            Phase::Streaming(stream) => {
-                goodbye.extend(transport::ending(stream.look, None));
-                (true, Phase::Idle)
-            }
-            Phase::Socket(_) => {
-                self.incoming.remove(&(slot));
-                websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), detail);
-                (true, Phase::Lingering)
-            }
-            Phase::Parked(parked) => {
-                let close = parked.close || connection.is_done();
-                let fields = self.cors.fields(parked.origin);
-                let keep_alive = &*self.keep_alive;
-                let envelope =
-                    Envelope { date: self.dates.at(now.unix), head_only: false, close, fields, keep_alive };
-                // Its other channels may live: it can go on from where it was.
-                let gone = Response::problem(status, detail, false).at(position);
-                response::write_response(&mut goodbye, &gone, &envelope);
-                (close, Phase::Idle)
-            }
-            _ => return,
-        };
-        connection.enter(next, now.at);
-        connection.closing |= close;
-        connection.output.get_or_insert_with(|| Box::new(Output::blocked(now.at))).push(&goodbye);
-        self.log_goodbye(now.at, slot, &goodbye);
-    }
-
-    /// Says goodbye to the subscribers of deleted channels.
-    pub(super) fn dismiss(&mut self, now: Now, sink: &mut impl Sink) {
-        for id in std::mem::take(&mut self.deleted) {
-            self.writable(now, id, sink);
-            if let Some(slot) = self.find(id) {
-                self.arm(slot, now.at);
-            }
-        }
     }
 }
 

@@ -1,11 +1,15 @@
-//! How connections end: refused, closed, forgotten.
+//! How connections end: refused, dismissed with their channel, closed, forgotten.
 
-use super::{Effect, Server};
-use crate::conn::{ConnId, Phase, Slot};
-use crate::hub::SubscriberKey;
+use super::{Effect, Server, Sink};
+use crate::conn::{ConnId, Output, Phase, Slot};
+use crate::dialect::Holder;
+use crate::hub::{HubError, Owner, SubscriberKey};
+use crate::id::MessageId;
 use crate::time::{Instant, Now};
+use crate::transport;
 use crate::wire::head::{Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
+use crate::wire::websocket::{self, close};
 
 impl Server {
     /// Answers what cannot be served, and nothing after it.
@@ -111,5 +115,73 @@ impl Server {
         self.connections.shrink_to_fit();
         self.wheel.shrink();
         self.broker.hub.shrink();
+    }
+
+    /// Ends the subscribers whose patterns have come to match too many channels.
+    #[cold]
+    pub(super) fn end_overfull(&mut self, now: Now, sink: &mut impl Sink) {
+        for ended @ (owner, _) in self.broker.hub.take_overfull(now.at) {
+            match Holder::connection(owner) {
+                Some(_) => self.end_listener(now, ended, (400, HubError::TooManyMatches.detail())),
+                None => self.consult(now, |dialects, context| dialects.detached(context, owner.into())),
+            }
+        }
+        self.act(now, sink);
+    }
+
+    /// Ends the subscriber of a deleted channel, which the hub has already detached.
+    pub(super) fn end_deleted(&mut self, now: Now, ended: (Owner, MessageId)) {
+        self.end_listener(now, ended, (410, "the channel has been deleted"));
+    }
+
+    /// Ends a subscriber that the hub has already detached. Its connection is told when the turn's answers are
+    /// written.
+    fn end_listener(&mut self, now: Now, ended: (Owner, MessageId), (status, detail): (u16, &str)) {
+        let (owner, position) = ended;
+        let Some(slot) = Holder::connection(owner) else { return };
+        self.deleted.push(self.id(slot));
+        if let Some(key) = self.connections[slot].subscriber() {
+            self.forget_callback(key);
+            self.mercure_left(slot);
+        }
+        let connection = &mut self.connections[slot];
+        let mut goodbye = Vec::new();
+        let (close, next) = match &connection.phase {
+            Phase::Streaming(stream) => {
+                goodbye.extend(transport::ending(stream.look, None));
+                (true, Phase::Idle)
+            }
+            Phase::Socket(_) => {
+                self.incoming.remove(&(slot));
+                websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), detail);
+                (true, Phase::Lingering)
+            }
+            Phase::Parked(parked) => {
+                let close = parked.close || connection.is_done();
+                let fields = self.cors.fields(parked.origin);
+                let keep_alive = &*self.keep_alive;
+                let envelope =
+                    Envelope { date: self.dates.at(now.unix), head_only: false, close, fields, keep_alive };
+                // Its other channels may live: it can go on from where it was.
+                let gone = Response::problem(status, detail, false).at(position);
+                response::write_response(&mut goodbye, &gone, &envelope);
+                (close, Phase::Idle)
+            }
+            _ => return,
+        };
+        connection.enter(next, now.at);
+        connection.closing |= close;
+        connection.output.get_or_insert_with(|| Box::new(Output::blocked(now.at))).push(&goodbye);
+        self.log_goodbye(now.at, slot, &goodbye);
+    }
+
+    /// Says goodbye to the subscribers of deleted channels.
+    pub(super) fn dismiss(&mut self, now: Now, sink: &mut impl Sink) {
+        for id in std::mem::take(&mut self.deleted) {
+            self.writable(now, id, sink);
+            if let Some(slot) = self.find(id) {
+                self.arm(slot, now.at);
+            }
+        }
     }
 }
