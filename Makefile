@@ -71,8 +71,9 @@ deb: ## A Debian package: program, unit, user, settings, manual pages, completio
 	$(CARGO) deb --output target/debian/
 
 .PHONY: test-deb
-test-deb: deb ## Unpack the package into a throw-away root, look whether all is there, and run what is in it
+test-deb: deb ## Unpack the package into a throw-away root and run what is in it; install and use it under a systemd of its own
 	packaging/test.sh $$(ls -t target/debian/*.deb | head -1)
+	$(SUDO) packaging/boot.sh $$(ls -t target/debian/*.deb | head -1)
 
 .PHONY: bench-market
 bench-market: ## What latest values cost: bytes of each technique, a large feed read by a crowd (benches/market.py)

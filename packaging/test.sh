@@ -24,7 +24,8 @@ for file in usr/bin/encke etc/encke/encke.toml usr/lib/sysusers.d/encke.conf \
 done
 unit=$(find "$root" -name encke.service)
 [ -n "$unit" ] || fail "the unit is missing"
-grep -q systemd-sysusers "$root/DEBIAN/postinst" || fail "nobody makes the user"
+grep -q 'systemd-sysusers.* encke.conf' "$root/DEBIAN/postinst" || fail "nobody makes the user"
+! grep -q 'systemd-sysusers.* sysusers.conf' "$root/DEBIAN/postinst" || fail "it asks for a file that is not there"
 ! grep -q 'deb-systemd-invoke.*restart' "$root/DEBIAN/postinst" || fail "an upgrade would disconnect everybody"
 grep -q 'deb-systemd-invoke reload encke.service' "$root/DEBIAN/postinst" || fail "an upgrade would change nothing that runs"
 grep -qx /etc/encke/encke.toml "$root/DEBIAN/conffiles" || fail "an upgrade would overwrite the settings"

@@ -1,5 +1,6 @@
 //! How much memory the process has, and how much there is.
 
+use rustix::system::sysinfo;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -39,16 +40,16 @@ pub struct Weight {
 }
 
 /// Bytes of memory that this process may count on: what the machine has or, if that is less, what its control
-/// group may have. 0 if the system does not tell.
+/// group may have.
 pub fn available() -> usize {
-    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| read_total(&text));
-    machine.into_iter().chain(group_limits()).min().unwrap_or(0)
+    std::iter::once(machine()).chain(group_limits()).min().unwrap_or(0)
 }
 
-/// `MemTotal` in `/proc/meminfo`.
-fn read_total(meminfo: &str) -> Option<usize> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<usize>().ok()?.checked_mul(1024)
+/// What the machine has. The kernel is asked, as `/proc/meminfo` is not shown to sandboxed services (`ProcSubset=pid`).
+fn machine() -> usize {
+    let told = sysinfo();
+    let units = usize::try_from(told.totalram).unwrap_or(usize::MAX);
+    units.saturating_mul(usize::try_from(told.mem_unit).unwrap_or(1))
 }
 
 /// The limits of the control group of this process and of those around it.
@@ -68,8 +69,10 @@ mod tests {
 
     #[test]
     fn this_process_is_resident_in_what_there_is() {
-        assert_eq!(read_total("MemTotal:       16 kB\nMemFree: 8 kB\n"), Some(16 << 10));
-        assert_eq!(read_total("MemFree: 8 kB\n"), None);
+        let meminfo = fs::read_to_string("/proc/meminfo").unwrap();
+        let told = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+        let kib: usize = told.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+        assert_eq!(machine() >> 10, kib);
         let (Weight { resident, .. }, available) = (Resident::open().look(), available());
         assert!(resident > 100_000 && resident < available, "{resident} of {available}");
     }
