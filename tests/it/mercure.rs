@@ -384,6 +384,8 @@ fn tokens() {
     let server = open_hub(&[]);
     let good = subscriber(&["*"]);
     let far = 4_000_000_000_u64;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let soon = now.as_secs_f64() + 0.5;
     let claims = |more: Value| {
         let mut claims = json!({"mercure": {"subscribe": ["*"]}});
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -419,6 +421,9 @@ fn tokens() {
         (json!({"exp": "4000000000"}), 401),
         (json!({"exp": null}), 401),
         (json!({"nbf": far}), 401),
+        // As who issues it says that it begins now, and has a clock that may be a moment ahead.
+        (json!({"nbf": soon}), 200),
+        (json!({"nbf": soon + 60.0}), 401),
         (json!({"nbf": 1.5}), 200),
         (json!({"nbf": []}), 401),
         (json!({"mercure": {"subscribe": "*"}}), 401),

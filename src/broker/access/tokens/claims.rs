@@ -65,13 +65,18 @@ fn audience(claims: &Claims, settings: &Settings) -> Result<(), Bad> {
     }
 }
 
+/// Seconds that the issuer's clock may be ahead, whatever leeway there is: a turn of the server has one time, that of its
+/// beginning, and a token that was made since then is not of the future.
+pub(super) const CLOCK_SECONDS: u64 = 1;
+
 /// When the token was issued, begins and ends.
 fn times(claims: &Claims, settings: &Settings, unix: u64) -> Result<Grant, Bad> {
     let leeway = settings.leeway_seconds;
+    let ahead = leeway.max(CLOCK_SECONDS);
     let issued = second(claims, "iat").map_err(|()| Bad("the token's iat is not a number"))?;
     let begins = second(claims, "nbf").map_err(|()| Bad("the token's nbf is not a number"))?;
     let expires = second(claims, "exp").map_err(|()| Bad("the token's exp is not a number"))?;
-    if issued.is_some_and(|issued| issued > unix + leeway) {
+    if issued.is_some_and(|issued| issued > unix + ahead) {
         return Err(Bad("the token was issued in the future"));
     }
     let expires = match (expires, issued) {
@@ -86,7 +91,7 @@ fn times(claims: &Claims, settings: &Settings, unix: u64) -> Result<Grant, Bad> 
     }
     Ok(Grant {
         issued,
-        begins: begins.unwrap_or(0).saturating_sub(leeway),
+        begins: begins.unwrap_or(0).saturating_sub(ahead),
         ends: expires.saturating_add(leeway),
         ..Grant::default()
     })

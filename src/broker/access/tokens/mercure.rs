@@ -4,6 +4,7 @@
 //! need not be there. A token of one role is nothing in the other. Those of draft 08 are access tokens (RFC 9068): they
 //! name who issued them and whom they are for, and they end.
 
+use super::claims::CLOCK_SECONDS;
 use super::details::{self, Detail};
 use super::json::Json;
 use super::jws::Parts;
@@ -274,7 +275,8 @@ impl MercureTokens {
             Some(Json::Number(number)) => Ok(Some((number.max(0.0) * 1000.0) as u64)),
             Some(_) => Err(wrong),
         };
-        grant.begins_ms = moment("nbf", Bad("the token's nbf is not a number"))?.unwrap_or(0);
+        let begins_ms = moment("nbf", Bad("the token's nbf is not a number"))?.unwrap_or(0);
+        grant.begins_ms = begins_ms.saturating_sub(CLOCK_SECONDS * 1000);
         grant.ends_ms = moment("exp", Bad("the token's exp is not a number"))?.unwrap_or(NEVER);
         match self.revoked.left(&grant.who) {
             Left::Nothing => Err(Bad::REVOKED),

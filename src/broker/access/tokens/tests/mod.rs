@@ -232,6 +232,24 @@ fn one_moment_ends_a_token() {
 }
 
 #[test]
+fn a_token_that_was_made_a_moment_ago_is_not_of_the_future() {
+    let mut config = config(keys());
+    config.tokens.leeway_seconds = 0;
+    let tokens = Tokens::new(&config).unwrap();
+    for name in ["iat", "nbf"] {
+        let verify = |moment: u64| {
+            let claims = with(name, json!(moment));
+            tokens.verify(&secret().token(Algorithm::HS256, Some("h"), &claims).unwrap(), NOW)
+        };
+        assert!(verify(NOW + 1).is_ok(), "{name}");
+        assert!(verify(NOW + 2).is_err(), "{name}");
+    }
+    let ends =
+        tokens.verify(&secret().token(Algorithm::HS256, Some("h"), &claims()).unwrap(), NOW).unwrap().ends;
+    assert_eq!(ends, NOW + 60, "its end is when it says");
+}
+
+#[test]
 fn without_an_expiry() {
     let mut config = config(keys());
     config.tokens.require_expiry = false;
