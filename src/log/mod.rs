@@ -8,11 +8,13 @@ mod codec;
 mod figures;
 mod jumps;
 mod losses;
+mod outstanding;
 
 pub use codec::Damaged;
 pub use figures::{COMMIT_BUCKETS_US, Figures};
 pub use jumps::{JUMPS_MAX, Jump, Jumps};
 pub use losses::Losses;
+pub use outstanding::{Outstanding, Taken};
 
 use crate::carry::carry;
 use crate::hub::{PRESENCE, Publication};

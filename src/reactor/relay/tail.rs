@@ -78,13 +78,16 @@ impl TailReader {
 
     /// Goes back where what was read is not history any more.
     fn go_back(&mut self) {
-        let Some((after, lost)) = self.state.go_back() else { return };
-        log::warn!(
-            "engine: what this server has read after number {after} is not history; it is read anew from there"
-        );
-        self.cursor = after;
-        let entries = vec![Entry { seq: after, record: Record::Lost(after) }];
-        (self.tell)(Told::Tails(vec![Tail { entries, ..Tail::default() }], Box::new(self.state.figures())));
+        let (parting, lost) = self.state.go_back();
+        if let Some(after) = parting {
+            log::warn!(
+                "engine: what this server has read after number {after} is not history; it is read anew from there"
+            );
+            self.cursor = after;
+            let entries = vec![Entry { seq: after, record: Record::Lost(after) }];
+            let tail = Tail { entries, ..Tail::default() };
+            (self.tell)(Told::Tails(vec![tail], Box::new(self.state.figures())));
+        }
         self.refuse(lost);
     }
 
@@ -148,16 +151,14 @@ impl TailReader {
             return Vec::new();
         }
         // What lies between was trimmed before we came there, or is lost.
-        let mut gone = (first > self.cursor + 1).then_some(self.cursor);
-        if let Some(after) = gone {
-            let record = Record::Lost(after);
+        if first > self.cursor + 1 {
+            let record = Record::Lost(self.cursor);
             tails.push(Tail { at, entries: vec![Entry { seq: first - 1, record }], own: Vec::new() });
         }
         let mut tail = Tail { at, entries: Vec::new(), own: Vec::new() };
         let is_ours = node == self.settings.node.to_string().as_bytes();
         match lost {
             Some(after) => {
-                gone = Some(gone.unwrap_or(after).min(after));
                 self.state.note_jump(Jump { to: last, after });
                 tail.entries.push(Entry { seq: last, record: Record::Lost(after) });
             }
@@ -169,14 +170,14 @@ impl TailReader {
                     );
                     let record = Record::Lost(first - 1);
                     tail = Tail { at, entries: vec![Entry { seq: last, record }], own: Vec::new() };
-                    gone = Some(gone.unwrap_or(first - 1));
                 }
             }
         }
         let count = if lost.is_some() { 0 } else { last + 1 - first };
         self.cursor = last;
+        let brought: Vec<Ticket> = tail.own.iter().map(|(ticket, _)| *ticket).collect();
         tails.push(tail);
-        self.state.note_read(at.0, last, count, gone)
+        self.state.note_read(at.0, last, count, &brought)
     }
 
     /// Reads the proposals of an entry. Returns whether that was possible.

@@ -135,13 +135,10 @@ impl Writer {
         if !std::mem::replace(&mut self.is_known, true) {
             self.open(epoch, secret, &found);
         }
-        if let (serial, last) = found.before
-            && serial == self.sent
-        {
-            self.settle_doubt(last);
-        }
+        let (serial, last) = found.before;
+        let settled = (serial == self.sent).then(|| (self.settle_doubt(), last));
         self.doubtful = 0;
-        let lost = self.state.attach(&found);
+        let lost = self.state.attach(&found, settled);
         self.refuse(lost, LOST);
         (self.beat_at, self.wait_ms) = (Instant::now(), *WAIT_MS.start());
         self.link = Some(link);
@@ -183,21 +180,20 @@ impl Writer {
         Ok(())
     }
 
-    /// A batch of which it was not known whether it was taken is in the stream: the tail brings it. What was proposed
-    /// with a key is proposed again, as it may have been a repeat, which is not there.
-    fn settle_doubt(&mut self, last: Seq) {
+    /// A batch of which it was not known whether it was taken is in the stream: the tail brings it. Returns the proposals. What
+    /// was proposed with a key is proposed again, as it may have been a repeat, which is not there.
+    fn settle_doubt(&mut self) -> Vec<Ticket> {
         let (mut again, mut tickets) = (VecDeque::new(), Vec::new());
         for waiting in self.queue.drain(..self.doubtful.min(self.queue.len())) {
-            tickets.push(waiting.proposal.ticket);
             let is_plain = waiting.proposal.answered.is_none() && waiting.proposal.seen.is_none();
-            if !is_plain {
-                again.push_back(waiting);
+            match is_plain {
+                true => tickets.push(waiting.proposal.ticket),
+                false => again.push_back(waiting),
             }
         }
-        let lost = self.state.note_taken(tickets, last, Duration::ZERO);
-        self.refuse(lost, LOST);
         again.append(&mut self.queue);
         self.queue = again;
+        tickets
     }
 
     /// Waits for something to do, until the next beat.
@@ -322,7 +318,8 @@ impl Writer {
                 Outcome::Outdated => _ = (self.tell)(Told::Outdated(ticket)),
             }
         }
-        let lost = self.state.note_taken(tickets, last, took);
+        let newest = taken.last().map(|waiting| waiting.proposal.ticket).unwrap_or_default();
+        let lost = self.state.note_taken(tickets, newest, last, took);
         self.refuse(lost, LOST);
     }
 

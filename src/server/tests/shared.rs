@@ -11,7 +11,8 @@ use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::{Epoch, Random, Seed, Seq};
 use crate::log::{
-    Condition, Entry, Jump, Jumps, LogTime, NodeId, Opening, Proposal, Record, Refusal, Tail, Ticket,
+    Condition, Entry, Jump, Jumps, LogTime, NodeId, Opening, Outstanding, Proposal, Record, Refusal, Tail,
+    Ticket,
 };
 use crate::server::{Effect, Server};
 use serde_json::Value;
@@ -152,15 +153,14 @@ struct Node {
     /// It has attached since it last came to another one or met an error.
     is_attached: bool,
     is_open: bool,
-    cursor: Seq,
     /// The highest number that it has shown or told.
     known: Seq,
     serial: u64,
     sent: u64,
     doubtful: usize,
-    taken: VecDeque<(Vec<Ticket>, Seq)>,
-    /// Jumps that it has applied.
-    jumps: Jumps,
+    batches: Outstanding,
+    /// It has found the history anew, and has not compared it with what it has read.
+    is_torn: bool,
 }
 
 struct Waiting {
@@ -252,13 +252,12 @@ impl Sim {
             engine: Some(0),
             is_attached: false,
             is_open: false,
-            cursor: 0,
             known: 0,
             serial: 0,
             sent: 0,
             doubtful: 0,
-            taken: VecDeque::new(),
-            jumps: Jumps::default(),
+            batches: Outstanding::default(),
+            is_torn: false,
         }
     }
 
@@ -282,33 +281,33 @@ impl Sim {
             };
             one.server.log_opened(one.world.now, opening);
         }
-        if serial == one.sent && one.doubtful > 0 {
+        let settled = (serial == one.sent && one.doubtful > 0).then(|| {
             let executed: Vec<Proposal> = one.queue.drain(..one.doubtful).collect();
-            let tickets = executed.iter().map(|proposal| proposal.ticket).collect();
-            if last > one.cursor {
-                one.taken.push_back((tickets, last));
-            }
-            let again = executed.into_iter().filter(|one| one.answered.is_some() || one.seen.is_some());
-            again.rev().for_each(|proposal| one.queue.push_front(proposal));
-        }
+            let is_plain = |one: &Proposal| one.answered.is_none() && one.seen.is_none();
+            let (plain, again): (Vec<_>, Vec<_>) = executed.into_iter().partition(is_plain);
+            again.into_iter().rev().for_each(|proposal| one.queue.push_front(proposal));
+            (plain.into_iter().map(|proposal| proposal.ticket).collect(), last)
+        });
         one.doubtful = 0;
         one.is_attached = true;
-        let newest = self.engines[engine].seq;
-        let (kept, lost): (VecDeque<_>, VecDeque<_>) =
-            one.taken.drain(..).partition(|(_, last)| *last <= newest);
-        one.taken = kept;
-        let lost: Vec<Ticket> = lost.into_iter().flat_map(|(tickets, _)| tickets).collect();
-        one.server.refuse_shared(one.world.now, &lost, &Refusal("lost".into()), &mut one.world);
         let jumps: Jumps = self.engines[engine].jumps.iter().copied().collect();
-        if let Some(after) = jumps.parting(&one.jumps, one.cursor) {
+        let lost = one.batches.attach(&jumps, (1, self.engines[engine].seq), settled);
+        one.is_torn = true;
+        one.server.refuse_shared(one.world.now, &lost, &Refusal("lost".into()), &mut one.world);
+        self.turn(node);
+    }
+
+    /// The tail compares the history that was found with what it has read.
+    fn go_back(&mut self, node: usize) {
+        let one = &mut self.nodes[node];
+        one.is_torn = false;
+        let (parting, lost) = one.batches.go_back();
+        if let Some(after) = parting {
             self.parted += 1;
-            one.jumps = jumps.up_to(after);
-            one.cursor = after;
-            let refused: Vec<Ticket> = one.taken.drain(..).flat_map(|(tickets, _)| tickets).collect();
             let entries = vec![Entry { seq: after, record: Record::Lost(after) }];
             one.server.apply_shared(one.world.now, vec![Tail { entries, ..Tail::default() }], &mut one.world);
-            one.server.refuse_shared(one.world.now, &refused, &Refusal("lost".into()), &mut one.world);
         }
+        one.server.refuse_shared(one.world.now, &lost, &Refusal("lost".into()), &mut one.world);
         self.turn(node);
     }
 
@@ -347,6 +346,7 @@ impl Sim {
                 one.queue.drain(..count);
                 let now = one.world.now;
                 let mut taken = Vec::new();
+                let newest = batch.last().map(|proposal| proposal.ticket);
                 for (proposal, outcome) in batch.into_iter().zip(outcomes) {
                     match outcome {
                         Outcome::Taken => taken.push(proposal.ticket),
@@ -361,7 +361,10 @@ impl Sim {
                         }
                     }
                 }
-                one.taken.push_back((taken, last));
+                let newest = newest.unwrap_or_default();
+                let lost = one.batches.note_taken(taken, last);
+                one.batches.forget_early(newest);
+                one.server.refuse_shared(now, &lost, &Refusal("lost".into()), &mut one.world);
                 self.turn(node);
             }
         }
@@ -380,17 +383,20 @@ impl Sim {
 
     /// The tail has a turn: reads at most `most` entries.
     fn read(&mut self, node: usize, most: usize) {
+        if self.nodes[node].engine.is_some() && self.nodes[node].is_torn {
+            self.go_back(node);
+        }
         let one = &mut self.nodes[node];
         let Some(engine) = one.engine else { return };
-        let (stream, cursor) = (&self.engines[engine].stream, one.cursor);
+        let (stream, cursor) = (&self.engines[engine].stream, one.batches.seen());
         let newer = stream.iter().filter(|batch| batch.last > cursor).take(most);
         let (mut tails, mut refused) = (Vec::new(), Vec::new());
         for batch in newer {
             let mut tail = Tail { at: batch.at, ..Tail::default() };
-            assert!(batch.lost.is_some() || batch.first == one.cursor + 1, "numbers are consecutive");
+            assert!(batch.lost.is_some() || batch.first == one.batches.seen() + 1, "numbers are consecutive");
             if let Some(after) = batch.lost {
                 tail.entries.push(Entry { seq: batch.last, record: Record::Lost(after) });
-                one.jumps.note(Jump { to: batch.last, after });
+                one.batches.note_jump(Jump { to: batch.last, after });
             }
             let mut next = batch.first;
             for (ticket, records) in &batch.groups {
@@ -402,30 +408,22 @@ impl Sim {
                     next += 1;
                 }
             }
-            one.cursor = batch.last;
-            one.known = one.known.max(one.cursor);
-            while one.taken.front().is_some_and(|(_, last)| *last <= batch.last) {
-                let (tickets, _) = one.taken.pop_front().unwrap();
-                if batch.lost.is_some() {
-                    refused.extend(tickets);
-                }
-            }
+            one.known = one.known.max(batch.last);
+            let brought: Vec<Ticket> = tail.own.iter().map(|(ticket, _)| *ticket).collect();
+            refused.extend(one.batches.note_read(batch.last, &brought));
             tails.push(tail);
         }
-        if !tails.is_empty() {
-            one.server.apply_shared(one.world.now, tails, &mut one.world);
-            if !refused.is_empty() {
-                one.server.refuse_shared(one.world.now, &refused, &Refusal("lost".into()), &mut one.world);
-            }
-            self.turn(node);
-        }
+        one.server.apply_shared(one.world.now, tails, &mut one.world);
+        one.server.refuse_shared(one.world.now, &refused, &Refusal("lost".into()), &mut one.world);
+        self.turn(node);
     }
 
     /// Lets a server come to the end of the stream.
     fn catch_up(&mut self, node: usize) {
         self.nodes[node].is_attached = false;
         self.attach(node);
-        while self.nodes[node].cursor < self.engines[self.nodes[node].engine.unwrap()].seq {
+        self.read(node, 7);
+        while self.nodes[node].batches.seen() < self.engines[self.nodes[node].engine.unwrap()].seq {
             self.read(node, 7);
         }
         if self.nodes[node].server.broker.is_loading() {
@@ -574,7 +572,7 @@ impl Sim {
             assert!(*seq > last && *seq <= to, "in order, none twice: {seq} after {last}");
             last = *seq;
             self.name(*seq, text);
-            assert!(!self.nodes[node].jumps.skip(*seq), "{seq} is inside a jump that the server knows of");
+            assert!(!self.nodes[node].batches.skips(*seq), "{seq} is inside a jump that the server knows of");
         }
         let follower = &mut self.followers[at];
         follower.seen.extend(messages.iter().map(|(seq, _)| *seq));
@@ -673,11 +671,8 @@ impl Sim {
         }
         self.hear();
         if let Some(Waiting { node, text, key, .. }) = self.waiting.first() {
-            let Node { server, cursor, taken, .. } = &self.nodes[*node];
-            panic!(
-                "{text} {key:?} has no answer from server {node} at {cursor}: {taken:?}, {:?}",
-                server.broker
-            );
+            let Node { server, batches, .. } = &self.nodes[*node];
+            panic!("{text} {key:?} has no answer from server {node}: {batches:?}, {:?}", server.broker);
         }
         let histories: Vec<_> = (0..NODES).map(|node| self.poll(node, "oldest").0).collect();
         for (node, history) in histories.iter().enumerate() {
