@@ -15,8 +15,10 @@
 
 pub mod access;
 mod client;
+mod everywhere;
 mod gate;
 mod mercure;
+mod nodes;
 mod order;
 pub mod presence;
 mod proposals;
@@ -121,6 +123,7 @@ impl Broker {
         self.gate.reconfigure(config);
         self.repeats.reconfigure(config);
         self.find_exceptions();
+        self.ask_who_is_here();
     }
 
     /// Publishes all of it, or nothing. A repeat is answered like the first and publishes nothing.

@@ -19,6 +19,9 @@ impl Broker {
     /// [applied](Broker::apply) then, until the log is [ready](Broker::log_is_ready).
     pub fn use_log(&mut self, settings: LogSettings) {
         self.hub.number_nothing();
+        if let Some(me) = settings.shared {
+            self.presence.share(me);
+        }
         self.log = Some(Box::new(Proposals::new(settings)));
     }
 
@@ -98,6 +101,7 @@ impl Broker {
         log.loading = false;
         if log.settings.shared.is_some() {
             next = self.hub.newest().seq + 1;
+            self.doubt_presence(Seq::MAX);
         } else {
             self.hub.suspect(watermark);
             self.hub.go_on_at(next);
@@ -175,6 +179,9 @@ impl Broker {
 
     /// Publishes what is to be told of who is on which channels. Returns a proposal of it, if there is a log.
     pub fn tell_presence(&mut self, now: Instant) -> Option<Proposal> {
+        if self.presence.is_shared() {
+            return self.say_presence(now);
+        }
         let mut told = Vec::new();
         for news in self.presence.take_news() {
             let (about, publication) = news.publication();
@@ -382,6 +389,6 @@ fn apply(
             hub.go_on_at(seq);
             hub.delete(now, &channel, ends).unwrap_or_default()
         }
-        Record::Revoked { .. } | Record::Beat { .. } | Record::Left(_) | Record::Lost(_) => Vec::new(),
+        _ => Vec::new(),
     }
 }

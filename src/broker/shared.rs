@@ -67,8 +67,7 @@ impl Broker {
 
     /// Servers that share the log, as far as they have said so lately.
     pub fn nodes(&self, now: Instant) -> usize {
-        let nodes = self.log.as_ref().map(|log| &log.shared.nodes);
-        nodes.map_or(0, |nodes| nodes.values().filter(|until| **until > now).count())
+        self.log.as_ref().map_or(0, |log| log.shared.nodes.count(now))
     }
 
     /// Notes that the engine does not do its work, and why; or that it does again.
@@ -76,6 +75,10 @@ impl Broker {
         let Some(log) = &mut self.log else { return };
         let since = log.shared.away.as_ref().map_or(now, |(_, since)| *since);
         log.shared.away = why.map(|why| (why, since));
+        if log.shared.away.is_none() {
+            // Nobody could beat.
+            self.renew_nodes(now);
+        }
     }
 
     /// Notes what the request at hand is to be answered.
@@ -170,18 +173,26 @@ impl Broker {
                 applied.ended.extend(self.hub.delete(now, &channel, ends).unwrap_or_default());
             }
             Record::Revoked { text, .. } => applied.revoked.push(text),
-            Record::Beat { node, lease_ms } => {
-                log.shared.nodes.retain(|_, until| *until > at);
-                log.shared.nodes.insert(node, at + lease_ms);
+            Record::Beat { .. } | Record::Left(_) | Record::Asked(_) | Record::AllSaid { .. } => {
+                self.apply_of_node(now, at, seq, record);
             }
-            Record::Left(node) => _ = log.shared.nodes.remove(&node),
+            Record::Said { node, channel, what } => {
+                if self.apply_said(at, (seq, node), &channel, &what) {
+                    return;
+                }
+            }
             Record::Lost(after) => {
                 self.repeats.forget_after(after, |place| log.places.contains_key(&place));
-                if seq <= after {
-                    log.shared.last_at = Instant::default();
-                    return self.hub.go_back_to(now, after);
+                match seq <= after {
+                    true => {
+                        log.shared.last_at = Instant::default();
+                        self.hub.go_back_to(now, after);
+                    }
+                    false => self.hub.lose_after(now, after, seq),
                 }
-                return self.hub.lose_after(now, after, seq);
+                self.renew_nodes(now);
+                self.doubt_presence(after);
+                return;
             }
         }
         self.hub.go_on_at(seq + 1);
@@ -197,6 +208,7 @@ impl Broker {
             }
         }
         log.settle_those(now, own);
+        own.iter().for_each(|(ticket, _)| self.presence.note_said(*ticket));
     }
 
     /// Takes note that a proposal repeats what was published before, on another server perhaps, as number `first` and
@@ -221,6 +233,7 @@ impl Broker {
     /// later.
     pub fn refuse_shared(&mut self, now: Instant, refused: &[Ticket], again: bool) {
         self.refuse_those(|ticket| refused.binary_search(&ticket).is_ok(), again);
+        refused.iter().for_each(|ticket| self.presence.note_unsaid(now, *ticket));
         let settled: Vec<(Ticket, Seq)> = refused.iter().map(|ticket| (*ticket, 0)).collect();
         if let Some(log) = &mut self.log {
             log.settle_those(now, &settled);

@@ -1,6 +1,7 @@
 //! What waits for the log, and what is known of it.
 
 use super::Receipts;
+use super::nodes::Nodes;
 use super::presence::About;
 use super::repeats::Remembered;
 use crate::hub::{ExpiredKey, Owner};
@@ -98,8 +99,8 @@ pub struct Shared {
     pub away: Option<(String, Instant)>,
     /// When the last message was accepted: time does not go back in a history.
     pub last_at: Instant,
-    /// Servers that live, and until when they need not say so again.
-    pub nodes: BTreeMap<NodeId, Instant>,
+    /// Servers that share it.
+    pub nodes: Nodes,
 }
 
 impl Proposals {
@@ -124,7 +125,7 @@ impl Proposals {
             places: BTreeMap::new(),
             request: Vec::new(),
             repeats: None,
-            shared: Shared::default(),
+            shared: Shared { nodes: Nodes::of(settings.shared.unwrap_or_default()), ..Shared::default() },
         }
     }
 

@@ -365,11 +365,6 @@ pub fn problems(loaded: &Loaded) -> Vec<Problem> {
             );
             report("channels", row, text);
         }
-        if rule.presence != Shows::Nobody && config.engine.url.is_some() {
-            let text = "channels.presence: each of several servers (engine.url) knows only who is connected to itself; leave \
-                        one of both out";
-            report("channels", row, text.into());
-        }
         let named = if rule.subscribe == Who::Hook { "subscribe" } else { "publish" };
         if config.hook.url.is_none() && (rule.subscribe == Who::Hook || rule.publish == Some(Who::Hook)) {
             let text = format!("channels.{named}: \"hook\" needs an application to ask: add [hook] with url");

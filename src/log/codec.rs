@@ -12,7 +12,7 @@
 //! What is read was written by us, but a disk may give back anything: every length is checked against what is there,
 //! nothing is allocated beyond it, and a record ends exactly where its bytes do.
 
-use super::{LogTime, NodeId, Proposal, Record, Ticket};
+use super::{LogTime, NodeId, Proposal, Record, Said, Ticket};
 use crate::hub::{Data, Publication, Update};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -33,6 +33,11 @@ const REVOKED: u8 = 0x41;
 const BEAT: u8 = 0x42;
 const LEFT: u8 = 0x43;
 const LOST: u8 = 0x44;
+const HERE: u8 = 0x45;
+const GONE: u8 = 0x46;
+const OTHERS: u8 = 0x47;
+const ASKED: u8 = 0x48;
+const ALL_SAID: u8 = 0x49;
 
 const PRIVATE: u8 = 1;
 const ID: u8 = 1 << 1;
@@ -137,6 +142,16 @@ impl Record {
                 out.push(LOST);
                 write_number(out, *after);
             }
+            Self::Said { node, channel, what } => write_said(out, *node, channel, what),
+            Self::Asked(node) => {
+                out.push(ASKED);
+                write_number(out, node.0);
+            }
+            Self::AllSaid { node, since } => {
+                out.push(ALL_SAID);
+                write_number(out, node.0);
+                write_number(out, *since);
+            }
         }
     }
 
@@ -156,6 +171,9 @@ impl Record {
             BEAT => Self::Beat { node: NodeId(read_number(rest)?), lease_ms: read_number(rest)? },
             LEFT => Self::Left(NodeId(read_number(rest)?)),
             LOST => Self::Lost(read_number(rest)?),
+            HERE | GONE | OTHERS => read_said(kind, rest)?,
+            ASKED => Self::Asked(NodeId(read_number(rest)?)),
+            ALL_SAID => Self::AllSaid { node: NodeId(read_number(rest)?), since: read_number(rest)? },
             _ => return Err(Damaged),
         };
         if rest.is_empty() { Ok(record) } else { Err(Damaged) }
@@ -208,6 +226,40 @@ impl Proposal {
         }
         Ok((ticket, records))
     }
+}
+
+fn write_said(out: &mut Vec<u8>, node: NodeId, channel: &str, what: &Said) {
+    out.push(match what {
+        Said::Here { .. } => HERE,
+        Said::Gone { .. } => GONE,
+        Said::Others(_) => OTHERS,
+    });
+    write_number(out, node.0);
+    write_bytes(out, channel.as_bytes());
+    match what {
+        Said::Here { subject, info, since } => {
+            write_bytes(out, subject.as_bytes());
+            // Information is JSON, and so never empty.
+            write_bytes(out, info.as_deref().unwrap_or_default().as_bytes());
+            write_number(out, since.0);
+        }
+        Said::Gone { subject } => write_bytes(out, subject.as_bytes()),
+        Said::Others(count) => write_number(out, *count),
+    }
+}
+
+fn read_said(kind: u8, bytes: &mut &[u8]) -> Result<Record, Damaged> {
+    let (node, channel) = (NodeId(read_number(bytes)?), read_text(bytes)?.into());
+    let what = match kind {
+        HERE => {
+            let (subject, info) = (read_text(bytes)?.into(), read_text(bytes)?);
+            let info = (!info.is_empty()).then(|| info.into());
+            Said::Here { subject, info, since: LogTime(read_number(bytes)?) }
+        }
+        GONE => Said::Gone { subject: read_text(bytes)?.into() },
+        _ => Said::Others(read_number(bytes)?),
+    };
+    Ok(Record::Said { node, channel, what })
 }
 
 fn write_update(out: &mut Vec<u8>, Update { topics, private, id, retry_ms }: &Update) {
@@ -365,12 +417,27 @@ mod tests {
         for _ in 0..200 {
             let records = |random: &mut Random| -> Vec<Record> {
                 let count = random.below(4);
-                let one = |random: &mut Random| match random.below(6) {
+                let said = |random: &mut Random| match random.below(3) {
+                    0 => Said::Here {
+                        subject: "é".into(),
+                        info: random.one_in(2).then(|| "{}".into()),
+                        since: LogTime(random.below(1 << 42)),
+                    },
+                    1 => Said::Gone { subject: "a".into() },
+                    _ => Said::Others(random.below(1 << 20)),
+                };
+                let one = |random: &mut Random| match random.below(9) {
                     0 => Record::Deleted { channel: "a/b".into() },
                     1 => Record::Revoked { text: "{}".into(), lapses: random.below(1 << 40) },
                     2 => Record::Beat { node: NodeId(random.next()), lease_ms: random.below(1 << 20) },
                     3 => Record::Left(NodeId(random.next())),
                     4 => Record::Lost(random.next()),
+                    5 => {
+                        let what = said(random);
+                        Record::Said { node: NodeId(random.next()), channel: "a/b".into(), what }
+                    }
+                    6 => Record::Asked(NodeId(random.next())),
+                    7 => Record::AllSaid { node: NodeId(random.next()), since: random.next() },
                     _ => record(random),
                 };
                 (0..count).map(|_| one(random)).collect()

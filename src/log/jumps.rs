@@ -46,6 +46,11 @@ impl Jumps {
         Self(self.0.iter().copied().filter(|jump| jump.to <= seq).collect())
     }
 
+    /// Whether this is one of them.
+    pub fn have(&self, jump: Jump) -> bool {
+        self.0.contains(&jump)
+    }
+
     /// Whether a number was skipped.
     pub fn skip(&self, seq: Seq) -> bool {
         self.0.iter().any(|jump| jump.after < seq && seq <= jump.to)

@@ -82,6 +82,24 @@ pub enum Record {
     },
     /// A server has left in good order.
     Left(NodeId),
+    /// A server says who listens to a channel there. Others say of one that is dead that nobody does.
+    Said {
+        /// The server.
+        node: NodeId,
+        /// The channel.
+        channel: Box<str>,
+        /// What.
+        what: Said,
+    },
+    /// A server asks all others who listens there.
+    Asked(NodeId),
+    /// A server has said of everybody who listens there since the record of this number. Whom it has not said, is not there.
+    AllSaid {
+        /// Which.
+        node: NodeId,
+        /// Since when.
+        since: Seq,
+    },
     /// What had the numbers after this one, up to that of this record, is lost. If that is the same number: all that was
     /// applied after it; what is history there follows.
     Lost(Seq),
@@ -94,7 +112,39 @@ carry! {
         2 => Revoked { text: Box<str>, lapses: u64 },
         3 => Beat { node: NodeId, lease_ms: u64 },
         4 => Left(node: NodeId),
-        5 => Lost(after: Seq)
+        5 => Lost(after: Seq),
+        6 => Said { node: NodeId, channel: Box<str>, what: Said },
+        7 => Asked(node: NodeId),
+        8 => AllSaid { node: NodeId, since: Seq }
+    }
+}
+
+/// What a server says of who listens to a channel there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// This subject does.
+    Here {
+        /// Who.
+        subject: Box<str>,
+        /// What others are told about it, as JSON.
+        info: Option<Box<str>>,
+        /// Since when that is told.
+        since: LogTime,
+    },
+    /// This subject does no longer.
+    Gone {
+        /// Who.
+        subject: Box<str>,
+    },
+    /// So many do whose names are not known.
+    Others(u64),
+}
+
+carry! {
+    enum Said {
+        0 => Here { subject: Box<str>, info: Option<Box<str>>, since: LogTime },
+        1 => Gone { subject: Box<str> },
+        2 => Others(count: u64)
     }
 }
 
@@ -106,6 +156,11 @@ pub struct Entry {
     /// What has it.
     pub record: Record,
 }
+
+/// Milliseconds from one beat of a server to the next.
+pub const BEAT_MS: u64 = 4000;
+/// Milliseconds after which a server that has not beaten is dead: three beats.
+pub const LEASE_MS: u64 = 3 * BEAT_MS;
 
 /// Names a proposal. They ascend, and none is used twice in the life of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -169,7 +224,7 @@ impl Record {
     pub fn channel(&self) -> &str {
         match self {
             Self::Message { channel, .. } | Self::Deleted { channel } => channel,
-            Self::Revoked { .. } | Self::Beat { .. } | Self::Left(_) | Self::Lost(_) => "",
+            _ => "",
         }
     }
 
@@ -204,9 +259,26 @@ impl Record {
                     + publication.update.as_ref().map_or(0, |update| update.cost())
             }
             Self::Revoked { text, .. } => text.len(),
+            Self::Said { channel, what, .. } => channel.len() + what.bytes(),
             Self::Deleted { .. } | Self::Beat { .. } | Self::Left(_) | Self::Lost(_) => 0,
+            Self::Asked(_) | Self::AllSaid { .. } => 0,
         };
         size_of::<Self>() + self.channel().len() + own
+    }
+}
+
+impl Said {
+    /// Whom it is about; empty if it is about those whose names are not known.
+    pub fn subject(&self) -> &str {
+        match self {
+            Self::Here { subject, .. } | Self::Gone { subject } => subject,
+            Self::Others(_) => "",
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let info = if let Self::Here { info: Some(info), .. } = self { info.len() } else { 0 };
+        self.subject().len() + info
     }
 }
 

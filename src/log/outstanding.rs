@@ -36,9 +36,9 @@ impl Outstanding {
         self.seen
     }
 
-    /// Whether a number lies inside a jump that has been read.
-    pub fn skips(&self, seq: Seq) -> bool {
-        self.jumps.skip(seq)
+    /// Jumps that the tail has read.
+    pub const fn jumps(&self) -> &Jumps {
+        &self.jumps
     }
 
     /// The history has been found for the first time, and is read from the number `first` on.

@@ -41,11 +41,6 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Milliseconds from one beat to the next.
-pub const BEAT_MS: u64 = 4000;
-/// Milliseconds after which a server that has not beaten is dead: three beats.
-pub const LEASE_MS: u64 = 3 * BEAT_MS;
-
 /// How a relay works.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -34,7 +34,7 @@ impl Server {
 
     /// Whether somebody has come or gone, or is to be told of.
     pub(super) fn has_presence_work(&self, now: Now) -> bool {
-        let is_due = self.broker.presence.next_deadline() <= now.at;
+        let is_due = self.broker.next_presence() <= now.at;
         is_due || self.broker.hub.has_moved() || self.broker.presence.has_news()
     }
 

@@ -179,7 +179,7 @@ impl Server {
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());
                 let sessions = self.dialects.next_deadline();
-                let words = self.access.hook.next_deadline().min(self.broker.presence.next_deadline());
+                let words = self.access.hook.next_deadline().min(self.broker.next_presence());
                 let own = own.min(sessions).min(words).min(self.next_look_for_ends(now));
                 own.min(self.next_farewell()).min(self.watch.next()).min(self.next_mercure_end(now))
             }

@@ -2,7 +2,7 @@
 
 use super::Settings;
 use crate::id::{Epoch, Seed, Seq};
-use crate::log::{JUMPS_MAX, Jump, Jumps, LogTime, Proposal, Record, Ticket};
+use crate::log::{JUMPS_MAX, Jump, Jumps, LEASE_MS, LogTime, Proposal, Record, Ticket};
 use redis::{Connection, FromRedisValue, RedisError, RedisResult, Script, Value};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
@@ -246,7 +246,7 @@ fn one(entry: Value) -> Option<Entry> {
 
 /// A beat as a proposal.
 pub fn beat(settings: &Settings, number: u64) -> Proposal {
-    let record = Record::Beat { node: settings.node, lease_ms: super::LEASE_MS };
+    let record = Record::Beat { node: settings.node, lease_ms: LEASE_MS };
     of(Ticket(BEATS.0 + number), record)
 }
 

@@ -548,11 +548,7 @@ fn write_channels(
     let deleted = records.filter_map(|(seq, record)| match record {
         Record::Deleted { channel } => Some((&**channel, 0, seq)),
         // What is revoked has rows of its own; what only servers have that share a history is never proposed to a store.
-        Record::Message { .. }
-        | Record::Revoked { .. }
-        | Record::Beat { .. }
-        | Record::Left(_)
-        | Record::Lost(_) => None,
+        _ => None,
     });
     let swept = lost.iter().map(|lost| (&*lost.channel, lost.upto, 0));
     let mut marks = deleted.chain(swept).peekable();

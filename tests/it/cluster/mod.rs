@@ -17,6 +17,7 @@ use crate::store::ask;
 mod clients;
 mod engine;
 mod faults;
+mod presence;
 
 const JSON: &[&str] = &["Accept: application/json"];
 

@@ -7,13 +7,22 @@
 //! A leave is told only when somebody has been gone for `presence_seconds`: polls, reloads and changes of technique make no
 //! noise. Above `limits.presence_members` newcomers are not told; then the count is, once a second.
 
+mod everywhere;
+mod room;
+mod saying;
+#[cfg(test)]
+mod tests;
+mod together;
+
 use crate::carry::{carry, resume};
 use crate::hub::{Data, Owner, Publication};
 use crate::time::Instant;
 use crate::wire::media::JSON;
+use room::{Member, Room};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use together::Together;
 
 /// Milliseconds between two counts of a channel that are told.
 const COUNT_MS: u64 = 1000;
@@ -95,6 +104,8 @@ pub struct Presence {
     untold: BTreeSet<About>,
     /// When that is tried again.
     again_at: Option<Instant>,
+    /// What several servers know of each other, if they share a history.
+    together: Option<Box<Together>>,
 }
 
 #[derive(Debug)]
@@ -103,53 +114,16 @@ struct Listener {
     channels: Vec<Rc<str>>,
 }
 
-#[derive(Debug, Default)]
-struct Room {
-    members: BTreeMap<Box<str>, Member>,
-    /// Members that have been told.
-    told: usize,
-    /// Connections without a subject.
-    anonymous: usize,
-    /// Members that have gone, and when that is told.
-    leaving: BTreeSet<(Instant, Box<str>)>,
-    /// The counts that were told last, and when.
-    counted: (usize, usize),
-    last_count: Option<Instant>,
-    /// Not all members are told, and so their count was.
-    is_counted: bool,
-    /// When counts are to be told.
-    count_at: Option<Instant>,
-    /// When the timer of the room is set.
-    timer: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Member {
-    connections: usize,
-    info: Option<Box<str>>,
-    is_told: bool,
-    /// When its leave is told, if it has gone.
-    leaves: Option<Instant>,
-}
-
 resume! {
     Presence {
         carried: rooms, owners, timers, news, untold, again_at;
         resumed: ;
-        given: pause_ms, max
+        given: pause_ms, max, together
     }
 }
 
 carry! {
     struct Listener { subject, channels }
-}
-
-carry! {
-    struct Room { members, told, anonymous, leaving, counted, last_count, is_counted, count_at, timer }
-}
-
-carry! {
-    struct Member { connections, info, is_told, leaves }
 }
 
 carry! {
@@ -161,6 +135,14 @@ carry! {
 }
 
 impl News {
+    /// Of which channel and about whom it is.
+    fn about(self) -> About {
+        match self {
+            Self::Here { channel, subject, .. } | Self::Gone { channel, subject } => (channel, subject),
+            Self::Count { channel, .. } => (channel, "".into()),
+        }
+    }
+
     /// Of which channel and about whom it is, and how it is told.
     pub fn publication(self) -> (About, Publication) {
         match self {
@@ -199,6 +181,11 @@ impl Presence {
         Self { pause_ms, max, ..Self::default() }
     }
 
+    /// Milliseconds after which a leave is told.
+    pub const fn pause_ms(&self) -> u64 {
+        self.pause_ms
+    }
+
     /// Takes other bounds, for what comes.
     pub const fn reconfigure(&mut self, pause_ms: u64, max: usize) {
         (self.pause_ms, self.max) = (pause_ms, max);
@@ -215,7 +202,7 @@ impl Presence {
         let before = old.as_ref().map_or(&[][..], |old| &old.channels);
         for channel in &channels {
             let was_here = is_same && before.binary_search(channel).is_ok();
-            self.enter(channel, subject, was_here);
+            self.enter(now, channel, subject, was_here);
         }
         if let Some(old) = old {
             let kept = |channel: &Rc<str>| is_same && channels.binary_search(channel).is_ok();
@@ -263,7 +250,7 @@ impl Presence {
         }
     }
 
-    fn enter(&mut self, channel: &Rc<str>, subject: Option<&Subject>, was_here: bool) {
+    fn enter(&mut self, now: Instant, channel: &Rc<str>, subject: Option<&Subject>, was_here: bool) {
         let room = self.rooms.entry(Rc::clone(channel)).or_default();
         let Some((name, info)) = subject else {
             room.anonymous += usize::from(!was_here);
@@ -272,6 +259,7 @@ impl Presence {
         let member = room.members.entry(name.clone()).or_insert_with(|| Member {
             connections: 0,
             info: None,
+            since: now,
             is_told: false,
             leaves: None,
         });
@@ -282,6 +270,7 @@ impl Presence {
         // The newest counts.
         if member.info != *info {
             member.info.clone_from(info);
+            member.since = now;
             if member.is_told {
                 let (channel, subject) = (Rc::clone(channel), name.clone());
                 self.news.push(News::Here { channel, value: value(name, info.as_deref()), subject });
@@ -306,7 +295,8 @@ impl Presence {
     /// Tells what is to be told of a room, and sets its timer. Returns how many have gone.
     fn settle(&mut self, now: Instant, channel: &Rc<str>) -> usize {
         let Some(room) = self.rooms.get_mut(channel) else { return 0 };
-        let gone = room.settle(now, self.max, channel, &mut self.news);
+        let max = if self.together.is_some() { None } else { Some(self.max) };
+        let gone = room.settle(now, max, channel, &mut self.news);
         let due = room.due();
         let old = std::mem::replace(&mut room.timer, due);
         if old != due {
@@ -384,6 +374,9 @@ impl Presence {
 
     /// Who is on a channel.
     pub fn look(&self, channel: &str) -> Here<'_> {
+        if let Some(together) = &self.together {
+            return self.look_together(together, channel);
+        }
         let Some(room) = self.rooms.get(channel) else {
             return Here { members: Some(Vec::new()), ..Here::default() };
         };
@@ -404,215 +397,5 @@ impl Presence {
     pub fn is_empty(&self) -> bool {
         let is_noted = !self.owners.is_empty() || !self.rooms.is_empty() || !self.timers.is_empty();
         !is_noted && self.news.is_empty() && self.untold.is_empty()
-    }
-}
-
-impl Room {
-    fn settle(&mut self, now: Instant, max: usize, channel: &Rc<str>, news: &mut Vec<News>) -> usize {
-        let mut gone = 0;
-        while gone < LOOKS_PER_TURN
-            && let Some((leaves, _)) = self.leaving.first()
-            && *leaves <= now
-            && let Some((_, subject)) = self.leaving.pop_first()
-        {
-            gone += 1;
-            if self.members.remove(&subject).is_some_and(|member| member.is_told) {
-                self.told -= 1;
-                news.push(News::Gone { channel: Rc::clone(channel), subject });
-            }
-        }
-        // Newcomers are told while there are not too many, and when there are not any more.
-        if self.told < self.members.len() && self.members.len() <= max {
-            for (subject, member) in self.members.iter_mut().filter(|(_, member)| !member.is_told) {
-                member.is_told = true;
-                self.told += 1;
-                let value = value(subject, member.info.as_deref());
-                news.push(News::Here { channel: Rc::clone(channel), subject: subject.clone(), value });
-            }
-        }
-        self.count(now, channel, news);
-        gone
-    }
-
-    /// Tells how many are here while not all of them are told, and once more when they are.
-    fn count(&mut self, now: Instant, channel: &Rc<str>, news: &mut Vec<News>) {
-        let is_crowd = self.told < self.members.len();
-        let counts = (self.members.len(), self.anonymous);
-        self.count_at = None;
-        if !is_crowd && !self.is_counted || counts == self.counted {
-            return;
-        }
-        let next = self.last_count.map_or(now, |last| last + COUNT_MS);
-        if next > now {
-            self.count_at = Some(next);
-            return;
-        }
-        (self.counted, self.last_count, self.is_counted) = (counts, Some(now), is_crowd);
-        news.push(News::Count { channel: Rc::clone(channel), value: count(counts) });
-    }
-
-    /// When something is due.
-    fn due(&self) -> Option<Instant> {
-        let leaves = self.leaving.first().map(|(leaves, _)| *leaves);
-        leaves.into_iter().chain(self.count_at).min()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.anonymous == 0 && self.count_at.is_none()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ROOM: &str = "chat/lobby";
-
-    fn at(ms: u64) -> Instant {
-        Instant::from_millis(ms)
-    }
-
-    fn told(presence: &mut Presence) -> Vec<String> {
-        let text = |news| match news {
-            News::Here { value, .. } => format!("+{value}"),
-            News::Gone { subject, .. } => format!("-{subject}"),
-            News::Count { value, .. } => value,
-        };
-        presence.take_news().into_iter().map(text).collect()
-    }
-
-    fn note(presence: &mut Presence, ms: u64, owner: u32, name: Option<&str>, is_here: bool) {
-        let subject = name.map(|name| (Box::from(name), None));
-        let channels = if is_here { vec![ROOM.into()] } else { Vec::new() };
-        presence.note(at(ms), Owner(owner), subject.as_ref(), channels);
-    }
-
-    #[test]
-    fn short_absences_make_no_noise() {
-        let mut presence = Presence::new(10_000, 10);
-        note(&mut presence, 0, 1, Some("alice"), true);
-        assert_eq!(told(&mut presence), [r#"+{"id":"alice"}"#]);
-        note(&mut presence, 1000, 1, Some("alice"), false);
-        note(&mut presence, 9000, 2, Some("alice"), true);
-        note(&mut presence, 9500, 3, Some("alice"), true);
-        presence.tick(at(30_000));
-        note(&mut presence, 30_000, 2, None, false);
-        presence.tick(at(60_000));
-        assert_eq!(told(&mut presence), [""; 0]);
-        assert_eq!(presence.look(ROOM).members.unwrap()[0].connections, 1);
-        note(&mut presence, 60_000, 3, None, false);
-        assert_eq!(presence.next_deadline(), at(70_000));
-        presence.tick(at(69_999));
-        assert_eq!(told(&mut presence), [""; 0]);
-        presence.tick(at(70_000));
-        assert_eq!(told(&mut presence), ["-alice"]);
-        assert!(presence.is_empty());
-    }
-
-    #[test]
-    fn who_is_expelled_leaves_at_once_unless_it_is_there_otherwise() {
-        let mut presence = Presence::new(10_000, 10);
-        note(&mut presence, 0, 1, Some("alice"), true);
-        note(&mut presence, 0, 2, Some("alice"), true);
-        note(&mut presence, 0, 3, None, true);
-        told(&mut presence);
-        presence.expel(at(1), Owner(1), |_| true);
-        assert_eq!(told(&mut presence), [""; 0]);
-        presence.expel(at(2), Owner(2), |name| name == ROOM);
-        assert_eq!(told(&mut presence), ["-alice"]);
-        assert_eq!((presence.look(ROOM).count, presence.look(ROOM).anonymous), (0, 1));
-        presence.expel(at(3), Owner(3), |_| false);
-        assert_eq!(presence.look(ROOM).anonymous, 1);
-        presence.expel(at(3), Owner(3), |_| true);
-        assert!(presence.is_empty());
-    }
-
-    #[test]
-    fn a_crowd_is_counted_and_told_when_it_is_none_any_more() {
-        let mut presence = Presence::new(0, 3);
-        for number in 0..3 {
-            note(&mut presence, 0, number, Some(&format!("user{number}")), true);
-        }
-        assert_eq!(told(&mut presence).len(), 3);
-        note(&mut presence, 10, 3, Some("user3"), true);
-        assert_eq!(told(&mut presence), [r#"{"count":4,"anonymous":0}"#]);
-        for number in 4..100 {
-            note(&mut presence, 10 + number, number as u32, Some(&format!("user{number}")), true);
-        }
-        assert_eq!(told(&mut presence), [""; 0], "once a second");
-        presence.tick(at(1010));
-        assert_eq!(told(&mut presence), [r#"{"count":100,"anonymous":0}"#]);
-        // Who was told is removed when gone, even now.
-        note(&mut presence, 1100, 0, None, false);
-        assert_eq!(told(&mut presence), ["-user0"]);
-        for number in 3..99 {
-            note(&mut presence, 1200, number, None, false);
-        }
-        let left = told(&mut presence);
-        assert_eq!(left, [r#"+{"id":"user99"}"#]);
-        presence.tick(at(2010));
-        assert_eq!(told(&mut presence), [r#"{"count":3,"anonymous":0}"#]);
-        note(&mut presence, 9000, 99, None, false);
-        assert_eq!(told(&mut presence), ["-user99"]);
-    }
-
-    #[test]
-    fn what_others_are_told_is_the_newest_and_subjects_may_change() {
-        let mut presence = Presence::new(0, 10);
-        let named = |name: &str, info: &str| (Box::from(name), Some(Box::from(info)));
-        let here = || vec![Rc::from(ROOM)];
-        presence.note(at(0), Owner(1), Some(&named("alice", "1")), here());
-        presence.note(at(1), Owner(1), Some(&named("alice", "1")), here());
-        presence.note(at(2), Owner(2), Some(&named("alice", "2")), here());
-        let expected = [r#"+{"id":"alice","info":1}"#, r#"+{"id":"alice","info":2}"#];
-        assert_eq!(told(&mut presence), expected);
-        presence.note(at(3), Owner(1), Some(&named("bob", "3")), here());
-        assert_eq!(told(&mut presence), [r#"+{"id":"bob","info":3}"#]);
-        presence.note(at(4), Owner(2), None, here());
-        assert_eq!(told(&mut presence), ["-alice"]);
-        assert_eq!((presence.look(ROOM).count, presence.look(ROOM).anonymous), (1, 1));
-        // What could not be told is told a second later, as it is then.
-        presence.untold((ROOM.into(), "bob".into()));
-        presence.untold((ROOM.into(), "alice".into()));
-        presence.untold((ROOM.into(), "".into()));
-        presence.tick(at(5));
-        assert_eq!((told(&mut presence), presence.next_deadline()), (Vec::new(), at(1005)));
-        presence.tick(at(1005));
-        let expected = [r#"{"count":1,"anonymous":1}"#, "-alice", r#"+{"id":"bob","info":3}"#];
-        assert_eq!(told(&mut presence), expected);
-        assert_eq!(presence.next_deadline(), Instant::NEVER);
-    }
-
-    #[test]
-    fn who_is_between_two_connections_leaves_at_once_when_revoked() {
-        let mut presence = Presence::new(10_000, 10);
-        note(&mut presence, 0, 1, Some("alice"), true);
-        note(&mut presence, 0, 2, Some("bob"), true);
-        note(&mut presence, 1, 1, None, false);
-        told(&mut presence);
-        presence.expel_absent(at(2), "alice", |_| false);
-        presence.expel_absent(at(2), "bob", |_| true);
-        presence.expel_absent(at(2), "carol", |_| true);
-        assert_eq!(told(&mut presence), [""; 0]);
-        presence.expel_absent(at(3), "alice", |name| name == ROOM);
-        assert_eq!(told(&mut presence), ["-alice"]);
-        assert_eq!((presence.look(ROOM).count, presence.next_deadline()), (1, Instant::NEVER));
-    }
-
-    #[test]
-    fn a_large_crowd_leaves_some_a_turn() {
-        let mut presence = Presence::new(1000, 10);
-        for number in 0..2500 {
-            note(&mut presence, 0, number, Some(&format!("user{number}")), true);
-        }
-        (0..2500).for_each(|number| note(&mut presence, 1, number, None, false));
-        let mut turns = 0;
-        while presence.next_deadline() <= at(1001) {
-            presence.tick(at(1001));
-            turns += 1;
-        }
-        assert!((3..=4).contains(&turns), "{turns}");
-        presence.tick(at(5000));
-        assert!(presence.look(ROOM).count == 0 && presence.timers.is_empty() && presence.rooms.is_empty());
     }
 }

@@ -5,6 +5,9 @@
 //! What always holds: a number names one message, whoever shows it; nobody is given a number inside a jump after that; who
 //! was answered finds the message, or followers are told of a gap there; and when all have caught up, all keep the same.
 
+mod engine;
+mod presence;
+
 use super::world::World;
 use crate::broker::LogSettings;
 use crate::config::Config;
@@ -15,132 +18,16 @@ use crate::log::{
     Ticket,
 };
 use crate::server::{Effect, Server};
+use engine::{Engine, Outcome};
+use presence::{Table, Visitor};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::Ipv4Addr;
 
 const NODES: usize = 3;
 const JUMP: Seq = 1 << 20;
-
-/// A batch in the stream, or a jump.
-#[derive(Debug, Clone)]
-struct Batch {
-    first: Seq,
-    last: Seq,
-    at: LogTime,
-    node: NodeId,
-    groups: Vec<(Ticket, Vec<Record>)>,
-    lost: Option<Seq>,
-}
-
-/// What the scripts do, in short.
-#[derive(Debug, Clone, Default)]
-struct Engine {
-    run: u64,
-    written_by: u64,
-    seq: Seq,
-    stream: Vec<Batch>,
-    keys: BTreeMap<Box<str>, (Seq, Box<[u8]>)>,
-    values: BTreeMap<(Box<str>, Box<str>), Seq>,
-    /// The last batch of each server, and up to which serial number batches are refused.
-    batches: BTreeMap<NodeId, (u64, u64, Seq)>,
-    jumps: Vec<Jump>,
-}
-
-enum Outcome {
-    Taken,
-    Repeated(Seq, Box<[u8]>),
-    Outdated,
-}
-
-impl Engine {
-    /// Returns the last batch of the server, and the last number.
-    fn attach(&mut self, node: NodeId, seen: Seq, fence: u64, at: LogTime, jump: Seq) -> (u64, Seq) {
-        let is_new = self.written_by == 0 && self.stream.is_empty() && seen == 0;
-        if !is_new && (self.written_by != self.run || seen > self.seq) {
-            let to = self.seq.max(seen) + jump;
-            let first = self.seq + 1;
-            self.stream.push(Batch { first, last: to, at, node, groups: vec![], lost: Some(self.seq) });
-            self.jumps.push(Jump { to, after: self.seq });
-            self.seq = to;
-        }
-        self.written_by = self.run;
-        let batch = self.batches.entry(node).or_default();
-        batch.0 = fence;
-        (batch.1, batch.2)
-    }
-
-    fn append(
-        &mut self,
-        node: NodeId,
-        serial: u64,
-        batch: &[Proposal],
-        at: LogTime,
-    ) -> Option<(Vec<Outcome>, Seq)> {
-        if self.written_by != self.run || self.batches.get(&node).is_some_and(|batch| batch.0 >= serial) {
-            return None;
-        }
-        let (first, mut groups, mut outcomes) = (self.seq + 1, Vec::new(), Vec::new());
-        for proposal in batch {
-            let known = proposal.answered.as_ref().and_then(|answered| self.keys.get(&answered.key));
-            let values: Vec<(Box<str>, Box<str>)> = proposal.records.iter().filter_map(value_of).collect();
-            let changed = values.iter().filter_map(|value| self.values.get(value)).max();
-            if let Some((first, answer)) = known {
-                outcomes.push(Outcome::Repeated(*first, answer.clone()));
-            } else if proposal.seen.is_some_and(|seen| changed > Some(&seen)) {
-                outcomes.push(Outcome::Outdated);
-            } else {
-                if let Some(answered) = &proposal.answered {
-                    self.keys.insert(answered.key.clone(), (self.seq + 1, answered.answer.clone()));
-                }
-                self.seq += proposal.records.len() as Seq;
-                self.values.extend(values.into_iter().map(|value| (value, self.seq)));
-                groups.push((proposal.ticket, proposal.records.clone()));
-                outcomes.push(Outcome::Taken);
-            }
-        }
-        if !groups.is_empty() {
-            self.stream.push(Batch { first, last: self.seq, at, node, groups, lost: None });
-            self.batches.insert(node, (serial, serial, self.seq));
-        }
-        Some((outcomes, self.seq))
-    }
-
-    /// Another run, which lacks the last entries. Returns whether there was a deletion among them.
-    fn restart(&mut self, lost: usize, run: u64) -> bool {
-        self.run = run;
-        let mut undeleted = false;
-        for batch in self.stream.split_off(self.stream.len() - lost.min(self.stream.len())) {
-            undeleted |= batch.deletes();
-            self.jumps.retain(|jump| jump.to < batch.first);
-            self.keys.retain(|_, (first, _)| *first < batch.first);
-            self.values.retain(|_, seq| *seq < batch.first);
-            self.batches.retain(|_, (_, _, last)| *last < batch.first);
-        }
-        self.seq = self.stream.last().map_or(0, |batch| batch.last);
-        undeleted
-    }
-
-    /// Whether it has a deletion that `other` has not.
-    fn deletes_beside(&self, other: &Self) -> bool {
-        let common =
-            self.stream.iter().zip(&other.stream).take_while(|(one, other)| one.last == other.last).count();
-        self.stream.iter().skip(common).any(Batch::deletes)
-    }
-}
-
-impl Batch {
-    fn deletes(&self) -> bool {
-        let mut records = self.groups.iter().flat_map(|(_, records)| records);
-        records.any(|record| matches!(record, Record::Deleted { .. }))
-    }
-}
-
-fn value_of(record: &Record) -> Option<(Box<str>, Box<str>)> {
-    let Record::Message { channel, publication, .. } = record else { return None };
-    Some((channel.clone(), publication.key.clone()?))
-}
-
+/// The ticket of beats.
+const BEAT: Ticket = Ticket(1 << 63);
 /// A server and what relays for it.
 struct Node {
     /// Its name: another one in each life.
@@ -161,6 +48,11 @@ struct Node {
     batches: Outstanding,
     /// It has found the history anew, and has not compared it with what it has read.
     is_torn: bool,
+    /// Publishers were told that the engine is away.
+    is_away: bool,
+    visitors: Vec<Visitor>,
+    /// When it beats next.
+    beat_at: u64,
 }
 
 struct Waiting {
@@ -187,7 +79,8 @@ struct Sim {
     now_ms: u64,
     epoch: Epoch,
     named: BTreeMap<Seq, String>,
-    told: BTreeMap<String, Seq>,
+    /// What was answered, and the jumps that had been read there.
+    told: BTreeMap<String, (Seq, Jumps)>,
     waiting: Vec<Waiting>,
     followers: Vec<Follower>,
     texts: u64,
@@ -196,6 +89,7 @@ struct Sim {
     undeleted: bool,
     /// Times that a server went back.
     parted: usize,
+    tables: Vec<Table>,
     counts: [usize; 5],
 }
 
@@ -205,7 +99,7 @@ impl Sim {
         let epoch = Epoch::from_random(random.next());
         let mut sim = Self {
             random,
-            engines: vec![Engine { run: 1, ..Engine::default() }],
+            engines: vec![Engine::new()],
             runs: 1,
             lives: 0,
             nodes: Vec::new(),
@@ -219,6 +113,7 @@ impl Sim {
             deleted: false,
             undeleted: false,
             parted: 0,
+            tables: vec![Table::default(), Table::default()],
             counts: [0; 5],
         };
         for node in 0..NODES {
@@ -258,6 +153,9 @@ impl Sim {
             doubtful: 0,
             batches: Outstanding::default(),
             is_torn: false,
+            is_away: false,
+            visitors: Vec::new(),
+            beat_at: self.now_ms + self.random.below(4000),
         }
     }
 
@@ -375,6 +273,11 @@ impl Sim {
         let one = &mut self.nodes[node];
         let refused: Vec<Ticket> = one.queue.drain(..).map(|proposal| proposal.ticket).collect();
         one.doubtful = 0;
+        // The writer may not have noticed yet.
+        if !one.is_away && self.random.one_in(2) {
+            one.is_away = true;
+            one.server.log_condition(one.world.now, Condition::Away("cut off".into()));
+        }
         if !refused.is_empty() {
             one.server.refuse_shared(one.world.now, &refused, &Refusal("away".into()), &mut one.world);
         }
@@ -390,7 +293,7 @@ impl Sim {
         let Some(engine) = one.engine else { return };
         let (stream, cursor) = (&self.engines[engine].stream, one.batches.seen());
         let newer = stream.iter().filter(|batch| batch.last > cursor).take(most);
-        let (mut tails, mut refused) = (Vec::new(), Vec::new());
+        let (mut tails, mut refused, mut is_beat) = (Vec::new(), Vec::new(), false);
         for batch in newer {
             let mut tail = Tail { at: batch.at, ..Tail::default() };
             assert!(batch.lost.is_some() || batch.first == one.batches.seen() + 1, "numbers are consecutive");
@@ -400,9 +303,10 @@ impl Sim {
             }
             let mut next = batch.first;
             for (ticket, records) in &batch.groups {
-                if batch.node == one.name {
+                if batch.node == one.name && *ticket < BEAT {
                     tail.own.push((*ticket, next));
                 }
+                is_beat |= batch.node == one.name && *ticket == BEAT;
                 for record in records {
                     tail.entries.push(Entry { seq: next, record: record.clone() });
                     next += 1;
@@ -415,6 +319,9 @@ impl Sim {
         }
         one.server.apply_shared(one.world.now, tails, &mut one.world);
         one.server.refuse_shared(one.world.now, &refused, &Refusal("lost".into()), &mut one.world);
+        if is_beat && std::mem::take(&mut one.is_away) {
+            one.server.log_condition(one.world.now, Condition::Well);
+        }
         self.turn(node);
     }
 
@@ -529,7 +436,8 @@ impl Sim {
             self.name(seq, &waiting.text);
             self.counts[3] += 1;
             // What was answered and lost may be published anew by whoever did not hear of it.
-            self.told.insert(waiting.text, seq);
+            let jumps = self.nodes[waiting.node].batches.jumps().clone();
+            self.told.insert(waiting.text, (seq, jumps));
         }
     }
 
@@ -572,7 +480,10 @@ impl Sim {
             assert!(*seq > last && *seq <= to, "in order, none twice: {seq} after {last}");
             last = *seq;
             self.name(*seq, text);
-            assert!(!self.nodes[node].batches.skips(*seq), "{seq} is inside a jump that the server knows of");
+            assert!(
+                !self.nodes[node].batches.jumps().skip(*seq),
+                "{seq} is inside a jump that the server knows of"
+            );
         }
         let follower = &mut self.followers[at];
         follower.seen.extend(messages.iter().map(|(seq, _)| *seq));
@@ -617,6 +528,9 @@ impl Sim {
             }
             5 if self.engines.len() == 1 => {
                 self.waiting.retain(|waiting| waiting.node != node);
+                if self.nodes[node].is_attached && self.random.one_in(2) {
+                    self.append(node, Record::Left(self.nodes[node].name));
+                }
                 self.nodes[node] = self.life();
                 self.catch_up(node);
             }
@@ -633,7 +547,7 @@ impl Sim {
     fn live(&mut self) {
         for _ in 0..150 {
             let node = self.random.below(NODES as u64) as usize;
-            match self.random.below(24) {
+            match self.random.below(30) {
                 0..8 => self.publish(),
                 8..13 => self.write(node),
                 13..19 => self.read(node, 1 + node),
@@ -641,10 +555,12 @@ impl Sim {
                     let at = self.random.below(2) as usize;
                     self.follow(node, at);
                 }
+                23..27 => self.visit(node),
+                27 => self.watch(node),
+                28 => self.pass(300),
                 _ => self.fault(),
             }
-            self.now_ms += 3;
-            self.nodes.iter_mut().for_each(|node| node.world.advance(3));
+            self.pass(3);
             self.hear();
         }
         self.settle();
@@ -669,6 +585,7 @@ impl Sim {
         for _ in 0..2 {
             (0..NODES).for_each(|node| self.catch_up(node));
         }
+        self.settle_presence();
         self.hear();
         if let Some(Waiting { node, text, key, .. }) = self.waiting.first() {
             let Node { server, batches, .. } = &self.nodes[*node];
@@ -692,8 +609,11 @@ impl Sim {
         for at in 0..self.followers.len() {
             self.follow(at % NODES, at);
             let follower = &self.followers[at];
-            for (text, seq) in self.told.iter().filter(|(_, seq)| **seq > follower.first) {
-                let is_told = follower.gaps.iter().any(|(from, to)| from < seq && seq <= to);
+            for (text, (seq, jumps)) in self.told.iter().filter(|(_, (seq, _))| *seq > follower.first) {
+                let is_told = |seq: Seq| follower.gaps.iter().any(|(from, to)| *from < seq && seq <= *to);
+                // With a half that has lost, numbers may be higher than those of the jump by which the other one left.
+                let left = self.engines[0].jumps.iter().find(|jump| jump.to <= *seq && !jumps.have(**jump));
+                let is_told = is_told(*seq) || left.is_some_and(|left| is_told(left.to));
                 // What was deleted before it was polled is told as a gap, too, but on its channel's account.
                 assert!(
                     follower.seen.contains(seq) || is_told || self.deleted,
@@ -719,7 +639,7 @@ impl Sim {
 }
 
 fn config() -> Config {
-    let mut config = Config::default();
+    let mut config = presence::config();
     config.history.messages = 100_000;
     config.limits.connections = 100_000;
     config
