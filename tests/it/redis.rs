@@ -210,6 +210,11 @@ impl Sentinels {
         format!("redis+sentinel://{}/shop", places.join(","))
     }
 
+    /// Has them make another one the primary, though this one is well.
+    pub fn fail_over(&self) {
+        until("they do so", || (self.0[0].ask(&["SENTINEL", "FAILOVER", "shop"]) == "OK").then_some(()));
+    }
+
     /// Waits until they have made another one the primary. A Sentinel whose clock seems to have stood still, as it does on
     /// a busy machine, does nothing for half a minute.
     pub fn elect(&self, other: SocketAddr) {

@@ -179,22 +179,44 @@ fn a_full_disk_refuses_and_is_recovered_from() {
     assert_eq!(gaps, 0);
 }
 
+/// A stage whose servers find the primary by Sentinels, its replica, and those.
+fn watched() -> (Stage, Redis, Sentinels) {
+    let redis = Redis::start(&[]);
+    let replica = Redis::start(&["--replicaof", "127.0.0.1", &redis.addr.port().to_string()]);
+    let sentinels = Sentinels::watch(redis.addr);
+    let url = sentinels.url();
+    let nodes = [node(&url, &[]), node(&url, &[])];
+    (Stage::with(redis, Vec::new(), nodes), replica, sentinels)
+}
+
 #[test]
 fn sentinels_name_another_primary() {
-    let set = || {
-        let redis = Redis::start(&[]);
-        let replica = Redis::start(&["--replicaof", "127.0.0.1", &redis.addr.port().to_string()]);
-        let sentinels = Sentinels::watch(redis.addr);
-        let url = sentinels.url();
-        let nodes = [node(&url, &[]), node(&url, &[])];
-        (Stage::with(redis, Vec::new(), nodes), replica, sentinels)
-    };
     for _ in 0..plays() {
-        let (mut stage, replica, sentinels) = set();
+        let (mut stage, replica, sentinels) = watched();
         stage.redis.kill();
         sentinels.elect(replica.addr);
         stage.nodes.iter().for_each(well);
         assert!(stage.end() > 0, "what the replica may lack is told");
+    }
+}
+
+#[test]
+fn a_planned_failover_makes_the_old_primary_a_replica() {
+    for _ in 0..plays() {
+        let (stage, replica, sentinels) = watched();
+        sentinels.fail_over();
+        sentinels.elect(replica.addr);
+        // The old one is well all the time, and answers reads: nobody stays with it.
+        until("the old primary follows the new one", || {
+            let info = stage.redis.ask(&["INFO", "replication"]);
+            (info.contains("role:slave") && info.contains("master_link_status:up")).then_some(())
+        });
+        stage.go_on();
+        stage.nodes.iter().for_each(well);
+        let last = |redis: &Redis| redis.ask(&["HGET", "{encke}:meta", "seq"]).parse::<u64>().unwrap();
+        let newest = last(&replica);
+        until("it has what is published", || (last(&stage.redis) >= newest).then_some(()));
+        assert!(stage.end() > 0, "what the replica may have lacked is told");
     }
 }
 
