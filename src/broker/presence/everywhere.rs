@@ -26,8 +26,6 @@ pub struct Everywhere {
 struct Node {
     /// About whom, and the number of the record that said so last.
     said: BTreeMap<About, Seq>,
-    /// It has said of everybody, so that we know whom it had before us.
-    is_known: bool,
 }
 
 /// Who is on a channel.
@@ -83,7 +81,6 @@ impl Everywhere {
             Said::Gone { .. } | Said::Others(0) => _ = from.said.remove(&about),
             Said::Here { .. } | Said::Others(_) => _ = from.said.insert(about, seq),
         }
-        let is_known = from.is_known;
         let room = self.rooms.entry(Rc::clone(&channel)).or_default();
         let had = room.members.len();
         room.take(node, what);
@@ -97,8 +94,9 @@ impl Everywhere {
                 let is_told = is_new && (before.is_some() || has <= max);
                 is_told.then(|| Publication { key: Some(what.subject().into()), ..json(value) })
             }
-            // Of whom we have not heard, others may have.
-            (_, None) => (before.is_some() || !is_known).then(|| Publication::removal(what.subject())),
+            // Even of whom nothing is told here: a server that knew of another one where it was has told of it until now, and so
+            // its clients are told whichever they ask.
+            (_, None) => Some(Publication::removal(what.subject())),
         };
         let told = self.settle(at, &channel, told, max);
         Change { told, has_thinned: has < had && has == max }
@@ -132,18 +130,16 @@ impl Everywhere {
         told
     }
 
-    /// Notes that a server has said of everybody since record `since`. Returns of whom it has not.
-    pub fn all_said(&mut self, node: NodeId, since: Seq) -> Vec<About> {
-        let from = self.nodes.entry(node).or_default();
-        from.is_known = true;
-        from.said.iter().filter(|(_, seq)| **seq <= since).map(|(about, _)| about.clone()).collect()
+    /// Of whom a server has not said anything since record `since`.
+    pub fn not_said_since(&self, node: NodeId, since: Seq) -> Vec<About> {
+        let said = self.nodes.get(&node).into_iter().flat_map(|node| &node.said);
+        said.filter(|(_, seq)| **seq <= since).map(|(about, _)| about.clone()).collect()
     }
 
-    /// Notes that records may be missing: of nobody is it known whom it has. What was said after number `after` may have never
-    /// been, so whoever says of everybody from now on has said of all those anew.
+    /// Notes that what was said after number `after` may have never been: whoever says of everybody from now on has said of all
+    /// those anew.
     pub fn doubt(&mut self, after: Seq) {
         for node in self.nodes.values_mut() {
-            node.is_known = false;
             node.said.values_mut().for_each(|seq| *seq = (*seq).min(after));
         }
     }

@@ -117,7 +117,7 @@ impl Presence {
     /// Notes that a server has said of everybody since record `since`: whom it has not is gone.
     pub fn note_all_said(&mut self, node: NodeId, since: Seq) {
         let Some(Together { all, saying, .. }) = self.together.as_deref_mut() else { return };
-        all.all_said(node, since).into_iter().for_each(|about| saying.mark((node, about)));
+        all.not_said_since(node, since).into_iter().for_each(|about| saying.mark((node, about)));
     }
 
     /// Asks the others, as we have missed something, or may have: what they said after number `after`, at least.

@@ -90,6 +90,8 @@ struct Sim {
     /// Times that a server went back.
     parted: usize,
     tables: Vec<Table>,
+    /// Tables that lacked somebody in the end.
+    lacking: usize,
     counts: [usize; 5],
 }
 
@@ -114,6 +116,7 @@ impl Sim {
             undeleted: false,
             parted: 0,
             tables: vec![Table::default(), Table::default()],
+            lacking: 0,
             counts: [0; 5],
         };
         for node in 0..NODES {
@@ -650,7 +653,7 @@ fn several_servers_are_one() {
     let seed = std::env::var("ENCKE_SIM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seeds: u64 =
         std::env::var("ENCKE_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
-    let (mut counts, mut parted) = ([0; 5], 0);
+    let (mut counts, mut parted, mut lacking) = ([0; 5], 0, 0);
     for seed in seed.map_or_else(|| 0..seeds, |seed: u64| seed..seed + 1) {
         eprintln!("seed {seed}");
         let mut sim = Sim::new(seed);
@@ -658,8 +661,11 @@ fn several_servers_are_one() {
             sim.live();
         }
         parted += sim.parted;
+        lacking += sim.lacking;
         counts.iter_mut().zip(sim.counts).for_each(|(all, count)| *all += count);
     }
-    eprintln!("broken writes, repeats, outdated, answers, gaps: {counts:?}");
+    eprintln!(
+        "broken writes, repeats, outdated, answers, gaps: {counts:?}; tables that lack somebody: {lacking}"
+    );
     assert!(seed.is_some() || seeds < 20 || parted > 0 && counts.iter().all(|count| *count > 0));
 }
