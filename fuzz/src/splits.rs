@@ -23,7 +23,8 @@ pub fn check(data: &[u8]) {
 /// The answers up to the first that is given before its request's body has come, if that comes later: it closes the
 /// connection then, and does not otherwise.
 fn until_refusal(answers: &str) -> &str {
-    let refusals = [401, 403, 404, 405].map(|status| answers.find(&format!("HTTP/1.1 {status} ")));
+    // 400: a target with a fragment, a token that contradicts itself.
+    let refusals = [400, 401, 403, 404, 405, 415].map(|status| answers.find(&format!("HTTP/1.1 {status} ")));
     &answers[..refusals.into_iter().flatten().min().unwrap_or(answers.len())]
 }
 
