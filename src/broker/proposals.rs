@@ -12,7 +12,7 @@ use crate::id::{MessageId, Seed, Seq};
 use crate::log::{Answered, Batch, Entry, Figures, LogTime, Lost, Opening, Proposal, Record, Ticket};
 use crate::time::Instant;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Broker {
     /// Begins to use a log. It is going to say what its history [is](Broker::log_opened), which is to be
@@ -299,15 +299,29 @@ impl Broker {
         let Some(log) = &mut self.log else { return Vec::new() };
         let epoch = self.hub.newest().epoch;
         let is_ours = batch.own.is_some();
-        for Lost { channel, upto } in &batch.lost {
-            self.hub.restore_loss(channel, *upto);
-        }
+        let mut lost: BTreeMap<&str, Seq> =
+            batch.lost.iter().map(|lost| (&*lost.channel, lost.upto)).collect();
         let mut ended = Vec::new();
         if !(is_ours && log.settings.behind) {
             for entry in batch.entries {
-                let at = |time| if is_ours { now } else { log.instant(time) };
-                ended.extend(apply(&mut self.hub, now, entry, at, ends));
+                match entry.record {
+                    Record::Message { channel, publication, at } if !is_ours => {
+                        // Not all at once: of what is not of a channel that is there, few are remembered.
+                        if !lost.is_empty() {
+                            for name in publication.channels(&channel) {
+                                let upto = lost.remove(&*name);
+                                upto.into_iter().for_each(|upto| self.hub.restore_loss(&name, upto));
+                            }
+                        }
+                        self.hub.restore((now, log.instant(at)), &channel, entry.seq, publication);
+                    }
+                    _ => ended.extend(apply(&mut self.hub, now, entry, ends)),
+                }
             }
+        }
+        lost.into_iter().for_each(|(channel, upto)| self.hub.restore_loss(channel, upto));
+        for Lost { channel, upto, of_latest } in &batch.lost {
+            self.hub.restore_loss_of_latest(channel, *upto, *of_latest);
         }
         if log.loading {
             self.hub.tick(now);
@@ -365,8 +379,8 @@ impl Broker {
         names.sort_unstable();
         names.dedup();
         let lost = names.into_iter().map(|channel| {
-            let upto = self.hub.lost_on(channel);
-            Lost { channel: channel.clone(), upto }
+            let (upto, of_latest) = (self.hub.lost_on(channel), self.hub.lost_of_latest_on(channel));
+            Lost { channel: channel.clone(), upto, of_latest }
         });
         (dead, lost.filter(|lost| lost.upto > 0).collect())
     }
@@ -376,12 +390,11 @@ fn apply(
     hub: &mut Hub,
     now: Instant,
     Entry { seq, record }: Entry,
-    at: impl Fn(LogTime) -> Instant,
     ends: impl Fn(Owner) -> bool,
 ) -> Vec<Ended> {
     match record {
-        Record::Message { channel, publication, at: time } => {
-            hub.commit(at(time), &channel, seq, publication);
+        Record::Message { channel, publication, .. } => {
+            hub.commit(now, &channel, seq, publication);
             Vec::new()
         }
         Record::Deleted { channel } => {

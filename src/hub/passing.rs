@@ -121,6 +121,7 @@ impl Hub {
             // Whoever has had its newest message has to be told all the same: the values are gone.
             let lost = self.next_id().seq;
             self.channels[key].ring.lose(lost);
+            self.mark_ready(key);
         }
         match self.channels[key].places() == 0 {
             true => self.forget(key),

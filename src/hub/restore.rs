@@ -2,8 +2,9 @@
 
 use super::name::Pattern;
 use super::pull::{EVERYWHERE, GAPS_MAX};
-use super::{Gap, Hub};
+use super::{Gap, Hub, Message, Publication};
 use crate::id::{Epoch, Seq};
+use crate::time::Instant;
 use std::rc::Rc;
 
 /// A channel and a key on it.
@@ -50,6 +51,39 @@ impl Hub {
         self.tombstones.bury(&name.into(), upto);
     }
 
+    /// Notes, when what is kept of channel `name` is here, that of what was lost `upto` there, who wants latest values misses
+    /// nothing after `of_latest`.
+    pub fn restore_loss_of_latest(&mut self, name: &str, upto: Seq, of_latest: Seq) {
+        if let Some(key) = self.names.get(name) {
+            self.channels[key].ring.restore_loss_of_latest(upto, of_latest);
+        }
+    }
+
+    /// Takes back message `seq` of an earlier life, which was accepted at `at`. A value that had left its ring is not in it
+    /// again, and what its publisher let expire is no gap to anybody.
+    pub fn restore(&mut self, (now, at): (Instant, Instant), name: &str, seq: Seq, publication: Publication) {
+        if publication.key.is_none() && publication.ttl_ms.is_some_and(|ttl| at + ttl <= now) {
+            self.seq = seq;
+            return;
+        }
+        if publication.key.is_none() || seq > self.lost_on(name) {
+            self.commit(at, name, seq, publication);
+            return;
+        }
+        let known = self.names.find(&self.channels, name);
+        let key = known.unwrap_or_else(|| self.open_channel(at, name));
+        if !self.channels[key].spoken {
+            self.begin_speaking(key);
+        }
+        self.seq = seq;
+        #[cfg(test)]
+        self.journal.push(Message::new(self.id(seq), name.into(), publication.clone(), at));
+        let message = Rc::new(Message::new(self.id(seq), name.into(), publication, at));
+        self.history.charge(message.cost());
+        _ = self.keep_latest(key, &message);
+        self.schedule(at, key);
+    }
+
     /// Notes that any channel of which nothing is known may have lost messages up to `upto`.
     pub fn suspect(&mut self, upto: Seq) {
         self.tombstones.suspect(upto);
@@ -88,6 +122,14 @@ impl Hub {
     pub fn lost_on(&self, name: &str) -> Seq {
         match self.names.get(name) {
             Some(key) => self.channels[key].ring.evicted(),
+            None => self.tombstones.lost(name),
+        }
+    }
+
+    /// The same for who wants latest values.
+    pub fn lost_of_latest_on(&self, name: &str) -> Seq {
+        match self.names.get(name) {
+            Some(key) => self.channels[key].lost_of_latest(),
             None => self.tombstones.lost(name),
         }
     }

@@ -74,6 +74,14 @@ impl Ring {
         (self.evicted, self.evicted_unkeyed) = (seq, seq);
     }
 
+    /// Notes that of what was lost up to `upto`, nothing after `unkeyed` had no key.
+    pub fn restore_loss_of_latest(&mut self, upto: Seq, unkeyed: Seq) {
+        // What was lost since is what it is.
+        if self.evicted_unkeyed == upto {
+            self.evicted_unkeyed = unkeyed.min(upto);
+        }
+    }
+
     /// Notes that nothing after `seq` was ever lost.
     pub fn lower_loss(&mut self, seq: Seq) {
         self.evicted = self.evicted.min(seq);

@@ -10,20 +10,37 @@ use std::collections::BTreeMap;
 /// What is known of all channels.
 #[derive(Debug, Default)]
 pub struct Losses {
-    channels: BTreeMap<Box<str>, Marks>,
+    /// What is known of each, and up to where that has been told.
+    channels: BTreeMap<Box<str>, (Marks, Seq)>,
     /// What channels of which nothing is known may have lost.
     watermark: Seq,
 }
 
 /// What is known of one.
-#[derive(Debug, Default)]
-struct Marks {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
     /// Up to here it has lost messages to limits.
-    lost: Seq,
+    pub lost: Seq,
     /// Up to here it was deleted.
-    deleted: Seq,
-    /// What has been told of it.
-    told: Seq,
+    pub deleted: Seq,
+    /// Up to here it has lost what who wants latest values misses.
+    pub of_latest: Seq,
+}
+
+impl Marks {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            lost: self.lost.max(other.lost),
+            deleted: self.deleted.max(other.deleted),
+            of_latest: self.of_latest.max(other.of_latest),
+        }
+    }
+
+    /// What is told of it when a life begins.
+    fn loss_of(self, channel: &str) -> Lost {
+        Lost { channel: channel.into(), upto: self.lost, of_latest: self.of_latest.min(self.lost) }
+    }
 }
 
 impl Losses {
@@ -32,9 +49,9 @@ impl Losses {
         Self { channels: BTreeMap::new(), watermark }
     }
 
-    /// Notes up to which numbers a channel has lost messages, and was deleted.
-    pub fn note(&mut self, channel: &str, lost: Seq, deleted: Seq) {
-        self.channels.insert(channel.into(), Marks { lost, deleted, told: 0 });
+    /// Notes what is known of a channel.
+    pub fn note(&mut self, channel: &str, marks: Marks) {
+        self.channels.insert(channel.into(), (marks, 0));
     }
 
     /// Whether a row is history still; if so, `told` is given what has to be known before it is applied. Rows come in the
@@ -60,9 +77,8 @@ impl Losses {
 
     /// What has not been told yet.
     pub fn rest(self) -> Vec<Lost> {
-        let is_new = |marks: &Marks| marks.lost > marks.told;
-        let new = self.channels.into_iter().filter(|(_, marks)| is_new(marks));
-        let mut rest: Vec<Lost> = new.map(|(channel, marks)| Lost { channel, upto: marks.lost }).collect();
+        let new = self.channels.into_iter().filter(|(_, (marks, told))| marks.lost > *told);
+        let mut rest: Vec<Lost> = new.map(|(channel, (marks, _))| marks.loss_of(&channel)).collect();
         rest.sort_unstable_by(|one, other| (one.upto, &one.channel).cmp(&(other.upto, &other.channel)));
         rest
     }
@@ -70,21 +86,24 @@ impl Losses {
     fn has(&mut self, channel: &str, seq: Seq, has_key: bool) -> bool {
         let suspected = self.watermark.min(seq - 1);
         if !self.channels.contains_key(channel) {
-            self.note(channel, suspected, 0);
+            self.note(channel, Marks { lost: suspected, deleted: 0, of_latest: suspected });
         }
-        self.channels.get_mut(channel).is_some_and(|marks| {
-            let is_lost = seq <= marks.deleted || seq <= marks.lost && !has_key;
-            if is_lost {
-                marks.lost = seq.max(marks.lost);
+        self.channels.get_mut(channel).is_some_and(|(marks, _)| {
+            if seq <= marks.deleted {
+                // Whoever had its newest message has to be told all the same if there were values: they are gone.
+                let upto = if has_key { marks.deleted } else { seq };
+                (marks.lost, marks.of_latest) = (upto.max(marks.lost), upto.max(marks.of_latest));
+                return false;
             }
-            !is_lost
+            seq > marks.lost || has_key
         })
     }
 
     fn tell(&mut self, channel: &str, told: &mut Vec<Lost>) {
-        if let Some(marks) = self.channels.get_mut(channel).filter(|marks| marks.lost > marks.told) {
-            marks.told = marks.lost;
-            told.push(Lost { channel: channel.into(), upto: marks.lost });
+        if let Some((marks, upto)) = self.channels.get_mut(channel).filter(|(marks, told)| marks.lost > *told)
+        {
+            *upto = marks.lost;
+            told.push(marks.loss_of(channel));
         }
     }
 }

@@ -13,7 +13,7 @@ mod outstanding;
 pub use codec::Damaged;
 pub use figures::{COMMIT_BUCKETS_US, Figures};
 pub use jumps::{JUMPS_MAX, Jump, Jumps};
-pub use losses::Losses;
+pub use losses::{Losses, Marks};
 pub use outstanding::{Outstanding, Taken};
 
 use crate::carry::carry;
@@ -317,6 +317,8 @@ pub struct Lost {
     pub channel: Box<str>,
     /// The highest number that a limit threw away.
     pub upto: Seq,
+    /// The same for who wants latest values, who misses neither what was superseded nor what is kept as a latest value.
+    pub of_latest: Seq,
 }
 
 /// Why proposals were not accepted. Nothing of them is visible anywhere.

@@ -17,7 +17,9 @@ mod directory;
 mod engine;
 mod frozen;
 mod idle;
+mod orders;
 mod revoked;
+mod rows;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -25,8 +27,9 @@ mod thread;
 
 pub use copy::{Copied, back_up};
 pub use directory::Directory;
-pub use engine::{DEAD_MAX, Order, Settings, Told};
+pub use engine::DEAD_MAX;
 pub use idle::{Contents, Idle};
+pub use orders::{Order, Settings, Told};
 pub use thread::{Store, go_on, start};
 
 use std::fmt;
@@ -69,7 +72,7 @@ impl fmt::Display for StoreError {
             Self::Version(version) => write!(
                 f,
                 "the history has format {version}, this program reads format {}; use the version that wrote it",
-                tables::FORMAT
+                rows::FORMAT
             ),
             Self::Damaged(why) => write!(
                 f,

@@ -11,7 +11,8 @@
 
 use super::clocks::Clocks;
 use super::idle::Idle;
-use super::tables::{Row, Snapshot, Tables};
+use super::rows::Row;
+use super::tables::{Snapshot, Tables};
 use super::{Order, StoreError};
 use crate::reactor::draw_seed;
 use redb::backends::FileBackend;

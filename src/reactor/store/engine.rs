@@ -8,13 +8,14 @@
 use super::StoreError;
 use super::clocks::Clocks;
 use super::directory::Disk;
-use super::tables::{Snapshot, Sweep, Tables};
+use super::orders::{Order, Settings, Told};
+use super::rows::Sweep;
+use super::tables::{Mark, Tables};
 use crate::config::Promise;
 use crate::id::{Seed, Seq};
-use crate::log::{Batch, Condition, Entry, Figures, LogTime, Lost, Opening, Proposal, Refusal, Ticket};
+use crate::log::{Batch, Condition, Entry, Figures, LogTime, Opening, Proposal, Refusal};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
 /// Dead rows that are not worth sweeping.
@@ -28,69 +29,6 @@ const WAIT_MS: std::ops::RangeInclusive<u64> = 1000..=30_000;
 const SWEEP_MS: u64 = 100;
 /// Bytes of records that are handed over at once.
 const LOAD_BYTES: usize = 128 << 10;
-
-/// How a store works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// What an answer promises.
-    pub promise: Promise,
-    /// Milliseconds from a commit to the next.
-    pub pause_ms: u64,
-    /// Idempotency keys that are remembered.
-    pub keys_max: usize,
-    /// Dead rows that are not worth sweeping.
-    pub dead_max: u64,
-    /// Channels of which is remembered what they have lost.
-    pub channels_max: usize,
-}
-
-/// What the reactor asks of a store.
-#[derive(Debug)]
-pub enum Order {
-    /// To keep this.
-    Append {
-        /// What.
-        proposal: Proposal,
-        /// Messages that the hub keeps at this moment.
-        live: u64,
-    },
-    /// To take rows away: the answer to [`Told::Look`].
-    Kept {
-        /// Those that the hub does not keep, in order.
-        dead: Vec<Seq>,
-        /// What their channels have lost.
-        lost: Vec<Lost>,
-    },
-    /// To hand over all of it as it is now.
-    Copy(SyncSender<Result<Snapshot, StoreError>>),
-    /// To end when all that was asked before is done.
-    End,
-}
-
-/// What a store tells the reactor, in order.
-#[derive(Debug)]
-pub enum Told {
-    /// The history is this; it will be handed over.
-    Opened {
-        /// What is known of it.
-        opening: Opening,
-        /// It begins with this life.
-        is_new: bool,
-    },
-    /// This is history now.
-    Tail(Batch),
-    /// Nothing of what was proposed up to this ticket, and is not history, will be.
-    Refused {
-        /// The last of them.
-        upto: Ticket,
-        /// Why.
-        why: Refusal,
-    },
-    /// Which of these rows does the hub still keep?
-    Look(Vec<(Seq, Box<str>)>),
-    /// The store is in another state.
-    Condition(Condition),
-}
 
 /// A sweep through the rows.
 #[derive(Debug, Default)]
@@ -111,6 +49,16 @@ struct Sweeping {
     left: u64,
     /// What goes with the next commit.
     next: Sweep,
+}
+
+/// What was written with an unknown outcome.
+#[derive(Debug, Default)]
+struct Doubt {
+    proposals: Vec<Proposal>,
+    /// Up to which number channels were deleted before.
+    deleted: Vec<Mark>,
+    /// It has been refused: if it is there, it is taken out again.
+    is_refused: bool,
 }
 
 /// Nothing can be stored at the moment.
@@ -141,7 +89,7 @@ pub struct Engine<D: Disk> {
     /// The number after the last that was told to be stored.
     stored: Seq,
     /// What was written with an unknown outcome.
-    doubtful: Vec<Proposal>,
+    doubt: Doubt,
     /// What has been answered and is still to be written, in [`Promise::Behind`].
     owed: Vec<Proposal>,
     live: u64,
@@ -181,7 +129,7 @@ impl<D: Disk> Engine<D> {
             tables: Some(tables),
             began: (opening.time, clocks),
             stored: opening.next,
-            doubtful: Vec::new(),
+            doubt: Doubt::default(),
             owed: Vec::new(),
             live: rows,
             sweeping: Sweeping { left: rows, ..Sweeping::default() },
@@ -211,7 +159,7 @@ impl<D: Disk> Engine<D> {
     /// Whether at least so many proposals have been answered and are still to be written.
     #[cfg(test)]
     pub fn is_owing(&self, count: usize) -> bool {
-        self.owed.len() + self.doubtful.len() >= count
+        self.owed.len() + self.doubt.proposals.len() >= count
     }
 
     /// Does what the reactor asks; all that is to be kept in one transaction.
@@ -254,7 +202,7 @@ impl<D: Disk> Engine<D> {
     pub fn end(mut self, clocks: Clocks) -> Result<(), StoreError> {
         let stamp = self.stamp(clocks);
         match &mut self.tables {
-            Some(tables) if self.owed.is_empty() && self.doubtful.is_empty() => tables.end(stamp),
+            Some(tables) if self.owed.is_empty() && self.doubt.proposals.is_empty() => tables.end(stamp),
             _ => Ok(()),
         }
     }
@@ -342,27 +290,36 @@ impl<D: Disk> Engine<D> {
     fn write(&mut self, proposals: &[Proposal], stamp: (LogTime, Clocks)) -> Result<(), StoreError> {
         match &mut self.tables {
             Some(tables) if !self.has_failed => {
+                // Only what can be refused can have to be taken out again.
+                if self.settings.promise == Promise::Synced {
+                    self.doubt.deleted = tables.deleted_before(proposals)?;
+                }
                 tables.commit(proposals, &self.sweeping.next, self.settings.keys_max, stamp)
             }
             _ => Err(StoreError::Damaged("what was stored is not there any more".into())),
         }
     }
 
-    /// Opens the file after a failure, and finds out what became of what is doubtful.
+    /// Opens the file after a failure, and finds out what became of what is doubtful. What has been refused and is there
+    /// is taken out again.
     fn reopen(&mut self) -> Result<(), StoreError> {
-        let tables = Tables::open(self.disk.open()?)?;
+        let mut tables = Tables::open(self.disk.open()?)?;
         let next = tables.meta().next;
         if next < self.stored {
             let why = format!("message {} was stored and is not there any more", self.stored - 1);
             self.has_failed = true;
             self.out.push_back(Told::Condition(Condition::Failed(why)));
         }
+        let is_there = self.doubt.proposals.last().is_some_and(|last| last.last() < next);
+        if is_there && self.doubt.is_refused {
+            tables.take_back(&self.doubt.proposals, &self.doubt.deleted)?;
+        }
         self.tables = Some(tables);
-        let doubtful = std::mem::take(&mut self.doubtful);
-        if doubtful.last().is_some_and(|last| last.last() < next) {
-            self.stored(doubtful);
+        let Doubt { proposals, is_refused, .. } = std::mem::take(&mut self.doubt);
+        if is_there && !is_refused {
+            self.stored(proposals);
         } else if self.settings.promise == Promise::Behind {
-            self.owed.splice(..0, doubtful);
+            self.owed.splice(..0, proposals);
         }
         Ok(())
     }
@@ -414,9 +371,10 @@ impl<D: Disk> Engine<D> {
         match tables.rows_in(range, count.clamp(*LOOKS.start(), *LOOKS.end()), self.sweeping.settled) {
             Ok((_, None)) => {
                 self.sweeping.runs = false;
-                self.sweeping.settled = self.sweeping.began;
+                // Removals from there on were passed over: some may be of channels that were deleted since.
+                let settled = std::mem::replace(&mut self.sweeping.settled, self.sweeping.began);
                 self.sweeping.left = tables.rows();
-                if let Err(error) = tables.forget_channels(self.settings.channels_max, self.sweeping.began) {
+                if let Err(error) = tables.forget_channels(self.settings.channels_max, settled) {
                     log::error!("store: cannot forget what channels had lost: {error}");
                 }
             }
@@ -464,14 +422,15 @@ impl<D: Disk> Engine<D> {
         // Sweeping begins again; a row that is not there can be deleted twice.
         self.sweeping = Sweeping::default();
         let upto = proposals.last().map(|proposal| proposal.ticket);
-        debug_assert!(proposals.is_empty() || self.doubtful.is_empty());
-        self.doubtful.extend(proposals);
+        debug_assert!(proposals.is_empty() || self.doubt.proposals.is_empty());
+        self.doubt.proposals.extend(proposals);
         _ = self.reopen();
         let is_told = |told: &Told| matches!(told, Told::Tail(batch) if batch.own == upto);
         if self.settings.promise == Promise::Synced
             && let Some(upto) = upto
             && !self.out.iter().any(is_told)
         {
+            self.doubt.is_refused = !self.doubt.proposals.is_empty();
             self.out.push_back(Told::Refused { upto, why: self.why() });
         }
     }

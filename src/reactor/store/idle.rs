@@ -4,7 +4,8 @@
 use super::StoreError;
 use super::clocks::Clocks;
 use super::directory::{Directory, Disk};
-use super::tables::{FORMAT, Meta, Snapshot, Tables};
+use super::rows::{FORMAT, Meta};
+use super::tables::{Snapshot, Tables};
 use crate::id::{Epoch, Seq};
 use crate::log::{LogTime, Record};
 use crate::reactor::draw_seed;

@@ -1,28 +1,20 @@
 //! The tables of a history, and what one transaction does to them.
-//!
-//! | table | row |
-//! |---|---|
-//! | `messages` | number → message |
-//! | `channels` | name → up to which number it has lost messages to limits, and was deleted |
-//! | `keys` | idempotency key → until when, answer |
-//! | `meta` | name → number |
-//!
-//! A channel without a row in `channels` has lost nothing that is newer than the watermark in `meta`.
 
 use super::StoreError;
 use super::clocks::Clocks;
 use super::revoked::{self, Revoked};
-use crate::id::{Epoch, Seed, Seq};
-use crate::log::{Answered, Batch, Entry, LEASE, LogTime, Losses, Lost, Opening, Proposal, Record};
-use redb::{
-    Builder, CursorError, Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+use super::rows::{
+    CHANNELS, FORMAT, KEYS, MESSAGES, META, Meta, Row, Sweep, create_meta, damaged, marks_in, number_in,
+    read, read_facts, row_of, write_channels, write_keys, write_messages, write_meta,
 };
-use redb::{ReadTransaction, TableDefinition, WriteTransaction};
+use crate::id::{Epoch, Seed, Seq};
+use crate::log::{Answered, Batch, Entry, LEASE, LogTime, Losses, Marks, Opening, Proposal, Record};
+use redb::{
+    Builder, CursorError, Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    StorageBackend, WriteTransaction,
+};
 use std::collections::VecDeque;
 use std::ops::{Bound, Range};
-
-/// The format of the tables and records; another one is refused.
-pub const FORMAT: u64 = 1;
 
 /// Bytes that `redb` may keep of the file in memory.
 const CACHE_BYTES: usize = 8 << 20;
@@ -33,87 +25,8 @@ const FILL_BYTES: usize = 8 << 20;
 /// Files above this are written such that they need no repair after a crash, which reads all of it.
 const QUICK_REPAIR_BYTES: u64 = 4 << 30;
 
-const MESSAGES: TableDefinition<u64, &[u8]> = TableDefinition::new("messages");
-// One type for all three, as each other one would be 60 kB of the program.
-const CHANNELS: Named = TableDefinition::new("channels");
-const KEYS: Named = TableDefinition::new("keys");
-const META: Named = TableDefinition::new("meta");
-
-/// A table by name. Values begin with numbers of eight bytes, the lowest byte first.
-pub(super) type Named = TableDefinition<'static, &'static str, &'static [u8]>;
-
-/// Facts about the history as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Meta {
-    pub epoch: u64,
-    /// The number of the next record.
-    pub next: Seq,
-    /// Numbers below this may have been given out; 0 = none that are not stored.
-    pub lease: Seq,
-    /// Cursors below this have a gap everywhere.
-    pub lost: Seq,
-    /// What channels without a row may have lost.
-    pub watermark: Seq,
-    /// What hides idempotency keys: the upper and the lower half.
-    pub secret: [u64; 2],
-    /// Not 0: it is a copy, and needs an epoch of its own.
-    pub copy: u64,
-    /// Not 0: a life has begun and has not ended in good order.
-    pub open: u64,
-    /// What the time line and the clocks said at the last commit.
-    pub time: LogTime,
-    pub clocks: Clocks,
-}
-
-impl Meta {
-    const fn fields(&mut self) -> [(&'static str, &mut u64); 13] {
-        let [secret_high, secret_low] = &mut self.secret;
-        [
-            ("secret high", secret_high),
-            ("secret low", secret_low),
-            ("epoch", &mut self.epoch),
-            ("next", &mut self.next),
-            ("lease", &mut self.lease),
-            ("lost", &mut self.lost),
-            ("watermark", &mut self.watermark),
-            ("copy", &mut self.copy),
-            ("open", &mut self.open),
-            ("time", &mut self.time.0),
-            ("wall", &mut self.clocks.wall_ms),
-            ("up", &mut self.clocks.up_ms),
-            ("boot", &mut self.clocks.boot),
-        ]
-    }
-}
-
-/// Rows to take away.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Sweep {
-    /// Numbers of messages, in order.
-    pub dead: Vec<Seq>,
-    /// What their channels have lost.
-    pub lost: Vec<Lost>,
-}
-
-/// A row of any table.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Row {
-    Message(Seq, Box<[u8]>),
-    Channel(Box<str>, Box<[u8]>),
-    Key(Box<str>, Box<[u8]>),
-    Meta(Box<str>, Box<[u8]>),
-}
-
-impl Row {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Message(_, record) => record.len(),
-            Self::Channel(name, value) | Self::Key(name, value) | Self::Meta(name, value) => {
-                name.len() + value.len()
-            }
-        }
-    }
-}
+/// A channel, and up to which number it was deleted.
+pub type Mark = (Box<str>, Seq);
 
 /// A history as it was at one moment.
 pub struct Snapshot {
@@ -342,6 +255,49 @@ impl Tables {
         Ok(())
     }
 
+    /// Up to which number the channels were deleted that these proposals delete.
+    pub fn deleted_before(&self, proposals: &[Proposal]) -> Result<Vec<Mark>, StoreError> {
+        let records = proposals.iter().flat_map(|proposal| &proposal.records);
+        let mut names = records.filter_map(|record| match record {
+            Record::Deleted { channel } => Some(channel.clone()),
+            _ => None,
+        });
+        let Some(first) = names.next() else { return Ok(Vec::new()) };
+        let transaction = self.database.begin_read().map_err(redb::Error::from)?;
+        let channels = transaction.open_table(CHANNELS).map_err(redb::Error::from)?;
+        let mut marks = Vec::new();
+        for name in std::iter::once(first).chain(names) {
+            let row = channels.get(&*name).map_err(redb::Error::from)?;
+            marks.push((name, row.map_or(0, |row| marks_in(row.value()).deleted)));
+        }
+        Ok(marks)
+    }
+
+    /// Takes out again what was written: messages, their keys, and deletions of channels, which were `deleted` up to these
+    /// numbers before. Rights that were taken back stay so.
+    pub fn take_back(&mut self, proposals: &[Proposal], deleted: &[Mark]) -> Result<(), StoreError> {
+        let answered = || proposals.iter().filter_map(|proposal| proposal.answered.as_ref());
+        self.rows = self.transaction(|transaction| {
+            let mut messages = transaction.open_table(MESSAGES)?;
+            for proposal in proposals {
+                messages.retain_in(proposal.first..=proposal.last(), |_, _| false)?;
+            }
+            let mut keys = transaction.open_table(KEYS)?;
+            for Answered { key, .. } in answered() {
+                keys.remove(&**key)?;
+            }
+            let mut channels = transaction.open_table(CHANNELS)?;
+            for (name, deleted) in deleted {
+                let known = channels.get(&**name)?.map_or_else(Marks::default, |row| marks_in(row.value()));
+                let marks = Marks { deleted: *deleted, ..known };
+                channels.insert(&**name, row_of(marks).as_flattened())?;
+            }
+            Ok(messages.len()?)
+        })?;
+        self.keys.retain(|(_, key)| answered().all(|kept| kept.key != *key));
+        Ok(())
+    }
+
     /// Forgets what channels had lost, the oldest first, until `max` of them are remembered: then every channel that is
     /// not known is suspected. Of channels that were deleted at `swept` or later, rows may be left.
     pub fn forget_channels(&mut self, max: usize, swept: Seq) -> Result<(), StoreError> {
@@ -356,7 +312,7 @@ impl Tables {
             let mut marks = Vec::new();
             for row in channels.iter()? {
                 let (name, marks_of_it) = row?;
-                let (lost, deleted) = marks_in(marks_of_it.value());
+                let Marks { lost, deleted, .. } = marks_in(marks_of_it.value());
                 if deleted < swept {
                     marks.push((lost, Box::<str>::from(name.value())));
                 }
@@ -396,8 +352,7 @@ impl Tables {
             transaction.open_table(CHANNELS).map_err(redb::Error::from)?.iter().map_err(redb::Error::from)?
         {
             let (name, marks) = row.map_err(redb::Error::from)?;
-            let (lost, deleted) = marks_in(marks.value());
-            losses.note(name.value(), lost, deleted);
+            losses.note(name.value(), marks_in(marks.value()));
         }
         let revoked = revoked::read(&transaction, META)?.iter().filter_map(Revoked::text).collect();
         let mut batch = Batch { answered: self.answered()?, revoked, ..Batch::default() };
@@ -477,151 +432,3 @@ impl Tables {
 
 /// Rows, and the number of the last that was looked at.
 type Looked = (Vec<(Seq, Box<str>)>, Option<Seq>);
-
-type Facts = (Meta, u64, VecDeque<(LogTime, Box<str>)>);
-
-fn read_facts(database: &Database) -> Result<Facts, StoreError> {
-    let transaction = database.begin_read().map_err(redb::Error::from)?;
-    let table = transaction.open_table(META).map_err(redb::Error::from)?;
-    let number = |name| -> Result<u64, StoreError> {
-        let row = table.get(name).map_err(redb::Error::from)?;
-        Ok(number_in(row.ok_or_else(|| StoreError::Damaged(format!("{name} is missing")))?.value()).0)
-    };
-    match number("format")? {
-        FORMAT => {}
-        other => return Err(StoreError::Version(other)),
-    }
-    let mut meta = Meta::default();
-    for (name, field) in meta.fields() {
-        *field = number(name)?;
-    }
-    let messages = transaction.open_table(MESSAGES).map_err(redb::Error::from)?;
-    transaction.open_table(CHANNELS).map_err(redb::Error::from)?;
-    let rows = messages.len().map_err(redb::Error::from)?;
-    let newest = messages.last().map_err(redb::Error::from)?.map_or(0, |(seq, _)| seq.value());
-    if newest >= meta.next {
-        return Err(StoreError::Damaged(format!("message {newest} is newer than the newest number")));
-    }
-    let mut keys = Vec::new();
-    for row in transaction.open_table(KEYS).map_err(redb::Error::from)?.iter().map_err(redb::Error::from)? {
-        let (key, value) = row.map_err(redb::Error::from)?;
-        keys.push((LogTime(number_in(value.value()).0), Box::from(key.value())));
-    }
-    keys.sort_unstable();
-    Ok((meta, rows, keys.into()))
-}
-
-/// Returns how many rows there are then.
-fn write_messages(
-    transaction: &WriteTransaction,
-    proposals: &[Proposal],
-    sweep: &Sweep,
-    scratch: &mut Vec<u8>,
-) -> Result<u64, redb::Error> {
-    let mut messages = transaction.open_table(MESSAGES)?;
-    if let (Some(&first), Some(&last)) = (sweep.dead.first(), sweep.dead.last()) {
-        messages.retain_in(first..=last, |seq, _| sweep.dead.binary_search(&seq).is_err())?;
-    }
-    let mut end = messages.upper_bound_mut(Bound::<u64>::Unbounded)?;
-    for proposal in proposals {
-        for (seq, record) in (proposal.first..).zip(&proposal.records) {
-            let Record::Message { channel, publication, at } = record else { continue };
-            if record.is_passing() {
-                continue;
-            }
-            scratch.clear();
-            Record::write_message(scratch, channel, publication, *at);
-            end.insert_before(seq, scratch.as_slice())
-                .map_err(|error: CursorError| redb::Error::from(error))?;
-        }
-    }
-    end.close()?;
-    Ok(messages.len()?)
-}
-
-fn write_channels(
-    transaction: &WriteTransaction,
-    proposals: &[Proposal],
-    lost: &[Lost],
-) -> Result<(), redb::Error> {
-    let records = proposals.iter().flat_map(|proposal| (proposal.first..).zip(&proposal.records));
-    let deleted = records.filter_map(|(seq, record)| match record {
-        Record::Deleted { channel } => Some((&**channel, 0, seq)),
-        // What is revoked has rows of its own; what only servers have that share a history is never proposed to a store.
-        _ => None,
-    });
-    let swept = lost.iter().map(|lost| (&*lost.channel, lost.upto, 0));
-    let mut marks = deleted.chain(swept).peekable();
-    if marks.peek().is_none() {
-        return Ok(());
-    }
-    let mut channels = transaction.open_table(CHANNELS)?;
-    for (channel, lost, deleted) in marks {
-        let (old_lost, old_deleted) = channels.get(channel)?.map_or((0, 0), |row| marks_in(row.value()));
-        let marks = [lost.max(old_lost).to_le_bytes(), deleted.max(old_deleted).to_le_bytes()];
-        channels.insert(channel, marks.as_flattened())?;
-    }
-    Ok(())
-}
-
-fn write_keys<'a>(
-    transaction: &WriteTransaction,
-    answered: impl Iterator<Item = &'a Answered>,
-    forgotten: &[(LogTime, Box<str>)],
-) -> Result<(), redb::Error> {
-    let mut answered = answered.peekable();
-    if answered.peek().is_none() && forgotten.is_empty() {
-        return Ok(());
-    }
-    let mut keys = transaction.open_table(KEYS)?;
-    for (until, key) in forgotten {
-        // It may have been used again since.
-        if keys.get(&**key)?.is_some_and(|row| number_in(row.value()).0 == until.0) {
-            keys.remove(&**key)?;
-        }
-    }
-    for Answered { key, until, answer } in answered {
-        keys.insert(&**key, &*[&until.0.to_le_bytes()[..], answer].concat())?;
-    }
-    Ok(())
-}
-
-/// Writes what has changed since `old`. With every commit that is little, and rows that are not touched cost nothing.
-fn write_meta(transaction: &WriteTransaction, mut meta: Meta, mut old: Meta) -> Result<(), redb::Error> {
-    let mut table = transaction.open_table(META)?;
-    for ((name, value), (_, old)) in meta.fields().into_iter().zip(old.fields()) {
-        if value != old {
-            table.insert(name, &value.to_le_bytes()[..])?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes all of it, for the first time.
-fn create_meta(transaction: &WriteTransaction, mut meta: Meta) -> Result<(), redb::Error> {
-    let mut table = transaction.open_table(META)?;
-    table.insert("format", &FORMAT.to_le_bytes()[..])?;
-    for (name, value) in meta.fields() {
-        table.insert(name, &value.to_le_bytes()[..])?;
-    }
-    Ok(())
-}
-
-/// The number that a value begins with, and the rest. What is too short is no number of ours: 0.
-fn number_in(bytes: &[u8]) -> (u64, &[u8]) {
-    bytes.split_first_chunk().map_or((0, bytes), |(number, rest)| (u64::from_le_bytes(*number), rest))
-}
-
-/// Up to which number a channel has lost messages, and was deleted.
-fn marks_in(bytes: &[u8]) -> (Seq, Seq) {
-    let (lost, rest) = number_in(bytes);
-    (lost, number_in(rest).0)
-}
-
-fn read(seq: Seq, bytes: &[u8]) -> Result<Record, StoreError> {
-    Record::read_message(bytes).map_err(|_| damaged(seq))
-}
-
-fn damaged(seq: Seq) -> StoreError {
-    StoreError::Damaged(format!("message {seq} cannot be read"))
-}

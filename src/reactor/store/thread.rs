@@ -1,7 +1,8 @@
 //! The store's thread: takes what has come, lets it be one transaction, tells the reactor, and pauses.
 
 use super::clocks::Clocks;
-use super::engine::{Engine, Order, Settings, Told};
+use super::engine::Engine;
+use super::orders::{Order, Settings, Told};
 use super::{Directory, StoreError, copy};
 use crate::id::Seed;
 use crate::log::{Condition, Figures, Opening};

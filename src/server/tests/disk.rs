@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::id::{Epoch, Seq};
 use crate::log::{
-    Answered, Batch, Condition, Entry, LEASE, LogTime, Losses, Lost, Opening, Proposal, Record,
+    Answered, Batch, Condition, Entry, LEASE, LogTime, Losses, Marks, Opening, Proposal, Record,
 };
 use crate::server::Server;
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 pub struct Disk {
     pub entries: Vec<Entry>,
     pub answered: Vec<Answered>,
-    /// Up to which number channels have lost messages to limits, and were deleted.
-    pub lost: BTreeMap<Box<str>, (Seq, Seq)>,
+    /// What channels have lost.
+    pub lost: BTreeMap<Box<str>, Marks>,
     pub next: Seq,
     pub lease: Seq,
     pub lost_all: Seq,
@@ -38,14 +38,18 @@ impl Disk {
         self.next = proposal.last() + 1;
         for (seq, record) in (proposal.first..).zip(&proposal.records) {
             match record {
+                _ if record.is_passing() => {}
                 Record::Message { .. } => self.entries.push(Entry { seq, record: record.clone() }),
                 Record::Deleted { channel } => {
-                    let (lost, deleted) = self.lost.entry(channel.clone()).or_default();
-                    *deleted = seq;
+                    let marks = self.lost.entry(channel.clone()).or_default();
+                    marks.deleted = seq;
                     // What other channels have, too, is looked at when a life begins.
                     self.entries.retain(|entry| {
                         let goes = entry.record.channels().iter().all(|name| **name == **channel);
-                        *lost = if goes { entry.seq.max(*lost) } else { *lost };
+                        if goes {
+                            let upto = if has_key(&entry.record) { seq } else { entry.seq };
+                            (marks.lost, marks.of_latest) = (upto.max(marks.lost), upto.max(marks.of_latest));
+                        }
                         !goes
                     });
                 }
@@ -71,8 +75,8 @@ impl Disk {
     /// Hands over all that is on it, some rows at a time. What no channel has any more is given to `gone`.
     pub fn load(&mut self, server: &mut Server, world: &mut World, mut gone: impl FnMut(&Entry)) {
         let mut losses = Losses::new(0);
-        for (channel, (lost, deleted)) in &self.lost {
-            losses.note(channel, *lost, *deleted);
+        for (channel, marks) in &self.lost {
+            losses.note(channel, *marks);
         }
         let mut batch = Batch::default();
         self.entries.retain(|entry| {
@@ -99,10 +103,16 @@ impl Disk {
         let rows = self.entries.iter().flat_map(|entry| names(entry).map(|name| (entry.seq, name)));
         let rows: Vec<(Seq, Box<str>)> = rows.collect();
         let (dead, lost) = server.not_kept(&rows);
-        for Lost { channel, upto } in lost {
-            let (known, _) = self.lost.entry(channel).or_default();
-            *known = upto.max(*known);
+        for lost in lost {
+            let marks = Marks { lost: lost.upto, deleted: 0, of_latest: lost.of_latest };
+            let known = self.lost.entry(lost.channel).or_default();
+            *known = known.and(marks);
         }
         dead
     }
+}
+
+/// Whether it is a value or a removal of a key.
+fn has_key(record: &Record) -> bool {
+    matches!(record, Record::Message { publication, .. } if publication.key.is_some())
 }

@@ -32,8 +32,10 @@ struct Platter {
     /// Calls until the power is cut.
     cut_in: Option<u64>,
     is_off: bool,
-    /// Calls until one fails, and how.
-    fail_in: Option<(u64, io::ErrorKind)>,
+    /// Calls until one fails, how, and how many do.
+    fail_in: Option<(u64, io::ErrorKind, u64)>,
+    /// The next sync writes all, fails, and so do so many calls that follow.
+    mute: Option<u64>,
     /// Bytes that there is room for, and blocks that are in use: a file with holes is smaller than it is long.
     room: usize,
     blocks: BTreeSet<usize>,
@@ -55,11 +57,15 @@ impl Platter {
         if self.is_off {
             return Err(io::Error::other("the power is off"));
         }
-        if let Some((calls, kind)) = self.fail_in {
-            self.fail_in = calls.checked_sub(1).map(|calls| (calls, kind));
-            if calls == 0 {
+        match &mut self.fail_in {
+            Some((0, kind, times)) => {
+                let kind = *kind;
+                *times = times.saturating_sub(1);
+                self.fail_in.take_if(|(.., times)| *times == 0);
                 return Err(kind.into());
             }
+            Some((calls, ..)) => *calls -= 1,
+            None => {}
         }
         Ok(())
     }
@@ -139,13 +145,19 @@ impl StorageBackend for File {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut platter = self.lock();
-        let called = platter.call();
+        let mut called = platter.call();
+        let mute = platter.mute.take();
         let pending = std::mem::take(&mut platter.pending);
+        // After a failed sync the kernel believes that all has been written: it may have been, or a part, or nothing.
+        let way = platter.random.below(4);
         for change in &pending {
-            // After a failed sync the kernel believes that all has been written.
-            if called.is_ok() || platter.random.one_in(2) {
+            if called.is_ok() || mute.is_some() || way == 0 || way > 1 && platter.random.one_in(2) {
                 Platter::apply(&mut platter.durable, change);
             }
+        }
+        if let Some(calls) = mute {
+            called = Err(io::ErrorKind::Other.into());
+            platter.fail_in = Some((0, io::ErrorKind::Other, calls));
         }
         called
     }
@@ -207,9 +219,14 @@ impl SimDisk {
         self.platter(|platter| platter.cut_in = Some(calls));
     }
 
-    /// Lets one call fail after so many.
-    pub fn fail_in(&self, calls: u64, kind: io::ErrorKind) {
-        self.platter(|platter| platter.fail_in = Some((calls, kind)));
+    /// Lets calls fail after so many: `times` of them.
+    pub fn fail_in(&self, calls: u64, kind: io::ErrorKind, times: u64) {
+        self.platter(|platter| platter.fail_in = Some((calls, kind, times)));
+    }
+
+    /// Has the next sync write all and fail; so do `calls` that follow.
+    pub fn mute(&self, calls: u64) {
+        self.platter(|platter| platter.mute = Some(calls));
     }
 
     /// How many bytes there is room for.
@@ -238,6 +255,7 @@ impl SimDisk {
                 cut_in: None,
                 is_off: false,
                 fail_in: None,
+                mute: None,
                 room: platter.room,
                 blocks: platter.blocks.clone(),
             };
@@ -256,6 +274,7 @@ impl SimDisk {
             cut_in: None,
             is_off: false,
             fail_in: None,
+            mute: None,
             room: platter.room,
             blocks: platter.blocks.clone(),
         });
@@ -294,6 +313,7 @@ impl Disk for SimDisk {
             cut_in: disk.cut_in,
             is_off: false,
             fail_in: None,
+            mute: None,
             room: disk.room,
             blocks: BTreeSet::new(),
         }));

@@ -53,7 +53,7 @@ impl Run {
                     let from = self.next.saturating_sub(self.keeps);
                     let dead: Vec<Seq> =
                         rows.into_iter().map(|(seq, _)| seq).filter(|seq| *seq < from).collect();
-                    let lost = vec![Lost { channel: "c".into(), upto: from.saturating_sub(1) }];
+                    let lost = vec![Lost { channel: "c".into(), upto: from.saturating_sub(1), of_latest: 0 }];
                     answers.push(Order::Kept { dead, lost });
                 }
             }

@@ -3,8 +3,10 @@
 mod damage;
 mod directory;
 mod disk;
+mod doubt;
 mod full;
 mod lives;
+mod model;
 mod updates;
 
 use crate::config::Promise;
@@ -13,7 +15,8 @@ use crate::id::{Epoch, Seed, Seq};
 use crate::log::{Batch, LogTime, Proposal, Record, Ticket};
 use crate::reactor::store::clocks::Clocks;
 use crate::reactor::store::directory::Disk;
-use crate::reactor::store::engine::{Engine, Order, Settings, Told};
+use crate::reactor::store::engine::Engine;
+use crate::reactor::store::orders::{Order, Settings, Told};
 
 const SETTINGS: Settings =
     Settings { promise: Promise::Synced, pause_ms: 0, keys_max: 100, dead_max: 20_000, channels_max: 100 };

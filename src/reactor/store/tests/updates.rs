@@ -60,7 +60,7 @@ fn update(topics: &[&str]) -> Record {
 }
 
 fn lost(channel: &str, upto: Seq) -> Order {
-    Order::Kept { dead: Vec::new(), lost: vec![Lost { channel: channel.into(), upto }] }
+    Order::Kept { dead: Vec::new(), lost: vec![Lost { channel: channel.into(), upto, of_latest: upto }] }
 }
 
 #[test]
