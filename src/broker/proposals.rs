@@ -7,7 +7,7 @@
 use super::repeats::Remembered;
 use super::waiting::{Ended, LogSettings, LogWaiting, Open, Proposals, SLOW_SECONDS};
 use super::{Broker, Receipts, Refusal, Several};
-use crate::hub::{Hub, Owner, PRESENCE, Publication, Published};
+use crate::hub::{ExpiredKey, Hub, Owner, PRESENCE, Publication, Published};
 use crate::id::{MessageId, Seed, Seq};
 use crate::log::{Answered, Batch, Entry, Figures, LogTime, Lost, Opening, Proposal, Record, Ticket};
 use crate::time::Instant;
@@ -166,7 +166,16 @@ impl Broker {
         if self.is_loading() || !self.hub.has_expired_keys() {
             return None;
         }
-        let expired = self.hub.take_expired_keys();
+        let mut expired = self.hub.take_expired_keys();
+        // What changes the key is on its way: if that is refused, the value is still to be removed.
+        let waits = |(channel, key): &ExpiredKey| {
+            let place = (Box::from(&**channel), key.clone());
+            self.log.as_ref().is_some_and(|log| log.keys.contains_key(&place))
+        };
+        let later: Vec<ExpiredKey> = expired.extract_if(.., |expired| waits(expired)).collect();
+        self.hub.return_expired_keys(later);
+        // It may have another value by now.
+        expired.retain(|(channel, key)| self.hub.has_expired_value(now, channel, key));
         for (channel, key) in &expired {
             self.accept(now, channel, None, Publication::removal(key));
         }

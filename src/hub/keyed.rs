@@ -77,6 +77,13 @@ impl Hub {
         self.channels[channel].latest()?.value(key, now)
     }
 
+    /// Whether the newest of a key is a value that has expired.
+    pub fn has_expired_value(&self, now: Instant, name: &str, key: &str) -> bool {
+        let latest = self.names.get(name).and_then(|channel| self.channels[channel].latest());
+        let newest = latest.and_then(|latest| latest.of_key(key));
+        newest.is_some_and(|message| !message.is_removal() && message.expired(now))
+    }
+
     /// Tries out changes of keys, one after the other: applies patches, and finds out whether there is room. Changes
     /// nothing in the hub. The first that is refused is told by its place.
     pub fn resolve<'a>(

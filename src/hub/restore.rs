@@ -62,11 +62,9 @@ impl Hub {
     /// Takes back message `seq` of an earlier life, which was accepted at `at`. A value that had left its ring is not in it
     /// again, and what its publisher let expire is no gap to anybody.
     pub fn restore(&mut self, (now, at): (Instant, Instant), name: &str, seq: Seq, publication: Publication) {
-        if publication.key.is_none() && publication.ttl_ms.is_some_and(|ttl| at + ttl <= now) {
-            self.seq = seq;
-            return;
-        }
-        if publication.key.is_none() || seq > self.lost_on(name) {
+        let is_over = publication.key.is_none() && publication.ttl_ms.is_some_and(|ttl| at + ttl <= now);
+        let had_left = publication.key.is_some() && seq <= self.lost_on(name);
+        if publication.update.is_some() || !is_over && !had_left {
             self.commit(at, name, seq, publication);
             return;
         }
@@ -76,12 +74,15 @@ impl Hub {
             self.begin_speaking(key);
         }
         self.seq = seq;
-        #[cfg(test)]
-        self.journal.push(Message::new(self.id(seq), name.into(), publication.clone(), at));
-        let message = Rc::new(Message::new(self.id(seq), name.into(), publication, at));
-        self.history.charge(message.cost());
-        _ = self.keep_latest(key, &message);
-        self.schedule(at, key);
+        if had_left {
+            #[cfg(test)]
+            self.journal.push(Message::new(self.id(seq), name.into(), publication.clone(), at));
+            let message = Rc::new(Message::new(self.id(seq), name.into(), publication, at));
+            self.history.charge(message.cost());
+            _ = self.keep_latest(key, &message);
+        }
+        // It is idle from now on at most: more of it may come.
+        self.schedule(now, key);
     }
 
     /// Notes that any channel of which nothing is known may have lost messages up to `upto`.

@@ -2,7 +2,7 @@
 
 use crate::conn::{ConnId, Slot};
 use crate::id::Random;
-use crate::server::{Effect, Server, Sink, Write, Wrote};
+use crate::server::{Effect, Sink, Write, Wrote};
 use crate::time::{Instant, Now};
 use std::collections::HashMap;
 use std::io::IoSlice;
@@ -79,14 +79,8 @@ impl World {
         self.slots.insert(id.slot, id);
     }
 
-    /// Carries out what a server wants done at the end of its turn, which has neither a log nor an application to ask.
-    pub fn carry_out(&mut self, server: &mut Server) {
-        while let Some(effect) = server.poll_effect() {
-            self.carry(&effect);
-        }
-    }
-
-    /// Carries out one of these.
+    /// Carries out one of the things that a server wants done at the end of its turn, which is for neither a log nor an
+    /// application.
     pub fn carry(&mut self, effect: &Effect) {
         match *effect {
             Effect::Pause(_) | Effect::Resume(_) => {}

@@ -222,7 +222,7 @@ impl State {
         ahead: bool,
     ) -> Result<(), String> {
         for (seq, record) in self.messages.iter().filter(|(seq, _)| !loaded.records.contains_key(seq)) {
-            if self.keeps(*seq) && !(ahead && !hub.keeps(*seq)) {
+            if self.keeps(*seq) && (!ahead || hub.keeps(*seq)) {
                 return Err(format!("{seq} on {} was stored and is not there", record.channel()));
             }
             if *seq > loaded.told(record.channel(), opening) {

@@ -1,5 +1,6 @@
 //! Prices through the whole server: a seed publishes values, patches and removals of keys, and readers of several paces
-//! follow them on every technique, on slow sockets and good ones, lose their lines and come back.
+//! follow them on every technique, on slow sockets and good ones, lose their lines and come back. Some speak Bayeux or FDAjax,
+//! and some servers have a history on disk, and crash.
 //!
 //! The oracle: at every moment a reader's table is what the truth was at its cursor; nothing superseded comes after
 //! something newer of the same key; paces are kept; a patch applied to the base that it names gives the published value;
@@ -8,11 +9,14 @@
 //! `ENCKE_SIM_SEED=n` replays one seed, `ENCKE_SIM_SEEDS=n` runs that many.
 
 mod items;
+mod life;
 mod publish;
 mod reader;
+mod sessions;
 mod truth;
 
 use super::budgets::frame;
+use super::disk::Disk;
 use super::trace::{Trace, note};
 use super::world::World;
 use crate::config::Config;
@@ -23,11 +27,14 @@ use crate::transport::{Streaming, Transport};
 use items::{Answer, TECHNIQUES};
 use reader::{Reader, View};
 use serde_json::json;
+use sessions::Session;
 use std::fmt::Write;
 use std::net::Ipv4Addr;
 use truth::Truth;
 
-const CHANNELS: [&str; 3] = ["q/a", "q/b", "r"];
+const CHANNELS: [&str; 4] = ["q/a", "q/b", "r", FEED];
+/// What windows of FDAjax listen to.
+const FEED: &str = "fdajax/groups/feed";
 const KEYS: [&str; 5] = ["A", "B", "ü/%,", "D", "E"];
 const SELECTIONS: [&[&str]; 6] = [&["q/a"], &["q/a"], &["r"], &["q/a", "r"], &["q/*"], &["q/a", "q/b", "r"]];
 const RATES: [(&str, u64); 4] = [("50", 20), ("9.9", 200), ("2", 500), ("0.5", 2000)];
@@ -42,9 +49,14 @@ struct Sim {
     epoch: u64,
     truth: Truth,
     readers: Vec<Reader>,
+    sessions: Vec<Session>,
+    /// The history on disk, if there is one.
+    disk: Option<Disk>,
+    /// Messages of the hub's journal that have been looked at.
+    seen: usize,
     numbers: u64,
-    /// Values, patches, removals, gaps that readers were told; publications refused.
-    counts: [u64; 5],
+    /// Values, patches, removals, gaps that readers were told; publications refused; crashes; values and gaps of sessions.
+    counts: [u64; 8],
     trace: Trace,
 }
 
@@ -62,6 +74,9 @@ fn config(random: &mut Random) -> Config {
     config.limits.keys = pick(&[3, 10_000, 10_000]) as usize;
     config.limits.tombstones = pick(&[1, 3, 100]) as usize;
     config.limits.stalled_seconds = pick(&[3, 60]);
+    config.fdajax.enabled = true;
+    // Windows do not end while a reader rests, and nothing is too old for them.
+    (config.fdajax.mes_live_max, config.fdajax.win_timeout) = (10_000_000, 10_000_000);
     config
 }
 
@@ -83,10 +98,18 @@ impl Sim {
             epoch: 1,
             truth: Truth::default(),
             readers: Vec::new(),
+            sessions: Vec::new(),
+            disk: None,
+            seen: 0,
             numbers: 0,
-            counts: [0; 5],
+            counts: [0; 8],
             trace,
         };
+        if sim.random.one_in(3) {
+            sim.disk = Some(Disk::new());
+            sim.begin_life();
+        }
+        sim.sessions = sim.sessions();
         for _ in 0..3 + sim.random.below(4) {
             let reader = sim.reader();
             sim.readers.push(reader);
@@ -120,7 +143,8 @@ impl Sim {
                 9 if self.random.one_in(12) => self.delete(),
                 10 => self.lose(),
                 11 => self.command(),
-                12 if self.random.one_in(60) => self.restart(),
+                12 if self.disk.is_some() && self.random.one_in(8) => self.crash(),
+                12 if self.disk.is_none() && self.random.one_in(60) => self.restart(),
                 _ => {
                     let leap = self.of(&[5, 30, 300, 3000]);
                     let ms = self.random.below(leap);
@@ -128,6 +152,7 @@ impl Sim {
                 }
             }
             self.turn();
+            self.attend(false);
             for at in 0..self.readers.len() {
                 if self.readers[at].conn.is_none() && self.random.one_in(3) {
                     self.connect(at);
@@ -141,6 +166,10 @@ impl Sim {
         for reader in &self.readers {
             let counts = [reader.values, reader.patches, reader.removals, reader.gaps];
             self.counts.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
+        }
+        for session in &self.sessions {
+            self.counts[6] += session.values;
+            self.counts[7] += session.gaps;
         }
         self.trace.finish();
     }
@@ -169,9 +198,13 @@ impl Sim {
             }
             self.server.tick(now, &mut self.world);
             self.server.deliver(now, &mut self.world);
-            self.world.carry_out(&mut self.server);
+            if self.carry_out() {
+                self.observe();
+                continue;
+            }
             self.observe();
             self.server.check(now);
+            self.hear_sessions();
             for at in 0..self.readers.len() {
                 if !self.readers[at].slow {
                     self.read(at, usize::MAX);
@@ -191,15 +224,15 @@ impl Sim {
 
     /// Notes what was published, and that what nobody asked for are values that have expired.
     fn observe(&mut self) {
-        let newest = self.truth.newest() as usize;
         let now = self.world.now.at;
-        for message in &self.server.broker.hub.journal[newest..] {
+        for message in &self.server.broker.hub.journal[self.seen..] {
             let key = message.key().expect("only values expire into messages");
             let before = self.truth.value_at(&message.channel, key, self.truth.newest());
             assert!(message.is_removal(), "nobody published {message:?}");
             assert!(self.truth.get(before.unwrap()).expires <= now, "{key} was removed too early");
             self.truth.note(message);
         }
+        self.seen = self.server.broker.hub.journal.len();
     }
 
     fn view<'a>(truth: &'a Truth, epoch: u64, world: &World) -> View<'a> {
@@ -371,6 +404,7 @@ impl Sim {
         // It is served at once, and its answer is taken.
         let (haste, scarcity) = (self.world.haste.take(), self.world.scarcity.take());
         self.server.receive(self.world.now, id, text.as_bytes(), &mut self.world);
+        self.carry_out();
         (self.world.haste, self.world.scarcity) = (haste, scarcity);
         let mut bytes = self.world.read(id, usize::MAX);
         let answer = Answer::take(&mut bytes).expect("an answer");
@@ -382,16 +416,6 @@ impl Sim {
 
 /// How it ends.
 impl Sim {
-    /// Another server takes over, which knows nothing.
-    fn restart(&mut self) {
-        note!(self, "restart");
-        self.epoch += 1;
-        self.server = Server::new(self.config.clone(), Seed::of_number(self.epoch), self.world.now);
-        self.world.clear();
-        self.truth = Truth::default();
-        self.readers.iter_mut().for_each(Reader::restart);
-    }
-
     /// Everybody comes, reads everything and waits as long as it takes.
     fn settle(&mut self) {
         note!(self, "nothing more is published");
@@ -406,6 +430,7 @@ impl Sim {
         }
         for _ in 0..REST_MS / 500 {
             self.pass(500);
+            self.attend(true);
             for at in 0..self.readers.len() {
                 if self.readers[at].conn.is_none() {
                     self.connect(at);
@@ -416,10 +441,12 @@ impl Sim {
         for reader in &mut self.readers {
             reader.complete(&view);
         }
+        self.complete_sessions();
     }
 
     /// Everybody leaves, and channels with keys are deleted: nothing may be left.
     fn leave(&mut self) {
+        self.dismiss();
         for at in 0..self.readers.len() {
             if let Some(id) = self.readers[at].conn {
                 self.server.reset(self.world.now, id);
@@ -433,7 +460,7 @@ impl Sim {
             let now = self.world.now;
             self.server.tick(now, &mut self.world);
             self.server.deliver(now, &mut self.world);
-            while self.server.poll_effect().is_some() {}
+            self.carry_out();
             self.world.advance(60_000);
         }
         self.server.check_nothing_left(self.world.now);
@@ -447,7 +474,7 @@ fn tables_are_the_truth() {
     if let Some(seed) = from_env("ENCKE_SIM_SEED") {
         return Sim::new(seed, true).run();
     }
-    let mut counts = [0; 5];
+    let mut counts = [0; 8];
     let seeds = from_env("ENCKE_SIM_SEEDS").unwrap_or(60);
     for seed in 0..seeds {
         let mut sim = Sim::new(seed, false);
@@ -457,9 +484,9 @@ fn tables_are_the_truth() {
             eprintln!("{} of {seeds} seeds: {counts:?}", seed + 1);
         }
     }
-    let [values, patches, removals, gaps, refused] = counts.map(|count| count / seeds.max(1));
+    let least = [100, 2, 5, 1, 5, 0, 5, 0].map(|least| least * seeds);
     assert!(
-        values > 100 && patches > 2 && removals > 5 && gaps > 1 && refused > 5,
-        "values, patches, removals, gaps, refusals: {counts:?}"
+        counts.iter().zip(least).all(|(count, least)| *count > least),
+        "values, patches, removals, gaps, refusals, crashes, sessions' values and gaps: {counts:?}"
     );
 }

@@ -553,7 +553,7 @@ impl Reader {
 }
 
 /// Whether a name or a pattern means a channel.
-fn matches(item: &str, channel: &str) -> bool {
+pub fn matches(item: &str, channel: &str) -> bool {
     match Pattern::parse(item.as_bytes()).unwrap() {
         Some(pattern) => pattern.matches(channel),
         None => item == channel,
