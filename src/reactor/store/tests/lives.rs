@@ -339,5 +339,5 @@ fn nothing_told_is_lost_whatever_the_disk_does() {
     }
     eprintln!("{all:?}");
     let is_enough = all.told > 1000 && all.refused > 10 && all.cut_openings > 10 && all.sick > 10;
-    assert!(one.is_some() || is_enough && all.found > 10);
+    assert!(one.is_some() || is_enough && all.found > 2);
 }
