@@ -99,6 +99,11 @@ impl Room {
         news.push(News::Count { channel: Rc::clone(channel), value: count(counts) });
     }
 
+    /// How many without a name other servers were told of last.
+    pub const fn counted(&self) -> usize {
+        self.counted.1
+    }
+
     /// Notes that other servers were told how many have no name, for whatever reason.
     pub const fn note_counted(&mut self, anonymous: usize) {
         self.counted = (0, anonymous);

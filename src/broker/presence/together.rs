@@ -221,10 +221,14 @@ impl Presence {
 }
 
 impl Together {
-    /// Says anew what is not so any more, or was not said by us. How many have no name is said when it is time.
+    /// Says anew what is not so any more, or was not said by us. How many have no name is compared with what we said last, as what
+    /// has changed since is said when it is time.
     fn correct(&mut self, rooms: &BTreeMap<Rc<str>, Room>, about: About) {
-        let truth = Presence::truth(rooms, &about, |_| LogTime::default());
-        if !about.1.is_empty() && !self.all.says(self.me, &about, truth.as_ref()) {
+        let truth = match about.1.is_empty() {
+            true => rooms.get(&about.0).map(|room| Said::Others(room.counted() as u64)),
+            false => Presence::truth(rooms, &about, |_| LogTime::default()),
+        };
+        if !self.all.says(self.me, &about, truth.as_ref()) {
             self.saying.mark((self.me, about));
         }
     }

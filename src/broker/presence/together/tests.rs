@@ -224,6 +224,7 @@ fn a_dead_server_takes_its_members_out_within_fifteen_seconds() {
         for number in 0..30 {
             sites.note(0, number, Some(&format!("user{number}")), true);
         }
+        sites.note(0, 98, None, true);
         sites.note(0, 99, Some("bob"), true);
         sites.note(1, 99, Some("bob"), true);
         sites.beat_for(4000 + phase);
@@ -233,12 +234,14 @@ fn a_dead_server_takes_its_members_out_within_fifteen_seconds() {
         sites.beat_for(7100);
         for site in 1..3 {
             assert_eq!(sites.names(site), ["bob"], "killed {phase} ms after a beat");
-            assert_eq!(sites.all[site].presence.look(ROOM).members.unwrap()[0].connections, 1);
+            let here = sites.all[site].presence.look(ROOM);
+            assert_eq!((here.members.unwrap()[0].connections, here.anonymous), (1, 0));
         }
         // It lived after all, and has read what was said of it.
         sites.all[0].lives = true;
         sites.beat_for(5000);
         assert!((1..3).all(|site| sites.names(site).len() == 31));
+        assert!((1..3).all(|site| sites.all[site].presence.look(ROOM).anonymous == 1));
     }
 }
 
