@@ -60,7 +60,8 @@ fn poll(id: &str, length: usize) -> String {
     )
 }
 
-const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
+/// The head of a stream.
+pub const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\n\
     Access-Control-Allow-Origin: *\r\n\
     Access-Control-Expose-Headers: ETag, Encke-Next, Encke-Gap, Retry-After\r\n\
     Content-Type: application/x-ndjson\r\nEncke-Next: floor000:1000\r\n\

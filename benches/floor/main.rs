@@ -1,8 +1,9 @@
 //! The floor: the cheapest conceivable Comet server, the measure of what the kernel alone costs.
 //!
 //! An `int` per connection, fixed answers, one `write` per subscriber in a plain loop. It reads no HTTP beyond the
-//! few bytes that tell what is asked, keeps no history, no timers, no limits, and drops whoever cannot take a frame
-//! at once. A ratio to the floor is therefore what a server's own work costs, and it is only worth something when both
+//! few bytes that tell what is asked, keeps no timers, no limits, and no history but the last large message of a channel. Of a
+//! frame that a socket does not take at once it remembers how far it got, and drops whoever has not taken it all when the
+//! next one comes. A ratio to the floor is therefore what a server's own work costs, and it is only worth something when both
 //! were measured in the same run.
 //!
 //! What it expects of its only client, the load generator: channels are called `c<number>`, a GET arrives whole and
@@ -20,6 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mio::event::Event;
@@ -34,6 +36,8 @@ use crate::secure::Session;
 
 const LISTENER: Token = Token(usize::MAX);
 const TLS_LISTENER: Token = Token(usize::MAX - 1);
+/// Bytes from which on a message is kept for who comes later.
+const KEPT: usize = 1 << 20;
 const HELP: &str = "The floor: the cheapest conceivable Comet server, to compare with.\n\n\
                     Usage: floor --listen ADDR:PORT [--nagle] [--tls CERTIFICATE KEY]\n\n  \
                     --listen   port 0: any; the address is printed on stderr\n  \
@@ -66,6 +70,8 @@ fn main() -> ExitCode {
 struct Channel {
     listeners: [Vec<u32>; Kind::COUNT],
     sequence: u64,
+    /// What was published last, if it was large.
+    last: Rc<[u8]>,
 }
 
 struct Floor {
@@ -81,6 +87,8 @@ struct Floor {
     partial: HashMap<usize, Vec<u8>>,
     frame: Vec<u8>,
     dropped: Vec<u32>,
+    /// Frames that sockets have a part of, and how much; in practice only large ones.
+    halves: HashMap<u32, (Rc<[u8]>, usize)>,
 }
 
 fn listen(address: SocketAddr, nagle: bool) -> io::Result<TcpListener> {
@@ -113,6 +121,7 @@ fn serve(address: SocketAddr, nagle: bool, tls: Option<Arc<ServerConfig>>) -> io
         partial: HashMap::new(),
         frame: Vec::new(),
         dropped: Vec::new(),
+        halves: HashMap::new(),
     };
     let mut events = Events::with_capacity(1024);
     let mut scratch = vec![0; 256 << 10];
@@ -161,6 +170,9 @@ impl Floor {
 
     /// Reads until a short read, which is as good as `WouldBlock` with edge-triggered epoll.
     fn ready(&mut self, fd: usize, event: &Event, scratch: &mut [u8]) {
+        if event.is_writable() {
+            self.go_on(fd as u32);
+        }
         loop {
             let Some(Some(socket)) = self.sockets.get_mut(fd) else { return };
             match socket.read(scratch) {
@@ -211,6 +223,11 @@ impl Floor {
                     }
                     self.channel(channel).listeners[kind as usize].push(fd as u32);
                 }
+                Asked::Last { channel } => {
+                    self.answer(fd, answers::STREAM);
+                    let last = Rc::clone(&self.channel(channel).last);
+                    self.send(fd as u32, &last);
+                }
                 Asked::Publish { channel, body } => self.publish(fd, channel, &bytes[used..][body]),
                 Asked::Waiting => self.answer(fd, answers::WAITING),
                 Asked::Health => self.answer(fd, answers::HEALTH),
@@ -240,16 +257,27 @@ impl Floor {
                 continue;
             }
             kind.render(number, channel.sequence, body, &mut self.frame);
+            let mut whole: Option<Rc<[u8]>> = None;
             for &fd in listeners.iter() {
                 let Some(socket) = &self.sockets[fd as usize] else { continue };
-                let went = match self.sessions.get_mut(fd as usize) {
-                    Some(Some(session)) => session.write(&self.frame, socket, &mut self.record),
-                    _ => {
-                        matches!(rustix::io::write(socket, &self.frame), Ok(length) if length == self.frame.len())
+                if let Some(Some(session)) = self.sessions.get_mut(fd as usize) {
+                    if !session.write(&self.frame, socket, &mut self.record) {
+                        self.dropped.push(fd);
                     }
-                };
-                if !went {
+                    continue;
+                }
+                if !self.halves.is_empty() && self.halves.contains_key(&fd) {
                     self.dropped.push(fd);
+                    continue;
+                }
+                match rustix::io::write(socket, &self.frame) {
+                    Ok(length) if length == self.frame.len() => {}
+                    Ok(length) => {
+                        let whole = whole.get_or_insert_with(|| self.frame.as_slice().into());
+                        self.halves.insert(fd, (Rc::clone(whole), length));
+                        self.dropped.extend((!wait(&self.poll, socket, true)).then_some(fd));
+                    }
+                    _ => self.dropped.push(fd),
                 }
             }
             if kind == Kind::Poll {
@@ -257,6 +285,42 @@ impl Floor {
             }
         }
         while let Some(fd) = self.dropped.pop() {
+            self.close(fd);
+        }
+        if body.len() < KEPT {
+            return;
+        }
+        Kind::Stream.render(number, self.channels[number].sequence, body, &mut self.frame);
+        self.channels[number].last = self.frame.as_slice().into();
+    }
+
+    /// Writes the frame, or as much of it as the socket takes.
+    fn send(&mut self, fd: u32, frame: &Rc<[u8]>) {
+        self.halves.insert(fd, (Rc::clone(frame), 0));
+        let is_waiting =
+            self.sockets[fd as usize].as_ref().is_some_and(|socket| wait(&self.poll, socket, true));
+        match is_waiting {
+            true => self.go_on(fd),
+            false => self.close(fd),
+        }
+    }
+
+    /// Writes what a socket still has to get.
+    fn go_on(&mut self, fd: u32) {
+        let (Some((frame, at)), Some(Some(socket))) =
+            (self.halves.get_mut(&fd), self.sockets.get(fd as usize))
+        else {
+            return;
+        };
+        while *at < frame.len() {
+            match rustix::io::write(socket, &frame[*at..]) {
+                Ok(length) => *at += length,
+                Err(rustix::io::Errno::AGAIN) => return,
+                Err(_) => return self.close(fd),
+            }
+        }
+        self.halves.remove(&fd);
+        if !wait(&self.poll, socket, false) {
             self.close(fd);
         }
     }
@@ -278,10 +342,18 @@ impl Floor {
             *session = None;
         }
         self.partial.remove(&(fd as usize));
+        self.halves.remove(&fd);
         for listeners in self.channels.iter_mut().flat_map(|channel| &mut channel.listeners) {
             if let Some(at) = listeners.iter().position(|&listener| listener == fd) {
                 listeners.swap_remove(at);
             }
         }
     }
+}
+
+/// Has the kernel say when a socket takes more, or not any more.
+fn wait(poll: &Poll, socket: &TcpStream, wait: bool) -> bool {
+    let interest = if wait { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+    let fd = socket.as_raw_fd();
+    poll.registry().reregister(&mut mio::unix::SourceFd(&fd), Token(fd as usize), interest).is_ok()
 }

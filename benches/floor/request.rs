@@ -23,6 +23,10 @@ pub enum Asked {
         channel: usize,
         body: Range<usize>,
     },
+    /// A stream that begins with what was published last.
+    Last {
+        channel: usize,
+    },
     /// Something that is answered at once, with a message that is there: `as=interval`, or a poll with `after=oldest`.
     Waiting,
     Health,
@@ -65,6 +69,7 @@ fn listen(path: &[u8]) -> Asked {
         [b'?', b'a', b's', b'=', b's', b't', ..] => Kind::Stream,
         [b'?', b'a', b's', b'=', b's', ..] => Kind::Sse,
         [b'?', b'a', b's', b'=', b'r', ..] => Kind::Raw,
+        [b'?', b'a', b's', b'=', b'l', ..] => return Asked::Last { channel },
         [b'?', b'a', b's', b'=', b'p', _, _, _, b'&', b'a', b'f', b't', b'e', b'r', b'=', b'o', ..] => {
             return Asked::Waiting;
         }

@@ -6,6 +6,7 @@
 //! standard    the standard set, one function per group of measures
 //! server, generator, nchan, wrk    the processes
 //! certificate what those have who speak TLS
+//! crowd, feed, publisher           subscribers and publishers of the suite's own
 //! processor   where they work
 //! quiet       what disturbs a measurement
 //! statistics, results, plot        ratios with errors, tables, SVG
@@ -16,12 +17,15 @@
 mod args;
 mod bench;
 mod certificate;
+mod crowd;
+mod feed;
 mod generator;
 #[path = "../load/meter.rs"]
 mod meter;
 mod nchan;
 mod plot;
 mod processor;
+mod publisher;
 mod quiet;
 #[path = "../load/report.rs"]
 #[allow(dead_code)]

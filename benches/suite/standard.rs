@@ -2,6 +2,7 @@
 
 mod bayeux;
 mod growth;
+mod market;
 mod memory;
 mod requests;
 mod store;
@@ -30,6 +31,7 @@ pub fn run(bench: &mut Bench<'_>) -> io::Result<()> {
     growth::run(bench)?;
     bayeux::run(bench)?;
     store::run(bench)?;
+    market::run(bench)?;
     start_up(bench)
 }
 

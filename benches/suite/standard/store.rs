@@ -2,8 +2,7 @@
 //! says as much of it as of the server, but for those that are ratios.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::thread;
@@ -13,6 +12,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::Bench;
+use crate::publisher::Publisher;
 use crate::results::{Goal, Row};
 use crate::server::Server;
 
@@ -45,48 +45,9 @@ fn stored(bench: &Bench<'_>, directory: &std::path::Path) -> io::Result<Server> 
     bench.encke_with(&["--store-dir", &directory, "--history-messages", "2000"])
 }
 
-/// A connection that publishes and waits for each answer.
-struct Publisher {
-    stream: BufReader<TcpStream>,
-    line: String,
-}
-
-impl Publisher {
-    fn to(server: &Server) -> io::Result<Self> {
-        let stream = TcpStream::connect(server.address)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self { stream: BufReader::new(stream), line: String::new() })
-    }
-
-    fn publish(&mut self, target: &str, content_type: &str, body: &[u8]) -> io::Result<()> {
-        let head = format!(
-            "POST {target} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        self.stream.get_mut().write_all(&[head.as_bytes(), body].concat())?;
-        let (mut length, mut is_first) = (0, true);
-        loop {
-            self.line.clear();
-            self.stream.read_line(&mut self.line)?;
-            if std::mem::take(&mut is_first) && !matches!(self.line.get(9..12), Some("201" | "202")) {
-                return Err(io::Error::other(format!("publishing: {}", self.line.trim())));
-            }
-            if let Some(value) = self.line.strip_prefix("Content-Length: ") {
-                length = value.trim().parse().map_err(io::Error::other)?;
-            }
-            if self.line == "\r\n" {
-                break;
-            }
-        }
-        let mut answer = vec![0; length];
-        self.stream.read_exact(&mut answer)
-    }
-
-    fn publish_one(&mut self, number: usize) -> io::Result<()> {
-        let body = [b'x'; 200];
-        self.publish(&format!("/pub/bench/{}", number % 16), "text/plain", &body)
-    }
+fn publish_one(publisher: &mut Publisher, number: usize) -> io::Result<()> {
+    let target = format!("/pub/bench/{}", number % 16);
+    publisher.publish(&target, "Content-Type: text/plain\r\n", &[b'x'; 200])
 }
 
 fn at(sorted: &[f64], part: f64) -> f64 {
@@ -110,7 +71,7 @@ fn one_publisher(bench: &mut Bench<'_>) -> io::Result<()> {
     file.set_len(64 << 20)?;
     file.write_all_at(&vec![1; 64 << 20], 0)?;
     file.sync_all()?;
-    let mut publisher = Publisher::to(&server)?;
+    let mut publisher = Publisher::to(server.address)?;
     let (mut own, mut bare) = (Vec::new(), Vec::new());
     for number in 0..500 {
         // The pause between two commits must not be what is measured.
@@ -121,7 +82,7 @@ fn one_publisher(bench: &mut Bench<'_>) -> io::Result<()> {
         bare.push(begun.elapsed().as_secs_f64() * 1e6);
         thread::sleep(Duration::from_millis(2));
         let begun = Instant::now();
-        publisher.publish_one(number)?;
+        publish_one(&mut publisher, number)?;
         own.push(begun.elapsed().as_secs_f64() * 1e6);
     }
     let (own, bare) = (at(&sorted(own), 0.5), at(&sorted(bare), 0.5));
@@ -146,13 +107,13 @@ fn load(server: &Server) -> io::Result<Load> {
     let begin = Instant::now() + Duration::from_millis(50);
     let threads: Vec<_> = (0..CONNECTIONS)
         .map(|place| {
-            let mut publisher = Publisher::to(server)?;
+            let mut publisher = Publisher::to(server.address)?;
             Ok(thread::spawn(move || -> io::Result<Vec<f64>> {
                 let mut took = Vec::new();
                 for number in 0..RATE * seconds / CONNECTIONS {
                     let due = begin + period * number as u32 + period * place as u32 / CONNECTIONS as u32;
                     thread::sleep(due.saturating_duration_since(Instant::now()));
-                    publisher.publish_one(place + number)?;
+                    publish_one(&mut publisher, place + number)?;
                     // From when it was due: who waits for an answer is late with the next.
                     took.push(due.elapsed().as_secs_f64() * 1e3);
                 }
@@ -221,7 +182,7 @@ fn many_publishers(bench: &mut Bench<'_>) -> io::Result<()> {
 
 /// Publishes a million messages of 200 bytes, a thousand at once.
 fn fill(server: &Server) -> io::Result<()> {
-    let mut publisher = Publisher::to(server)?;
+    let mut publisher = Publisher::to(server.address)?;
     let payload = "x".repeat(200);
     for batch in 0..MESSAGES / BATCH {
         let lines: String = (0..BATCH)
@@ -232,7 +193,7 @@ fn fill(server: &Server) -> io::Result<()> {
                 )
             })
             .collect();
-        publisher.publish("/pub", "application/x-ndjson", lines.as_bytes())?;
+        publisher.publish_batch(&lines)?;
     }
     Ok(())
 }
