@@ -203,12 +203,12 @@ impl BayeuxClient {
         let life = self.life;
         for asked in asked.into_values().filter(|asked| asked.life == life) {
             match asked.what {
-                What::Handshake | What::Connect | What::Publish(..) => {}
+                // That somebody may have left was noted when it was asked for.
+                What::Handshake | What::Connect | What::Publish(..) | What::Unsubscribe(_) => {}
                 What::Subscribe(items, after) => {
                     let asked = after.unwrap_or(asked.newest);
                     items.into_iter().for_each(|item| self.ledger.perhaps_begin(item, asked));
                 }
-                What::Unsubscribe(item) => self.ledger.perhaps_end(item, asked.newest),
                 What::Disconnect => self.forget(),
             }
         }
@@ -310,6 +310,8 @@ impl BayeuxClient {
             _ if !self.by_socket && line == CONNECTS => None,
             0..6 => Some(self.subscribe(random, line, view, item)),
             6..8 => {
+                // The answer may come behind events that it has an effect on.
+                self.ledger.perhaps_end(item, view.newest());
                 self.ask(What::Unsubscribe(item), line, view);
                 Some(json!({"channel": "/meta/unsubscribe", "subscription": format!("/{item}")}))
             }
@@ -509,11 +511,8 @@ impl BayeuxClient {
                 self.seen.published += 1;
             }
             What::Disconnect if is_done => self.forget(),
-            What::Handshake
-            | What::Subscribe(..)
-            | What::Unsubscribe(_)
-            | What::Publish(..)
-            | What::Disconnect => {}
+            What::Unsubscribe(item) => self.ledger.go_on(item, asked.newest),
+            What::Handshake | What::Subscribe(..) | What::Publish(..) | What::Disconnect => {}
         }
     }
 

@@ -52,11 +52,18 @@ impl Ledger {
 
     /// The same of no longer wanting it.
     pub fn end(&mut self, item: &'static str, asked: Seq, read: Seq) {
-        let current = self.members.iter_mut().filter(|member| member.item == item && member.left.is_none());
+        let current = self.members.iter_mut().filter(|member| member.item == item);
+        let current = current.filter(|member| member.left.is_none_or(|left| left == (asked, Seq::MAX)));
         current.for_each(|member| member.left = Some((asked, read)));
     }
 
-    /// `item` was no longer asked for, and nobody knows what became of that.
+    /// What was asked of `item` by [`Ledger::perhaps_end`] was refused.
+    pub fn go_on(&mut self, item: &'static str, asked: Seq) {
+        let current = self.members.iter_mut().filter(|member| member.item == item);
+        current.filter(|member| member.left == Some((asked, Seq::MAX))).for_each(|member| member.left = None);
+    }
+
+    /// `item` is no longer asked for, and nobody knows yet, or will ever know, what becomes of that.
     pub fn perhaps_end(&mut self, item: &'static str, asked: Seq) {
         self.end(item, asked, Seq::MAX);
     }
