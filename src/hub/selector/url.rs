@@ -31,6 +31,10 @@ pub struct UrlPattern {
 impl UrlPattern {
     /// The pattern that `text` is, relative to the URL `base`; `None` if it is none.
     pub fn compile(text: &str, base: &Rc<str>) -> Option<Self> {
+        // The library counts them, and below zero it does not know where a host ends.
+        if closes_too_much(text) {
+            return None;
+        }
         let base_url = url::Url::parse(base).ok()?;
         let init =
             UrlPatternInit::parse_constructor_string::<Expression>(text, Some(base_url.clone())).ok()?;
@@ -118,12 +122,32 @@ fn without_captures(pattern: &str) -> String {
     text
 }
 
+/// Whether a bracket closes that none has opened.
+fn closes_too_much(text: &str) -> bool {
+    let mut open = 0_usize;
+    text.bytes().any(|byte| {
+        match byte {
+            b'[' => open += 1,
+            b']' if open == 0 => return true,
+            b']' => open -= 1,
+            _ => {}
+        }
+        false
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn pattern(text: &str) -> Option<UrlPattern> {
         UrlPattern::compile(text, &"https://example.com/.well-known/mercure".into())
+    }
+
+    #[test]
+    fn a_bracket_that_closes_nothing_is_no_pattern() {
+        assert!(pattern("https://e]xample.com/books/1").is_none());
+        assert!(pattern("/books/([a-z]+)").is_some());
     }
 
     /// What Chromium says.
