@@ -55,7 +55,7 @@ pub struct Write<'a> {
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrote {
-    /// So many bytes were taken. If fewer than offered, [`Server::writable`] is called when there is room.
+    /// So many bytes were taken. If fewer than offered, [`super::Server::writable`] is called when there is room.
     Bytes(usize),
     /// The connection is broken.
     Broken,
