@@ -59,12 +59,13 @@ impl Hub {
         }
     }
 
-    /// Takes back message `seq` of an earlier life, which was accepted at `at`. A value that had left its ring is not in it
-    /// again, and what its publisher let expire is no gap to anybody.
+    /// Takes back message `seq` of an earlier life, which was accepted at `at`. A value that had left its ring, or has
+    /// expired, is not in it again, where it would take the room of others; what its publisher let expire is no gap to
+    /// anybody.
     pub fn restore(&mut self, (now, at): (Instant, Instant), name: &str, seq: Seq, publication: Publication) {
-        let is_over = publication.key.is_none() && publication.ttl_ms.is_some_and(|ttl| at + ttl <= now);
-        let had_left = publication.key.is_some() && seq <= self.lost_on(name);
-        if publication.update.is_some() || !is_over && !had_left {
+        let is_over = publication.ttl_ms.is_some_and(|ttl| at + ttl <= now);
+        let has_left = is_over || publication.key.is_some() && seq <= self.lost_on(name);
+        if publication.update.is_some() || !has_left {
             self.commit(at, name, seq, publication);
             return;
         }
@@ -74,7 +75,7 @@ impl Hub {
             self.begin_speaking(key);
         }
         self.seq = seq;
-        if had_left {
+        if publication.key.is_some() {
             #[cfg(test)]
             self.journal.push(Message::new(self.id(seq), name.into(), publication.clone(), at));
             let message = Rc::new(Message::new(self.id(seq), name.into(), publication, at));

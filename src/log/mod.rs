@@ -237,11 +237,13 @@ impl Record {
     }
 
     /// Whether it is only for those who are connected: it has a number and its place among all others, and is not kept
-    /// for a later life. Who is there is nobody any more by then.
+    /// for a later life. Who is there is nobody any more by then. A value is kept however short its time is, as it stands
+    /// in the place of the one before, and a life that ends before its removal is told leaves that to the next.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Message { channel, publication, .. } => {
-                publication.ttl_ms == Some(0) || channel.starts_with(PRESENCE)
+                let is_momentary = publication.ttl_ms == Some(0) && publication.key.is_none();
+                is_momentary || channel.starts_with(PRESENCE)
             }
             _ => false,
         }

@@ -2,8 +2,9 @@
 //! removal that anybody saw.
 
 use super::items::Answer;
-use super::{CHANNELS, Sim};
+use super::{CHANNELS, Disk, Sim};
 use crate::broker::LogSettings;
+use crate::config::Config;
 use crate::id::{Epoch, MessageId, Seed, Seq};
 use crate::log::{Batch, Entry};
 use crate::server::tests::trace::note;
@@ -134,4 +135,31 @@ impl Sim {
 struct Shown {
     gap: bool,
     messages: Vec<Value>,
+}
+
+#[test]
+fn a_value_of_no_time_is_removed_by_the_next_life() {
+    let mut sim = Sim::new(0, false);
+    (sim.config, sim.disk) = (Config::default(), Some(Disk::new()));
+    sim.begin_life();
+    let publish = |sim: &mut Sim, ttl: &str| {
+        let text = format!("POST /pub/q?key=A{ttl} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1");
+        sim.request(&text).json()["id"].as_str().unwrap().to_owned()
+    };
+    let first = publish(&mut sim, "");
+    publish(&mut sim, "&ttl=0");
+    // The process ends before the removal is told.
+    sim.world.clear();
+    sim.begin_life();
+    for _ in 0..2 {
+        sim.world.advance(1000);
+        let now = sim.world.now;
+        sim.server.tick(now, &mut sim.world);
+        sim.server.deliver(now, &mut sim.world);
+        sim.carry_out();
+    }
+    let get = format!("GET /sub/q?as=interval&latest&after={first} HTTP/1.1\r\nHost: x\r\n");
+    let answer = sim.request(&format!("{get}Accept: application/json\r\n\r\n")).json();
+    assert_eq!(answer["messages"][0]["removed"], true, "{answer}");
+    sim.trace.finish();
 }

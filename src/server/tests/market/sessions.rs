@@ -185,10 +185,13 @@ impl Session {
         for line in body.lines() {
             let is_it = |(_, entry): &(Seq, &Entry)| {
                 let is_same = entry.data.bytes() == line.as_bytes() && entry.data != Data::Removed;
-                entry.channel == FEED && entry.expires >= now && is_same
+                entry.channel == FEED && is_same
             };
             let all = || truth.between(self.last, truth.newest()).filter(is_it);
-            let found = all().find(|found| !self.had.contains(&found.0)).or_else(|| all().next());
+            let lives = |(_, entry): &(Seq, &Entry)| entry.expires >= now;
+            let is_new = |found: &(Seq, &Entry)| lives(found) && !self.had.contains(&found.0);
+            // What expired between two requests of a window may be for who was there when it was published.
+            let found = all().find(is_new).or_else(|| all().find(lives)).or_else(|| all().next());
             let (seq, entry) = found.unwrap_or_else(|| panic!("nobody said {line:?}: {self:?}"));
             // Where the same value was published again, nobody can tell which it is.
             let same: Vec<Seq> = all().map(|(seq, _)| seq).collect();
