@@ -13,7 +13,7 @@ pub fn named<'b>(fields: impl Iterator<Item = &'b [u8]>) -> impl Iterator<Item =
 
 /// A tag without its quotes, without `W/`, and without what a server that compressed the answer appended.
 pub fn plain(tag: &str) -> &str {
-    let tag = tag.trim();
+    let tag = tag.trim_matches([' ', '\t']);
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     let tag = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(tag);
     without_coding(tag)

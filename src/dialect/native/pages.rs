@@ -79,9 +79,7 @@ fn answer(head: &Head, file: &File, hash: &str) -> Response {
     let gzip = file.gzip.filter(|_| head.lists("accept-encoding", "gzip"));
     // Other bytes, another tag (RFC 9110, section 8.8.3).
     let tag = format!("\"{hash}{}\"", if gzip.is_some() { "-gzip" } else { "" });
-    // It is the same file, compressed or not.
-    let has = tags::named(head.fields("if-none-match")).any(|named| named == hash || named == tags::ANY);
-    let response = match has {
+    let response = match has(head, &tag) {
         true => Response::empty(304),
         false => Response::new(200, file.media, gzip.unwrap_or(file.bytes)),
     };
@@ -98,4 +96,14 @@ fn answer(head: &Head, file: &File, hash: &str) -> Response {
         SCRIPT => response.with("Cross-Origin-Resource-Policy", "cross-origin"),
         _ => response,
     }
+}
+
+/// Whether the client has the file that `tag` names (RFC 9110, section 13.1.2), or one that a proxy has compressed since.
+fn has(head: &Head, tag: &str) -> bool {
+    let fields = || head.fields("if-none-match");
+    let items = fields().flat_map(|value| value.split(|&byte| byte == b',')).map(<[u8]>::trim_ascii);
+    let mut exact = items.map(|item| item.strip_prefix(b"W/").unwrap_or(item));
+    let mut plain = tags::named(fields());
+    exact.any(|item| item == tag.as_bytes())
+        || plain.any(|named| named == tags::ANY || tag.trim_matches('"') == named)
 }
