@@ -270,6 +270,9 @@ fn nonsense_is_an_error_and_the_connection_lives() {
     check(r#"{"publish":{"channel":"x","data":1,"data64":""},"ref":1}"#, json!(1), "data");
     check(r#"{"publish":{"channel":"x","data64":"?"},"ref":1}"#, json!(1), "base64");
     check(&format!(r#"{{"subscribe":[],"ref":"{}"}}"#, "r".repeat(200)), Value::Null, "ref");
+    // What would break its sender's parser is not echoed.
+    check(r#"{"subscribe":[],"ref":"\ud83d"}"#, Value::Null, "surrogate");
+    check(r#"{"subscribe":["a//b"],"ref":[{"\ude00":1}]}"#, Value::Null, "surrogate");
     assert_eq!(ask(&mut socket, &json!({"subscribe": ["a", "b"], "ref": 1}))["ok"], true);
     let answer = ask(&mut socket, &json!({"subscribe": ["c"], "ref": 1}));
     assert!(error(&answer).contains("limits.channels_per_connection"), "{answer}");

@@ -88,16 +88,23 @@ impl<'a> Incoming<'a> {
         matches!(self.channel(), Ok(Some(channel)) if channel.starts_with("/meta/"))
     }
 
-    /// The channel as it came, to be echoed; nothing if that would be long.
+    /// The channel as it came, to be echoed; nothing if that would be long, or would break its sender's parser.
     pub fn channel_token(&self) -> Option<&'a str> {
-        self.channel.map(RawValue::get).filter(|token| token.starts_with('"') && token.len() <= 300)
+        let is_fit =
+            |token: &&str| token.starts_with('"') && token.len() <= 300 && json::check_valid(token).is_ok();
+        self.channel.map(RawValue::get).filter(is_fit)
     }
 
-    /// The id as it came: a string or a number, to be echoed as it is.
+    /// The subscription as it came, to be echoed, unless it would break its sender's parser.
+    pub fn subscription_token(&self) -> Option<&'a str> {
+        self.subscription.map(RawValue::get).filter(|token| json::check_valid(token).is_ok())
+    }
+
+    /// The id as it came: a string or a number, to be echoed as it is. What is no text would break its sender's parser.
     pub fn id(&self) -> Result<Option<&'a str>, Malformed> {
         let Some(token) = self.id.map(RawValue::get) else { return Ok(None) };
         let is_scalar = token.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
-        match is_scalar && token.len() <= ID_BYTES_MAX {
+        match is_scalar && token.len() <= ID_BYTES_MAX && json::check_valid(token).is_ok() {
             true => Ok(Some(token)),
             false => Err(Malformed),
         }
@@ -287,6 +294,15 @@ mod tests {
     }
 
     #[test]
+    fn a_channel_is_echoed_if_it_is_text() {
+        for (channel, is_echoed) in [(r#""/a\/b""#, true), (r#""/a/\ud83d""#, false), ("7", false)] {
+            let (json, mut messages) = (format!("{{\"channel\":{channel}}}"), Vec::new());
+            read(&json, 1, &mut messages).unwrap();
+            assert_eq!(messages[0].channel_token(), is_echoed.then_some(channel));
+        }
+    }
+
+    #[test]
     fn ids_are_scalars_of_bounded_length() {
         let id = |token: &str| {
             let json = format!("{{\"id\":{token}}}");
@@ -297,7 +313,8 @@ mod tests {
         assert_eq!(id("\"é\""), Ok(Some("\"é\"".into())));
         assert_eq!(id("-1e3"), Ok(Some("-1e3".into())));
         assert_eq!(id("null"), Ok(None));
-        for bad in ["{}", "[1]", "true", &format!("\"{}\"", "x".repeat(256))] {
+        assert_eq!(id(r#""\ud83d\ude00""#), Ok(Some(r#""\ud83d\ude00""#.into())));
+        for bad in ["{}", "[1]", "true", r#""\ud83d""#, r#""\ude00!""#, &format!("\"{}\"", "x".repeat(256))] {
             assert_eq!(id(bad), Err(Malformed), "{bad}");
         }
     }

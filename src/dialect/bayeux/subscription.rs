@@ -37,9 +37,9 @@ impl Bayeux {
         let out = replies.next();
         let channel = if adds { "\"/meta/subscribe\"" } else { "\"/meta/unsubscribe\"" };
         reply::begin(out, Some(channel), message.id().unwrap_or_default(), done.err().as_deref());
-        if let Some(subscription) = message.subscription {
+        if let Some(subscription) = message.subscription_token() {
             out.extend_from_slice(b",\"subscription\":");
-            out.extend_from_slice(subscription.get().as_bytes());
+            out.extend_from_slice(subscription.as_bytes());
         }
         timesync::write_ext(out, message, cx.now);
         replies.close();

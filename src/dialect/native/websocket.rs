@@ -106,10 +106,17 @@ struct Reference<'a> {
 /// Reads a command.
 pub fn read<'a>(text: &'a str, config: &Config) -> Request<'a> {
     let reference = json::object(text).ok().and_then(|object: Reference| object.reference);
-    let is_long = reference.is_some_and(|reference| reference.get().len() > REF_BYTES_MAX);
-    match is_long {
-        true => Request { reference: None, order: Err(format!("ref has at most {REF_BYTES_MAX} bytes")) },
-        false => Request { reference, order: order(text, config) },
+    match reference.map_or(Ok(()), |reference| check_reference(reference.get())) {
+        Ok(()) => Request { reference, order: order(text, config) },
+        Err(wrong) => Request { reference: None, order: Err(wrong) },
+    }
+}
+
+/// Says what is wrong with a `ref`, which is echoed as it came.
+fn check_reference(reference: &str) -> Result<(), String> {
+    match reference.len() <= REF_BYTES_MAX {
+        true => json::check_valid(reference).map_err(|error| format!("ref: {error}")),
+        false => Err(format!("ref has at most {REF_BYTES_MAX} bytes")),
     }
 }
 

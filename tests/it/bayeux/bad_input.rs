@@ -64,6 +64,39 @@ fn bounded_in_every_direction() {
     assert!(ok(&session.connect(json!({}))[0]));
 }
 
+/// Half of a surrogate pair is no text: echoed, it would break the parser of who sent it.
+#[test]
+fn what_is_echoed_is_text() {
+    let server = start(&[]);
+    let mut session = Session::begin(&server);
+    let id = &session.id;
+    for (message, wrong) in [
+        (r#"{"channel":"/a","data":1,"id":"\ud83d"}"#.to_owned(), "405::message_id_invalid"),
+        (
+            format!(
+                r#"{{"channel":"/meta/connect","clientId":"{id}","connectionType":"long-polling","id":"\ude00x"}}"#
+            ),
+            "405::message_id_invalid",
+        ),
+        (r#"{"channel":"/a/\ud83d","data":1}"#.to_owned(), "405::channel_invalid"),
+        (r#"{"channel":"/meta/\udfff"}"#.to_owned(), "405::channel_invalid"),
+        (
+            format!(r#"{{"channel":"/meta/subscribe","clientId":"{id}","subscription":"/\ud83d"}}"#),
+            "405::subscription_invalid",
+        ),
+    ] {
+        let answer = server.ask("POST", "/bayeux", &[], format!("[{message}]").as_bytes());
+        let replies = answer.json();
+        assert_eq!(error(&replies[0]), wrong, "{message}");
+    }
+    // A pair is a character.
+    let body = r#"[{"channel":"/a","data":1,"id":"\ud83d\ude00"}]"#;
+    let answer = server.ask("POST", "/bayeux", &[], body.as_bytes());
+    let replies = answer.json();
+    assert_eq!((replies[0]["id"].as_str(), ok(&replies[0])), (Some("\u{1f600}"), true));
+    assert!(ok(&session.connect(json!({}))[0]));
+}
+
 #[test]
 fn methods_and_targets() {
     let server = start(&[]);
