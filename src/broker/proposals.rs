@@ -95,10 +95,11 @@ impl Broker {
 
     /// Notes that the history of earlier lives has been applied; from now on there are proposals. Returns the number of
     /// the next message.
-    pub fn log_is_ready(&mut self) -> Seq {
+    pub fn log_is_ready(&mut self, now: Instant) -> Seq {
         let Some(log) = &mut self.log else { return 0 };
         let Some(Opening { mut next, lost, watermark, .. }) = log.opening else { return 0 };
         log.loading = false;
+        self.hub.open(now);
         if log.settings.shared.is_some() {
             next = self.hub.newest().seq + 1;
             self.doubt_presence(Seq::MAX);
@@ -333,6 +334,7 @@ impl Broker {
             self.hub.restore_loss_of_latest(channel, *upto, *of_latest);
         }
         if log.loading {
+            self.hub.open(now);
             self.hub.tick(now);
         }
         for answered in batch.answered {

@@ -4,6 +4,7 @@ use super::Hub;
 use super::feed::Feed;
 pub use super::key::{ChannelKey, Entry};
 use super::latest::Latest;
+use super::message::Message;
 use super::pace::{Group, Pace};
 use super::ring::{Gone, Ring};
 use crate::carry::carry;
@@ -165,6 +166,12 @@ impl Channel {
     /// The group of `pace`, if there is one.
     pub fn known_group(&self, pace: Pace) -> Option<&Group> {
         self.paced().find(|group| group.pace == pace)
+    }
+
+    /// Where message `seq` is held: in the ring, and among the latest values.
+    pub fn holders(&mut self, seq: Seq) -> impl Iterator<Item = &mut Rc<Message>> {
+        let value = self.keyed.as_mut().and_then(|keyed| keyed.latest.holder(seq));
+        self.ring.holder(seq).into_iter().chain(value)
     }
 
     /// Throws the oldest message of the ring away because of a limit.

@@ -7,15 +7,18 @@
 
 use super::channel::Channel;
 use super::key::ChannelKey;
-use super::message::Message;
+use super::message::{Data, Message, Publication};
 use super::order::Order;
 use super::ring::Gone;
 use crate::carry::resume;
-use crate::id::Seq;
+use crate::id::{Epoch, MessageId, Seq};
 use crate::table::Table;
 use crate::time::Instant;
 use std::collections::VecDeque;
 use std::rc::Rc;
+
+#[cfg(test)]
+mod tests;
 
 /// Bounds of one channel's ring. The newest message is kept whatever they say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +50,12 @@ pub struct History {
     passing: Vec<(ChannelKey, Seq)>,
     /// Messages whose frames stay as long as there is room, in the order in which they were encoded.
     encoded: VecDeque<(ChannelKey, Seq)>,
+    /// When there are so many of these, those that are gone are left out.
+    encoded_most: usize,
+    /// What stands for a message that is taken out of where it is held, for a moment.
+    nothing: Rc<Message>,
+    /// Since when there are clients: before that, nobody could ask for what came.
+    opened: Instant,
     /// Feeds are to be told of what limits take; and that.
     is_watched: bool,
     lost: Vec<(ChannelKey, Rc<Message>)>,
@@ -54,9 +63,9 @@ pub struct History {
 
 resume! {
     History {
-        carried: bytes, messages, order, overfull, passing, encoded;
+        carried: bytes, messages, order, overfull, passing, encoded, opened;
         resumed: ;
-        given: limits, total_bytes, is_watched, lost
+        given: limits, total_bytes, is_watched, lost, encoded_most, nothing
     }
 }
 
@@ -78,6 +87,9 @@ impl History {
             overfull: Vec::new(),
             passing: Vec::new(),
             encoded: VecDeque::new(),
+            encoded_most: ENCODED_MIN,
+            nothing: nothing(),
+            opened: Instant::default(),
             is_watched: false,
             lost: Vec::new(),
         }
@@ -156,8 +168,9 @@ impl History {
 
     /// Notes that message `seq` has been encoded, for as long as there is room.
     pub fn note_encoded(&mut self, channels: &Table<ChannelKey, Channel>, key: ChannelKey, seq: Seq) {
-        if self.encoded.len() > 2 * self.messages + ENCODED_MIN {
-            self.encoded.retain(|&(key, seq)| is_kept(channels, seq, key));
+        if self.encoded.len() >= self.encoded_most {
+            self.encoded.retain(|&(key, seq)| is_held(channels, seq, key));
+            self.encoded_most = 2 * self.encoded.len() + ENCODED_MIN;
         }
         self.encoded.push_back((key, seq));
     }
@@ -205,9 +218,7 @@ impl History {
         while self.bytes > self.total_bytes
             && let Some((key, seq)) = self.encoded.pop_front()
         {
-            if let Some(channel) = channels.get_mut(key) {
-                self.bytes -= channel.ring.forget_frames(seq);
-            }
+            self.bytes -= self.forget_frames(channels, key, seq);
         }
         let mut evicted = 0;
         while self.bytes > self.total_bytes && self.messages > 1 {
@@ -231,11 +242,11 @@ impl History {
         now: Instant,
         mut cut_at: impl FnMut(ChannelKey, Instant),
     ) -> usize {
-        for (key, seq) in self.passing.drain(..) {
-            if let Some(channel) = channels.get_mut(key) {
-                self.bytes -= channel.ring.forget_frames(seq);
-            }
+        let mut passing = std::mem::take(&mut self.passing);
+        for (key, seq) in passing.drain(..) {
+            self.bytes -= self.forget_frames(channels, key, seq);
         }
+        self.passing = passing;
         let mut evicted = 0;
         for key in std::mem::take(&mut self.overfull) {
             let Some(channel) = channels.get_mut(key) else { continue };
@@ -245,6 +256,44 @@ impl History {
             }
         }
         evicted + self.enforce_total(channels, now)
+    }
+
+    /// Throws the frames of message `seq` away, unless somebody is in the midst of one. Returns what they took.
+    fn forget_frames(&self, channels: &mut Table<ChannelKey, Channel>, key: ChannelKey, seq: Seq) -> usize {
+        let Some(channel) = channels.get_mut(key) else { return 0 };
+        match channel.ring.holder(seq).map(|message| Rc::get_mut(message)) {
+            Some(Some(message)) => message.forget_frames(),
+            _ => self.forget_frames_of_many(channels, key, seq),
+        }
+    }
+
+    /// The same for a message that may be held in several places: a latest value, an update with several topics.
+    #[inline(never)]
+    fn forget_frames_of_many(
+        &self,
+        channels: &mut Table<ChannelKey, Channel>,
+        key: ChannelKey,
+        seq: Seq,
+    ) -> usize {
+        let others = self.order.since(seq - 1).take_while(|&(other, _)| other == seq).map(|(_, key)| key);
+        let keys: Vec<ChannelKey> =
+            std::iter::once(key).chain(others.filter(|other| *other != key)).collect();
+        let mut only = None;
+        for &key in &keys {
+            let Some(channel) = channels.get_mut(key) else { continue };
+            for holder in channel.holders(seq) {
+                let message = std::mem::replace(holder, Rc::clone(&self.nothing));
+                only.get_or_insert(message);
+            }
+        }
+        let Some(mut message) = only else { return 0 };
+        let bytes = Rc::get_mut(&mut message).map_or(0, Message::forget_frames);
+        for &key in &keys {
+            let Some(channel) = channels.get_mut(key) else { continue };
+            // What stands for it has another number, but not its place.
+            channel.holders(seq).for_each(|holder| *holder = Rc::clone(&message));
+        }
+        bytes
     }
 
     /// Enforces the count of the ring of `channel`, as far as the grace lets it. Returns how many messages were
@@ -262,7 +311,12 @@ impl History {
     pub fn next_cut(&self, channel: &Channel) -> Option<Instant> {
         let limits = self.limits_of(channel);
         let oldest = channel.ring.oldest_published().filter(|_| channel.ring.len() > limits.messages)?;
-        Some(oldest + limits.grace_ms)
+        Some(oldest.max(self.opened) + limits.grace_ms)
+    }
+
+    /// Notes that there were no clients until now, as a history was loaded.
+    pub const fn open(&mut self, now: Instant) {
+        self.opened = now;
     }
 
     /// Whether channel `key` is to be looked at by the next [`History::trim`].
@@ -356,7 +410,19 @@ impl History {
     }
 }
 
+/// A message that is none.
+fn nothing() -> Rc<Message> {
+    let id = MessageId { epoch: Epoch::from_random(0), seq: 0 };
+    Rc::new(Message::new(id, "".into(), Publication::of(Data::Removed), Instant::default()))
+}
+
 /// Whether channel `key` still keeps message `seq`.
 fn is_kept(channels: &Table<ChannelKey, Channel>, seq: Seq, key: ChannelKey) -> bool {
     channels.get(key).is_some_and(|channel| channel.ring.contains(seq))
+}
+
+/// The same, or among its latest values.
+fn is_held(channels: &Table<ChannelKey, Channel>, seq: Seq, key: ChannelKey) -> bool {
+    let is_value = |channel: &Channel| channel.latest().is_some_and(|latest| latest.contains(seq));
+    is_kept(channels, seq, key) || channels.get(key).is_some_and(is_value)
 }

@@ -14,6 +14,10 @@ use std::rc::Rc;
 /// may be for a value of a megabyte, and nobody else is served meanwhile.
 pub const PATCHED_BYTES_MAX: usize = 4 << 20;
 
+/// What is superseded and kept for patches takes such a part of what all history may take, at most: readers who ask for
+/// patches push out no more than that.
+pub const BASES_SHARE: usize = 8;
+
 /// Why a change of a key is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyError {
@@ -274,7 +278,9 @@ impl Hub {
         let before = self.base_bytes;
         for group in &mut keyed.groups {
             // Values themselves come first.
-            let room = self.history.total_bytes().saturating_sub(self.value_bytes + self.base_bytes);
+            let total = self.history.total_bytes();
+            let most = total.saturating_sub(self.value_bytes).min(total / BASES_SHARE);
+            let room = most.saturating_sub(self.base_bytes);
             let bytes = group.bytes();
             group.note(seq, old, room);
             self.base_bytes = self.base_bytes + group.bytes() - bytes;

@@ -74,6 +74,11 @@ impl Latest {
         self.in_order.contains_key(&seq)
     }
 
+    /// Where message `seq` is held, if it is the newest of its key.
+    pub fn holder(&mut self, seq: Seq) -> Option<&mut Rc<Message>> {
+        self.in_order.get_mut(&seq)
+    }
+
     /// The newest message of `key`, a value or a removal.
     pub fn of_key(&self, key: &str) -> Option<&Rc<Message>> {
         self.by_key.get(key).and_then(|seq| self.in_order.get(seq))

@@ -21,6 +21,12 @@ impl Hub {
         self.seq = next - 1;
     }
 
+    /// Notes that there were no clients until now. What came before is as young to them as if it had come now: it is kept
+    /// for the grace, even if its channel has more than its count.
+    pub const fn open(&mut self, now: Instant) {
+        self.history.open(now);
+    }
+
     /// Makes the room that a hub has from the beginning.
     pub fn make_room(&mut self) {
         self.subscribers.reserve(super::ROOM);

@@ -199,16 +199,15 @@ impl Ring {
         gone
     }
 
-    /// Throws the frames of message `seq` away, if it is kept and nobody else holds it. Returns what they took.
-    pub fn forget_frames(&mut self, seq: Seq) -> usize {
+    /// Where message `seq` is held, if it is kept.
+    pub fn holder(&mut self, seq: Seq) -> Option<&mut Rc<Message>> {
         // Nearly always it is the last.
         let last = self.messages.len().saturating_sub(1);
         let place = match self.newest() == seq {
             true => Ok(last),
             false => self.messages.binary_search_by_key(&seq, |&(seq, _)| seq),
         };
-        let message = place.ok().and_then(|place| self.messages.get_mut(place));
-        message.and_then(|(_, message)| Rc::get_mut(message)).map_or(0, Message::forget_frames)
+        place.ok().and_then(|place| self.messages.get_mut(place)).map(|(_, message)| message)
     }
 
     /// Takes out what is too old at `now`, by its own TTL or by the age limit.

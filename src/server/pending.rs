@@ -352,7 +352,7 @@ impl Server {
     pub fn log_condition(&mut self, now: Now, condition: Condition) {
         match condition {
             Condition::Ready => {
-                let next = self.broker.log_is_ready();
+                let next = self.broker.log_is_ready(now.at);
                 let gauges = self.broker.hub.gauges();
                 log::info!(
                     "history: loaded; messages: {}, channels: {}, the next number: {next}",

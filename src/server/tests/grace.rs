@@ -1,7 +1,12 @@
 //! Who is between two polls while more comes than a channel keeps.
 
 use super::delivery::Bench;
+use super::disk::Disk;
+use crate::broker::LogSettings;
 use crate::config::Config;
+use crate::hub::{Data, Publication};
+use crate::id::{Epoch, MessageId};
+use crate::log::{LogTime, Proposal, Record, Ticket};
 use serde_json::Value;
 
 const BURST: usize = 500;
@@ -92,4 +97,39 @@ fn the_latest_values_outlive_the_grace() {
     assert_eq!(bench.server.broker.hub.gauges().messages, 100);
     let (_, answer) = bench.client("GET /pub/a?key=first HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(answer.ends_with("\r\n\r\n1"), "{answer}");
+}
+
+/// While a server starts, nobody can ask it: what was young when the one before it ended is young to those who come back,
+/// however long that took.
+#[test]
+fn a_burst_before_a_restart_is_not_lost() {
+    let mut bench = bench();
+    let (epoch, began) = (Epoch::from_random(1), 1_800_000_000_000);
+    let record = |number: usize| Record::Message {
+        channel: "a".into(),
+        publication: Publication::of(Data::Text(number.to_string().into())),
+        at: LogTime(began - 60_000),
+    };
+    let mut disk = Disk::new();
+    let records = (0..=BURST).map(record).collect();
+    disk.write(&Proposal { ticket: Ticket(1), first: 1, records, answered: None, seen: None });
+    disk.begin(false, false);
+    let Bench { server, world, .. } = &mut bench;
+    server.use_log(LogSettings { behind: false, staged_bytes: 1 << 20, lag_ms: 60_000, shared: None });
+    server.log_opened(world.now, disk.opening(epoch, began));
+    // A large history takes longer to load than the grace lasts.
+    world.advance(15_000);
+    disk.load(server, world, |_| panic!("all of it is history"));
+    bench.turn();
+    bench.world.advance(9_000);
+    bench.turn();
+    let first = MessageId { epoch, seq: 1 };
+    let (got, is_gap, next) = poll(&mut bench, &first.to_string());
+    assert_eq!((got, is_gap), (texts(1..=BURST), false));
+
+    bench.world.advance(1_100);
+    bench.turn();
+    assert_eq!(bench.server.broker.hub.gauges().messages, 100, "then the count rules");
+    let (_, is_gap, _) = poll(&mut bench, &first.to_string());
+    assert!(is_gap && next.ends_with(&(BURST + 1).to_string()), "{next}");
 }

@@ -303,7 +303,7 @@ fn what_the_log_refuses_is_told_later() {
     broker.use_log(LogSettings { behind: false, staged_bytes: 1 << 20, lag_ms: 60_000, shared: None });
     let (epoch, time) = (Epoch::from_random(1), LogTime(0));
     broker.log_opened(at(0), Opening { epoch, secret: 1, next: 7, lost: 0, watermark: 0, time });
-    broker.log_is_ready();
+    broker.log_is_ready(at(0));
     let store = |broker: &mut Broker, ms, proposal: Proposal| {
         assert!(proposal.records.iter().all(crate::log::Record::is_passing), "on no disk");
         let own = Some(proposal.ticket);
