@@ -170,7 +170,7 @@ fn whoever_breaks_off_in_whatever_phase_leaves_nothing_behind() {
                 _ => {}
             }
         }
-        let mut poll = server.park("/sub/survivor", &[], "survivor", 1);
+        let mut poll = server.park("/sub/survivor?timeout=60", &[], "survivor", 1);
         server.publish("survivor", "served");
         assert_eq!(poll.answer().text(), "served");
     }
@@ -229,9 +229,9 @@ fn what_arrived_while_the_process_was_stopped_is_not_late() {
     const MANY: usize = 1200;
     let server = Encke::start(&[
         "--limits-body-seconds",
-        "1",
+        "2",
         "--limits-head-seconds",
-        "1",
+        "2",
         "--limits-idle-seconds",
         "2",
     ]);

@@ -1,12 +1,12 @@
 //! nginx and haproxy in front of the server, as people run them: on loopback, with the configuration of SECURITY.md.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::client::Client;
-use crate::harness::{Encke, until};
+use crate::harness::{Encke, free_address, until};
 
 /// Which front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +28,8 @@ pub struct Front {
 
 impl Front {
     pub fn start(kind: Kind, server: &Encke) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("front-{port}"));
+        let addr = free_address();
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("front-{}", addr.port()));
         fs::create_dir_all(&folder).unwrap();
         let (template, program, arguments): (_, _, &[&str]) = match kind {
             Kind::Nginx => (include_str!("front/nginx.conf"), "nginx", &["-e", "stderr", "-p", ".", "-c"]),

@@ -65,7 +65,7 @@ fn bytes_and_age_make_gaps_too() {
     assert!(resume(&server, "x", &first).0);
     assert!(!resume(&server, "x", &ids[19]).0);
 
-    let server = Encke::start(&["--history-seconds", "1"]);
+    let server = Encke::start(&["--history-seconds", "3"]);
     let first = server.publish("x", "1");
     server.publish("x", "2");
     until("the history has aged", || server.history("x").is_empty().then_some(()));
@@ -90,7 +90,7 @@ fn over_all_channels_the_globally_oldest_message_goes_first() {
 
 #[test]
 fn a_forgotten_channel_remembers_what_was_lost() {
-    let server = Encke::start(&["--history-seconds", "1", "--channel-idle-seconds", "1"]);
+    let server = Encke::start(&["--history-seconds", "3", "--channel-idle-seconds", "1"]);
     let first = server.publish("x", "1");
     let second = server.publish("x", "2");
     until("the channel is forgotten", || (server.get("/pub/x", &[]).status == 404).then_some(()));

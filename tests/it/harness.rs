@@ -1,9 +1,11 @@
 //! The server under test: the real binary with a port of its own, killed when the test is over.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +18,9 @@ use crate::client::{Answer, Client, Head};
 
 /// How long anything may take before a test fails: far more than it ever needs, even on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ports that are below those which the system chooses from.
+const PORTS: Range<u16> = 12_000..32_000;
 
 /// Descriptors that the tests need beside a crowd of clients.
 const FEW_DESCRIPTORS: u64 = 4000;
@@ -256,6 +261,11 @@ impl Encke {
         self.child.stderr.take()
     }
 
+    /// Whether a signal has stopped the process.
+    pub fn is_stopped(&self) -> bool {
+        self.proc_file("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    }
+
     /// Waits for the process to end.
     pub fn exit(&mut self) -> ExitStatus {
         until("the server leaves", || self.child.try_wait().expect("it is our child"))
@@ -381,10 +391,19 @@ impl Log {
     }
 }
 
-/// An address of the loopback interface that is free.
+/// An address of the loopback interface that is free, and stays so until it is used: it is none of those that the system
+/// gives to clients and to who asks for any, and another one each time.
 pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("the loopback interface");
-    listener.local_addr().expect("it is bound")
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(101);
+    loop {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + (number % PORTS.len() as u32) as u16;
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
 }
 
 /// Asks again and again until there is an answer; fails with `what` when none came in time.

@@ -85,7 +85,7 @@ fn the_oldest_idempotency_key_is_forgotten_first() {
 #[test]
 fn empty_channels_disappear_when_nobody_listens() {
     let server = Encke::start(&["--channel-idle-seconds", "1"]);
-    let poll = server.park("/sub/empty?timeout=3", &[], "empty", 1);
+    let poll = server.park("/sub/empty?timeout=8", &[], "empty", 1);
     server.admin().publish("gone", &["Encke-TTL: 1"], b"x");
     server.publish("kept", "x");
     until("the expired channel is forgotten", || (server.get("/pub/gone", &[]).status == 404).then_some(()));

@@ -530,7 +530,7 @@ fn a_cookie_publishes_for_pages_that_may() {
 fn a_stream_ends_with_its_token() {
     let server = open_hub(&[]);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
-    let ends = now + 1.7;
+    let ends = now + 4.7;
     let claims = json!({"exp": ends, "mercure": {"subscribe": ["*"]}});
     let short = bearer(&token(&claims, SUBSCRIBER_KEY));
     let (_, mut client) = server.open(&target(&["a"], ""), &[&short]);

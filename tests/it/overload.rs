@@ -153,7 +153,7 @@ fn a_body_of_a_byte_a_second_is_given_up() {
     let took = begun.elapsed();
     assert_eq!((answer.status, answer.get("connection")), (408, Some("close")));
     assert!(
-        took >= Duration::from_secs(4) && took < Duration::from_secs(9),
+        took >= Duration::from_secs(4) && took < Duration::from_secs(25),
         "after {took:?}, long before 30 s"
     );
     assert_eq!(count(&server, "heads_timed_out"), 1);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use crate::harness::{Encke, until};
+use crate::harness::{Encke, free_address, until};
 
 /// The blocks of a document that are written in `language`, without their indentation.
 fn blocks(document: &str, language: &str) -> Vec<String> {
@@ -221,8 +221,7 @@ fn tokens_are_made_in_every_language() {
 #[test]
 fn the_application_is_asked() {
     let folder = Folder::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-    let address = free.expect("there is a free port");
+    let address = free_address();
     let program =
         block("docs/access.md", "python", "class Hook").replace("3000", &address.port().to_string());
     folder.write("hook.py", &program);

@@ -415,12 +415,13 @@ fn a_history_at_rest_is_checked_and_dumped_and_stays_as_it_is() {
     );
     server.ask("POST", "/pub/bytes", &["Content-Type: application/octet-stream"], b"\xff\x00");
     server.ask("POST", "/pub/once", &["Idempotency-Key: 1"], b"once");
-    server.ask("POST", "/pub/brief?ttl=1", &[], b"brief");
+    server.ask("POST", "/pub/brief?ttl=3", &[], b"brief");
     server.publish("gone", "deleted");
     assert_eq!(server.ask("DELETE", "/pub/gone", &[], b"").status, 204);
     server.signal(Signal::KILL);
     server.exit();
-    thread::sleep(Duration::from_millis(1100));
+    // Longer than the brief one lives, which it did until the server was gone.
+    thread::sleep(Duration::from_millis(3100));
     let file = Path::new(&store).join("history.redb");
     let before = std::fs::read(&file).unwrap();
     let found = facts(&store);

@@ -60,6 +60,7 @@ fn it_hears_that_the_server_lives() {
     assert_eq!(manager.hears(), "READY=1\n");
     (0..5).for_each(|_| assert_eq!(manager.hears(), "WATCHDOG=1\n", "although nobody asks anything"));
     server.signal(Signal::STOP);
+    until("it is stopped", || server.is_stopped().then_some(()));
     manager.0.set_nonblocking(true).expect("a socket");
     // What was said before it was stopped.
     while manager.0.recv(&mut [0; 64]).is_ok() {}

@@ -175,7 +175,7 @@ fn a_stream_ends_with_its_session() {
 
 #[test]
 fn a_socket_carries_whole_sessions() {
-    let server = start(&["--bayeux-timeout-ms", "300"]);
+    let server = start(&["--bayeux-timeout-ms", "2000"]);
     let mut socket = Socket::open(&server);
     let id = socket.ask(&json!([handshake()]))[0]["clientId"].clone();
     let connect = |number: u32| json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "websocket", "id": number}]);
@@ -233,7 +233,7 @@ fn a_keep_alive_connection_serves_connect_after_connect() {
 
 #[test]
 fn a_half_closed_connect_is_answered_and_given_no_messages() {
-    let server = start(&["--bayeux-timeout-ms", "400"]);
+    let server = start(&["--bayeux-timeout-ms", "2000"]);
     let mut session = Session::begin(&server);
     session.subscribe("/a");
     let mut timed = session.hold(&json!({"id": "5"}));
