@@ -23,6 +23,8 @@ const TLS_PER_ADDRESS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long a stranger who was sent away waits before it comes back.
 const RETURN: Duration = Duration::from_millis(200);
+/// So much of what comes is kept, until a session's id is found in it.
+const HEARD_BYTES: usize = 4096;
 /// Connections that are begun in a row.
 const BATCH: usize = 64;
 
@@ -61,6 +63,8 @@ struct Stranger {
     said: usize,
     /// It has said how it begins.
     begun: bool,
+    /// After how many departures of all together it came.
+    round: u64,
     /// What came and has not been looked at, until its session is known.
     heard: Vec<u8>,
     /// Its TLS session, if it wants one.
@@ -99,6 +103,7 @@ impl Crowd {
             words: Vec::new(),
             said: 0,
             begun: false,
+            round: 0,
             heard: Vec::new(),
             secure: None,
         };
@@ -144,6 +149,9 @@ impl Crowd {
                 (stranger.said, stranger.begun) = (0, false);
                 stranger.heard.clear();
                 stranger.at = Instant::now();
+                if let Does::LeaveTogether { every } = self.kind.does {
+                    stranger.round = self.begun.elapsed().div_duration_f64(every) as u64;
+                }
                 // Every other one says hello, and no more.
                 stranger.secure = self
                     .tls
@@ -197,14 +205,15 @@ impl Crowd {
                 Ok(count) => {
                     did = true;
                     if !stranger.begun {
-                        stranger.heard.extend_from_slice(&buffer[..count.min(4096)]);
+                        let room = HEARD_BYTES.saturating_sub(stranger.heard.len());
+                        stranger.heard.extend_from_slice(&buffer[..count.min(room)]);
                     }
                 }
                 Err(error) if is_early(&error) => {}
                 Err(error) => return Err(error),
             }
         }
-        if stranger.said == stranger.words.len() && !self.think(place) {
+        if stranger.said == stranger.words.len() && (place < kind.stay || !self.think(place)) {
             return Ok(did);
         }
         let stranger = &mut self.strangers[place];
@@ -233,7 +242,13 @@ impl Crowd {
                 self.strangers[place].at = Instant::now();
                 return false;
             }
-            Does::Leave => {
+            Does::LeaveAnswered if stranger.heard.is_empty() => return false,
+            Does::LeaveTogether { every }
+                if stranger.round == self.begun.elapsed().div_duration_f64(*every) as u64 =>
+            {
+                return false;
+            }
+            Does::Leave | Does::LeaveAnswered | Does::LeaveTogether { .. } => {
                 self.sent += 1;
                 self.leave(place);
                 self.strangers[place].at = Instant::now();

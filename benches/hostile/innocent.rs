@@ -1,16 +1,28 @@
 //! The innocent client: publishes fifty times a second and hears it by a stream. It listens from an address of its own
-//! that nothing exempts from limits, as browsers do.
+//! that nothing exempts from limits, as browsers do. By TLS, it listens so, and comes by another connection five times a
+//! second: how long that takes until it may speak counts among what its messages take.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::crowd::connect_from;
+use crate::secure::{self, Secure};
+use crate::server::Addresses;
 
 const EVERY: Duration = Duration::from_millis(20);
+/// How often it comes anew by TLS.
+const VISIT: Duration = Duration::from_millis(200);
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 9, 9, 9);
+
+/// How it listens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Plain,
+    Tls,
+}
 
 /// What it felt.
 pub struct Felt {
@@ -40,12 +52,15 @@ struct Book {
 pub struct Innocent(Arc<Mutex<Book>>);
 
 impl Innocent {
-    pub fn start(address: SocketAddr) -> io::Result<Self> {
+    pub fn start(addresses: Addresses, by: By) -> io::Result<Self> {
         let book = Arc::new(Mutex::new(Book::default()));
-        let mut stream: TcpStream = connect_from(ADDRESS, address, None)?;
-        stream.set_nonblocking(false)?;
-        stream.write_all(b"GET /sub/innocent?as=stream HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-        let mut publisher = TcpStream::connect(address)?;
+        let mut stream = Line::open(addresses, by)?;
+        stream.say(b"GET /sub/innocent?as=stream HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        if by == By::Tls {
+            let visiting = Arc::clone(&book);
+            thread::spawn(move || visit(addresses, &visiting));
+        }
+        let mut publisher = TcpStream::connect(addresses.plain)?;
         publisher.set_nodelay(true)?;
         let mut answers = publisher.try_clone()?;
         thread::spawn(move || io::copy(&mut answers, &mut io::sink()));
@@ -90,6 +105,54 @@ impl Innocent {
 fn note(book: &Mutex<Book>, change: impl FnOnce(&mut Book)) {
     if let Ok(mut book) = book.lock() {
         change(&mut book);
+    }
+}
+
+/// A connection, in the clear or by TLS.
+struct Line {
+    socket: TcpStream,
+    secure: Option<Secure>,
+}
+
+impl Line {
+    fn open(addresses: Addresses, by: By) -> io::Result<Self> {
+        let address = if by == By::Tls { addresses.tls } else { addresses.plain };
+        let mut socket = connect_from(ADDRESS, address, None)?;
+        socket.set_nonblocking(false)?;
+        let mut secure = None;
+        if by == By::Tls {
+            let session = secure.insert(Secure::new(&secure::config()?)?);
+            session.shake(&mut socket)?;
+        }
+        Ok(Self { socket, secure })
+    }
+
+    fn say(&mut self, words: &[u8]) -> io::Result<()> {
+        match &mut self.secure {
+            Some(secure) => secure.write(&mut self.socket, words).map(drop),
+            None => self.socket.write_all(words),
+        }
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.secure {
+            Some(secure) => secure.read(&mut self.socket, buffer),
+            None => self.socket.read(buffer),
+        }
+    }
+}
+
+/// Comes again and again, and goes as soon as its handshake is done.
+fn visit(addresses: Addresses, book: &Mutex<Book>) {
+    loop {
+        let begun = Instant::now();
+        match Line::open(addresses, By::Tls) {
+            Ok(_) => note(book, |book| book.times.push(begun.elapsed())),
+            Err(_) => return note(book, |book| book.is_gone = true),
+        }
+        thread::sleep(VISIT);
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
-use crate::server::CHANNELS;
+use crate::words::{
+    frame, get, handshake, hub, join, listens_to_tables, names, opens_table, patches, post, reads_table,
+    replay, storm, templates, upgrade, values, who_is_there,
+};
 
 /// A kind of strangers.
 pub struct Kind {
@@ -12,6 +13,8 @@ pub struct Kind {
     /// The third byte of their address.
     pub address: u8,
     pub sockets: usize,
+    /// So many of them, the first ones, do nothing after that.
+    pub stay: usize,
     /// What they say first.
     pub begins: fn(usize) -> Vec<u8>,
     /// What they do then.
@@ -26,6 +29,10 @@ pub enum Does {
     Nothing,
     /// Go, and come back at once.
     Leave,
+    /// The same, but only when they have been answered.
+    LeaveAnswered,
+    /// All go at the same moment, again and again, and come back at once.
+    LeaveTogether { every: Duration },
     /// Say this again and again.
     Say(fn(usize) -> Vec<u8>),
     /// The same as a session of Bayeux.
@@ -43,7 +50,16 @@ pub enum Reads {
 }
 
 const fn kind(name: &'static str, address: u8, sockets: usize, begins: fn(usize) -> Vec<u8>) -> Kind {
-    Kind { name, address, sockets, begins, does: Does::Nothing, bytes_per_second: 0.0, reads: Reads::All }
+    Kind {
+        name,
+        address,
+        sockets,
+        stay: 0,
+        begins,
+        does: Does::Nothing,
+        bytes_per_second: 0.0,
+        reads: Reads::All,
+    }
 }
 
 const MB: f64 = 1e6;
@@ -154,55 +170,46 @@ pub static KINDS: &[Kind] = &[
     },
     // What costs most of all that can be asked for in few bytes.
     Kind { does: Does::Handshake, ..kind("handshakes", 28, 400, |_| Vec::new()) },
+    // Selections of topics that come and go, and those who are told of each.
+    Kind { does: Does::Leave, stay: 20, ..kind("templates", 29, 200, templates) },
+    // Everything that is kept, again and again.
+    Kind {
+        does: Does::LeaveAnswered,
+        ..kind("replays", 30, 100, |place| match place % 2 {
+            0 => hub(&["*"], "&lastEventID=earliest", None),
+            _ => hub(&["c/{id}", "big"], "&lastEventID=earliest", None),
+        })
+    },
+    // Members who go together, and a crowd that comes and goes, each time by other names.
+    Kind {
+        does: Does::LeaveTogether { every: Duration::from_secs(2) },
+        stay: 50,
+        ..kind("members", 31, 500, |place| join("lobby", place < 50))
+    },
+    Kind {
+        does: Does::LeaveAnswered,
+        stay: 1050,
+        ..kind("crowd", 32, 1200, |place| join("hall", place < 50))
+    },
+    Kind {
+        does: Does::Say(|_| who_is_there("room").repeat(20)),
+        stay: 900,
+        bytes_per_second: 0.4 * MB,
+        ..kind("who", 33, 950, |place| if place < 900 { join("room", false) } else { Vec::new() })
+    },
+    // Snapshots of ten thousand values, in batches and by streams.
+    Kind {
+        does: Does::Say(|_| reads_table().repeat(10)),
+        bytes_per_second: 0.2 * MB,
+        ..kind("snapshots", 34, 100, |_| Vec::new())
+    },
+    Kind { does: Does::LeaveAnswered, ..kind("openings", 35, 100, opens_table) },
+    // Patches of large values, one by one and in batches.
+    Kind { does: Does::Say(patches), bytes_per_second: 0.2 * MB, ..kind("patches", 36, 20, values) },
+    // Readers of patches, who keep step and who do not.
+    Kind { ..kind("deltas", 37, 300, listens_to_tables) },
+    Kind {
+        reads: Reads::Some { bytes: 20_000, every: Duration::from_millis(100) },
+        ..kind("laggards", 38, 300, listens_to_tables)
+    },
 ];
-
-fn get(target: &str) -> Vec<u8> {
-    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes()
-}
-
-fn post(target: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}")
-        .into_bytes()
-}
-
-fn upgrade(target: &str) -> Vec<u8> {
-    let fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").into_bytes()
-}
-
-/// A text frame, masked with zeros.
-fn frame(text: &str) -> Vec<u8> {
-    let mut bytes = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
-    bytes.extend_from_slice(text.as_bytes());
-    bytes
-}
-
-fn names(count: usize) -> String {
-    (0..count).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
-}
-
-fn handshake() -> Vec<u8> {
-    let message = json!([{"channel": "/meta/handshake", "version": "1.0",
-        "supportedConnectionTypes": ["long-polling"]}]);
-    post("/bayeux", &message.to_string())
-}
-
-/// A megabyte of subscriptions to a thousand channels, taken back at once.
-fn storm(session: &str) -> Vec<u8> {
-    let channels: Vec<String> = (0..900).map(|number| format!("/c/{}", number * CHANNELS / 1000)).collect();
-    let change = |what: &str| json!({"channel": what, "clientId": session, "subscription": channels});
-    let pair = [change("/meta/subscribe"), change("/meta/unsubscribe")];
-    let messages: Vec<_> = pair.iter().cycle().take(110).cloned().collect();
-    post("/bayeux", &json!(messages).to_string())
-}
-
-/// Everything that is kept of large messages, in one answer.
-fn replay(session: &str) -> Vec<u8> {
-    let connect = json!({"channel": "/meta/connect", "clientId": session, "connectionType": "long-polling"});
-    let subscribe = json!({"channel": "/meta/subscribe", "clientId": session, "subscription": "/big",
-        "ext": {"replay": {"/big": -2}}});
-    let asks = [json!([connect]), json!([subscribe]), json!([connect]), json!([connect])];
-    asks.iter().flat_map(|messages| post("/bayeux", &messages.to_string())).collect()
-}

@@ -4,13 +4,16 @@
 //! ```text
 //! args      for how long, of which kinds
 //! kinds     what strangers do: one entry each
+//! words     what they say
+//! rights    what they may beside the defaults: what a page with a token may
 //! crowd     carries it out: many sockets, one thread for each kind
-//! innocent  publishes fifty times a second and listens, as a client of an address of its own
+//! innocent  publishes fifty times a second and listens, as a client of an address of its own, by TLS or without
 //! server    the process: starting, what it is given to keep, what /proc tells
 //! ```
-//! The process itself is that of the soak, TLS that of the load generator, and where it works is said as the suite says it: the server has a processor of its
-//! own and waits for nobody there, and strangers make way for the innocent client and the application on the other. What is
-//! measured is the server, not how a machine with two processors shares them among nineteen threads.
+//! The process itself is that of the soak, TLS that of the load generator, and where it works is said as the suite says it: the
+//! server has a processor of its own and waits for nobody there, and strangers make way for the innocent client and the
+//! application on the other. What is measured is the server, not how a machine with two processors shares them among thirty
+//! threads.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -23,10 +26,12 @@ mod kinds;
 mod process;
 #[path = "../suite/processor.rs"]
 mod processor;
+mod rights;
 #[allow(dead_code)]
 #[path = "../load/secure.rs"]
 mod secure;
 mod server;
+mod words;
 
 use std::env;
 use std::io;
@@ -40,8 +45,8 @@ use clap::{CommandFactory, Parser};
 
 use crate::args::Args;
 use crate::crowd::Crowd;
-use crate::innocent::Innocent;
-use crate::kinds::{KINDS, Kind};
+use crate::innocent::{By, Innocent};
+use crate::kinds::{Does, KINDS, Kind};
 use crate::server::Server;
 
 /// The innocent client waits no longer than this, at its 99th percentile.
@@ -74,23 +79,27 @@ fn run(args: &Args) -> io::Result<bool> {
     processor::pin(PROCESSORS[1])?;
     println!("| strangers | p50 ms | p99 ms | most ms | RSS MiB | of the limit | CPU | held |");
     println!("|---|---|---|---|---|---|---|---|");
-    let mut holds = measure(args, "nobody", &[])?;
+    let mut holds = measure(args, "nobody", &[], By::Plain)?;
     if !args.together {
         for kind in &kinds {
-            holds &= measure(args, kind.name, &[kind])?;
+            holds &= measure(args, kind.name, &[kind], By::Plain)?;
+            if matches!(kind.does, Does::Handshake) {
+                let name = format!("{}, the innocent by TLS", kind.name);
+                holds &= measure(args, &name, &[kind], By::Tls)?;
+            }
         }
     }
     if kinds.len() > 1 {
-        holds &= measure(args, "all together", &kinds)?;
+        holds &= measure(args, "all together", &kinds, By::Plain)?;
     }
     Ok(holds)
 }
 
 /// One row: a server of its own, an innocent client, and some kinds of strangers.
-fn measure(args: &Args, name: &str, kinds: &[&'static Kind]) -> io::Result<bool> {
+fn measure(args: &Args, name: &str, kinds: &[&'static Kind], by: By) -> io::Result<bool> {
     let server = Server::start(&args.encke, args.memory_mib, PROCESSORS[0])?;
     server.prepare()?;
-    let innocent = Innocent::start(server.addresses.plain)?;
+    let innocent = Innocent::start(server.addresses, by)?;
     thread::sleep(Duration::from_millis(300));
     innocent.take();
     let stop = Arc::new(AtomicBool::new(false));

@@ -13,10 +13,17 @@ use std::time::Duration;
 use crate::certificate::Certificate;
 use crate::process::Process;
 use crate::processor;
+use crate::rights;
+use crate::words::quote;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Channels below `c/`, each with a message.
 pub const CHANNELS: usize = 9000;
+/// Keys of `table`, each with a value.
+pub const KEYS: usize = 10_000;
+/// Values of it that change at once, and the milliseconds until the next do.
+const CHANGES: usize = 50;
+const CHANGES_MS: u64 = 100;
 /// Bytes of each message on `big`.
 const BIG_BYTES: usize = 100_000;
 /// Clock ticks a second, as /proc counts them.
@@ -41,6 +48,7 @@ impl Server {
         command.args(["serve", "--listen", "127.0.0.1:0", "--limits-memory"]).arg(format!("{memory_mib}MiB"));
         let files = std::env::temp_dir().join(format!("encke-hostile-{}", std::process::id()));
         command.args(Certificate::make(&files)?.options());
+        rights::grant(&mut command, &files)?;
         // It logs every connection that it closes for lack of memory.
         let rest = |mut lines: BufReader<_>| _ = io::copy(&mut lines, &mut io::sink());
         let process = processor::start_on(cpu, || Process::start(command, rest))?;
@@ -58,17 +66,24 @@ impl Server {
             let lines = (begin..begin + 1000).map(|n| format!("{{\"channel\":\"c/{n}\",\"data\":1}}\n"));
             application.post("/pub", "application/x-ndjson", &lines.collect::<String>())?;
         }
+        for begin in (0..KEYS).step_by(1000) {
+            application.publish_quotes(begin, 1000)?;
+        }
         (0..10).try_for_each(|_| application.publish_big())
     }
 
-    /// Publishes ten large messages a second, until `stop`.
+    /// Publishes ten large messages a second, and changes values, until `stop`.
     pub fn publish_on(&self, stop: Arc<AtomicBool>) -> JoinHandle<io::Result<()>> {
         let address = self.addresses.plain;
         thread::spawn(move || {
             let mut application = Application::of(address)?;
-            while !stop.load(Ordering::Relaxed) {
+            for number in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
                 application.publish_big()?;
-                thread::sleep(Duration::from_millis(100));
+                application.publish_quotes(number * CHANGES, CHANGES)?;
+                thread::sleep(Duration::from_millis(CHANGES_MS));
             }
             Ok(())
         })
@@ -101,6 +116,12 @@ impl Application {
 
     fn publish_big(&mut self) -> io::Result<()> {
         self.post("/pub/big", "text/plain", &"x".repeat(BIG_BYTES))
+    }
+
+    /// Changes the values of so many keys, from `begin` on.
+    fn publish_quotes(&mut self, begin: usize, count: usize) -> io::Result<()> {
+        let lines: String = (begin..begin + count).map(|number| quote(number, number)).collect();
+        self.post("/pub", "application/x-ndjson", &lines)
     }
 
     fn post(&mut self, target: &str, content_type: &str, body: &str) -> io::Result<()> {
