@@ -237,6 +237,11 @@ fn main() {
         .args(["--port", &addr.port().to_string(), "--appendonly", "yes", "--save", ""])
         .current_dir(&folder);
     let redis = Process::start(&mut command);
+    let is_there = (0..500).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        TcpStream::connect(addr).is_ok()
+    });
+    assert!(is_there, "redis-server does not listen at {addr}");
     let (_one, one) = node(addr);
     let (other, two) = node(addr);
     across(one, two, 6000, Duration::from_millis(1));

@@ -103,6 +103,11 @@ impl Input {
         }
     }
 
+    /// What there is of a head that is not complete, unless a body has begun.
+    pub fn head_so_far(&self) -> Option<&[u8]> {
+        matches!(self.stage, Stage::Head).then_some(&*self.bytes)
+    }
+
     /// Takes the bytes that wait, to serve them; what has been gathered of a body stays.
     pub fn take_waiting(&mut self) -> Vec<u8> {
         match self.stage {

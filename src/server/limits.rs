@@ -131,7 +131,11 @@ pub static LIMITS: &[Limit] = &[
     setting("limits.pipelined_requests", "429 with `Retry-After`, close", &["pipelines_refused"]),
     fixed("pipelined bytes behind a request that waits", PIPELINE_BYTES_MAX, "431, close", REFUSED),
     fixed("bytes of answers not taken yet", BACKLOG_BYTES_MAX, "the next request waits", &[]),
-    setting("limits.idle_seconds", "closed", &["connections_idle"]),
+    setting(
+        "limits.idle_seconds",
+        "closed; 503 with `Retry-After` to a request for which the history has not come until then",
+        &["connections_idle"],
+    ),
     fixed("milliseconds of reading on after the last answer", LINGER_MS as usize, "closed", &[]),
     setting("limits.stalled_seconds", "closed, and the log says so", &["connections_stalled"]),
     setting("limits.unread_bytes_per_second", "closed, and the log says so", &["connections_stalled"]),

@@ -345,7 +345,9 @@ impl Server {
         let connection = &self.connections[slot];
         match connection.phase {
             _ if connection.closing => {}
-            Phase::Idle | Phase::Due if is_loading => self.receive_early(now, slot, bytes, sink),
+            Phase::Idle | Phase::Reading | Phase::Due if is_loading => {
+                self.receive_early(now, slot, bytes, sink);
+            }
             Phase::Idle | Phase::Reading if connection.output.is_none() => {
                 match self.must_wait(now, slot, bytes, sink) {
                     false => self.serve(now, slot, bytes, sink),
@@ -375,8 +377,13 @@ impl Server {
     #[cold]
     fn receive_early(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         let connection = &self.connections[slot];
-        let is_first = connection.input.is_none() && matches!(connection.phase, Phase::Idle);
-        match is_first && HEALTH.iter().any(|line| bytes.starts_with(line)) {
+        let begun = connection.input.as_deref().map_or(Some(&[][..]), Input::head_so_far);
+        let is_health = begun.is_some_and(|begun| {
+            let is_line =
+                |line: &&[u8]| begun.iter().chain(bytes).zip(*line).all(|(byte, wanted)| byte == wanted);
+            HEALTH.iter().any(is_line)
+        });
+        match is_health && !matches!(connection.phase, Phase::Due) {
             true => self.serve(now, slot, bytes, sink),
             false => self.defer(now, slot, bytes),
         }

@@ -130,6 +130,23 @@ impl Server {
         }
     }
 
+    /// Answers whose request has waited for its turn for too long: as a rule because the history is still on its way.
+    #[cold]
+    pub(super) fn refuse_waiting(&mut self, now: Now, slot: Slot) {
+        let waiting = self.take_waiting(slot);
+        let detail = match self.broker.is_loading() {
+            true => "the history is not there yet; try again later",
+            false => "the server is overloaded; try again later",
+        };
+        let problem =
+            Response::problem(503, detail, false).with("Retry-After", self.retry_after(slot, 1, 10));
+        let mut slots = head::slots();
+        match head::parse_front(&waiting, &mut slots) {
+            Some((head, _)) => self.refuse_to(now, slot, Some(&head), &softened(problem, &head)),
+            None => self.refuse(now, slot, &problem),
+        }
+    }
+
     /// The answer to who wants to listen while the server leaves.
     #[cold]
     pub(super) fn leaving(&self, slot: Slot, as_text: bool) -> Response {

@@ -239,7 +239,11 @@ impl Server {
                 self.close(now.at, slot);
             }
             Phase::Lingering => self.close(now.at, slot),
-            Phase::Held(_) | Phase::Committing | Phase::Asking | Phase::Due | Phase::Closed => {}
+            Phase::Due => {
+                self.refuse_waiting(now, slot);
+                self.send(now.at, slot, sink);
+            }
+            Phase::Held(_) | Phase::Committing | Phase::Asking | Phase::Closed => {}
         }
     }
 

@@ -18,6 +18,7 @@ mod delivery;
 mod disk;
 mod door;
 mod drain;
+mod early;
 mod fdajax;
 mod grace;
 mod handover;
