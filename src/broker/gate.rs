@@ -4,18 +4,20 @@ use super::client::Client;
 use super::rate::{Rate, network};
 use super::refusal::Refusal;
 use crate::carry::resume;
-use crate::config::Config;
+use crate::config::{Config, is_demo_chat};
 use crate::hub::{Hub, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT, Payer};
 use crate::id::{Key, Seed};
 use crate::time::Instant;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// The demo's chat; its rooms are below.
-const DEMO_CHAT: &str = "demo/chat";
-/// Messages that one address may publish there in a second.
+/// Messages that one address may publish in the demo's chat in a second.
 pub const SAID_IN_DEMO_BY_ONE: u32 = 20;
 /// The same for all together: a proxy that does not tell who its clients are is everybody.
 pub const SAID_IN_DEMO: u32 = 200;
+/// Tokens that one address may have as a guest of the demo in a second.
+pub const GUESTS_BY_ONE: u32 = 20;
+/// The same for all together.
+pub const GUESTS: u32 = 200;
 
 /// What each client has done in the second that runs.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct Gate {
     published: Rate,
     /// The same in the chat of the demo, where everybody may.
     said_in_demo: Rate,
+    /// Tokens that guests of the demo were given.
+    welcomed: Rate,
     is_demo: bool,
     /// Work done for patterns, channels looked at and names compared: the dearest that a client can ask for in few
     /// bytes. A command of fifty bytes may touch as many channels as one subscriber may have; a thousand of them fit
@@ -55,7 +59,7 @@ pub enum Shortage {
 resume! {
     Gate {
         carried: looked_at_by_all;
-        resumed: published, said_in_demo, looked_at;
+        resumed: published, said_in_demo, welcomed, looked_at;
         // How short memory is, is found out again.
         given: publishes_per_second, is_demo, left_of_visit, payers, shortage
     }
@@ -83,6 +87,7 @@ impl Gate {
             publishes_per_second: config.limits.publishes_per_second,
             published: Rate::new(seed.key("publications by address")),
             said_in_demo: Rate::new(seed.key("what is said in the demo by address")),
+            welcomed: Rate::new(seed.key("guests of the demo by address")),
             is_demo: config.demo,
             looked_at: Rate::new(seed.key("searches by address")),
             looked_at_by_all: (0, 0),
@@ -141,22 +146,14 @@ impl Gate {
         client: Client,
         channels: impl Iterator<Item = &'c str>,
     ) -> bool {
-        let is_chat = |channel: &&str| {
-            channel.strip_prefix(DEMO_CHAT).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let said = channels.filter(is_chat).count();
+        let said = channels.filter(|channel| is_demo_chat(channel)).count();
         let said = u32::try_from(said).unwrap_or(u32::MAX);
-        let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let exceeds = |by, most| self.said_in_demo.so_far(now, by).saturating_add(said) > most;
-        if said == 0 {
-            return true;
-        }
-        if exceeds(all, SAID_IN_DEMO) || client.counted && exceeds(client.address, SAID_IN_DEMO_BY_ONE) {
-            return false;
-        }
-        self.said_in_demo.add(now, all, said);
-        self.said_in_demo.add(now, client.address, said);
-        true
+        said == 0 || admits(&mut self.said_in_demo, now, client, said, (SAID_IN_DEMO_BY_ONE, SAID_IN_DEMO))
+    }
+
+    /// Whether `client` may have another token as a guest of the demo in this second; if so, it is counted.
+    pub fn admits_guest(&mut self, now: Instant, client: Client) -> bool {
+        admits(&mut self.welcomed, now, client, 1, (GUESTS_BY_ONE, GUESTS))
     }
 
     #[cold]
@@ -202,4 +199,17 @@ impl Gate {
             self.looked_at.add(now, address, u32::try_from(looked_at).unwrap_or(u32::MAX));
         }
     }
+}
+
+/// Whether `client` may do something `times` in a second in which one address may do it so often, and all together so
+/// often; if so, it is counted. Who is exempt counts among all.
+fn admits(rate: &mut Rate, now: Instant, client: Client, times: u32, (by_one, by_all): (u32, u32)) -> bool {
+    let all = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let exceeds = |by, most| rate.so_far(now, by).saturating_add(times) > most;
+    if exceeds(all, by_all) || client.counted && exceeds(client.address, by_one) {
+        return false;
+    }
+    rate.add(now, all, times);
+    rate.add(now, client.address, times);
+    true
 }

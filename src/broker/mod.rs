@@ -31,7 +31,7 @@ mod shared;
 mod waiting;
 
 pub use client::{Client, forwarded_for, is_exempt};
-pub use gate::{SAID_IN_DEMO, SAID_IN_DEMO_BY_ONE, Search, Shortage};
+pub use gate::{GUESTS, GUESTS_BY_ONE, SAID_IN_DEMO, SAID_IN_DEMO_BY_ONE, Search, Shortage};
 pub use publish::{IfMatch, Once, Publishing, Receipt, Receipts, Terms};
 pub use rate::{Rate, network};
 pub use refusal::Refusal;
@@ -208,6 +208,11 @@ impl Broker {
         }
         let channels = messages.iter().map(|(channel, _)| &**channel);
         (!self.gate.admits_in_demo(now, client, channels)).then_some(Refusal::TooManyMessages)
+    }
+
+    /// Whether `client` may be another guest of the demo in this second; if so, it is counted.
+    pub fn admits_guest(&mut self, now: Instant, client: Client) -> bool {
+        self.gate.admits_guest(now, client)
     }
 
     /// Tries changes of keys out: applies patches, and finds out whether all of it can be done.

@@ -8,7 +8,7 @@ use super::repeats::Remembered;
 use super::waiting::{Ended, LogSettings, LogWaiting, Open, Proposals, SLOW_SECONDS};
 use super::{Broker, Receipts, Refusal, Several};
 use crate::hub::{ExpiredKey, Hub, Owner, PRESENCE, Publication, Published};
-use crate::id::{MessageId, Seed, Seq};
+use crate::id::{MessageId, Seq};
 use crate::log::{Answered, Batch, Entry, Figures, LogTime, Lost, Opening, Proposal, Record, Ticket};
 use crate::time::Instant;
 use std::borrow::Cow;
@@ -29,8 +29,7 @@ impl Broker {
     pub fn log_opened(&mut self, now: Instant, opening: Opening) {
         self.hub.rename(opening.epoch);
         // A repeat is recognised in every life.
-        let seed = Seed { epoch: opening.epoch, secret: opening.secret };
-        self.repeats.use_secret(seed.key("idempotency"));
+        self.repeats.use_secret(opening.seed().key("idempotency"));
         if let Some(log) = &mut self.log {
             log.ahead_ms = opening.time.0.saturating_sub(now.as_millis());
             log.opening = Some(opening);

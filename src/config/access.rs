@@ -234,6 +234,14 @@ impl Word for FieldName {
     }
 }
 
+/// The chat of the demo, and its rooms.
+pub const DEMO_CHAT: [&str; 2] = ["demo/chat", "demo/chat/**"];
+
+/// Whether that is a channel of the demo's chat.
+pub fn is_demo_chat(channel: &str) -> bool {
+    channel.strip_prefix(DEMO_CHAT[0]).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// Whether a channel shows who is on it, and to whom.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Shows {

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use access::{Algorithm, Keeps, KeyText, Protocol, Shows, Who};
+pub use access::{Algorithm, DEMO_CHAT, Keeps, KeyText, Protocol, Shows, Who, is_demo_chat};
 pub use engine::{Place as EnginePlace, Servers as EngineServers};
 pub use file::is_misspelled;
 pub use kind::{Describe, Given, Kind, milliseconds};
@@ -65,7 +65,7 @@ setting::settings! {
         /// from `listen`; none = everything on `listen`.
         admin_listen: Option<SocketAddr> = None, Optional(Address);
         /// Publish the built-in market data below `demo/`, and open the rooms of the demo's chat (`demo/chat/**`) to
-        /// everybody, so many messages a second.
+        /// everybody, so many messages a second; who is in them is shown.
         demo: bool = false, Flag;
         /// Seconds between two heartbeats of a stream; the first comes up to a quarter earlier.
         heartbeat: u64 = 15, Seconds(1..=HOUR);

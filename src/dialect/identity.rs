@@ -97,7 +97,7 @@ impl Access {
     pub fn new(config: &Config, seed: Seed) -> Self {
         Self {
             rules: Rules::new(config),
-            tokens: Tokens::new(config).unwrap_or_default(),
+            tokens: tokens_of(config, seed),
             mercure: MercureTokens::new(config).unwrap_or_default(),
             hook: Hook::new(config, seed),
             is_on: is_on(config),
@@ -159,10 +159,14 @@ impl Access {
         if !is_cookie && is_one_of(&token, &config.publish.token) {
             return Ok(Identity { publisher: true, ..Identity::default() });
         }
-        // Where we have no keys, it is for the application; to the demo alone it means nothing.
+        // Where we have no keys, it is for the application; to the demo alone it means nothing, but for those of guests.
+        let is_of_guest = self.tokens.is_of_guest(&token);
+        if is_of_guest && is_cookie {
+            return Err(Denial::BadToken(Bad("the token of a guest is in a cookie")));
+        }
         let is_for_application = self.rules.asks() && config.token_keys.is_empty() && !has_token(head.query);
         let is_for_nobody = config.channels.is_empty() && config.token_keys.is_empty();
-        if is_for_application || is_for_nobody {
+        if !is_of_guest && (is_for_application || is_for_nobody) {
             return Ok(Identity { local, ..Identity::default() });
         }
         let grant = self.check(&token, Client::of(head, peer, config), config, now, stats)?;
@@ -301,6 +305,15 @@ impl Access {
     pub fn is_public(&self, name: &str) -> bool {
         self.rules.publishers(name).is_some_and(|who| who != Who::Publishers)
     }
+}
+
+/// The keys of the settings, and the guests of a demo.
+fn tokens_of(config: &Config, seed: Seed) -> Tokens {
+    let mut tokens = Tokens::new(config).unwrap_or_default();
+    if config.demo {
+        tokens.admit_guests(seed);
+    }
+    tokens
 }
 
 /// Whether what a request shows matters.

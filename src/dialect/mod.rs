@@ -26,7 +26,7 @@ use native::admin::Inquiry;
 pub use protocols::Dialects;
 pub use session::{Act, Context};
 
-use crate::broker::access::{Action, Revocation};
+use crate::broker::access::{Action, Guest, Revocation};
 use crate::broker::{IfMatch, Publishing};
 use crate::config::Config;
 use crate::hub::Start;
@@ -114,6 +114,8 @@ pub enum Operation {
     Stats,
     /// To take a right back.
     Revoke(Revocation),
+    /// To be a guest of the demo.
+    Welcome(Guest),
     /// What an operator asks.
     Inquire(Inquiry),
 }

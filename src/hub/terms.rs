@@ -5,7 +5,7 @@ use super::channel::ChannelKey;
 use super::history::Limits;
 use super::name::{Pattern, covers, is_internal, topic_of};
 use super::subscriber::{Memberships, Owner, SubscriberKey};
-use crate::config::{Config, Shows};
+use crate::config::{Config, Shows, is_demo_chat};
 use crate::time::Instant;
 use std::rc::Rc;
 
@@ -24,7 +24,9 @@ const MESSAGES_PER_TURN: usize = 10_000;
 pub struct Terms {
     /// The rules in their order; none if all say the same.
     rules: Vec<Rule>,
-    /// Some of them have it noted who listens.
+    /// The demo has a chat, where it is noted who listens, whatever rules say.
+    has_chat: bool,
+    /// Some have it noted who listens.
     has_presence: bool,
     /// The same, or some had until now.
     notes: bool,
@@ -58,7 +60,13 @@ impl Terms {
     fn of(&self, name: &str) -> (u16, bool) {
         let topic = topic_of(name);
         let is_own = is_internal(topic) || self.is_presence(topic);
-        self.rule(topic).filter(|_| !is_own).map_or((0, false), |rule| (rule.place, rule.shows))
+        let place = self.rule(topic).filter(|_| !is_own).map_or(0, |rule| rule.place);
+        (place, !is_own && self.shows(topic))
+    }
+
+    /// Whether it is noted who listens to channel `name`.
+    fn shows(&self, name: &str) -> bool {
+        self.has_chat && is_demo_chat(name) || self.rule(name).is_some_and(|rule| rule.shows)
     }
 
     fn rule(&self, name: &str) -> Option<&Rule> {
@@ -67,10 +75,7 @@ impl Terms {
 
     /// Whether channel `name` tells who is on another.
     fn is_presence(&self, name: &str) -> bool {
-        self.has_presence
-            && name
-                .strip_prefix(PRESENCE)
-                .is_some_and(|told_of| self.rule(told_of).is_some_and(|rule| rule.shows))
+        self.has_presence && name.strip_prefix(PRESENCE).is_some_and(|told_of| self.shows(told_of))
     }
 
     /// How many segments of channel `name` a pattern has to have as they are to reach it: who wants to know who is on others
@@ -101,20 +106,22 @@ impl Hub {
             let (place, shows) = (self.history.place_of(limits), rule.presence != Shows::Nobody);
             rules.push(Rule { pattern: rule.pattern.as_str().into(), place, shows });
         }
-        self.terms.has_presence = rules.iter().any(|rule| rule.shows);
-        if !self.terms.has_presence && rules.iter().all(|rule| rule.place == 0) {
+        self.terms.has_chat = config.demo;
+        let shows = rules.iter().any(|rule| rule.shows);
+        self.terms.has_presence = shows || config.demo;
+        if !shows && rules.iter().all(|rule| rule.place == 0) {
             rules.clear();
         }
+        self.terms.notes |= self.terms.has_presence;
         if rules != self.terms.rules {
             self.terms.rules = rules;
-            self.terms.notes |= self.terms.has_presence;
             self.begin_to_fit();
         }
     }
 
     /// The place of the bounds of a channel that is opened, and whether it is noted who listens.
     pub(super) fn terms_of(&self, name: &str) -> (u16, bool) {
-        match self.terms.rules.is_empty() {
+        match self.terms.rules.is_empty() && !self.terms.has_presence {
             true => (0, false),
             false => self.terms.of(name),
         }
@@ -376,5 +383,21 @@ mod tests {
         assert_eq!(["encke/presence/chat/a", "chat/a"].map(|name| terms.written(name)), [2, 0]);
         let plain = hub(&config(&[])).terms;
         assert!(!plain.hides(&pattern("**"), "encke/presence/chat/a"));
+    }
+
+    #[test]
+    fn the_chat_of_the_demo_shows_who_is_there_whatever_is_written() {
+        let channels = vec![rule("demo/**", keeping(7))];
+        let names = ["demo/chat/a", "demo/chat", "demo/chats", "demo/ticks", "encke/presence/demo/chat/a"];
+        for (channels, place) in [(Vec::new(), 0), (channels, 1)] {
+            let terms = |demo| {
+                let hub = hub(&Config { demo, channels: channels.clone(), ..Config::default() });
+                names.map(|name| hub.terms_of(name))
+            };
+            let shown =
+                |shows, own| [(place, shows), (place, shows), (place, false), (place, false), (own, false)];
+            assert_eq!(terms(true), shown(true, 0));
+            assert_eq!(terms(false), shown(false, 0));
+        }
     }
 }

@@ -18,7 +18,7 @@ pub use outstanding::{Outstanding, Taken};
 
 use crate::carry::carry;
 use crate::hub::{PRESENCE, Publication};
-use crate::id::{Epoch, Seq};
+use crate::id::{Epoch, Seed, Seq};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -350,7 +350,7 @@ pub enum Condition {
 pub struct Opening {
     /// Its name.
     pub epoch: Epoch,
-    /// What hides idempotency keys in it.
+    /// What hides idempotency keys in it, and makes guests of the demo.
     pub secret: u128,
     /// The number of the next record.
     pub next: Seq,
@@ -360,4 +360,11 @@ pub struct Opening {
     pub watermark: Seq,
     /// What its time line says now.
     pub time: LogTime,
+}
+
+impl Opening {
+    /// What secrets are derived from that mean the same in every life of the history, and on all servers that share it.
+    pub const fn seed(&self) -> Seed {
+        Seed { epoch: self.epoch, secret: self.secret }
+    }
 }

@@ -4,6 +4,7 @@ use super::pending::{Form, Refused, Shape};
 use super::surplus::softened;
 use super::{Server, Sink};
 use crate::broker;
+use crate::broker::access::Guest;
 use crate::conn::{OriginIndex, Slot};
 use crate::dialect::native::{self, answer};
 use crate::dialect::{Command, Denial, Holder, Identity, Operation, Publish, cors};
@@ -143,10 +144,23 @@ impl Server {
             Operation::Metrics => self.metrics(now),
             Operation::Stats => self.statistics(now),
             Operation::Inquire(inquiry) => self.inquire(now, slot, inquiry, sink),
+            Operation::Welcome(guest) => self.welcome(now, slot, &guest, as_text),
             Operation::Revoke(revocation) => {
                 let ended = self.revoke_for_good(now, revocation);
                 answer::ended(ended, self.broker.has_log(), as_text)
             }
+        }
+    }
+
+    /// Gives a guest of the demo a token.
+    fn welcome(&mut self, now: Now, slot: Slot, guest: &Guest, as_text: bool) -> Response {
+        let client = self.client_of(slot);
+        if !self.broker.admits_guest(now.at, client) {
+            return answer::too_many_guests(as_text);
+        }
+        match self.access.tokens.welcome(guest, now.unix) {
+            Some(welcome) => answer::welcome(&welcome.token, &welcome.id),
+            None => Response::problem(404, "there is no demo here", as_text),
         }
     }
 

@@ -8,7 +8,8 @@ use super::mercure::UNTOLD_BYTES_MAX;
 use super::timing::{BODY_GRACE_MS, LINGER_MS};
 use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, surplus};
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
-use crate::broker::{REMEMBERED_MS, SAID_IN_DEMO, SAID_IN_DEMO_BY_ONE};
+use crate::broker::access::tokens::guests::GUEST_NAME_MAX;
+use crate::broker::{GUESTS, GUESTS_BY_ONE, REMEMBERED_MS, SAID_IN_DEMO, SAID_IN_DEMO_BY_ONE};
 use crate::config::{Config, Setting};
 use crate::dialect::hook::BODY_BYTES_MAX;
 use crate::dialect::mercure;
@@ -166,6 +167,19 @@ pub static LIMITS: &[Limit] = &[
         "429 with `Retry-After`; an error to the WebSocket's command, or to the Bayeux message",
         &["publications_refused"],
     ),
+    fixed(
+        "tokens that one address may have as a guest of the demo in a second (`POST /demo/guest`)",
+        GUESTS_BY_ONE as usize,
+        "429 with `Retry-After`",
+        FAILED,
+    ),
+    fixed(
+        "the same for all addresses together, exempt ones among them",
+        GUESTS as usize,
+        "429 with `Retry-After`",
+        FAILED,
+    ),
+    fixed("characters of the name of such a guest", GUEST_NAME_MAX, "400", FAILED),
     setting(
         "limits.tokens_refused_per_second",
         "429 with `Retry-After`; WebSocket 1008",

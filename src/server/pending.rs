@@ -190,11 +190,13 @@ impl Server {
     /// Takes note of what the history is that is going to be applied.
     pub fn log_opened(&mut self, now: Now, opening: Opening) {
         self.broker.log_opened(now.at, opening);
+        self.access.tokens.know_guests_by(opening.seed());
     }
 
     /// Goes on with a log whose history is here already.
     pub fn go_on_with_log(&mut self, now: Now, opening: Opening, settings: LogSettings) {
         self.broker.go_on_with_log(now.at, opening, settings);
+        self.access.tokens.know_guests_by(opening.seed());
     }
 
     /// Gives the log what the request at hand has published. Returns the ticket that its answer must wait for, if it

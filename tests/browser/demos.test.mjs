@@ -7,7 +7,7 @@ import { PATIENCE_MS, openPage, startServer } from './harness.mjs';
 const timeout = 2 * PATIENCE_MS;
 const TECHNIQUES = (process.env.TECHNIQUES ?? 'websocket,sse,stream,poll,jsonp').split(',');
 const NAMES = { websocket: 'WebSocket', sse: 'SSE', stream: 'Streaming', poll: 'Polling', jsonp: 'JSONP' };
-const server = await startServer('--demo', '--heartbeat', '1');
+const server = await startServer('--demo', '--heartbeat', '1', '--presence-seconds', '1');
 
 /** Opens a page of the server and collects what the browser has to say about it. */
 async function open(path, context) {
@@ -74,6 +74,56 @@ test('the ticker sorts, opens an instrument, and takes less when it is slow', { 
   const [later, had] = await figures();
   assert.ok(had - received < (later - published) / 2, `${had - received} of ${later - published}`);
   assert.equal(await page.textContent('#faults'), '0');
+  await page.close();
+});
+
+/** Waits until a page lists just these. */
+const lists = (page, ...names) =>
+  page.waitForFunction(names => [...document.querySelectorAll('#who li')].map(line => line.textContent).join() === names, names.join());
+
+/** Who is on a channel, as the server tells. */
+const presence = async channel => (await fetch(`${server.url}/presence/${channel}`)).json();
+
+test('guests of a chat room see each other come and leave, by each technique', { timeout }, async () => {
+  const a = await open('/demo/chat#seen');
+  await a.fill('[name=name]', 'Johann');
+  await a.dispatchEvent('[name=name]', 'change');
+  await lists(a, 'Johann (you)');
+  for (const technique of TECHNIQUES) {
+    const b = await open('/demo/chat#seen', await a.context().browser().newContext());
+    await b.click(`.choice button:text-is("${NAMES[technique]}")`);
+    await b.fill('[name=name]', technique);
+    await b.dispatchEvent('[name=name]', 'change');
+    await lists(a, ...['Johann (you)', technique].sort((one, other) => one.localeCompare(other)));
+    await lists(b, ...['Johann', technique + ' (you)'].sort((one, other) => one.localeCompare(other)));
+    const { count, members } = await presence('demo/chat/seen');
+    assert.deepEqual([count, members.map(({ info }) => info.name).sort()], [2, ['Johann', technique].sort()]);
+    await b.context().close();
+    await lists(a, 'Johann (you)');
+  }
+  assert.deepEqual(a.complaints, []);
+  await a.close();
+});
+
+test('two tabs of a browser are one guest, by one name, in whatever rooms', { timeout }, async () => {
+  const a = await open('/demo/chat#one'), b = await open('/demo/chat#one', a.context());
+  await b.fill('[name=name]', 'Wilhelm');
+  await b.dispatchEvent('[name=name]', 'change');
+  for (const page of [a, b]) await lists(page, 'Wilhelm (you)');
+  assert.equal(await a.inputValue('[name=name]'), 'Wilhelm');
+  await b.goto(server.url + '/demo/chat#two');
+  for (const page of [a, b]) await lists(page, 'Wilhelm (you)');
+  assert.deepEqual([(await presence('demo/chat/one')).count, (await presence('demo/chat/two')).count], [1, 1]);
+  await b.close();
+  await a.close();
+});
+
+test('a server without a demo has a chat, and no list', { timeout }, async () => {
+  const plain = await startServer(), page = await openPage(`${plain.url}/demo/chat#plain`, await (await open('/')).context().browser().newContext());
+  await page.fill('[name=text]', 'hello');
+  await page.click('.say button');
+  await page.waitForSelector('#log p:text-is("hello")');
+  assert.ok(await page.isHidden('#here'));
   await page.close();
 });
 

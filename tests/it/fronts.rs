@@ -103,6 +103,9 @@ fn the_demo_works_behind_the_proxy_of_the_document_by_any_name() {
     let mut room = named("GET", "/sub/demo/chat/lobby?as=stream", "");
     assert_eq!(room.head().status, 200);
     server.listeners("demo/chat/lobby", 1);
+    let guest = "{\"secret\":\"what a page keeps for long\",\"name\":\"Johann\"}";
+    assert_eq!(named("POST", "/demo/guest", guest).answer().status, 200);
+    assert_eq!(named("GET", "/presence/demo/chat/lobby", "").answer().status, 200);
     assert_eq!(named("POST", "/pub/demo/chat/lobby", "{\"text\":\"hello\"}").answer().status, 201);
     room.read_until(b"hello");
     for target in ["/pub/demo/ticks", "/pub/news", "/pub", "/metrics", "/stats", "/revoke"] {

@@ -25,6 +25,7 @@ mod fdajax_windows;
 mod front;
 mod fronts;
 mod gap;
+mod guests;
 mod harness;
 mod hook;
 mod http;

@@ -26,10 +26,12 @@ pub struct Grant {
     pub key: u64,
     /// What others are told about the subject, as JSON.
     pub info: Option<Box<str>>,
+    /// A guest of the demo, who is one in its chat and nobody elsewhere.
+    pub is_guest: bool,
 }
 
 carry! {
-    struct Grant { subject, id, issued, begins, ends, subscribe, publish, except, key, info }
+    struct Grant { subject, id, issued, begins, ends, subscribe, publish, except, key, info, is_guest }
 }
 
 impl Grant {

@@ -16,5 +16,6 @@ pub use grant::Grant;
 pub use question::{Action, Asker, Question};
 pub use revocations::{Left, Revocation, Revocations, Whose};
 pub use rules::{Bearer, Rules, Verdict};
+pub use tokens::guests::Guest;
 pub use tokens::{Bad, Draft, MercureGrant, MercureTokens, Role, Tokens, claims_to_be_access_token};
 pub use word::Word;

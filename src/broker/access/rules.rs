@@ -5,15 +5,14 @@
 //! covers it. That is linear and errs on refusing.
 
 use super::{Action, Grant, Word};
-use crate::config::{Config, Shows, Who};
+use crate::config::{Config, DEMO_CHAT, Shows, Who};
 use crate::hub::{PRESENCE, Pattern, covers, meets};
 use std::rc::Rc;
 
 /// The channels of FDAjax's users: what is for one of them is nobody else's to read.
 const PRIVATE: &str = "fdajax/users/*";
 
-/// The rooms of the demo's chat, where everybody speaks, and all channels of the demo.
-const DEMO_CHAT: [&str; 2] = ["demo/chat", "demo/chat/**"];
+/// All channels of the demo.
 const DEMO: &str = "demo/**";
 
 /// The rules of a server.
@@ -73,9 +72,11 @@ impl Bearer<'_> {
         grant.and_then(|grant| grant.subject.as_deref())
     }
 
-    /// Whether `item`, or some channel of it, was taken from them.
+    /// Whether `item`, or some channel of it, was taken from them, or is nothing for a guest of the demo. That holds for
+    /// channels of everybody, too: a guest has chosen a name, which must mean nothing where others have one.
     fn lacks(self, item: &str) -> bool {
-        [self.grant, self.held].into_iter().flatten().any(|grant| grant.lacks(item))
+        let is_astray = |grant: &Grant| grant.is_guest && !DEMO_CHAT.iter().any(|room| covers(room, item));
+        [self.grant, self.held].into_iter().flatten().any(|grant| grant.lacks(item) || is_astray(grant))
     }
 }
 
@@ -106,13 +107,14 @@ impl Rules {
             shows: Shows::Nobody,
             built_in: true,
         });
-        // The demo is for everybody who finds it, by whatever name and through whatever proxy.
-        let [lobby, rooms] = DEMO_CHAT.map(|pattern| (pattern, Some(Who::Anyone)));
-        let demo = [lobby, rooms, (DEMO, None)].map(|(pattern, publish)| Rule {
+        // The demo is for everybody who finds it, by whatever name and through whatever proxy. Everybody can be a guest, so
+        // who is in its rooms is no secret.
+        let [lobby, rooms] = DEMO_CHAT.map(|pattern| (pattern, Some(Who::Anyone), Shows::Everybody));
+        let demo = [lobby, rooms, (DEMO, None, Shows::Nobody)].map(|(pattern, publish, shows)| Rule {
             pattern: pattern.into(),
             subscribe: Who::Anyone,
             publish,
-            shows: Shows::Nobody,
+            shows,
             built_in: true,
         });
         let demo = demo.into_iter().filter(|_| config.demo);
@@ -382,6 +384,48 @@ mod tests {
         }
         assert!(rules.unreachable().next().is_none());
         assert!(Rules::new(&Config::default()).is_open());
+    }
+
+    #[test]
+    fn a_guest_of_the_demo_is_one_in_its_chat_and_nowhere_else() {
+        let row = |pattern: &str, subscribe, presence| ChannelRule {
+            pattern: pattern.into(),
+            subscribe,
+            publish: Some(Who::Anyone),
+            presence,
+            ..ChannelRule::default()
+        };
+        let channels = vec![
+            row("open/**", Who::Anyone, Shows::Everybody),
+            row("asked/**", Who::Hook, Shows::Nobody),
+            row("**", Who::Token, Shows::Subjects),
+        ];
+        let rules = Rules::new(&Config { demo: true, channels, ..Config::default() });
+        // Whatever a key may have granted.
+        let guest = Grant { is_guest: true, subject: Some("me".into()), ..grant(&["**"], &["**"]) };
+        let word = Grant { subject: Some("alice".into()), ..grant(&["asked/a"], &[]) };
+        for held in [None, Some(&word)] {
+            let bearer = Bearer { grant: Some(&guest), held, ..NOBODY };
+            for name in ["demo/chat", "demo/chat/a", "demo/chat/a/b", "demo/chat/*", "demo/chat/**"] {
+                let told_of = format!("encke/presence/{name}");
+                assert_eq!(rules.subscribe(bearer, name), Verdict::Allowed, "{name}");
+                assert_eq!(rules.subscribe(bearer, &told_of), Verdict::Allowed, "{name}");
+                assert_eq!(rules.publish(bearer, &told_of), Verdict::Forbidden, "{name}");
+            }
+            assert_eq!(rules.publish(bearer, "demo/chat/a"), Verdict::Allowed);
+            for item in ["demo/*", "demo/**", "demo/*/a", "**", "encke/presence/demo/**", "encke/presence/**"]
+            {
+                assert_eq!(rules.subscribe(bearer, item), Verdict::Forbidden, "{item}");
+            }
+            for name in ["demo/ticks", "demo/chats", "open/a", "asked/a", "a", "encke/presence/open/a"] {
+                assert_eq!(rules.subscribe(bearer, name), Verdict::Forbidden, "{name}");
+                assert_eq!(rules.publish(bearer, name), Verdict::Forbidden, "{name}");
+            }
+        }
+        // Others see who is in the chat, and nobody is shown anywhere else in the demo.
+        assert_eq!(rules.subscribe(NOBODY, "encke/presence/demo/chat/a"), Verdict::Allowed);
+        assert_eq!(rules.presence("demo/chat/a"), Shows::Everybody);
+        assert_eq!(rules.presence("demo/ticks"), Shows::Nobody);
     }
 
     #[test]

@@ -221,6 +221,20 @@ pub fn ended(count: usize, durable: bool, as_text: bool) -> Response {
     }
 }
 
+/// The token of a guest of the demo, whom others know by `id`.
+pub fn welcome(token: &str, id: &str) -> Response {
+    // Both are base64url and dots.
+    let json = format!("{{\"token\":\"{token}\",\"id\":\"{id}\"}}\n");
+    Response::new(200, media::JSON, json.into_bytes())
+}
+
+/// The answer where too many guests come in a second.
+#[cold]
+pub fn too_many_guests(as_text: bool) -> Response {
+    let detail = "too many guests of the demo come at once; try again in a second";
+    Response::problem(429, detail, as_text).with("Retry-After", 1)
+}
+
 /// What a WebSocket is told that loses some of what it listens to: `{"revoked":true,"channels":[…]}`.
 pub fn revoked<'i>(channels: impl Iterator<Item = &'i str>) -> String {
     let mut out = b"{\"revoked\":true,\"channels\":[".to_vec();

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod answer;
 mod asked;
 mod batch;
+mod guest;
 pub mod keys;
 mod pages;
 mod presence;
@@ -63,6 +64,9 @@ pub fn command<'b>(head: &Head<'b>, body: &[u8], caller: Caller, targets: &'b mu
     if let Some(channel) = path.strip_prefix("/presence/").filter(|_| caller.access.is_on()) {
         return get_only(head, || presence::read(head, channel, caller))
             .unwrap_or_else(|refused| problem(head, refused));
+    }
+    if guest::is_asked(head, caller) {
+        return guest::read(head, body).unwrap_or_else(|refused| problem(head, refused));
     }
     elsewhere(head, caller)
 }
@@ -149,6 +153,9 @@ pub fn before_body(head: &Head, caller: Caller) -> Option<Command<'static>> {
         "/revoke" if caller.admin && caller.access.is_on() => revoke::refused(head, caller)?,
         path if path.starts_with("/sub/") => get_only(head, || Ok(Command::Operate(Operation::Health)))
             .unwrap_or_else(|refused| problem(head, refused)),
+        _ if guest::is_asked(head, caller) => {
+            guest::before_body(head).unwrap_or_else(|refused| Some(problem(head, refused)))?
+        }
         _ => elsewhere(head, caller),
     };
     match command {

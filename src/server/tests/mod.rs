@@ -21,6 +21,7 @@ mod drain;
 mod early;
 mod fdajax;
 mod grace;
+mod guests;
 mod handover;
 mod hook;
 mod ledger;

@@ -19,11 +19,10 @@ export const whole = new Intl.NumberFormat('en-US');
 
 /** The client and its place, through every change of technique. */
 export class Feed extends EventTarget {
-  constructor(channels, after, options) {
+  /** `begin`, if it is there, is called with every new client. */
+  constructor(channels, after, options, begin) {
     super();
-    this.options = options;
-    this.channels = channels;
-    this.technique = '';
+    Object.assign(this, { channels, options, begin, technique: '' });
     this.open(after);
   }
 
@@ -35,6 +34,7 @@ export class Feed extends EventTarget {
     for (const type of ['message', 'gap', 'state']) {
       this.comet.on(type, detail => this.dispatchEvent(new CustomEvent(type, { detail })));
     }
+    this.begin?.(this.comet);
   }
 
   use(technique) {

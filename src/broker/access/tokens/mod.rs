@@ -6,6 +6,7 @@
 
 mod claims;
 pub mod details;
+pub mod guests;
 mod json;
 mod jws;
 mod keys;
@@ -16,6 +17,8 @@ mod tests;
 use super::{Grant, Left, Revocation, Revocations};
 use crate::carry::resume;
 use crate::config::{Algorithm, Config, Tokens as Settings};
+use crate::id::Seed;
+use guests::{Guest, Guests, Welcome, is_of_guest};
 use jws::Parts;
 use keys::Key;
 use std::collections::BTreeMap;
@@ -57,13 +60,15 @@ pub struct Tokens {
     settings: Settings,
     verified: Memory,
     revoked: Revocations,
+    /// What makes and verifies tokens of the demo's guests, where there is a demo.
+    guests: Option<Guests>,
 }
 
 resume! {
     Tokens {
         carried: ;
         resumed: revoked, verified;
-        given: keys, settings
+        given: keys, settings, guests
     }
 }
 
@@ -91,7 +96,7 @@ impl Tokens {
         let verified = Memory::new(config.limits.tokens_remembered);
         let revoked = Revocations::new(config.limits.revocations);
         match problems.is_empty() {
-            true => Ok(Self { keys, settings: config.tokens.clone(), verified, revoked }),
+            true => Ok(Self { keys, settings: config.tokens.clone(), verified, revoked, guests: None }),
             false => Err(problems),
         }
     }
@@ -99,8 +104,35 @@ impl Tokens {
     /// Takes other keys and settings, which were checked before. What was revoked stays so; what was remembered is
     /// forgotten.
     pub fn reconfigure(&mut self, config: &Config) {
-        let revoked = std::mem::take(&mut self.revoked);
-        *self = Self { revoked, ..Self::new(config).unwrap_or_default() };
+        let (revoked, guests) = (std::mem::take(&mut self.revoked), self.guests.take());
+        *self = Self { revoked, guests, ..Self::new(config).unwrap_or_default() };
+    }
+
+    /// Lets guests of the demo come, who are the same again wherever `seed` is.
+    pub fn admit_guests(&mut self, seed: Seed) {
+        self.guests = Some(Guests::new(seed));
+    }
+
+    /// Goes on with guests by another seed, if they may come: that of the history, which lasts.
+    pub fn know_guests_by(&mut self, seed: Seed) {
+        if self.guests.is_some() {
+            self.admit_guests(seed);
+        }
+    }
+
+    /// A token for a guest of the demo, who comes in the second `unix`; none without a demo.
+    pub fn welcome(&self, guest: &Guest, unix: u64) -> Option<Welcome> {
+        self.guests.as_ref().map(|guests| guests.welcome(guest, unix))
+    }
+
+    /// What makes guests' tokens, if that is one.
+    fn guests_of(&self, token: &str) -> Option<&Guests> {
+        self.guests.as_ref().filter(|_| is_of_guest(token))
+    }
+
+    /// Whether that is the token of a guest, good or bad.
+    pub fn is_of_guest(&self, token: &str) -> bool {
+        self.guests_of(token).is_some()
     }
 
     /// What tokens are judged by, as values that are the same if that is.
@@ -115,13 +147,19 @@ impl Tokens {
 
     /// Whether the key is still there that verified a grant.
     pub fn has_key(&self, mark: u64) -> bool {
-        self.keys.iter().any(|key| key.mark == mark)
+        let is_of_guests = |guests: &Guests| guests.mark() == mark;
+        self.keys.iter().any(|key| key.mark == mark) || self.guests.as_ref().is_some_and(is_of_guests)
     }
 
     /// What `token` grants in the second `unix`.
     pub fn check(&mut self, token: &str, unix: u64) -> Result<Rc<Grant>, Bad> {
         if let Some(grant) = self.verified.find(token) {
             return in_time(&grant, unix).map(|()| grant);
+        }
+        if let Some(guests) = self.guests_of(token) {
+            // Nothing of a guest is remembered: there can be so many that others would be forgotten.
+            let grant = guests.read(token, self.settings.leeway_seconds)?;
+            return in_time(&grant, unix).and_then(|()| self.left_of(grant)).map(Rc::new);
         }
         let grant = Rc::new(self.left_of(self.verify(token, unix)?)?);
         self.verified.insert(token, Rc::clone(&grant));
@@ -146,6 +184,9 @@ impl Tokens {
     /// What a revocation that is given `text` means: the token itself if it is one of ours, expired or not, else the
     /// number of one. `None` if it looks like a token and is not good.
     pub fn number_of(&self, text: &str) -> Option<Box<str>> {
+        if let Some(guests) = self.guests_of(text) {
+            return guests.number(text);
+        }
         let Ok(parts) = Parts::read(text) else { return Some(text.into()) };
         self.verify_signature(&parts).ok()?;
         claims::number(&parts.payload).or_else(|| Some(fingerprint(parts.signed)))

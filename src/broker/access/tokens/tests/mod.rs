@@ -1,6 +1,7 @@
 //! Good tokens, and what is merely wrong with others.
 
 mod attacks;
+mod guests;
 
 use super::*;
 use crate::cli::token::sign::Signer;
