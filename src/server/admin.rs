@@ -343,7 +343,7 @@ impl Server {
         json!({
             "id": name_of(self.id(slot)),
             "peer": line.map_or_else(|| connection.peer.to_string(), |line| canonical(line.peer).to_string()),
-            "client": self.clients.get(&slot).map(|client| client.address.to_string()),
+            "client": self.aside.clients.get(&slot).map(|client| client.address.to_string()),
             "listener": format!("{:?}", connection.door).to_lowercase(),
             "does": TECHNIQUES[technique(connection)],
             "for_ms": now.at.millis_since(connection.since),

@@ -139,10 +139,10 @@ impl Server {
         match self.find(id) {
             Some(slot) if matches!(self.connections[slot].phase, Phase::Asking) => {
                 self.connections[slot].enter(Phase::Due, now.at);
-                self.due.push_back(id);
+                self.queues.due.push_back(id);
                 self.arm(slot, now.at);
             }
-            Some(slot) if self.is_asking(slot) => self.due.push_back(id),
+            Some(slot) if self.is_asking(slot) => self.queues.due.push_back(id),
             _ => self.access.hook.forget(id),
         }
     }

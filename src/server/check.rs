@@ -32,18 +32,18 @@ impl Server {
             }
             if self.is_asking(slot) {
                 let id = self.id(slot);
-                let waits = self.access.hook.is_waiting(id) || self.due.contains(&id);
+                let waits = self.access.hook.is_waiting(id) || self.queues.due.contains(&id);
                 assert!(waits, "{slot:?} waits for a word that nobody will say");
             }
             if matches!(connection.phase, Phase::Due) {
                 let id = self.id(slot);
                 assert!(
-                    self.due.contains(&id) || self.backlog.contains(id),
+                    self.queues.due.contains(&id) || self.queues.backlog.contains(id),
                     "{slot:?} is due and nobody will serve it"
                 );
             }
             let due = self.deadline(slot, now.at);
-            let is_dismissed = self.deleted.contains(&self.id(slot));
+            let is_dismissed = self.queues.deleted.contains(&self.id(slot));
             let is_timed = due == Instant::NEVER || self.wheel.fires_by(slot, due) || is_dismissed;
             assert!(is_timed, "{slot:?}: nothing will end {connection:?} in time");
             self.check_input(slot);
@@ -55,8 +55,8 @@ impl Server {
         let is_socket = |slot: &Slot| {
             self.connections.get(*slot).is_some_and(|found| matches!(found.phase, Phase::Socket(_)))
         };
-        assert!(self.incoming.keys().all(is_socket), "part of a message is kept for nobody");
-        assert!(self.callbacks.len() <= listening, "a callback is kept for nobody");
+        assert!(self.aside.incoming.keys().all(is_socket), "part of a message is kept for nobody");
+        assert!(self.aside.callbacks.len() <= listening, "a callback is kept for nobody");
         let is_answering = |slot: Slot| {
             let phase = self.connections.get(slot).map(|found| &found.phase);
             !matches!(phase, None | Some(Phase::Idle | Phase::Reading | Phase::Lingering | Phase::Closed))
@@ -68,8 +68,8 @@ impl Server {
         let mut listeners = self.mercure.iter().flat_map(|mercure| mercure.slots());
         assert!(listeners.all(is_streaming), "a listener of Mercure is kept for nobody");
         let is_open = |slot: &Slot| self.connections.contains(*slot);
-        assert!(self.origins.keys().all(is_open), "an origin is kept for nobody");
-        assert!(self.clients.keys().all(is_open), "an address is kept for nobody");
+        assert!(self.aside.origins.keys().all(is_open), "an origin is kept for nobody");
+        assert!(self.aside.clients.keys().all(is_open), "an address is kept for nobody");
     }
 
     /// Bytes of answers that are kept because nobody takes them.
@@ -92,7 +92,9 @@ impl Server {
             | Phase::Parked(_)
             | Phase::Held(_) => true,
             Phase::Socket(_) if self.rights.has_command(slot) => true,
-            Phase::Socket(_) => self.due.contains(&self.id(slot)) || self.backlog.contains(self.id(slot)),
+            Phase::Socket(_) => {
+                self.queues.due.contains(&self.id(slot)) || self.queues.backlog.contains(self.id(slot))
+            }
             Phase::Streaming(_) | Phase::Lingering | Phase::Closed => waits,
         };
         assert!(phase_may, "{slot:?}: bytes wait that nobody will look at: {connection:?}");
@@ -106,22 +108,9 @@ impl Server {
         assert_eq!((hub.channels, hub.subscribers, hub.messages, hub.bytes), (0, 0, 0, 0));
         assert_eq!((self.connections.len(), self.wheel.len()), (0, 0));
         assert_eq!(self.next_deadline(now), Instant::NEVER);
-        assert!(
-            self.deleted.is_empty()
-                && self.due.is_empty()
-                && self.backlog.is_empty()
-                && self.put_off.is_empty()
-                && self.departed.is_empty()
-                && self.readers.is_empty()
-                && self.abandoned.is_empty()
-                && self.outbox.is_empty()
-        );
-        assert!(
-            self.callbacks.is_empty()
-                && self.incoming.is_empty()
-                && self.origins.is_empty()
-                && self.clients.is_empty()
-        );
+        assert!(!self.queues.has_news() && !self.queues.has_waiting() && !self.queues.has_last());
+        assert!(self.readers.is_empty());
+        assert!(self.aside.is_empty(), "something is kept for nobody");
         assert!(self.broker.presence.is_empty(), "somebody is thought to be there");
         assert!(self.access.hook.is_idle(), "the application is asked for nobody");
         assert!(self.effects.is_empty());

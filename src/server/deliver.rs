@@ -32,10 +32,10 @@ impl Server {
             self.end_overfull(now, sink);
         }
         self.dismiss(now, sink);
-        if !self.revoked.is_empty() {
+        if !self.queues.revoked.is_empty() {
             self.end_revoked(now, sink);
         }
-        if !self.due.is_empty() {
+        if !self.queues.due.is_empty() {
             sink.begin_part();
             self.serve_due(now, sink);
         }
@@ -53,10 +53,10 @@ impl Server {
         if self.broker.hub.has_bulk() || !self.pages.is_empty() {
             self.deliver_bulk(now, sink);
         }
-        if !self.backlog.is_empty() || !self.put_off.is_empty() || !self.departed.is_empty() {
+        if self.queues.has_last() {
             self.serve_last(now, sink);
         }
-        let is_left = self.broker.hub.has_ready() || !self.put_off.is_empty();
+        let is_left = self.broker.hub.has_ready() || !self.queues.put_off.is_empty();
         // A flood does not keep limits from being kept.
         if !is_left || self.trimmed + TRIM_MS <= now.at {
             self.trimmed = now.at;
@@ -260,7 +260,7 @@ impl Server {
             return self.end_poll(now, slot, close, sink);
         }
         if let Some(callback) = callback {
-            self.callbacks.insert(poll.subscriber, callback);
+            self.aside.callbacks.insert(poll.subscriber, callback);
         }
     }
 

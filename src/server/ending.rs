@@ -51,9 +51,7 @@ impl Server {
         let connection = &mut self.connections[slot];
         if !matches!(connection.phase, Phase::Closed) {
             connection.phase = Phase::Closed;
-            self.incoming.remove(&slot);
-            self.origins.remove(&slot);
-            self.clients.remove(&slot);
+            self.aside.forget(slot);
             connection.input = None;
             connection.output = None;
             self.wheel.clear(slot);
@@ -71,7 +69,7 @@ impl Server {
         let id = self.id(slot);
         let connection = &mut self.connections[slot];
         if let Some(protocol) = connection.holder() {
-            self.abandoned.push((id, protocol));
+            self.queues.abandoned.push((id, protocol));
             connection.enter(Phase::Idle, now);
         }
         if let Some(key) = connection.subscriber() {
@@ -86,14 +84,14 @@ impl Server {
 
     /// Forgets what function a poll by script wants called.
     pub(super) fn forget_callback(&mut self, key: SubscriberKey) {
-        if !self.callbacks.is_empty() {
-            self.callbacks.remove(&key);
+        if !self.aside.callbacks.is_empty() {
+            self.aside.callbacks.remove(&key);
         }
     }
 
     /// The function that a poll by script wants called, which is forgotten.
     pub(super) fn take_callback(&mut self, key: SubscriberKey) -> Option<Box<str>> {
-        if self.callbacks.is_empty() { None } else { self.callbacks.remove(&key) }
+        if self.aside.callbacks.is_empty() { None } else { self.aside.callbacks.remove(&key) }
     }
 
     /// Takes out a connection that is closed.
@@ -139,7 +137,7 @@ impl Server {
     fn end_listener(&mut self, now: Now, ended: (Owner, MessageId), (status, detail): (u16, &str)) {
         let (owner, position) = ended;
         let Some(slot) = Holder::connection(owner) else { return };
-        self.deleted.push(self.id(slot));
+        self.queues.deleted.push(self.id(slot));
         if let Some(key) = self.connections[slot].subscriber() {
             self.forget_callback(key);
             self.mercure_left(slot);
@@ -152,7 +150,7 @@ impl Server {
                 (true, Phase::Idle)
             }
             Phase::Socket(_) => {
-                self.incoming.remove(&(slot));
+                self.aside.incoming.remove(&slot);
                 websocket::write_close(&mut goodbye, Some(close::GOING_AWAY), detail);
                 (true, Phase::Lingering)
             }
@@ -177,7 +175,7 @@ impl Server {
 
     /// Says goodbye to the subscribers of deleted channels.
     pub(super) fn dismiss(&mut self, now: Now, sink: &mut impl Sink) {
-        for id in std::mem::take(&mut self.deleted) {
+        for id in std::mem::take(&mut self.queues.deleted) {
             self.writable(now, id, sink);
             if let Some(slot) = self.find(id) {
                 self.arm(slot, now.at);

@@ -135,8 +135,7 @@ impl Server {
 
 resume! {
     Server {
-        carried: connections, generations, ebb, wheel, revoked, effects, outbox, abandoned, deleted, due, backlog,
-            put_off, departed, trimmed, readers, callbacks, incoming, clients, origins, access_log, started;
+        carried: connections, generations, ebb, wheel, effects, queues, trimmed, readers, aside, access_log, started;
         resumed: broker, dialects, mercure, access, rights, work, cors;
         // What the settings give, what is found out again, and what is empty when a server parts.
         given: seed, config, addresses, closings, memory, pages, targets, keep_alive, dates, telemetry, watch,

@@ -29,9 +29,9 @@ impl Server {
             origin: self.cors.find(head),
         };
         match named {
-            Some(origin) => _ = self.origins.insert(slot, origin.into()),
-            None if self.origins.is_empty() => {}
-            None => _ = self.origins.remove(&slot),
+            Some(origin) => _ = self.aside.origins.insert(slot, origin.into()),
+            None if self.aside.origins.is_empty() => {}
+            None => _ = self.aside.origins.remove(&slot),
         }
         self.connections[slot].enter(Phase::Held(hold), now.at);
         let id = self.id(slot);
@@ -54,7 +54,7 @@ impl Server {
         call: impl FnOnce(&mut Dialects, &mut Context),
     ) {
         let id = self.id(slot);
-        let waiting = std::mem::take(&mut self.outbox);
+        let waiting = std::mem::take(&mut self.queues.outbox);
         let connection = &self.connections[slot];
         let unsent = match connection.phase {
             // Many of its messages are answered before anything is written.
@@ -64,7 +64,7 @@ impl Server {
             _ => 0,
         };
         self.consult_with(now, client, self.memory.batch_bytes().saturating_sub(unsent), call);
-        let mut acts = std::mem::replace(&mut self.outbox, waiting);
+        let mut acts = std::mem::replace(&mut self.queues.outbox, waiting);
         if let Some(ticket) = self.propose(now.at) {
             // Protocols with sessions tell no numbers.
             _ = self.broker.take_receipts();
@@ -74,7 +74,7 @@ impl Server {
         for (of, act) in acts {
             match of == id {
                 true => self.write_act(now, slot, act),
-                false => self.outbox.push((of, act)),
+                false => self.queues.outbox.push((of, act)),
             }
         }
     }
@@ -98,7 +98,7 @@ impl Server {
             access: &mut self.access,
             client,
             now,
-            outbox: &mut self.outbox,
+            outbox: &mut self.queues.outbox,
             connections: &self.connections,
             room,
         };
@@ -121,7 +121,7 @@ impl Server {
     /// Lets the protocols do what is due, and tells them of connections that have gone.
     #[inline(never)]
     pub(super) fn tick_sessions(&mut self, now: Now, sink: &mut impl Sink) {
-        for (id, protocol) in std::mem::take(&mut self.abandoned) {
+        for (id, protocol) in std::mem::take(&mut self.queues.abandoned) {
             self.consult(now, |dialects, context| dialects.gone(protocol, context, id));
         }
         if self.dialects.next_deadline() <= now.at {
@@ -138,7 +138,7 @@ impl Server {
 
     /// Does what the protocols asked. Nothing of it calls them again.
     pub(super) fn act(&mut self, now: Now, sink: &mut impl Sink) {
-        for (id, act) in std::mem::take(&mut self.outbox) {
+        for (id, act) in std::mem::take(&mut self.queues.outbox) {
             let Some(slot) = self.find(id) else { continue };
             if self.connections[slot].holder().is_none() {
                 continue;
@@ -163,7 +163,7 @@ impl Server {
         }
         let Phase::Held(hold) = &mut self.connections[slot].phase else { return };
         let (close, chunked, begun) = (hold.close, hold.chunked, hold.begun);
-        let named = self.origins.get(&slot).map(|origin| cors::listed_fields(origin));
+        let named = self.aside.origins.get(&slot).map(|origin| cors::listed_fields(origin));
         let fields = match &named {
             Some(named) => named,
             None if self.dialects.names_origins(hold.protocol, &self.config) => {

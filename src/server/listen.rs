@@ -234,7 +234,7 @@ impl Server {
     pub(super) fn park(&mut self, now: Now, slot: Slot, asked: Poll, callback: Option<&str>) {
         self.broker.stats.polls_parked += 1;
         if let Some(callback) = callback {
-            self.callbacks.insert(asked.subscriber, callback.into());
+            self.aside.callbacks.insert(asked.subscriber, callback.into());
         }
         self.connections[slot].enter(Phase::Parked(asked), now.at);
     }

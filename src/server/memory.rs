@@ -368,8 +368,8 @@ impl Server {
 
     fn kept_by(&self, slot: Slot, connection: &Connection) -> usize {
         let mut bytes = connection.input.as_ref().map_or(0, |input| input.kept_bytes());
-        if !self.incoming.is_empty() {
-            bytes += self.incoming.get(&slot).map_or(0, |incoming| incoming.reader.payload_len());
+        if !self.aside.incoming.is_empty() {
+            bytes += self.aside.incoming.get(&slot).map_or(0, |incoming| incoming.reader.payload_len());
         }
         let Some(output) = &connection.output else { return bytes };
         // A message that history has let go of stays as long as somebody has to take something of it, in all its forms.

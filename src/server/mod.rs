@@ -9,6 +9,7 @@
 mod access_log;
 mod addresses;
 mod admin;
+mod aside;
 mod asking;
 #[cfg(any(test, feature = "check"))]
 mod check;
@@ -43,14 +44,14 @@ mod timing;
 mod turns;
 mod writing;
 
-use crate::broker::{self, Broker, Client, Rate};
+use crate::broker::{self, Broker, Rate};
 use crate::carry::carry;
 use crate::config::Config;
-use crate::conn::{ConnId, Connection, Incoming, Input, Phase, Protocol, Slot};
+use crate::conn::{ConnId, Connection, Input, Phase, Slot};
 use crate::dialect::hook::Ask;
 use crate::dialect::native::Targets;
 use crate::dialect::{Access, Dialects, cors};
-use crate::hub::{Hub, Publication, ROOM, SubscriberKey};
+use crate::hub::{Hub, Publication, ROOM};
 use crate::id::Seed;
 use crate::log::Proposal;
 use crate::stats::Stats;
@@ -60,11 +61,13 @@ use crate::transport::Format;
 use crate::wire::response::Response;
 use access_log::AccessLog;
 use addresses::Addresses;
+use aside::Aside;
 use closings::Closings;
 use memory::Memory;
+use queues::Queues;
 use sink::write_slices;
 pub use sink::{Line, Sink, Write, Wrote};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::IoSlice;
 pub use telemetry::Process;
 use telemetry::Telemetry;
@@ -164,24 +167,9 @@ pub struct Server {
     access: Access,
     /// By what right each connection listens.
     rights: rights::Rights,
-    /// Connections that have lost a right, and have to be told.
-    revoked: revoking::Revoked,
     effects: VecDeque<Effect>,
-    /// What the protocols with sessions asked and has not been done yet.
-    outbox: held::Outbox,
-    /// Connections that a protocol held and that have gone, of which it has to be told.
-    abandoned: Vec<(ConnId, Protocol)>,
-    /// Connections whose channel was deleted, and who have to be told.
-    deleted: Vec<ConnId>,
-    /// Those in [`Phase::Due`], in the order in which they came to be. What one connection causes for another goes
-    /// through here or through `outbox`: nobody is served inside somebody else's request.
-    due: VecDeque<ConnId>,
-    /// Those of them who have had their share of a turn, or of a second: they are served when everybody else has been.
-    backlog: queues::Backlog,
-    /// Deliveries that come after those to others.
-    put_off: queues::PutOff,
-    /// Broken connections whose end is much work.
-    departed: VecDeque<ConnId>,
+    /// What is to be done in this turn or in one of the next.
+    queues: Queues,
     /// When the hub last kept its limits.
     trimmed: Instant,
     /// Work done for each address.
@@ -189,14 +177,8 @@ pub struct Server {
     /// Somebody is being served.
     #[cfg(any(test, feature = "check"))]
     serving: bool,
-    /// The functions that parked polls by script want called; there are few such polls.
-    callbacks: BTreeMap<SubscriberKey, Box<str>>,
-    /// Messages that have arrived in part, by the slot of their WebSocket.
-    incoming: BTreeMap<Slot, Incoming>,
-    /// Who asks on WebSockets, where that is not simply their peer: behind proxies.
-    clients: BTreeMap<Slot, Client>,
-    /// Origins that are not listed, but that answers to held requests name all the same, by the slot of the connection.
-    origins: BTreeMap<Slot, Box<str>>,
+    /// What is known of few connections.
+    aside: Aside,
     /// Answers of the connection at hand, until they are written.
     out: Vec<u8>,
     /// What follows `out`, being too large to be copied there.
@@ -235,7 +217,6 @@ impl Server {
             cors: cors::Rules::new(&config.cors, access.is_on()),
             access,
             rights: rights::Rights::default(),
-            revoked: Vec::new(),
             keep_alive: keep_alive(&config),
             dates: Dates::default(),
             access_log: config.log.access.then(Box::default),
@@ -247,21 +228,12 @@ impl Server {
             readers: readers::Readers::new(),
             ebb: None,
             effects: VecDeque::new(),
-            outbox: Vec::new(),
-            abandoned: Vec::new(),
-            deleted: Vec::new(),
-            due: VecDeque::new(),
-            backlog: queues::Backlog::default(),
-            put_off: queues::PutOff::default(),
-            departed: VecDeque::new(),
+            queues: Queues::default(),
             trimmed: now.at,
             work: Rate::new(seed.key("work by address")),
             #[cfg(any(test, feature = "check"))]
             serving: false,
-            callbacks: BTreeMap::new(),
-            incoming: BTreeMap::new(),
-            clients: BTreeMap::new(),
-            origins: BTreeMap::new(),
+            aside: Aside::default(),
             out: Vec::new(),
             body: None,
             telemetry: Telemetry::default(),
@@ -447,7 +419,7 @@ impl Server {
     pub fn reset(&mut self, now: Now, id: ConnId) {
         let Some(slot) = self.find(id) else { return };
         match self.connections[slot].subscriber() {
-            Some(key) if self.broker.hub.is_large(key) => self.departed.push_back(id),
+            Some(key) if self.broker.hub.is_large(key) => self.queues.departed.push_back(id),
             _ => self.close(now.at, slot),
         }
     }

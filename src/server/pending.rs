@@ -416,7 +416,7 @@ impl Server {
                 self.send(now.at, slot, sink);
             }
             Answer::Frames { .. } => {}
-            Answer::Acts(acts) => self.outbox.extend(acts.into_iter().map(|act| (waiting.id, act))),
+            Answer::Acts(acts) => self.queues.outbox.extend(acts.into_iter().map(|act| (waiting.id, act))),
         }
     }
 
@@ -481,10 +481,10 @@ impl Server {
                 Phase::Held(hold) => {
                     let protocol = hold.protocol;
                     if !acts.iter().any(|act| matches!(act, Act::Answer(_))) {
-                        self.abandoned.push((waiting.id, protocol));
+                        self.queues.abandoned.push((waiting.id, protocol));
                     }
                     let response = self.not_stored(slot, detail, false);
-                    self.outbox.push((waiting.id, Act::Answer(response)));
+                    self.queues.outbox.push((waiting.id, Act::Answer(response)));
                 }
                 _ => {}
             },

@@ -1,12 +1,15 @@
-//! Whose turn it is: those who cannot be served at once, by how much has lately been done for their address.
+//! Whose turn it is, and what is to be done yet: those who cannot be served at once, by how much has lately been done for
+//! their address.
 //!
 //! Who asks little is served before who asks much, so that nobody has to wait for a flood; of a flood, some is served
 //! in every turn. Behind a trusted proxy, it is the address that the proxy names. Addresses that limits do not hold for
 //! ask nothing, as far as this goes.
 
+use super::held::Outbox;
+use super::revoking::Revoked;
 use super::{Server, Sink};
 use crate::carry::carry;
-use crate::conn::{ConnId, Slot};
+use crate::conn::{ConnId, Protocol, Slot};
 use crate::hub::SubscriberKey;
 use crate::time::{Instant, Now};
 use std::collections::{BTreeSet, VecDeque};
@@ -16,6 +19,52 @@ use std::collections::{BTreeSet, VecDeque};
 const LEVELS: [u32; 3] = [5_000, 50_000, 200_000];
 /// One of so many that are served is of those of whom most was done, so that nobody waits for ever.
 const LAST_ONE_OF: u32 = 8;
+
+/// What is to be done in this turn or in one of the next.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    /// Those in [`Phase::Due`](crate::conn::Phase::Due), in the order in which they came to be. What one connection causes
+    /// for another goes through here or through `outbox`: nobody is served inside somebody else's request.
+    pub due: VecDeque<ConnId>,
+    /// Those of them who have had their share of a turn, or of a second: they are served when everybody else has been.
+    pub backlog: Backlog,
+    /// Deliveries that come after those to others.
+    pub put_off: PutOff,
+    /// Broken connections whose end is much work.
+    pub departed: VecDeque<ConnId>,
+    /// What the protocols with sessions asked and has not been done yet.
+    pub outbox: Outbox,
+    /// Connections that a protocol held and that have gone, of which it has to be told.
+    pub abandoned: Vec<(ConnId, Protocol)>,
+    /// Connections whose channel was deleted, and who have to be told.
+    pub deleted: Vec<ConnId>,
+    /// Connections that have lost a right, and have to be told.
+    pub revoked: Revoked,
+}
+
+carry! {
+    struct Queues { due, backlog, put_off, departed, outbox, abandoned, deleted, revoked }
+}
+
+impl Queues {
+    /// Whether somebody waits to be served.
+    pub fn has_waiting(&self) -> bool {
+        !self.due.is_empty() || !self.backlog.is_empty()
+    }
+
+    /// Whether somebody has to be told something, or a protocol.
+    pub const fn has_news(&self) -> bool {
+        !self.outbox.is_empty()
+            || !self.abandoned.is_empty()
+            || !self.deleted.is_empty()
+            || !self.revoked.is_empty()
+    }
+
+    /// Whether something comes last in a turn.
+    pub fn has_last(&self) -> bool {
+        !self.backlog.is_empty() || !self.put_off.is_empty() || !self.departed.is_empty()
+    }
+}
 
 /// Connections whose bytes wait, but for those of whom little was done, by how much was done for their address.
 #[derive(Debug, Default)]
@@ -107,7 +156,7 @@ impl Server {
         let is_late = self.level(now, slot) > 0;
         if is_late {
             let id = self.id(slot);
-            self.put_off.push(id, key);
+            self.queues.put_off.push(id, key);
         }
         is_late
     }
@@ -116,7 +165,7 @@ impl Server {
     #[cold]
     pub(super) fn deliver_put_off(&mut self, now: Now, sink: &mut impl Sink) {
         for _ in 0..self.config.turn.deliveries {
-            let Some((id, key)) = self.put_off.pop() else { return };
+            let Some((id, key)) = self.queues.put_off.pop() else { return };
             // It may have gone, and its place have been taken.
             if let Some(slot) = self.find(id)
                 && self.connections[slot].subscriber() == Some(key)
@@ -133,7 +182,7 @@ impl Server {
     /// while there is time.
     #[cold]
     pub(super) fn close_departed(&mut self, now: Now, sink: &mut impl Sink) {
-        while let Some(id) = self.departed.pop_front() {
+        while let Some(id) = self.queues.departed.pop_front() {
             if let Some(slot) = self.find(id) {
                 self.close(now.at, slot);
             }

@@ -46,7 +46,7 @@ impl Server {
             ended += usize::from(loses);
             // A WebSocket that does not listen to them may not begin to, nor publish there.
             if loses || is_socket {
-                self.revoked.push((self.id(slot), Rc::clone(&revocation)));
+                self.queues.revoked.push((self.id(slot), Rc::clone(&revocation)));
             }
         }
         self.expel_absent(now, &revocation);
@@ -80,7 +80,7 @@ impl Server {
     /// Tells those who have lost something.
     #[cold]
     pub(super) fn end_revoked(&mut self, now: Now, sink: &mut impl Sink) {
-        for (id, revocation) in std::mem::take(&mut self.revoked) {
+        for (id, revocation) in std::mem::take(&mut self.queues.revoked) {
             let Some(slot) = self.find(id) else { continue };
             let keeps_some = !revocation.channels.is_empty();
             let is_socket = matches!(self.connections[slot].phase, Phase::Socket(_));

@@ -23,7 +23,7 @@ impl Server {
     pub(super) fn receive_frames(&mut self, now: Now, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
         let max = Bounds { bytes: self.config.limits.message_bytes, frames: self.config.limits.fragments };
         let mut rest = bytes;
-        let (mut reader, mut since) = match self.incoming.remove(&slot) {
+        let (mut reader, mut since) = match self.aside.incoming.remove(&slot) {
             Some(incoming) => (incoming.reader, incoming.since),
             None => (Reader::default(), now.at),
         };
@@ -67,7 +67,7 @@ impl Server {
         }
         self.memory.gathered += bytes.len();
         if !reader.is_idle() {
-            self.incoming.insert(slot, Incoming { reader, since });
+            self.aside.incoming.insert(slot, Incoming { reader, since });
             self.arm(slot, now.at);
         }
         if !rest.is_empty() {
@@ -77,7 +77,7 @@ impl Server {
             }
             let id = self.id(slot);
             let level = self.level(now.at, slot);
-            self.backlog.push(level, id);
+            self.queues.backlog.push(level, id);
             self.effects.push_back(Effect::Pause(id));
         }
     }
@@ -316,7 +316,7 @@ impl Server {
     pub(super) fn close_socket(&mut self, now: Instant, slot: Slot, code: Option<u16>, reason: &str) {
         websocket::write_close(&mut self.out, code, reason);
         self.leave(now, slot);
-        self.incoming.remove(&slot);
+        self.aside.incoming.remove(&slot);
         let connection = &mut self.connections[slot];
         connection.input = None;
         connection.closing = true;

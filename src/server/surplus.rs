@@ -170,7 +170,7 @@ impl Server {
 
     /// Who asks on a connection that is open for long: its peer, or whom the proxy named when it began.
     pub(super) fn client_of(&self, slot: Slot) -> Client {
-        let named = if self.clients.is_empty() { None } else { self.clients.get(&slot).copied() };
+        let named = if self.aside.clients.is_empty() { None } else { self.aside.clients.get(&slot).copied() };
         named.unwrap_or_else(|| Client::direct(self.connections[slot].peer, &self.config))
     }
 
@@ -180,8 +180,10 @@ impl Server {
     pub(super) fn payer(&self, slot: Slot) -> Option<IpAddr> {
         match self.is_exempt(slot) {
             false => Some(self.connections[slot].peer),
-            true if self.clients.is_empty() => None,
-            true => self.clients.get(&slot).filter(|client| client.counted).map(|client| client.address),
+            true if self.aside.clients.is_empty() => None,
+            true => {
+                self.aside.clients.get(&slot).filter(|client| client.counted).map(|client| client.address)
+            }
         }
     }
 
@@ -210,8 +212,8 @@ impl Server {
     #[cold]
     pub(super) fn note_client(&mut self, slot: Slot, client: Client) {
         match client == Client::direct(self.connections[slot].peer, &self.config) {
-            true => _ = self.clients.remove(&slot),
-            false => _ = self.clients.insert(slot, client),
+            true => _ = self.aside.clients.remove(&slot),
+            false => _ = self.aside.clients.insert(slot, client),
         }
     }
 }

@@ -94,7 +94,7 @@ impl Server {
     /// The same for the message that a WebSocket's client is sending.
     pub(super) fn message_end(&self, slot: Slot) -> Instant {
         // What has arrived and waits for its turn is not late.
-        let incoming = self.incoming.get(&slot).filter(|_| self.connections[slot].input.is_none());
+        let incoming = self.aside.incoming.get(&slot).filter(|_| self.connections[slot].input.is_none());
         incoming
             .map_or(Instant::NEVER, |incoming| self.body_end(incoming.since, incoming.reader.payload_len()))
     }
@@ -150,7 +150,10 @@ impl Server {
                 break;
             }
         }
-        if !self.abandoned.is_empty() || !self.outbox.is_empty() || self.dialects.next_deadline() <= now.at {
+        if !self.queues.abandoned.is_empty()
+            || !self.queues.outbox.is_empty()
+            || self.dialects.next_deadline() <= now.at
+        {
             self.tick_sessions(now, sink);
         }
         if self.farewell.is_some() {
@@ -165,16 +168,13 @@ impl Server {
     pub fn next_deadline(&self, now: Now) -> Instant {
         let work = self.broker.hub.has_ready()
             || self.broker.hub.has_bulk()
-            || !self.deleted.is_empty()
-            || !self.revoked.is_empty()
             || self.rights.has_unjudged()
             || self.has_untold_subscriptions()
-            || !self.put_off.is_empty()
-            || !self.departed.is_empty()
-            || self.broker.hub.has_moved() && !self.broker.is_loading()
-            || !self.outbox.is_empty();
-        let is_due = !self.due.is_empty() || !self.backlog.is_empty();
-        match work || !self.abandoned.is_empty() || is_due && !self.broker.is_loading() {
+            || self.queues.has_news()
+            || !self.queues.put_off.is_empty()
+            || !self.queues.departed.is_empty();
+        let waits = self.queues.has_waiting() || self.broker.hub.has_moved();
+        match work || waits && !self.broker.is_loading() {
             true => now.at,
             false => {
                 let own = self.wheel.next_deadline().min(self.broker.hub.next_deadline());

@@ -15,8 +15,8 @@ impl Server {
         if is_free && (connection.input.is_some() || connection.half_closed) {
             connection.enter(Phase::Due, now);
             match level {
-                0 => self.due.push_back(id),
-                _ => self.backlog.push(level, id),
+                0 => self.queues.due.push_back(id),
+                _ => self.queues.backlog.push(level, id),
             }
             if has_had {
                 self.effects.push_back(Effect::Pause(id));
@@ -46,8 +46,8 @@ impl Server {
         self.effects.push_back(Effect::Pause(id));
         match connection.phase {
             Phase::Socket(_) if is_queued => {}
-            Phase::Socket(_) if level > 0 => self.backlog.push(level, id),
-            Phase::Socket(_) => self.due.push_back(id),
+            Phase::Socket(_) if level > 0 => self.queues.backlog.push(level, id),
+            Phase::Socket(_) => self.queues.due.push_back(id),
             _ => self.serve_later(now.at, slot, level > 0),
         }
     }
@@ -68,15 +68,15 @@ impl Server {
             return;
         }
         // Who comes to be due meanwhile has the next turn.
-        for count in 0..self.due.len().min(self.config.turn.reads) {
+        for count in 0..self.queues.due.len().min(self.config.turn.reads) {
             if sink.is_late() && count > 0 {
                 return;
             }
-            let Some(id) = self.due.pop_front() else { return };
+            let Some(id) = self.queues.due.pop_front() else { return };
             // Much may have been done for its address since.
             match self.find(id).map_or(0, |slot| self.level(now.at, slot)) {
                 0 => self.serve_waiting(now, id, sink),
-                level => self.backlog.push(level, id),
+                level => self.queues.backlog.push(level, id),
             }
         }
     }
@@ -88,7 +88,7 @@ impl Server {
             return;
         }
         for _ in 0..self.config.turn.reads {
-            let Some(id) = self.backlog.pop() else { return };
+            let Some(id) = self.queues.backlog.pop() else { return };
             self.serve_waiting(now, id, sink);
             if sink.is_late() {
                 return;
