@@ -9,16 +9,21 @@ use super::Hub;
 use super::channel::Channel;
 use super::key::{ChannelKey, SubscriberKey};
 use super::message::Message;
-use super::pace::Pace;
+use super::pace::{Due, Held, Pace};
 use super::pull::Gap;
 use super::subscriber::{Membership, Memberships, Stranger, Subscriber};
-use super::view::{Aside, View, Wish};
+use super::view::{Aside, Cut, View, Wish};
 use crate::id::{MessageId, Place, Seq};
 use crate::time::Instant;
+use arrayvec::ArrayVec;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::iter::Peekable;
 use std::rc::Rc;
+
+/// Who has not kept step with the ticks and listens to more channels than this is given some values whole that could be
+/// patches.
+const PATCHED_CHANNELS: usize = 64;
 
 /// What a subscriber of one channel lacks, in few numbers: who is at the same stage lacks the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,9 +33,9 @@ pub struct Stage {
     horizon: Seq,
     /// The newest message of all: what is lacked changes with it.
     newest: Seq,
-    /// What patches are made against; see [`Group::step`](super::pace::Group::step).
-    step: Option<Seq>,
-    /// It had nothing from other connections that a patch may change.
+    /// It wants patches, and was given a part of what it lacked.
+    cut: Option<Cut>,
+    /// What it had from other connections up to this number may be what a patch would change.
     given: Seq,
 }
 
@@ -65,17 +70,12 @@ impl Hub {
         let Memberships::One { channel, .. } = subscriber.memberships else { return None };
         let after = subscriber.after;
         let horizon = self.horizon(key, channel).max(after);
-        let given = self.aside(key).map_or(0, |aside| aside.given);
-        let step = self.step(subscriber, key, channel);
+        let (cut, given) = self.aside(key).map_or((None, 0), |aside| (aside.cut, aside.given));
+        let oldest = || self.channels[channel].known_group(subscriber.view.pace())?.oldest_base();
+        let given = if given > 0 && oldest().is_some_and(|oldest| oldest <= given) { given } else { 0 };
         let newest = self.seq;
-        (horizon >= subscriber.joined && !subscriber.stranger).then_some(Stage {
-            channel,
-            after,
-            horizon,
-            newest,
-            step,
-            given: if step.is_some() { given } else { 0 },
-        })
+        let is_shared = horizon >= subscriber.joined && !subscriber.stranger;
+        is_shared.then_some(Stage { channel, after, horizon, newest, cut, given })
     }
 
     /// The value of its key that a subscriber was given last on this connection, if that is known: what a patch of
@@ -86,20 +86,17 @@ impl Hub {
             return None;
         }
         let channel = self.names.get(&message.channel)?;
-        let step = self.step(subscriber, key, channel)?;
-        let group = self.channels[channel].known_group(subscriber.view.pace())?;
-        let given = self.aside(key).map_or(0, |aside| aside.given);
-        group.base(step, message.key()?).filter(|base| base.id.seq > given)
-    }
-
-    /// Which subscribers of its pace a subscriber who wants patches has kept step with on a channel; none if it has not.
-    fn step(&self, subscriber: &Subscriber, key: SubscriberKey, channel: ChannelKey) -> Option<Seq> {
-        let is_cut = self.aside(key).is_some_and(|aside| aside.is_cut);
-        if !subscriber.view.is_delta() || is_cut || self.horizon(key, channel) > 0 {
+        if self.horizon(key, channel) > 0 {
             return None;
         }
+        let (cut, given) = self.aside(key).map_or((None, 0), |aside| (aside.cut, aside.given));
+        let cursor = subscriber.after.max(self.floor(key, channel));
+        let held = match cut {
+            Some(Cut { whole, first, last }) => Held { cursor, whole, first, last },
+            None => Held::all(cursor),
+        };
         let group = self.channels[channel].known_group(subscriber.view.pace())?;
-        group.step(subscriber.after.max(self.floor(key, channel)))
+        group.base(held, message).filter(|base| base.id.seq > given)
     }
 
     pub(super) fn aside(&self, key: SubscriberKey) -> Option<&Aside> {
@@ -314,10 +311,34 @@ impl Hub {
         self.move_to(key, seq);
     }
 
-    /// Notes that the subscriber was not given all there is.
+    /// Notes that the subscriber is given only a part of what it lacks now. To be told before [`Hub::advance`] is.
     pub fn cut(&mut self, key: SubscriberKey) {
-        if self.subscribers[key].view.is_delta() {
-            self.aside_mut(key).is_cut = true;
+        let Subscriber { after, view, memberships, .. } = &self.subscribers[key];
+        if !view.is_delta() {
+            return;
+        }
+        let (after, pace, newest) = (*after, view.pace(), self.seq);
+        let whole = match memberships {
+            Memberships::Many(many) if many.all.len() > PATCHED_CHANNELS => Seq::MAX,
+            // Of some channel it has had more than its cursor says.
+            Memberships::Many(many) if many.all.iter().any(|(_, it)| it.floor > after) => Seq::MAX,
+            _ => after,
+        };
+        let cut = Cut { whole, first: newest, last: newest };
+        self.aside_mut(key).cut.get_or_insert(cut).last = newest;
+        for channel in self.patched_channels(key) {
+            self.channels[channel].group(pace).is_awaited = !pace.is_none();
+        }
+    }
+
+    /// The channels of a subscriber, if they are few enough to be looked at with each delivery.
+    fn patched_channels(&self, key: SubscriberKey) -> ArrayVec<ChannelKey, PATCHED_CHANNELS> {
+        match &self.subscribers[key].memberships {
+            Memberships::One { channel, .. } => std::iter::once(*channel).collect(),
+            Memberships::Many(many) if many.all.len() <= PATCHED_CHANNELS => {
+                many.all.iter().map(|(_, membership)| membership.channel).collect()
+            }
+            Memberships::Many(_) => ArrayVec::new(),
         }
     }
 
@@ -342,13 +363,22 @@ impl Hub {
         let newest = self.newest();
         if self.aside(key).is_some_and(|aside| aside.is_told) {
             self.aside_mut(key).is_told = false;
+            self.drop_spent_aside(key);
             self.settle_pace(now, key);
         }
-        if self.aside(key).is_some_and(|aside| aside.is_cut) {
-            self.aside_mut(key).is_cut = false;
-            self.drop_spent_aside(now, key);
+        if self.aside(key).is_some_and(|aside| aside.cut.is_some()) {
+            self.aside_mut(key).cut = None;
+            self.drop_spent_aside(key);
         }
         let after = self.subscribers[key].after;
+        let view = self.subscribers[key].view;
+        if view.is_delta() {
+            for channel in self.patched_channels(key) {
+                let channel = &mut self.channels[channel];
+                let (newest, keys) = (channel.newest(), channel.latest().map_or(0, |latest| latest.keys()));
+                channel.group(view.pace()).note_whole(newest, keys);
+            }
+        }
         let is_end = self.aside(key).is_some_and(|aside| !aside.horizons.is_empty() || aside.horizon > 0);
         if !is_end {
             return None;
@@ -356,14 +386,14 @@ impl Hub {
         let aside = self.aside_mut(key);
         aside.horizons.clear();
         aside.horizon = 0;
-        self.drop_spent_aside(now, key);
+        self.drop_spent_aside(key);
         self.move_to(key, newest.seq);
         let place = Place { id: self.id(after), ahead: newest.seq - after };
         Some((place, newest))
     }
 
-    fn drop_spent_aside(&mut self, now: Instant, key: SubscriberKey) {
-        if self.asides.get(&key).is_some_and(|aside| aside.is_spent(now)) {
+    fn drop_spent_aside(&mut self, key: SubscriberKey) {
+        if self.asides.get(&key).is_some_and(Aside::is_spent) {
             self.asides.remove(&key);
             self.subscribers[key].view.set_aside(false);
         }
@@ -381,8 +411,12 @@ impl Hub {
         let view = self.subscribers[key].view;
         let mut settled = view;
         settled.settle();
+        // From a tick to the next is a period.
+        if !now.as_millis().is_multiple_of(view.pace().period()) {
+            settled.set_early(true);
+            self.ticks.add_early(now, view.pace(), key);
+        }
         self.relist(now, key, settled);
-        self.aside_mut(key).not_before = now + view.pace().period();
         self.remind(now, key);
     }
 
@@ -423,6 +457,7 @@ impl Hub {
         if !known.pace.is_none() && !old.is_fresh() {
             view.settle();
         }
+        view.set_early(old.is_early());
         if view.wish() == known {
             return;
         }
@@ -442,9 +477,15 @@ impl Hub {
 
     /// Does what is due at the ticks of all paces: marks those ready who may have something.
     pub fn tick_paces(&mut self, now: Instant) {
-        while let Some((pace, channels)) = self.ticks.take_due(now) {
+        while let Some(Due { pace, channels, early }) = self.ticks.take_due(now) {
             for channel in channels {
                 self.tick_channel(now, pace, channel);
+            }
+            // Each may have gone, and another one be in its place: then that has come since the last tick, too.
+            for key in early {
+                if let Some(subscriber) = self.subscribers.get_mut(key) {
+                    subscriber.view.set_early(false);
+                }
             }
         }
     }
@@ -467,12 +508,9 @@ impl Hub {
             };
             let subscriber = &mut self.subscribers[entry.subscriber];
             subscriber.memberships.expect_news(entry.membership, subscriber.after);
-            if subscriber.view.has_aside() {
-                if self.asides.get(&entry.subscriber).is_some_and(|aside| aside.not_before > now) {
-                    skipped = true;
-                    continue;
-                }
-                self.drop_spent_aside(now, entry.subscriber);
+            if subscriber.view.is_early() {
+                skipped = true;
+                continue;
             }
             self.mark(entry.subscriber);
         }

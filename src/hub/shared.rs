@@ -77,6 +77,12 @@ impl Hub {
         for message in before {
             self.keep_latest(key, &message);
         }
+        // Patches would be made against what has never happened.
+        self.change_groups(key, |channel| {
+            let newest = channel.newest();
+            let groups = channel.keyed.iter_mut().flat_map(|keyed| &mut keyed.groups);
+            groups.for_each(|group| group.begin_anew(newest));
+        });
     }
 
     /// Has a subscriber told of a gap on all it listens to.

@@ -4,7 +4,6 @@ use super::key::ChannelKey;
 use super::pace::Pace;
 use crate::carry::carry;
 use crate::id::Seq;
-use crate::time::Instant;
 
 /// What a subscriber asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,11 +31,13 @@ carry! {
     struct View(_)
 }
 
-const LATEST: u8 = 1 << 4;
+/// In the place of its pace: the latest values at none.
+const LATEST: u8 = 14;
+const PACE: u8 = 0xf;
+const EARLY: u8 = 1 << 4;
 const DELTA: u8 = 1 << 5;
 const ASIDE: u8 = 1 << 6;
 const FRESH: u8 = 1 << 7;
-const PACE: u8 = 0xf;
 
 impl View {
     /// That of a subscriber that has just come.
@@ -45,7 +46,8 @@ impl View {
             return Self::default();
         }
         let fresh = if matches!(wish.pace, Pace::NONE | Pace::HELD) { 0 } else { FRESH };
-        Self(LATEST | if wish.delta { DELTA } else { 0 } | fresh | wish.pace.bits())
+        let pace = if wish.pace.is_none() { LATEST } else { wish.pace.bits() };
+        Self(pace | if wish.delta { DELTA } else { 0 } | fresh)
     }
 
     /// Whether all messages are wanted, one after the other.
@@ -73,9 +75,17 @@ impl View {
         self.0 & FRESH != 0
     }
 
+    /// Whether it has been told something since the last tick of its pace: the next is too early for it.
+    pub const fn is_early(self) -> bool {
+        self.0 & EARLY != 0
+    }
+
     /// Its pace.
     pub const fn pace(self) -> Pace {
-        Pace::of_bits(self.0 & PACE)
+        match self.0 & PACE {
+            LATEST => Pace::NONE,
+            bits => Pace::of_bits(bits),
+        }
     }
 
     /// On which list of a channel it is: that of this pace.
@@ -85,7 +95,7 @@ impl View {
 
     /// What it wants.
     pub const fn wish(self) -> Wish {
-        Wish { latest: self.0 & LATEST != 0, pace: self.pace(), delta: self.is_delta() }
+        Wish { latest: !self.is_plain(), pace: self.pace(), delta: self.is_delta() }
     }
 
     /// Notes whether there is an [`Aside`].
@@ -97,6 +107,11 @@ impl View {
     pub const fn settle(&mut self) {
         self.0 &= !FRESH;
     }
+
+    /// Notes whether the next tick of its pace is too early for it.
+    pub const fn set_early(&mut self, is: bool) {
+        self.0 = if is { self.0 | EARLY } else { self.0 & !EARLY };
+    }
 }
 
 /// What is known of few subscribers of latest values, and of each not for long.
@@ -106,10 +121,8 @@ pub struct Aside {
     pub horizons: Vec<(ChannelKey, Seq)>,
     /// The same of all channels together, as the client is told it; 0 if no snapshot is unfinished.
     pub horizon: Seq,
-    /// No delivery before this, as the last one was at no tick.
-    pub not_before: Instant,
-    /// It wants patches, and was given a part of what it lacked: what it holds of the rest nobody knows.
-    pub is_cut: bool,
+    /// It wants patches, and was given a part of what it lacked.
+    pub cut: Option<Cut>,
     /// It has a pace, and a delivery has begun that comes at once: its first, or a snapshot.
     pub is_told: bool,
     /// The client may have values up to this number from another connection: they are no bases of patches.
@@ -117,17 +130,31 @@ pub struct Aside {
 }
 
 carry! {
-    struct Aside { horizons, horizon, not_before, is_cut, is_told, given }
+    struct Aside { horizons, horizon, cut, is_told, given }
+}
+
+/// What somebody holds who was given a part of what it lacked; see [`Held`](super::pace::Held).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The latest values when this was the newest message, but for what it was given since.
+    pub whole: Seq,
+    /// The newest message when it was given a part first.
+    pub first: Seq,
+    /// The newest message when it was given a part last.
+    pub last: Seq,
+}
+
+carry! {
+    struct Cut { whole, first, last }
 }
 
 impl Aside {
     /// Whether it says nothing any more.
-    pub fn is_spent(&self, now: Instant) -> bool {
+    pub const fn is_spent(&self) -> bool {
         self.horizons.is_empty()
             && self.horizon == 0
             && self.given == 0
             && !self.is_told
-            && !self.is_cut
-            && self.not_before <= now
+            && self.cut.is_none()
     }
 }

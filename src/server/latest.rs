@@ -142,18 +142,19 @@ impl Server {
                 page.messages.partition_point(|&(end, _)| end <= taken) + usize::from(is_begun(&page, taken))
             }
         };
+        if !is_whole || page.is_cut {
+            hub.cut(key);
+        }
         if let Some(&(_, last)) = page.messages[..given].last() {
             hub.advance(key, last);
         }
         self.broker.stats.messages_delivered += given as u64;
         self.broker.stats.deliveries += u64::from(given > 0);
         if !is_whole {
-            hub.cut(key);
             let output = Self::rest_of(now.at, &page, taken);
             self.block(slot, output, taken);
             self.arm(slot, now.at);
         } else if page.is_cut {
-            hub.cut(key);
             hub.mark_bulk(key);
             self.note_taken(now.at, slot, taken);
         } else if let Some((_, id)) = hub.finish(now.at, key) {

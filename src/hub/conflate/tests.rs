@@ -241,6 +241,9 @@ impl World {
         }
         client.unfinished = !is_all;
         let last = pulled.last().map(|message| message.id.seq);
+        if !is_all {
+            self.hub.cut(key);
+        }
         if let Some(last) = last {
             self.hub.advance(key, last);
             client.place = Some(if polls { self.hub.place(key) } else { self.hub.id(last).into() });
@@ -252,10 +255,7 @@ impl World {
                 }
                 self.complete(at);
             }
-            false => {
-                self.hub.cut(key);
-                self.hub.mark(key);
-            }
+            false => self.hub.mark(key),
         }
         if polls && (last.is_some() || !gaps.is_empty()) {
             if client_place_is_unset(&self.clients[at]) {
@@ -431,4 +431,110 @@ fn what_is_kept_for_patches_has_a_limit() {
         hub.check();
         assert_eq!(hub.base_bytes, 0, "it goes with the last who wants patches");
     }
+}
+
+/// Who wants patches twice a second of a channel with ten keys, and what it has been given.
+struct Reader {
+    hub: Hub,
+    now: Instant,
+    key: SubscriberKey,
+    given: BTreeMap<String, Seq>,
+}
+
+impl Reader {
+    fn new() -> Self {
+        let now = Instant::from_millis(1000);
+        let hub = Hub::new(&Config::default(), Epoch::from_random(7), now);
+        let wish = Wish { latest: true, pace: Pace::at_most(2.0).unwrap(), delta: true };
+        let key = SubscriberKey::NONE;
+        let mut reader = Self { hub, now, key, given: BTreeMap::new() };
+        reader.publish(0..10);
+        reader.key = reader.hub.attach_as(now, Owner(0), &["q"], Vec::new(), Start::Snapshot, wish).unwrap();
+        assert_eq!(reader.deliver(100), [false; 10], "a first value is whole");
+        reader
+    }
+
+    fn publish(&mut self, keys: std::ops::Range<usize>) {
+        for key in keys {
+            let publication = Publication {
+                key: Some(format!("k{key}").into()),
+                ..Publication::of(Data::Json("{}".into()))
+            };
+            self.hub.publish(self.now, "q", publication).unwrap();
+        }
+        self.hub.check();
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now + 500;
+        self.hub.tick_paces(self.now);
+    }
+
+    /// Gives it at most `max` messages, in a turn of their own. Returns which of them have a base.
+    fn deliver(&mut self, max: usize) -> Vec<bool> {
+        while self.hub.next_ready().is_some() {}
+        let mut pulled: Vec<&Rc<Message>> = Vec::new();
+        self.hub.pull(self.now, self.key, max, &mut pulled);
+        let pulled: Vec<Rc<Message>> = pulled.into_iter().cloned().collect();
+        let mut have = Vec::new();
+        for message in &pulled {
+            let base = self.hub.base(self.key, message).map(|base| base.id.seq);
+            let before = self.given.insert(message.key().unwrap().to_owned(), message.id.seq);
+            assert!(base.is_none() || base == before, "{base:?} was not given, but {before:?}");
+            have.push(base.is_some());
+        }
+        if pulled.len() == max {
+            self.hub.cut(self.key);
+        }
+        if let Some(last) = pulled.last() {
+            self.hub.advance(self.key, last.id.seq);
+        }
+        if pulled.len() < max {
+            self.hub.finish(self.now, self.key);
+        }
+        self.hub.tick(self.now);
+        self.hub.check();
+        have
+    }
+}
+
+/// A socket that takes a part of a delivery does not make the rest larger, nor the next: else it would take a part of that,
+/// too, and so on for ever.
+#[test]
+fn who_is_given_a_part_is_given_patches_all_the_same() {
+    let mut reader = Reader::new();
+    reader.publish(0..10);
+    reader.tick();
+    assert_eq!(reader.deliver(100), [true; 10], "it has kept step");
+    reader.publish(0..10);
+    reader.tick();
+    assert_eq!(reader.deliver(4), [true; 4], "k0 to k3");
+    // One that it was given changes, and one that it was not.
+    reader.publish(2..3);
+    reader.publish(7..8);
+    assert_eq!(reader.deliver(100), [true; 7], "k4 to k6, k8, k9, and these two");
+    // It has everything, but was given the last of it at no tick.
+    reader.publish(0..10);
+    reader.tick();
+    assert_eq!(reader.deliver(100), [true; 10], "two of ten keys had changed since the tick");
+    reader.publish(0..10);
+    reader.tick();
+    assert_eq!(reader.deliver(100), [true; 10], "and it keeps step again");
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_kept_for_patches() {
+    let mut reader = Reader::new();
+    for is_cut in [false, true] {
+        reader.publish(0..10);
+        reader.tick();
+        reader.deliver(if is_cut { 4 } else { 100 });
+        assert_eq!(reader.hub.base_bytes > 0, is_cut);
+    }
+    reader.deliver(100);
+    reader.tick();
+    reader.publish(0..1);
+    reader.tick();
+    reader.deliver(100);
+    assert_eq!(reader.hub.base_bytes, 0);
 }
