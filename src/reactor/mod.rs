@@ -377,6 +377,7 @@ impl Reactor {
                 Effect::Close(id) => self.sockets.close(id),
                 Effect::Pause(id) => self.sockets.pause(id),
                 Effect::Resume(id) => self.sockets.resume(id),
+                Effect::Unsent((id, bytes)) => self.sockets.bound_unsent(id, bytes),
                 Effect::Append(proposal) => self.append(*proposal),
                 Effect::Ask(ask) => self.ask(now, *ask),
             }

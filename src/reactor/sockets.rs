@@ -263,6 +263,14 @@ impl Sockets {
         }
     }
 
+    /// Has a socket take no more once so many bytes have not been sent.
+    #[cold]
+    pub fn bound_unsent(&mut self, id: ConnId, bytes: u32) {
+        if let Some(socket) = self.find(id) {
+            sys::bound_unsent(&socket.stream, bytes);
+        }
+    }
+
     /// Whether any socket has something to read, or somebody waits to write.
     pub fn has_work(&self) -> bool {
         !self.unread.is_empty() || !self.writable.is_empty()

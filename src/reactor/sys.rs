@@ -116,6 +116,23 @@ pub fn line(socket: impl AsFd, peer: SocketAddr) -> Option<Line> {
     })
 }
 
+/// Has the kernel take no more of what is written once so many bytes of it have not been sent; what is on its way does not
+/// count: tcp(7), `TCP_NOTSENT_LOWAT`.
+#[allow(unsafe_code)]
+pub fn bound_unsent(socket: impl AsFd, bytes: u32) {
+    // SAFETY: the descriptor and the number are borrowed for the call, which reads as many bytes as the number has. It fails
+    // only where the kernel does not know the option: then more waits there, as before.
+    unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const bytes).cast(),
+            size_of_val(&bytes) as libc::socklen_t,
+        );
+    }
+}
+
 /// Gives memory that is free back to the system, from between what is in use, too: see malloc_trim(3). Other libraries
 /// than glibc do that as they see fit.
 #[allow(unsafe_code)]

@@ -118,7 +118,7 @@ impl Server {
         let connection = &self.connections[slot];
         match &connection.phase {
             // It pulls when its socket takes bytes again.
-            _ if connection.output.is_some() => {}
+            _ if connection.output.is_some() => self.note_newer(now.at, slot, key),
             Phase::Streaming(_) | Phase::Socket(_) => match self.broker.hub.is_latest(key) {
                 true => self.deliver_latest(now, slot, key, sink),
                 false => self.deliver_stream(now, slot, key, sink),

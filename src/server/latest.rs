@@ -20,6 +20,9 @@ use std::rc::Rc;
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Most messages of a page.
 const PAGE_MESSAGES_MAX: usize = 10_000;
+/// The same on a slow line, whose socket will hardly take more.
+const SLOW_BYTES_MAX: usize = 32 << 10;
+const SLOW_MESSAGES_MAX: usize = 500;
 /// Pages that are kept until all who are to be told have been.
 const PAGES_MAX: usize = 64;
 /// Bytes of large deliveries in one turn: others wait no longer than these take to be written.
@@ -119,7 +122,8 @@ impl Server {
         let stage = self.broker.hub.stage(key);
         let at_hand = stage.and_then(|stage| self.pages.find(stage, look)).cloned();
         let page = at_hand.unwrap_or_else(|| {
-            let page = Rc::new(self.compose_page(now.at, key, look));
+            let is_slow = self.keeps_little(slot);
+            let page = Rc::new(self.compose_page(now.at, key, look, is_slow));
             if let Some(stage) = stage {
                 self.pages.keep(stage, look, &page);
             }
@@ -157,20 +161,29 @@ impl Server {
         } else if page.is_cut {
             hub.mark_bulk(key);
             self.note_taken(now.at, slot, taken);
-        } else if let Some((_, id)) = hub.finish(now.at, key) {
-            self.send_bytes(now.at, slot, &transport::place_notice(look, id), sink);
+        } else {
+            let end = hub.finish(now.at, key);
+            self.note_caught_up(slot);
+            if let Some((_, id)) = end {
+                self.send_bytes(now.at, slot, &transport::place_notice(look, id), sink);
+            }
         }
         taken
     }
 
     /// Composes a page of what a subscriber lacks.
-    fn compose_page(&mut self, now: Instant, key: SubscriberKey, look: Look) -> Page {
+    fn compose_page(&mut self, now: Instant, key: SubscriberKey, look: Look, is_slow: bool) -> Page {
         let hub = &self.broker.hub;
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
-        hub.pull(now, key, PAGE_MESSAGES_MAX, &mut pulled);
+        let max = if is_slow { SLOW_MESSAGES_MAX } else { PAGE_MESSAGES_MAX };
+        hub.pull(now, key, max, &mut pulled);
         let mut page = Page { bytes: Vec::new(), messages: Vec::with_capacity(pulled.len()), is_cut: false };
         let is_delta = hub.wish(key).delta;
-        let most = if is_delta { 2 * PAGE_BYTES_MAX } else { PAGE_BYTES_MAX };
+        let most = match is_slow {
+            true => SLOW_BYTES_MAX,
+            false if is_delta => 2 * PAGE_BYTES_MAX,
+            false => PAGE_BYTES_MAX,
+        };
         for message in &pulled {
             if page.bytes.len() > most {
                 page.is_cut = true;
@@ -184,7 +197,7 @@ impl Server {
             }
             page.messages.push((page.bytes.len(), message.id.seq));
         }
-        page.is_cut |= pulled.len() == PAGE_MESSAGES_MAX;
+        page.is_cut |= pulled.len() == max;
         self.broker.hub.note_encoded(page.messages.len());
         page
     }

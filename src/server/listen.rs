@@ -140,6 +140,7 @@ impl Server {
         self.log_answer(now.at, slot, begin, true);
         self.connections[slot].enter(Phase::Socket(user), now.at);
         self.note_format(slot);
+        self.bound_unsent(slot, subscriber);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);
         if self.draining {
@@ -198,6 +199,7 @@ impl Server {
         self.log_answer(now.at, slot, begin, true);
         self.connections[slot].enter(Phase::Streaming(stream), now.at);
         self.note_format(slot);
+        self.bound_unsent(slot, subscriber);
         // Heartbeats are counted from here, not from an earlier deadline.
         self.wheel.clear(slot);
     }

@@ -125,6 +125,8 @@ pub enum Effect {
     Pause(ConnId),
     /// Go on reading it.
     Resume(ConnId),
+    /// Have its socket take no more once so many bytes have not been sent: what waits in it gets old.
+    Unsent((ConnId, u32)),
     /// Ask the application this; what it says comes back by [`Server::hear_answer`].
     Ask(Box<Ask>),
     /// Give this to the log; it comes back by [`Server::apply`] or [`Server::refuse_proposals`].
@@ -132,7 +134,7 @@ pub enum Effect {
 }
 
 carry! {
-    enum Effect { 0 => HalfClose(id: ConnId), 1 => Close(id: ConnId), 2 => Pause(id: ConnId), 3 => Resume(id: ConnId), 4 => Append(proposal: Box<Proposal>), 5 => Ask(ask: Box<Ask>) }
+    enum Effect { 0 => HalfClose(id: ConnId), 1 => Close(id: ConnId), 2 => Pause(id: ConnId), 3 => Resume(id: ConnId), 4 => Append(proposal: Box<Proposal>), 5 => Ask(ask: Box<Ask>), 6 => Unsent(bound: (ConnId, u32)) }
 }
 
 /// The server.

@@ -4,14 +4,24 @@
 //! for ever, and what is kept for it is kept for ever: so a reader has a least pace, as a body has. It is judged over
 //! `limits.stalled_seconds` in which it never had everything, and begins anew once it has.
 
-use super::Server;
+use super::{Effect, Server};
 use crate::carry::carry;
 use crate::conn::{Output, Slot};
+use crate::hub::SubscriberKey;
 use crate::time::Instant;
 use std::collections::BTreeMap;
 
 /// Milliseconds after which a reader whose socket took everything was not behind.
 const CAUGHT_UP_MS: u64 = 1000;
+
+/// Milliseconds for which a subscriber of latest values may be behind before its line counts as slow.
+const SLOW_MS: u64 = 400;
+
+/// Bytes that may wait in the kernel for a subscriber of latest values, without having been sent: what is there cannot be
+/// superseded any more. What is on its way does not count, so that no line gets slower by it.
+const UNSENT_BYTES: u32 = 64 << 10;
+/// The same where the line is slow: at 10 KB a second, this is a second and a half.
+const SLOW_UNSENT_BYTES: u32 = 16 << 10;
 
 /// Those who are behind, by the slot of their connection.
 pub type Readers = BTreeMap<Slot, Behind>;
@@ -25,10 +35,18 @@ pub struct Behind {
     taken: usize,
     /// When it was last seen behind.
     seen: Instant,
+    /// Its socket has been told to keep little.
+    keeps_little: bool,
 }
 
 carry! {
-    struct Behind { since, taken, seen }
+    struct Behind { since, taken, seen, keeps_little }
+}
+
+impl Behind {
+    const fn new(now: Instant) -> Self {
+        Self { since: now, taken: 0, seen: now, keeps_little: false }
+    }
 }
 
 impl Server {
@@ -36,9 +54,9 @@ impl Server {
     #[cold]
     pub(super) fn block(&mut self, slot: Slot, output: Output, taken: usize) {
         let now = output.progress;
-        let behind = self.readers.entry(slot).or_insert(Behind { since: now, taken: 0, seen: now });
+        let behind = self.readers.entry(slot).or_insert_with(|| Behind::new(now));
         if behind.seen + CAUGHT_UP_MS < now {
-            *behind = Behind { since: now, taken: 0, seen: now };
+            *behind = Behind::new(now);
         }
         self.connections[slot].output = Some(Box::new(output));
         self.note_taken(now, slot, taken);
@@ -60,6 +78,33 @@ impl Server {
         }
     }
 
+    /// Has little of what is for a subscriber of latest values wait in the kernel.
+    pub(super) fn bound_unsent(&mut self, slot: Slot, subscriber: SubscriberKey) {
+        if self.broker.hub.is_latest(subscriber) {
+            self.effects.push_back(Effect::Unsent((self.id(slot), UNSENT_BYTES)));
+        }
+    }
+
+    /// Something newer is there for a subscriber whose socket takes nothing now. One that is behind for longer than a moment
+    /// shall have little of it wait in the kernel, where it gets old.
+    #[cold]
+    pub(super) fn note_newer(&mut self, now: Instant, slot: Slot, subscriber: SubscriberKey) {
+        let id = self.id(slot);
+        if let Some(behind) = self.readers.get_mut(&slot)
+            && !behind.keeps_little
+            && behind.since + SLOW_MS <= now
+            && self.broker.hub.is_latest(subscriber)
+        {
+            behind.keeps_little = true;
+            self.effects.push_back(Effect::Unsent((id, SLOW_UNSENT_BYTES)));
+        }
+    }
+
+    /// Whether a reader is behind for longer than a moment, and wants latest values.
+    pub(super) fn keeps_little(&self, slot: Slot) -> bool {
+        self.readers.get(&slot).is_some_and(|behind| behind.keeps_little)
+    }
+
     /// When the pace of a reader is to be judged, of whom something is unread.
     pub(super) fn pace_judged_at(&self, slot: Slot) -> Instant {
         let limits = &self.config.limits;
@@ -77,7 +122,7 @@ impl Server {
         let (rate, seconds) = (limits.unread_bytes_per_second, limits.stalled_seconds);
         let Some(behind) = self.readers.get_mut(&slot) else { return };
         if behind.taken as u64 >= (rate as u64).saturating_mul(seconds) {
-            *behind = Behind { since: now, taken: 0, seen: now };
+            (behind.since, behind.taken, behind.seen) = (now, 0, now);
             return;
         }
         let (connection, taken) = (&self.connections[slot], behind.taken);

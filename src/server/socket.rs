@@ -261,6 +261,7 @@ impl Server {
                 }
                 if wish.is_latest() {
                     self.broker.hub.set_wish(now.at, subscriber, wish);
+                    self.bound_unsent(slot, subscriber);
                 }
                 let done = self.broker.searching(now.at, client, |broker, search| {
                     let names = borrowed(&names);

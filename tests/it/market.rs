@@ -229,3 +229,39 @@ fn a_time_to_live_that_runs_out_is_a_removal() {
     assert_eq!((given["data"].as_i64(), removed["removed"].as_bool()), (Some(1), Some(true)));
     assert_eq!(value(&server, "/pub/q?key=A").0, 404);
 }
+
+/// Of a stream that nobody reads, the kernel would keep megabytes, none of which is superseded any more.
+#[test]
+fn what_waits_for_a_reader_is_superseded() {
+    let server = Encke::start(&[]);
+    let mut stream = server.connect();
+    stream.narrow_window();
+    stream.request("GET", "/sub/q?as=stream&latest", &[], b"");
+    server.listeners("q", 1);
+    let text = "x".repeat(10_000);
+    let mut publisher = server.admin();
+    for round in 0..100 {
+        let line =
+            |key: u32| json!({"channel": "q", "key": key.to_string(), "data": [round, text]}).to_string();
+        let lines: Vec<String> = (0..20).map(line).collect();
+        let answer = publisher.ask(
+            "POST",
+            "/pub",
+            &["Content-Type: application/x-ndjson"],
+            lines.join("\n").as_bytes(),
+        );
+        assert!(matches!(answer.status, 200..=202), "{}", answer.text());
+    }
+    let mut bytes = 0;
+    assert_eq!(stream.head().status, 200);
+    loop {
+        let line = stream.line();
+        bytes += line.len();
+        let is_last = |value: &Value| value["key"] == "19" && value["data"][0] == 99;
+        if serde_json::from_str(&line).is_ok_and(|value: Value| is_last(&value)) {
+            break;
+        }
+    }
+    // 20 MB were published; the latest values are 200 KB.
+    assert!(bytes < 800_000, "{bytes} bytes");
+}

@@ -124,11 +124,8 @@ impl Bench {
             self.server.deliver(now, &mut sink);
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
-                    Effect::Pause(_) | Effect::Resume(_) => {}
-                    Effect::Append(_) => unreachable!(),
                     Effect::Ask(ask) => self.asked.push(*ask),
-                    Effect::HalfClose(id) => self.world.socket(id).ended = true,
-                    Effect::Close(id) => self.world.socket(id).closed = true,
+                    effect => self.world.carry(&effect),
                 }
             }
             self.server.broker.hub.check();

@@ -128,7 +128,7 @@ impl Talk {
         }
         while let Some(effect) = self.server.poll_effect() {
             match effect {
-                Effect::Pause(_) | Effect::Resume(_) => {}
+                Effect::Pause(_) | Effect::Resume(_) | Effect::Unsent(_) => {}
                 Effect::Append(_) | Effect::Ask(_) => unreachable!(),
                 Effect::HalfClose(id) => self.world.socket(id).ended = true,
                 Effect::Close(id) => {

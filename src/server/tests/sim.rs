@@ -571,7 +571,7 @@ impl Sim {
         while let Some(effect) = self.server.poll_effect() {
             note!(self, "{effect:?}");
             match effect {
-                Effect::Pause(_) | Effect::Resume(_) => {}
+                Effect::Pause(_) | Effect::Resume(_) | Effect::Unsent(_) => {}
                 Effect::Append(_) | Effect::Ask(_) => unreachable!(),
                 Effect::HalfClose(id) => self.world.socket(id).ended = true,
                 Effect::Close(id) => self.world.socket(id).closed = true,

@@ -233,7 +233,7 @@ impl Sim {
                 match effect {
                     Effect::Append(proposal) => self.queue.push_back(*proposal),
                     Effect::Ask(_) => unreachable!(),
-                    Effect::Pause(_) | Effect::Resume(_) => {}
+                    Effect::Pause(_) | Effect::Resume(_) | Effect::Unsent(_) => {}
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
                     Effect::Close(id) => self.world.socket(id).closed = true,
                 }

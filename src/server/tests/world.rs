@@ -16,6 +16,8 @@ pub struct Socket {
     /// Bytes the buffer holds.
     pub capacity: usize,
     buffer: Vec<u8>,
+    /// How many bytes may wait in it unsent, if the server has said so.
+    pub unsent: Option<u32>,
     /// A write was cut short: the next room is an edge.
     short: bool,
     /// When that first happened.
@@ -65,6 +67,7 @@ impl World {
         let socket = Socket {
             capacity,
             buffer: Vec::new(),
+            unsent: None,
             short: false,
             first_short: None,
             broken: false,
@@ -84,6 +87,7 @@ impl World {
     pub fn carry(&mut self, effect: &Effect) {
         match *effect {
             Effect::Pause(_) | Effect::Resume(_) => {}
+            Effect::Unsent((id, bytes)) => self.socket(id).unsent = Some(bytes),
             Effect::Append(_) | Effect::Ask(_) => unreachable!(),
             Effect::HalfClose(id) => self.socket(id).ended = true,
             Effect::Close(id) => self.socket(id).closed = true,

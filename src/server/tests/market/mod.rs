@@ -10,6 +10,7 @@
 
 mod items;
 mod life;
+mod lines;
 mod publish;
 mod reader;
 mod sessions;

@@ -353,7 +353,7 @@ impl Sim {
                 match effect {
                     Effect::Append(proposal) => queue.push_back(*proposal),
                     Effect::Ask(_) => unreachable!(),
-                    Effect::Pause(_) | Effect::Resume(_) => {}
+                    Effect::Pause(_) | Effect::Resume(_) | Effect::Unsent(_) => {}
                     Effect::HalfClose(id) => world.socket(id).ended = true,
                     Effect::Close(id) => world.socket(id).closed = true,
                 }
