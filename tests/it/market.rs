@@ -1,9 +1,12 @@
 //! Keys, latest values, paces and patches, on the real binary.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::harness::{Encke, seq};
+use crate::sse::parse;
 
 const JSON: &str = "Content-Type: application/json";
 const PATCH: &str = "Content-Type: application/merge-patch+json";
@@ -228,6 +231,139 @@ fn a_time_to_live_that_runs_out_is_a_removal() {
     let [given, removed] = [stream.envelope(), stream.envelope()];
     assert_eq!((given["data"].as_i64(), removed["removed"].as_bool()), (Some(1), Some(true)));
     assert_eq!(value(&server, "/pub/q?key=A").0, 404);
+}
+
+/// What a page does with an `EventSource`: it keeps a table of each channel, and the browser the last id.
+struct Page {
+    stream: Client,
+    last_id: String,
+    /// By channel and key.
+    table: BTreeMap<(String, String), Value>,
+    /// Channels and patterns of which a gap was told.
+    gaps: Vec<String>,
+    /// What had no key.
+    others: Vec<Value>,
+}
+
+impl Page {
+    const TARGET: &str = "/sub/q/*?as=sse-envelope&latest";
+
+    fn open(server: &Encke) -> Self {
+        let (_, stream) = server.open(Self::TARGET, &[]);
+        let (table, gaps, others) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut page = Self { stream, last_id: String::new(), table, gaps, others };
+        assert!(page.read()["heartbeat"].is_number(), "a stream tells first where it begins");
+        page
+    }
+
+    /// The line is cut, and `meanwhile` something happens before the browser reconnects.
+    fn reconnect(&mut self, server: &Encke, channel: &str, meanwhile: impl FnOnce()) {
+        self.stream = server.connect();
+        server.listeners(channel, 0);
+        meanwhile();
+        (_, self.stream) = server.open(Self::TARGET, &[&format!("Last-Event-ID: {}", self.last_id)]);
+        self.gaps.clear();
+        assert!(self.read()["heartbeat"].is_number());
+    }
+
+    /// Reads the next event. Returns its data.
+    fn read(&mut self) -> Value {
+        let event = parse(&self.stream.block().expect("the stream goes on"));
+        if let Some(id) = event.id {
+            self.last_id = id;
+        }
+        let Some(Ok(data)) = event.data.map(|data| serde_json::from_str::<Value>(&data)) else {
+            return Value::Null;
+        };
+        let text = |value: &Value| value.as_str().map(ToOwned::to_owned);
+        if let Some(of) = text(&data["gap"]["channel"]) {
+            let is_meant = |channel: &str| of == "q/*" || of == channel;
+            self.table.retain(|(channel, _), _| !is_meant(channel));
+            self.gaps.push(of);
+        } else if let (Some(channel), Some(key)) = (text(&data["channel"]), text(&data["key"])) {
+            match data["removed"].as_bool() {
+                Some(true) => _ = self.table.remove(&(channel, key)),
+                _ => _ = self.table.insert((channel, key), data["data"].clone()),
+            }
+        } else if data["channel"].is_string() {
+            self.others.push(data["data"].clone());
+        }
+        data
+    }
+
+    /// Reads up to where a snapshot is complete.
+    fn read_snapshot(&mut self) {
+        while self.read()["next"].is_null() {}
+    }
+
+    fn read_until_key(&mut self, key: &str) {
+        while self.read()["key"] != key {}
+    }
+
+    #[track_caller]
+    fn shows(&self, server: &Encke, truth: &[(&str, &str, i32)]) {
+        let expected =
+            truth.iter().map(|&(channel, key, value)| ((channel.into(), key.into()), json!(value)));
+        assert_eq!(self.table, expected.collect::<BTreeMap<_, _>>());
+        for (channel, key, value_) in truth {
+            let target = format!("/pub/{}?key={key}", channel.replace('/', "%2F"));
+            assert_eq!(value(server, &target), (200, value_.to_string()), "{target}");
+        }
+    }
+}
+
+/// An `EventSource` knows nothing but its last id, and listens to whatever matches a pattern.
+#[test]
+fn an_event_source_is_right_again_after_a_gap_of_its_pattern() {
+    let server = Encke::start(&["--history-messages", "1", "--history-grace-seconds", "0"]);
+    let set = |channel: &str, key: &str, number: i32| put(&server, channel, key, &number.to_string());
+    set("q%2Fa", "A", 1);
+    set("q%2Fa", "gone", 1);
+    set("q%2Fb", "B", 1);
+    set("other", "A", 1);
+    let mut page = Page::open(&server);
+    page.read_snapshot();
+    page.shows(&server, &[("q/a", "A", 1), ("q/a", "gone", 1), ("q/b", "B", 1)]);
+    // Without a gap: what has changed since.
+    page.reconnect(&server, "q%2Fa", || _ = set("q%2Fb", "B", 2));
+    page.read_until_key("B");
+    assert!(page.gaps.is_empty(), "{:?}", page.gaps);
+    // Of one channel, what has no key is lost; a key of it is removed, one of another changes, a channel comes.
+    page.reconnect(&server, "q%2Fa", || {
+        (0..3).for_each(|number| _ = server.publish("q%2Fa", number.to_string()));
+        server.ask("DELETE", "/pub/q%2Fa?key=gone", &[], b"");
+        set("q%2Fb", "B", 3);
+        set("q%2Fc", "C", 1);
+    });
+    page.read_snapshot();
+    assert_eq!(page.gaps, ["q/a"]);
+    page.shows(&server, &[("q/a", "A", 1), ("q/b", "B", 3), ("q/c", "C", 1)]);
+    // It goes on.
+    set("q%2Fa", "A", 2);
+    page.read_until_key("A");
+    server.publish("q%2Fb", "no key");
+    while page.others.is_empty() {
+        page.read();
+    }
+    page.shows(&server, &[("q/a", "A", 2), ("q/b", "B", 3), ("q/c", "C", 1)]);
+    // A channel is forgotten that its pattern matched: it may have been any, and everything begins anew.
+    page.reconnect(&server, "q%2Fa", || {
+        assert_eq!(server.ask("DELETE", "/pub/q%2Fa", &[], b"").status, 204);
+        set("q%2Fc", "D", 1);
+    });
+    page.read_snapshot();
+    assert_eq!(page.gaps, ["q/*"]);
+    page.shows(&server, &[("q/b", "B", 3), ("q/c", "C", 1), ("q/c", "D", 1)]);
+    // The line is cut again after the first value of the snapshot that follows such a gap.
+    page.reconnect(&server, "q%2Fb", || {
+        assert_eq!(server.ask("DELETE", "/pub/q%2Fb", &[], b"").status, 204);
+        set("q%2Fa", "A", 3);
+    });
+    page.read_until_key("C");
+    assert_eq!(page.gaps, ["q/*"]);
+    page.reconnect(&server, "q%2Fc", || _ = set("q%2Fc", "E", 1));
+    page.read_until_key("E");
+    page.shows(&server, &[("q/a", "A", 3), ("q/c", "C", 1), ("q/c", "D", 1), ("q/c", "E", 1)]);
 }
 
 /// Of a stream that nobody reads, the kernel would keep megabytes, none of which is superseded any more.
