@@ -2,16 +2,34 @@
 //! comes from there.
 
 use super::Broker;
-use super::waiting::Proposals;
+use super::gathering::Gathering;
+use super::waiting::{Proposals, Shared};
 use crate::hub::PRESENCE;
 use crate::id::Seq;
 use crate::log::{NodeId, Proposal, Record, Said};
 use crate::time::Instant;
+use std::collections::BTreeSet;
 
 impl Proposals {
     /// Whether what waits has to wait on: nothing is proposed that can be said later.
     const fn is_blocked(&self) -> bool {
         self.loading || self.closed || self.shared.away.is_some()
+    }
+
+    /// When it is waited no longer for what others say.
+    fn gathers_until(&self) -> Instant {
+        self.shared.gathering.as_ref().map_or(Instant::NEVER, Gathering::until)
+    }
+
+    /// Takes note of something that is waited for, which may be all.
+    fn gather(&mut self, note: impl FnOnce(&mut Gathering, &dyn Fn(Instant) -> BTreeSet<NodeId>)) {
+        let Shared { gathering, nodes, .. } = &mut self.shared;
+        if let Some(gathering) = gathering {
+            note(gathering, &|now| nodes.others(now));
+        }
+        if gathering.take_if(|gathering| gathering.is_over()).is_some_and(|gathering| gathering.is_closed()) {
+            log::info!("engine: the other servers have said who is there");
+        }
     }
 }
 
@@ -21,9 +39,10 @@ impl Broker {
         let own = self.presence.next_deadline();
         match &self.log {
             Some(log) if self.presence.is_shared() && !log.is_blocked() => {
-                own.min(self.presence.next_saying(&log.shared.nodes))
+                own.min(self.presence.next_saying(&log.shared.nodes)).min(log.gathers_until())
             }
-            _ => own,
+            Some(log) => own.min(log.gathers_until()),
+            None => own,
         }
     }
 
@@ -54,6 +73,7 @@ impl Broker {
         let name = format!("{PRESENCE}{channel}");
         if let Some(log) = &mut self.log {
             log.shared.nodes.heard(at, node);
+            log.gather(|gathering, _| gathering.note_word(at, node));
         }
         let before =
             self.hub.value(at, &name, what.subject()).map(|message| message.publication.data.bytes());
@@ -80,22 +100,61 @@ impl Broker {
     /// Takes what a server says of itself, or of all who are there.
     #[cold]
     pub(super) fn apply_of_node(&mut self, now: Instant, at: Instant, seq: Seq, record: Record) {
+        let has_presence = self.hub.has_presence();
         let Some(log) = &mut self.log else { return };
         let nodes = &mut log.shared.nodes;
+        let is_ours = |node: NodeId| node == log.settings.shared.unwrap_or_default();
         match record {
             Record::Beat { node, lease_ms } => {
                 nodes.beat(at, node, lease_ms);
-                if node == nodes.me() {
+                if is_ours(node) {
                     let dead = nodes.bury(now, |node| self.presence.has(node));
                     self.presence.forget(&dead);
+                    log.gather(|gathering, others| gathering.forget_dead(&others(now)));
+                    self.hub.go_on_at(seq + 1);
+                    self.hub.refute_claims();
                 }
             }
             // Its clients have as long to come elsewhere as they would have there.
-            Record::Left(node) => nodes.leave(node, at + self.presence.pause_ms()),
-            Record::Asked(_) if !log.loading && self.hub.has_presence() => self.presence.note_asked(now, seq),
-            Record::AllSaid { node, since } if !log.loading => self.presence.note_all_said(node, since),
+            Record::Left(node) => {
+                nodes.leave(node, at + self.presence.pause_ms());
+                log.gather(|gathering, others| gathering.forget_dead(&others(now)));
+            }
+            Record::Asked(node) if !log.loading && has_presence => {
+                self.presence.note_asked(now, seq);
+                if is_ours(node) {
+                    log.gather(|gathering, others| gathering.note_question(seq, others(now)));
+                }
+            }
+            Record::AllSaid { node, since } if !log.loading => {
+                self.presence.note_all_said(node, since);
+                log.gather(|gathering, _| gathering.note_answer(node, since));
+            }
             _ => {}
         }
+    }
+
+    /// Begins to wait for what the other servers say, if they have something to say.
+    pub(super) fn begin_to_gather(&mut self, now: Instant) {
+        let has_presence = self.hub.has_presence();
+        let Some(log) = self.log.as_mut().filter(|_| has_presence) else { return };
+        let others = log.shared.nodes.others(now);
+        log.shared.gathering = (!others.is_empty()).then(|| Gathering::new(now, others));
+    }
+
+    /// Whether not all have said yet who is there.
+    #[cfg(test)]
+    pub fn is_gathering(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.shared.gathering.is_some())
+    }
+
+    /// Lets clients in, if it is too late for what others say.
+    pub fn tire_of_gathering(&mut self, now: Instant) {
+        let Some(log) = self.log.as_mut().filter(|log| log.gathers_until() <= now) else { return };
+        let silent = log.shared.gathering.as_mut().map_or(0, Gathering::tire);
+        log::warn!(
+            "engine: other servers have not said who is there: {silent}; whoever looks now may lack somebody"
+        );
     }
 
     /// Notes that nobody could beat until now.

@@ -17,6 +17,7 @@ pub mod access;
 mod client;
 mod everywhere;
 mod gate;
+mod gathering;
 mod mercure;
 mod nodes;
 mod order;

@@ -5,7 +5,7 @@
 
 use crate::log::{LEASE_MS, NodeId};
 use crate::time::Instant;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many beats of ours come back, at least, before another server is dead.
 const BEATS: u8 = 2;
@@ -68,6 +68,11 @@ impl Nodes {
     /// How many live.
     pub fn count(&self, now: Instant) -> usize {
         self.living(now).count()
+    }
+
+    /// The others that live.
+    pub fn others(&self, now: Instant) -> BTreeSet<NodeId> {
+        self.living(now).filter(|node| *node != self.me).collect()
     }
 
     fn living(&self, now: Instant) -> impl Iterator<Item = NodeId> {

@@ -47,8 +47,13 @@ impl Broker {
     }
 
     /// Whether the history of earlier lives is being loaded.
-    pub fn is_loading(&self) -> bool {
+    pub fn is_reading(&self) -> bool {
         self.log.as_ref().is_some_and(|log| log.loading)
+    }
+
+    /// Whether clients have to wait: for that, or until other servers have said who is there.
+    pub fn is_loading(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_closed())
     }
 
     /// Whether there is something that the log has not answered.
@@ -102,6 +107,7 @@ impl Broker {
         if log.settings.shared.is_some() {
             next = self.hub.newest().seq + 1;
             self.doubt_presence(Seq::MAX);
+            self.begin_to_gather(now);
         } else {
             self.hub.suspect(watermark);
             self.hub.go_on_at(next);
@@ -163,7 +169,7 @@ impl Broker {
 
     /// Publishes the removals of values that have expired. Returns a proposal of them.
     pub fn remove_expired(&mut self, now: Instant) -> Option<Proposal> {
-        if self.is_loading() || !self.hub.has_expired_keys() {
+        if self.is_reading() || !self.hub.has_expired_keys() {
             return None;
         }
         let mut expired = self.hub.take_expired_keys();

@@ -35,10 +35,10 @@ impl Proposals {
         let waits = self.open.front().map_or(0, |open| seconds(open.since));
         match &self.shared.away {
             Some((why, since)) => {
-                let loading = if self.loading { "loading; " } else { "" };
+                let loading = if self.is_closed() { "loading; " } else { "" };
                 Some(format!("{loading}engine: {why}, for {} s", seconds(*since)))
             }
-            None if self.loading => Some("loading".to_owned()),
+            None if self.is_closed() => Some("loading".to_owned()),
             None => (waits > SLOW_SECONDS).then(|| format!("engine: publications have waited for {waits} s")),
         }
     }
@@ -144,7 +144,7 @@ impl Broker {
             }
             own.extend(tail.own);
         }
-        if self.is_loading() {
+        if self.is_reading() {
             self.hub.tick(now);
         }
         own.sort_unstable();
@@ -190,7 +190,8 @@ impl Broker {
                     }
                     false => self.hub.lose_after(now, after, seq),
                 }
-                self.renew_nodes(now);
+                // Who died before we came is dead.
+                self.renew_nodes(if self.is_reading() { at } else { now });
                 self.doubt_presence(after);
                 return;
             }

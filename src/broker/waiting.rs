@@ -1,6 +1,7 @@
 //! What waits for the log, and what is known of it.
 
 use super::Receipts;
+use super::gathering::Gathering;
 use super::nodes::Nodes;
 use super::presence::About;
 use super::repeats::Remembered;
@@ -101,6 +102,8 @@ pub struct Shared {
     pub last_at: Instant,
     /// Servers that share it.
     pub nodes: Nodes,
+    /// We have just started, and wait for what they say of who is there.
+    pub gathering: Option<Gathering>,
 }
 
 impl Proposals {
@@ -127,6 +130,11 @@ impl Proposals {
             repeats: None,
             shared: Shared { nodes: Nodes::of(settings.shared.unwrap_or_default()), ..Shared::default() },
         }
+    }
+
+    /// Whether clients have to wait until all is known that is history.
+    pub(super) fn is_closed(&self) -> bool {
+        self.loading || self.shared.gathering.as_ref().is_some_and(Gathering::is_closed)
     }
 
     pub(super) const fn time(&self, at: Instant) -> LogTime {

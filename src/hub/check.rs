@@ -124,7 +124,7 @@ impl Hub {
         for (key, subscriber) in self.subscribers.iter() {
             assert!(!subscriber.queued || queued.contains(&key), "{key:?} is ready but not queued");
             assert_eq!(subscriber.stranger, self.strangers.contains_key(&key));
-            assert!(subscriber.after <= self.seq + self.ahead);
+            assert!(subscriber.after <= self.seq + self.ahead.most);
             assert_eq!(subscriber.view.has_aside(), self.asides.contains_key(&key));
             let view = subscriber.view;
             assert!(!view.is_early() || self.ticks.is_early(key), "{key:?} is told at no tick any more");

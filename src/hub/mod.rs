@@ -13,6 +13,7 @@
 //! [`Hub::pull`] yields before the first message.
 
 mod admission;
+mod ahead;
 mod bounds;
 mod channel;
 #[cfg(any(test, feature = "check"))]
@@ -55,6 +56,7 @@ mod unsubscription;
 mod update;
 mod view;
 
+pub use ahead::CLAIMS_MAX;
 pub use bounds::{HubError, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT, LOOKS_PER_JOIN};
 pub use channel::ChannelInfo;
 pub use conflate::Stage;
@@ -82,6 +84,7 @@ use crate::config::Config;
 use crate::id::{Epoch, MessageId, Seq};
 use crate::table::Table;
 use crate::time::{Instant, Wheel};
+use ahead::Ahead;
 use bounds::Bounds;
 use channel::Channel;
 use directory::Directory;
@@ -151,8 +154,8 @@ pub struct Hub {
     ids: Ids,
     /// Cursors that lack a number below this have a gap everywhere.
     lost: Seq,
-    /// How far the cursor of a client may be ahead of us, who has had messages from another server.
-    ahead: Seq,
+    /// Clients that are ahead of us, having had messages from another server.
+    ahead: Ahead,
     /// Somebody else gives all numbers, and removes values that have expired; and these are to be removed.
     is_numbered_outside: bool,
     expired_keys: Vec<ExpiredKey>,
@@ -225,7 +228,7 @@ impl Hub {
             feeds: Feeds::default(),
             ids: Ids::default(),
             lost: 0,
-            ahead: 0,
+            ahead: Ahead::default(),
             is_numbered_outside: false,
             expired_keys: Vec::new(),
             idle_seconds: config.channel_idle_seconds,

@@ -1,20 +1,17 @@
 //! The hub of one of several servers that share a history: somebody else gives the numbers, clients come with ids that we
 //! do not know yet, and what was history may turn out to be lost.
 
+use super::ahead::AHEAD_MAX;
 use super::subscriber::Memberships;
 use super::{ChannelKey, Hub, SubscriberKey};
 use crate::id::Seq;
 use crate::time::Instant;
 use std::rc::Rc;
 
-/// How far ahead of us a client may be. Between two servers are milliseconds, or a jump of numbers; what is further away
-/// nobody has given out.
-const AHEAD_MAX: Seq = 1 << 30;
-
 impl Hub {
     /// Becomes the hub of a history of which everything up to `watermark` may be lost. Nobody must listen yet.
     pub fn begin_shared(&mut self, watermark: Seq) {
-        self.ahead = AHEAD_MAX;
+        self.ahead.most = AHEAD_MAX;
         self.suspect(watermark);
         self.go_on_at(watermark + 1);
     }
@@ -86,7 +83,7 @@ impl Hub {
     }
 
     /// Has a subscriber told of a gap on all it listens to.
-    fn estrange(&mut self, key: SubscriberKey) {
+    pub(super) fn estrange(&mut self, key: SubscriberKey) {
         let id = self.position(key);
         self.strangers.entry(key).or_default().id.get_or_insert(id);
         let subscriber = &mut self.subscribers[key];
@@ -99,8 +96,9 @@ impl Hub {
                 .map(|(place, membership)| (place as u32, membership.floor.max(id.seq)))
                 .collect();
             for (place, had) in places {
-                many.all[place as usize].stranger = true;
-                if many.all[place as usize].next == 0 {
+                let membership = &mut many.all[place as usize];
+                membership.stranger = true;
+                if membership.next == 0 || membership.next > had + 1 {
                     many.expect(place, had + 1);
                 }
             }

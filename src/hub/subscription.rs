@@ -85,13 +85,15 @@ impl Hub {
         start: Start,
         wish: Wish,
     ) -> SubscriberKey {
+        self.note_claim(start);
         let after = match start {
             Start::Now => self.seq,
-            Start::After(id) if self.is_ours(id) => id.seq,
+            Start::After(id) if self.is_ours(id) => self.had_by(id),
             Start::At(place) if self.is_place(place) => place.id.seq,
             _ => 0,
         };
-        let came_with = start.rest().filter(|&id| had_lost || !self.is_known(id));
+        let is_foreign = had_lost || self.is_foreign(start);
+        let came_with = start.rest().filter(|&id| is_foreign || !self.is_known(id));
         let stranger = came_with.is_some();
         let joined = self.seq;
         let (view, note, queued) = (View::of(wish), 0, false);
@@ -136,9 +138,20 @@ impl Hub {
         }
     }
 
-    /// Whether `place` was given out by this history.
+    /// Whether `place` was given out by this history, and we know all up to there. Who has latest values from another server
+    /// that knows more is told of a gap, and is given them anew: a snapshot leaves out what was removed.
     fn is_place(&self, place: Place) -> bool {
         place.id.epoch == self.epoch && place.rest() <= self.seq
+    }
+
+    /// Up to where a client counts as having had everything that comes with one of our ids.
+    fn had_by(&self, id: MessageId) -> Seq {
+        if self.ahead.has_refuted(id.seq) { id.seq.min(self.seq) } else { id.seq }
+    }
+
+    /// Whether who wants latest values begins anew.
+    fn is_foreign(&self, start: Start) -> bool {
+        matches!(start, Start::At(place) if !self.is_place(place))
     }
 
     /// Moves the cursor of a subscriber of several channels up to where the first of them begins: what is
@@ -154,13 +167,13 @@ impl Hub {
 
     /// Whether `id` was given out by this history, here or by a server that shares it.
     pub fn is_ours(&self, id: MessageId) -> bool {
-        id.epoch == self.epoch && id.seq <= self.seq + self.ahead
+        id.epoch == self.epoch && id.seq <= self.seq + self.ahead.most
     }
 
     /// Whether all that was published since `id` was given out is known, but for what limits threw away. The last number
     /// before `lost` is the place of whoever comes before anything new is published.
     pub fn is_known(&self, id: MessageId) -> bool {
-        self.is_ours(id) && id.seq + 1 >= self.lost
+        self.is_ours(id) && id.seq + 1 >= self.lost && !self.ahead.has_refuted(id.seq)
     }
 
     /// The channel `name`, which may be new.
@@ -183,6 +196,7 @@ impl Hub {
             Start::Last(count) => ring.before_last(count, now),
             Start::Since(time) => ring.before(time),
         };
+        self.note_claim(start);
         self.join(key, channel, floor);
         let foreign = matches!(start, Start::After(id) if !self.is_known(id));
         let ring = &self.channels[channel].ring;
@@ -210,7 +224,7 @@ impl Hub {
             Start::Last(count) => of.ring.before_last(count, now),
             Start::Since(time) => of.ring.before(time),
         };
-        let foreign = matches!(start, Start::At(place) if !self.is_place(place));
+        let foreign = self.is_foreign(start);
         let horizon = match start {
             Start::Snapshot => Some(newest),
             Start::At(place) if !foreign => (place.ahead > 0).then_some(place.rest()),
@@ -314,8 +328,10 @@ impl Hub {
     ) -> Result<Vec<(Pattern, MessageId)>, HubError> {
         let mut strange = Vec::new();
         for pattern in patterns {
-            let Some(id) = start(pattern.as_str()).rest() else { continue };
-            let mut had_lost = !self.is_known(id);
+            let start = start(pattern.as_str());
+            let Some(id) = start.rest() else { continue };
+            self.note_claim(start);
+            let mut had_lost = !self.is_known(id) || self.is_foreign(start);
             if self.is_ours(id) {
                 let (lost, looked_at) = self.tombstones.may_have_lost(pattern, id.seq);
                 had_lost |= lost;
@@ -401,7 +417,7 @@ impl Hub {
     fn begin_at(&mut self, key: SubscriberKey, joining: &[(ChannelKey, Start)]) {
         let begin = |&(channel, start): &(ChannelKey, Start)| match start {
             Start::Now => None,
-            Start::After(id) if self.is_ours(id) => Some(id.seq),
+            Start::After(id) if self.is_ours(id) => Some(self.had_by(id)),
             Start::Snapshot | Start::At(_) => Some(0),
             Start::After(_) | Start::Oldest | Start::Last(_) | Start::Since(_) => {
                 Some(self.channels[channel].ring.evicted())
@@ -423,7 +439,7 @@ impl Hub {
     fn settle_floor(&mut self, key: SubscriberKey, channel: ChannelKey, start: Start) {
         let floor = match start {
             Start::Now => self.seq,
-            Start::After(id) if self.is_ours(id) => id.seq,
+            Start::After(id) if self.is_ours(id) => self.had_by(id),
             Start::At(_) | Start::Snapshot | Start::Oldest if self.is_latest(key) => 0,
             _ => self.channels[channel].ring.evicted(),
         };

@@ -15,7 +15,7 @@ use crate::dialect::hook::BODY_BYTES_MAX;
 use crate::dialect::mercure;
 use crate::dialect::native::POLL_SECONDS_MAX;
 use crate::hub::{
-    GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT,
+    CLAIMS_MAX, GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT,
     NAME_BYTES_MAX, PATCHED_BYTES_MAX, SHOWN_MAX, TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX,
 };
 use crate::transport::poll::BATCH_BYTES_MAX;
@@ -218,6 +218,12 @@ pub static LIMITS: &[Limit] = &[
         "limits.keys",
         "503 with `Retry-After` to who publishes a new key; an error to the command",
         &["keys_refused"],
+    ),
+    fixed(
+        "numbers remembered that clients of a shared history have had and a server has yet to read",
+        CLAIMS_MAX,
+        "who comes with another one is told of a gap at once",
+        &["gaps_told"],
     ),
     fixed("gaps that are told at once", GAPS_MAX, "one for `**` stands for the others", &["gaps_told"]),
     fixed("bytes of a channel's name", NAME_BYTES_MAX, "400", FAILED),

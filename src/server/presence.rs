@@ -41,9 +41,10 @@ impl Server {
     /// Notes some who have come and gone, and tells it.
     #[cold]
     pub(super) fn tick_presence(&mut self, now: Now) {
-        if self.broker.is_loading() {
+        if self.broker.is_reading() {
             return;
         }
+        self.broker.tire_of_gathering(now.at);
         for _ in 0..MOVES_PER_TURN {
             let Some(owner) = self.broker.hub.next_moved() else { break };
             let key = match Holder::from(owner) {

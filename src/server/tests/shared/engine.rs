@@ -93,12 +93,12 @@ impl Engine {
         Some((outcomes, self.seq))
     }
 
-    /// Another run, which lacks the last entries. Returns whether there was a deletion among them.
-    pub fn restart(&mut self, lost: usize, run: u64) -> bool {
+    /// Another run, which lacks the last entries. Returns the deletions among them.
+    pub fn restart(&mut self, lost: usize, run: u64) -> Vec<Deletion> {
         self.run = run;
-        let mut undeleted = false;
+        let mut undeleted = Vec::new();
         for batch in self.stream.split_off(self.stream.len() - lost.min(self.stream.len())) {
-            undeleted |= batch.deletes();
+            undeleted.extend(batch.deletions());
             self.jumps.retain(|jump| jump.to < batch.first);
             self.keys.retain(|_, (first, _)| *first < batch.first);
             self.values.retain(|_, seq| *seq < batch.first);
@@ -108,18 +108,48 @@ impl Engine {
         undeleted
     }
 
-    /// Whether it has a deletion that `other` has not.
-    pub fn deletes_beside(&self, other: &Self) -> bool {
+    /// All deletions.
+    pub fn deletions(&self) -> Vec<Deletion> {
+        self.stream.iter().flat_map(Batch::deletions).collect()
+    }
+
+    /// Deletions that it has and `other` has not.
+    pub fn deletions_beside(&self, other: &Self) -> Vec<Deletion> {
         let common =
             self.stream.iter().zip(&other.stream).take_while(|(one, other)| one.last == other.last).count();
-        self.stream.iter().skip(common).any(Batch::deletes)
+        self.stream.iter().skip(common).flat_map(Batch::deletions).collect()
+    }
+
+    /// The texts that are history: all that are in the stream, but for those that were deleted.
+    pub fn texts(&self) -> Vec<(Seq, String)> {
+        let mut kept: BTreeMap<Seq, (&str, String)> = BTreeMap::new();
+        for (seq, record) in self.stream.iter().flat_map(Batch::numbered) {
+            match record {
+                Record::Message { channel, publication, .. } if publication.key.is_none() => {
+                    let text = String::from_utf8_lossy(publication.data.bytes()).into_owned();
+                    kept.insert(seq, (channel, text));
+                }
+                Record::Deleted { channel } => kept.retain(|_, (of, _)| *of != &**channel),
+                _ => {}
+            }
+        }
+        kept.into_iter().map(|(seq, (_, text))| (seq, text)).collect()
     }
 }
 
+/// That of a channel, by the record of this number.
+pub(super) type Deletion = (Box<str>, Seq);
+
 impl Batch {
-    fn deletes(&self) -> bool {
-        let mut records = self.groups.iter().flat_map(|(_, records)| records);
-        records.any(|record| matches!(record, Record::Deleted { .. }))
+    fn numbered(&self) -> impl Iterator<Item = (Seq, &Record)> {
+        (self.first..).zip(self.groups.iter().flat_map(|(_, records)| records))
+    }
+
+    fn deletions(&self) -> impl Iterator<Item = Deletion> {
+        self.numbered().filter_map(|(seq, record)| match record {
+            Record::Deleted { channel } => Some((channel.clone(), seq)),
+            _ => None,
+        })
     }
 }
 

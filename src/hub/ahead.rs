@@ -1,0 +1,283 @@
+//! Clients that come with a number which we do not know yet. They had it from another server that shares our history, and
+//! nearly always we read it in a moment. But it may be of a half of the history that was lost together with every server
+//! that knew it. Then it never comes, and what comes instead has lower numbers, which such a client would be taken to have
+//! had. So such a number is a *claim*, and our own beats decide about it: a beat is in the history, and whoever has read it
+//! has read all that was there before. A claim that is older than a beat which has come back, and still ahead of us, is false.
+
+use super::{Hub, SubscriberKey};
+
+use super::subscriber::{Memberships, Start, Subscriber};
+use crate::id::Seq;
+use std::collections::BTreeMap;
+
+/// How far ahead of us a client may be. Between two servers are milliseconds, or a jump of numbers; what is further away
+/// nobody has given out.
+pub(super) const AHEAD_MAX: Seq = 1 << 30;
+/// Numbers ahead of us that are remembered. Whoever comes with another one is told of a gap at once.
+pub const CLAIMS_MAX: usize = 1024;
+/// Beats of ours that have to come back: the first may have been under way when the claim was made.
+const BEATS: u64 = 2;
+
+/// Numbers that clients came with.
+#[derive(Debug, Default)]
+pub(super) struct Ahead {
+    /// How far ahead a client may be; 0 if nobody shares our history.
+    pub most: Seq,
+    /// Beats of ours that have come back.
+    beats: u64,
+    /// Since which beat each number is waited for; none if it has turned out not to be history.
+    claims: BTreeMap<Seq, Option<u64>>,
+    /// Some have turned out not to be, or were displaced.
+    is_due: bool,
+}
+
+impl Ahead {
+    /// Whether a number is none of this history, as far as we know.
+    pub fn has_refuted(&self, seq: Seq) -> bool {
+        !self.claims.is_empty() && self.claims.get(&seq).is_some_and(Option::is_none)
+    }
+
+    /// Notes that somebody has come with a number ahead of us.
+    fn claim(&mut self, seq: Seq) {
+        if self.claims.contains_key(&seq) {
+            return;
+        }
+        let mut since = Some(self.beats);
+        if self.claims.len() >= CLAIMS_MAX {
+            let refuted = self.claims.iter().find(|(_, since)| since.is_none()).map(|(seq, _)| *seq);
+            match refuted {
+                Some(refuted) => _ = self.claims.remove(&refuted),
+                // What is furthest ahead is least likely to be true: who waits for it is told with the next beat, and whoever
+                // comes when there is no room, at once.
+                None => (_, since, self.is_due) = (self.claims.pop_last(), None, true),
+            }
+        }
+        self.claims.insert(seq, since);
+    }
+
+    /// Notes that a beat of ours has come back, with this number. Returns whether somebody may have to be told.
+    fn beat(&mut self, newest: Seq) -> bool {
+        self.beats += 1;
+        if self.claims.is_empty() {
+            return false;
+        }
+        let beats = self.beats;
+        self.claims.retain(|seq, since| since.is_none() || *seq > newest);
+        for since in
+            self.claims.values_mut().filter(|since| since.is_some_and(|since| beats >= since + BEATS))
+        {
+            (*since, self.is_due) = (None, true);
+        }
+        std::mem::take(&mut self.is_due)
+    }
+
+    /// Whether it has yet to be seen whether a number is history.
+    fn awaits(&self, seq: Seq) -> bool {
+        self.claims.get(&seq).is_some_and(Option::is_some)
+    }
+}
+
+impl Hub {
+    /// Notes where somebody comes from who may know more than we do.
+    pub(super) fn note_claim(&mut self, start: Start) {
+        // Who wants latest values is told at once.
+        let Start::After(id) = start else { return };
+        if id.seq > self.seq && self.is_ours(id) {
+            self.ahead.claim(id.seq);
+        }
+    }
+
+    /// A beat of ours has come back, and we have read all that was in the history before it. Whoever is still ahead of us
+    /// with what was claimed before that is told of a gap, and gets what comes from now on.
+    pub fn refute_claims(&mut self) {
+        if !self.ahead.beat(self.seq) {
+            return;
+        }
+        let (newest, ahead) = (self.seq, &self.ahead);
+        let is_false = |seq: Seq| seq > newest && !ahead.awaits(seq);
+        let is_astray = |subscriber: &Subscriber| match &subscriber.memberships {
+            Memberships::One { .. } => is_false(subscriber.after),
+            Memberships::Many(many) => {
+                is_false(subscriber.after) || many.all.iter().any(|(_, it)| is_false(it.floor))
+            }
+        };
+        let astray = self.subscribers.iter().filter(|(_, subscriber)| is_astray(subscriber));
+        let astray: Vec<SubscriberKey> = astray.map(|(key, _)| key).collect();
+        for key in astray {
+            let id = self.position(key);
+            let patterns = self.patterns.of(key).iter().map(|pattern| (pattern.clone(), id));
+            let stranger = self.strangers.entry(key).or_default();
+            stranger.id.get_or_insert(id);
+            stranger.patterns = patterns.collect();
+            let subscriber = &mut self.subscribers[key];
+            subscriber.after = subscriber.after.min(newest);
+            if let Memberships::Many(many) = &mut subscriber.memberships {
+                let places: Vec<u32> = many.all.iter().map(|(place, _)| place as u32).collect();
+                for place in places {
+                    let floor = &mut many.all[place as usize].floor;
+                    *floor = newest.min(*floor);
+                }
+            }
+            self.estrange(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::hub::{Data, Owner, Pattern, Publication, Wish};
+    use crate::id::{Epoch, MessageId, Place};
+    use crate::time::Instant;
+
+    const NOW: Instant = Instant::from_millis(1000);
+
+    struct World(Hub);
+
+    impl World {
+        /// A hub that shares its history, and has come to number 10.
+        fn new() -> Self {
+            let mut hub = Hub::new(&Config::default(), Epoch::from_random(7), NOW);
+            hub.begin_shared(0);
+            hub.go_on_at(10);
+            let mut world = Self(hub);
+            world.publish("a", 10);
+            world
+        }
+
+        fn publish(&mut self, channel: &str, seq: Seq) {
+            self.0.commit(NOW, channel, seq, Publication::of(Data::Text("x".into())));
+        }
+
+        /// A beat of ours comes back, with the next number.
+        fn beat(&mut self) {
+            self.0.go_on_at(self.0.seq + 2);
+            self.0.refute_claims();
+            self.0.check();
+        }
+
+        fn after(&self, seq: Seq) -> Start {
+            Start::After(MessageId { epoch: self.0.epoch, seq })
+        }
+
+        fn come(&mut self, names: &[&str], pattern: Option<&str>, start: Start) -> SubscriberKey {
+            let patterns = pattern.map(|pattern| Pattern::parse(pattern.as_bytes()).unwrap().unwrap());
+            let wish = Wish { latest: matches!(start, Start::At(_)), ..Wish::default() };
+            self.0.attach_as(NOW, Owner(0), names, patterns.into_iter().collect(), start, wish).unwrap()
+        }
+
+        /// What somebody is told: gaps (channel, after, position), and numbers.
+        fn told(&mut self, key: SubscriberKey) -> (Vec<(String, Seq, Seq)>, Vec<Seq>) {
+            let gaps = self.0.take_gaps_of_poll(key);
+            let gaps = gaps.iter().map(|gap| (gap.channel.to_string(), gap.after.seq, gap.position.seq));
+            let gaps = gaps.collect();
+            let mut pulled = Vec::new();
+            self.0.pull(NOW, key, 100, &mut pulled);
+            let pulled: Vec<Seq> = pulled.iter().map(|message| message.id.seq).collect();
+            if let Some(last) = pulled.last() {
+                self.0.advance(key, *last);
+            }
+            self.0.check();
+            (gaps, pulled)
+        }
+    }
+
+    #[test]
+    fn what_never_comes_is_told_when_it_is_known() {
+        let mut world = World::new();
+        let start = world.after(500);
+        let one = world.come(&["a"], None, start);
+        let many = world.come(&["a", "b"], Some("c/*"), start);
+        world.beat();
+        assert_eq!((world.told(one), world.told(many)), ((vec![], vec![]), (vec![], vec![])));
+        world.beat();
+        let gap = |channel: &str| (channel.to_owned(), 500, 12);
+        assert_eq!(world.told(one), (vec![gap("a")], vec![]));
+        assert_eq!(world.told(many), (vec![gap("a"), gap("b"), gap("c/*")], vec![]));
+        for (seq, channel) in [(13, "a"), (14, "b"), (15, "c/new")] {
+            world.publish(channel, seq);
+        }
+        assert_eq!((world.told(one).1, world.told(many).1), (vec![13], vec![13, 14, 15]));
+        // Who polls comes anew each time.
+        let again = world.come(&["a"], None, start);
+        assert_eq!(world.told(again), (vec![("a".to_owned(), 500, 15)], vec![]));
+        world.publish("a", 16);
+        assert_eq!(world.told(again).1, [16]);
+    }
+
+    #[test]
+    fn what_comes_in_time_is_no_gap() {
+        let mut world = World::new();
+        let start = world.after(13);
+        let one = world.come(&["a"], None, start);
+        world.beat();
+        (12..20).for_each(|seq| world.publish("a", seq));
+        world.beat();
+        world.beat();
+        assert_eq!(world.told(one), (vec![], (14..20).collect()), "it had some of them");
+        let again = world.come(&["a"], None, start);
+        assert_eq!(world.told(again).0, []);
+        assert!(world.0.ahead.claims.is_empty());
+    }
+
+    #[test]
+    fn what_joins_later_is_ahead_as_well() {
+        let mut world = World::new();
+        let key = world.come(&["a"], None, Start::Now);
+        let start = world.after(500);
+        world.0.subscribe(NOW, key, &["b"], &[], |_| start).unwrap();
+        world.beat();
+        world.beat();
+        let (gaps, _) = world.told(key);
+        assert!(gaps.iter().any(|(channel, _, position)| channel == "b" && *position == 12), "{gaps:?}");
+        world.publish("b", 13);
+        world.publish("a", 14);
+        assert_eq!(world.told(key).1, [13, 14]);
+    }
+
+    #[test]
+    fn who_wants_latest_values_begins_anew_at_once() {
+        let mut world = World::new();
+        let value =
+            |key: &str| Publication { key: Some(key.into()), ..Publication::of(Data::Text("x".into())) };
+        world.0.commit(NOW, "a", 11, value("k"));
+        for (seq, ahead) in [(500, 0), (5, 495), (11, 489)] {
+            let start = Start::At(Place { id: MessageId { epoch: world.0.epoch, seq }, ahead });
+            for names in [&["a"][..], &["a", "b"]] {
+                let key = world.come(names, None, start);
+                let (gaps, pulled) = world.told(key);
+                assert!(gaps.iter().any(|(channel, after, _)| channel == "a" && *after == 500), "{gaps:?}");
+                assert_eq!(pulled, [11], "a fresh snapshot");
+                world.0.finish(NOW, key);
+                assert_eq!(world.0.place(key).rest(), 11);
+            }
+        }
+        assert!(world.0.ahead.claims.is_empty());
+    }
+
+    #[test]
+    fn claims_are_bounded_and_who_finds_no_room_is_told() {
+        let mut world = World::new();
+        let keys: Vec<SubscriberKey> = (0..CLAIMS_MAX as Seq)
+            .map(|number| {
+                let start = world.after(1000 + number);
+                world.come(&["a"], None, start)
+            })
+            .collect();
+        let start = world.after(700);
+        let last = world.come(&["a"], None, start);
+        assert_eq!(world.told(last).0, [("a".to_owned(), 700, 10)], "at once");
+        assert_eq!(world.0.ahead.claims.len(), CLAIMS_MAX);
+        world.beat();
+        assert_eq!(world.told(keys[CLAIMS_MAX - 1]).0.len(), 1, "it had to make room");
+        assert!(world.told(keys[CLAIMS_MAX - 2]).0.is_empty());
+        world.beat();
+        assert!(keys[..CLAIMS_MAX - 1].iter().all(|key| world.told(*key).0.len() == 1));
+        // What is known to be false makes room.
+        let start = world.after(700_000);
+        let key = world.come(&["a"], None, start);
+        assert!(world.told(key).0.is_empty());
+        assert_eq!(world.0.ahead.claims.len(), CLAIMS_MAX);
+    }
+}
