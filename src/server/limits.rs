@@ -5,6 +5,7 @@
 //! what is printed here.
 
 use super::mercure::UNTOLD_BYTES_MAX;
+use super::readers::{SLOW_UNSENT_BYTES, UNSENT_BYTES};
 use super::timing::{BODY_GRACE_MS, LINGER_MS};
 use super::{BACKLOG_BYTES_MAX, PIPELINE_BYTES_MAX, surplus};
 use crate::broker::access::tokens::TOKEN_BYTES_MAX;
@@ -137,6 +138,13 @@ pub static LIMITS: &[Limit] = &[
         "closed; 503 with `Retry-After` to a request for which the history has not come until then",
         &["connections_idle"],
     ),
+    fixed(
+        "bytes that wait in the kernel unsent for a subscriber of latest values",
+        UNSENT_BYTES as usize,
+        "what comes next is held back, and conflated",
+        &[],
+    ),
+    fixed("the same once it has been behind for 400 ms", SLOW_UNSENT_BYTES as usize, "the same", &[]),
     fixed("milliseconds of reading on after the last answer", LINGER_MS as usize, "closed", &[]),
     setting("limits.stalled_seconds", "closed, and the log says so", &["connections_stalled"]),
     setting("limits.unread_bytes_per_second", "closed, and the log says so", &["connections_stalled"]),

@@ -19,9 +19,9 @@ const SLOW_MS: u64 = 400;
 
 /// Bytes that may wait in the kernel for a subscriber of latest values, without having been sent: what is there cannot be
 /// superseded any more. What is on its way does not count, so that no line gets slower by it.
-const UNSENT_BYTES: u32 = 64 << 10;
+pub(super) const UNSENT_BYTES: u32 = 64 << 10;
 /// The same where the line is slow: at 10 KB a second, this is a second and a half.
-const SLOW_UNSENT_BYTES: u32 = 16 << 10;
+pub(super) const SLOW_UNSENT_BYTES: u32 = 16 << 10;
 
 /// Those who are behind, by the slot of their connection.
 pub type Readers = BTreeMap<Slot, Behind>;
