@@ -72,7 +72,7 @@ impl Ahead {
     }
 
     /// Whether it has yet to be seen whether a number is history.
-    fn awaits(&self, seq: Seq) -> bool {
+    fn is_open(&self, seq: Seq) -> bool {
         self.claims.get(&seq).is_some_and(Option::is_some)
     }
 }
@@ -94,7 +94,7 @@ impl Hub {
             return;
         }
         let (newest, ahead) = (self.seq, &self.ahead);
-        let is_false = |seq: Seq| seq > newest && !ahead.awaits(seq);
+        let is_false = |seq: Seq| seq > newest && !ahead.is_open(seq);
         let is_astray = |subscriber: &Subscriber| match &subscriber.memberships {
             Memberships::One { .. } => is_false(subscriber.after),
             Memberships::Many(many) => {
