@@ -14,6 +14,7 @@
 mod answer;
 mod listeners;
 mod memory;
+mod waiters;
 
 pub use answer::{BODY_BYTES_MAX, Reply};
 pub use listeners::Due;
@@ -30,14 +31,10 @@ use crate::stats::Stats;
 use crate::time::{Instant, Now};
 use listeners::Listeners;
 use memory::Memory;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use waiters::{Waiters, Waiting};
 
-/// Of those who may wait, one address has one in so many.
-const ADDRESS_SHARE: usize = 10;
-/// Of those who may wait, exempt addresses together have one in so many.
-const EXEMPT_SHARE: usize = 2;
 /// Milliseconds between two log lines about an application that does not answer.
 const COMPLAINT_MS: u64 = 60_000;
 /// Bounds of the classes that durations of questions are counted in, in milliseconds.
@@ -88,8 +85,6 @@ pub struct Hook {
     timeout_ms: u64,
     concurrency: usize,
     cache_seconds: u64,
-    waiting_max: usize,
-    bytes_max: usize,
     draws: Secrets,
     /// The number of the newest question.
     newest: u64,
@@ -102,11 +97,8 @@ pub struct Hook {
     is_listeners_turn: bool,
     under_way: usize,
     asks: VecDeque<Ask>,
-    waiting: BTreeMap<ConnId, Waiting>,
-    deadlines: BTreeSet<(Instant, ConnId)>,
-    bytes: usize,
-    exempt: usize,
-    by_address: BTreeMap<IpAddr, usize>,
+    /// Whose bytes wait.
+    waiters: Waiters,
     /// What those may know whose bytes are handled again.
     said: BTreeMap<ConnId, Vec<Said>>,
     /// Whose bytes are to be handled again.
@@ -128,9 +120,8 @@ resume! {
         carried: said, listeners;
         resumed: draws;
         // What is under way, and what was remembered, is asked again.
-        given: timeout_ms, concurrency, cache_seconds, waiting_max, bytes_max, newest, open, numbers, at_door,
-            about_listeners, is_listeners_turn, under_way, asks, waiting, deadlines, bytes, exempt, by_address, ready,
-            confirmed, memory, asks_all, times, complained
+        given: timeout_ms, concurrency, cache_seconds, newest, open, numbers, at_door, about_listeners,
+            is_listeners_turn, under_way, asks, waiters, ready, confirmed, memory, asks_all, times, complained
     }
 }
 
@@ -151,15 +142,6 @@ struct Open {
     is_stale: bool,
 }
 
-/// Somebody whose bytes wait.
-#[derive(Debug)]
-struct Waiting {
-    number: u64,
-    deadline: Instant,
-    address: Option<IpAddr>,
-    bytes: usize,
-}
-
 impl Hook {
     /// Nothing has been asked.
     pub fn new(config: &Config, seed: Seed) -> Self {
@@ -168,8 +150,6 @@ impl Hook {
             timeout_ms: hook.timeout_ms,
             concurrency: hook.concurrency,
             cache_seconds: hook.cache_seconds,
-            waiting_max: config.limits.judged_waiting,
-            bytes_max: config.limits.judged_bytes,
             draws: Secrets::new(seed.key("when the application is asked again")),
             newest: 0,
             open: BTreeMap::new(),
@@ -179,11 +159,7 @@ impl Hook {
             is_listeners_turn: false,
             under_way: 0,
             asks: VecDeque::new(),
-            waiting: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            bytes: 0,
-            exempt: 0,
-            by_address: BTreeMap::new(),
+            waiters: Waiters::new(config.limits.judged_waiting, config.limits.judged_bytes),
             said: BTreeMap::new(),
             ready: Vec::new(),
             confirmed: Vec::new(),
@@ -201,7 +177,7 @@ impl Hook {
         let hook = &config.hook;
         (self.timeout_ms, self.concurrency) = (hook.timeout_ms, hook.concurrency);
         self.cache_seconds = hook.cache_seconds;
-        (self.waiting_max, self.bytes_max) = (config.limits.judged_waiting, config.limits.judged_bytes);
+        self.waiters.reconfigure(config.limits.judged_waiting, config.limits.judged_bytes);
         self.memory = Memory::new(config.limits.judged_remembered);
         self.forget_said();
         self.asks_all = !self.listeners.is_empty();
@@ -248,33 +224,14 @@ impl Hook {
         bytes: usize,
     ) -> Result<(), Denial> {
         let address = client.counted.then(|| network(client.address));
-        if let Some(address) = address
-            && self
-                .by_address
-                .get(&address)
-                .is_some_and(|count| *count * ADDRESS_SHARE >= self.waiting_max.max(ADDRESS_SHARE))
-        {
-            return Err(Denial::TooManyAsking);
-        }
-        let is_full = self.waiting.len() >= self.waiting_max || self.bytes + bytes > self.bytes_max;
-        let is_exempt_full =
-            address.is_none() && self.exempt * EXEMPT_SHARE >= self.waiting_max.max(EXEMPT_SHARE);
-        if is_full || is_exempt_full {
-            return Err(Denial::Unanswered);
-        }
+        self.waiters.check_room(address, bytes)?;
         let number = self.open(Rc::new(question), false);
         let deadline = now.at + self.timeout_ms;
         self.forget_waiting(from);
         if let Some(open) = self.open.get_mut(&number) {
             open.waiting.push(from);
         }
-        match address {
-            Some(address) => *self.by_address.entry(address).or_default() += 1,
-            None => self.exempt += 1,
-        }
-        self.bytes += bytes;
-        self.deadlines.insert((deadline, from));
-        self.waiting.insert(from, Waiting { number, deadline, address, bytes });
+        self.waiters.enter(from, Waiting { number, deadline, address, bytes });
         self.send(now);
         Ok(())
     }
@@ -322,8 +279,7 @@ impl Hook {
                 self.open.remove(&number);
                 continue;
             }
-            let waited_for = open.waiting.iter().filter_map(|id| self.waiting.get(id));
-            let deadline = waited_for.map(|waiting| waiting.deadline).max();
+            let deadline = open.waiting.iter().filter_map(|id| self.waiters.deadline(*id)).max();
             let deadline = if open.about.is_empty() { deadline } else { None };
             let deadline = deadline.unwrap_or_else(|| now.at + self.timeout_ms);
             open.sent = Some(now);
@@ -372,15 +328,13 @@ impl Hook {
         let Some(open) = self.open.remove(&number) else { return };
         self.numbers.remove(&open.question);
         for id in open.waiting {
-            let has_time = self.waiting.get(&id).is_some_and(|waiting| waiting.deadline > now.at);
+            let has_time = self.waiters.deadline(id).is_some_and(|deadline| deadline > now.at);
             if was_late && has_time {
                 let number = self.open(Rc::clone(&open.question), false);
                 if let Some(open) = self.open.get_mut(&number) {
                     open.waiting.push(id);
                 }
-                if let Some(waiting) = self.waiting.get_mut(&id) {
-                    waiting.number = number;
-                }
+                self.waiters.turn_to(id, number);
                 continue;
             }
             self.forget_waiting(id);
@@ -408,7 +362,7 @@ impl Hook {
 
     /// Notes that nothing waits on the connection any more.
     pub fn leave(&mut self, from: ConnId) {
-        if !self.waiting.is_empty() {
+        if self.waiters.count() > 0 {
             self.forget_waiting(from);
         }
         self.forget(from);
@@ -422,20 +376,7 @@ impl Hook {
     }
 
     fn forget_waiting(&mut self, from: ConnId) {
-        let Some(Waiting { number, deadline, address, bytes }) = self.waiting.remove(&from) else { return };
-        self.deadlines.remove(&(deadline, from));
-        self.bytes -= bytes;
-        match address {
-            None => self.exempt -= 1,
-            Some(address) => {
-                if let Some(count) = self.by_address.get_mut(&address) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.by_address.remove(&address);
-                    }
-                }
-            }
-        }
+        let Some(number) = self.waiters.leave(from) else { return };
         if let Some(open) = self.open.get_mut(&number) {
             open.waiting.retain(|id| *id != from);
         }
@@ -461,12 +402,11 @@ impl Hook {
 
     /// Gives up on answers that have not come in time. Returns what is due for some of those who listen.
     pub fn expire(&mut self, now: Now) -> Vec<Due> {
-        while let Some(&(deadline, id)) = self.deadlines.first() {
+        while let Some((id, number, deadline)) = self.waiters.first() {
             if deadline > now.at {
                 break;
             }
-            let Some(waiting) = self.waiting.get(&id) else { break };
-            let question = self.open.get(&waiting.number).map(|open| Rc::clone(&open.question));
+            let question = self.open.get(&number).map(|open| Rc::clone(&open.question));
             self.forget_waiting(id);
             self.complain(now.at, "has not answered in time (hook.timeout_ms)");
             self.said.entry(id).or_default().extend(question.map(|question| (question, None)));
@@ -486,7 +426,7 @@ impl Hook {
         if self.asks_all {
             return Instant::default();
         }
-        let waiting = self.deadlines.first().map_or(Instant::NEVER, |(deadline, _)| *deadline);
+        let waiting = self.waiters.first().map_or(Instant::NEVER, |(_, _, deadline)| deadline);
         waiting.min(self.listeners.next_deadline())
     }
 
@@ -511,7 +451,7 @@ impl Hook {
 
     /// How many wait for the application's word.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiters.count()
     }
 
     /// Goes on where another server has parted, on whose answers the connections `asking` waited: they have been asked
@@ -523,14 +463,13 @@ impl Hook {
 
     /// Whether somebody waits on that connection.
     pub fn is_waiting(&self, from: ConnId) -> bool {
-        self.waiting.contains_key(&from)
+        self.waiters.deadline(from).is_some()
     }
 
     /// Whether there is nothing left: nobody waits, and nobody listens.
     #[cfg(any(test, feature = "check"))]
     pub fn is_idle(&self) -> bool {
-        let has_nobody = self.waiting.is_empty() && self.deadlines.is_empty() && self.listeners.is_empty();
-        let counts_nobody = self.bytes == 0 && self.exempt == 0 && self.by_address.is_empty();
-        has_nobody && counts_nobody && self.said.is_empty() && self.ready.is_empty() && self.asks.is_empty()
+        let has_nobody = self.waiters.is_idle() && self.listeners.is_empty();
+        has_nobody && self.said.is_empty() && self.ready.is_empty() && self.asks.is_empty()
     }
 }
