@@ -5,7 +5,7 @@
 //! difference with `benches/instructions/expected.txt`; `--update` writes that file anew. Counts depend on
 //! compiler and target: update the file together with `rust-version`, in a commit of its own.
 
-use encke::config::Config;
+use encke::config::{Algorithm, ChannelRule, Config, KeyText, TokenKey, Who};
 use encke::conn::ConnId;
 use encke::id::Seed;
 use encke::server::{Server, Sink, Write, Wrote};
@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
-const SCRIPTS: [&str; 6] = ["publish", "poll", "waiting", "stream", "ticker", "bayeux"];
+const SCRIPTS: [&str; 7] = ["publish", "poll", "token", "waiting", "stream", "ticker", "bayeux"];
 const CLIENTS: usize = 100;
 /// Channels of the ticker, each with as many of the clients: a publication and its ten deliveries are a turn.
 const CHANNELS: usize = 10;
@@ -31,6 +31,12 @@ const PUBLISH: &[u8] = b"POST /pub/ticks HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nCon
     0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789";
 const POLL: &[u8] = b"GET /sub/ticks?as=poll&timeout=60 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\
     User-Agent: Mozilla/5.0\r\nAccept: */*\r\nAccept-Language: en\r\n\r\n";
+/// What a poll has besides that shows a token: of alice, for this and another channel, good for an hour.
+const TOKEN: &str = "\
+    eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCIsImtpZCI6ImFwcCJ9.eyJzdWIiOiJhbGljZSIsImlhdCI6MTAwMDAwM\
+    DAwMCwiZXhwIjoxMDAwMDAzNjAwLCJlbmNrZSI6eyJzdWJzY3JpYmUiOlsidGlja3MiLCJjaGF0LyoiXSwicHVibGl\
+    zaCI6WyJjaGF0L2xvYmJ5Il19fQ.5R8URaYLyHcy9kmsK4wGkRluU1_TE2vmmt3Edm_vH_Y";
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 /// A poll that finds a message waiting.
 const WAITING: &[u8] = b"GET /sub/ticks?after=oldest HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
 const STREAM: &[u8] = b"GET /sub/ticks?as=stream HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
@@ -86,6 +92,13 @@ fn run(script: &str, rounds: u64) {
     // A ring that is full during the script, so that what leaves it is counted, too.
     let mut config = Config::default();
     (config.history.messages, config.history.grace_seconds) = (100, 0);
+    if script == "token" {
+        let text = KeyText(SECRET.into());
+        let key = TokenKey { id: Some("app".into()), algorithm: Some(Algorithm::HS256), file: None, text };
+        config.token_keys = vec![key];
+        config.channels =
+            vec![ChannelRule { pattern: "**".into(), subscribe: Who::Token, ..ChannelRule::default() }];
+    }
     let mut server = Server::new(config, Seed::of_number(1), now);
     let publisher = server.accept(now, peer, false).expect("there is room");
     let clients: Vec<ConnId> = (0..CLIENTS).filter_map(|_| server.accept(now, peer, false)).collect();
@@ -101,6 +114,8 @@ fn run(script: &str, rounds: u64) {
             server.receive(now, client, &of_channel(STREAM, index % CHANNELS), &mut Takes);
         }
     }
+    let bearer = format!("Authorization: Bearer {TOKEN}\r\n\r\n");
+    let shown = [&POLL[..POLL.len() - 2], bearer.as_bytes()].concat();
     let sessions = if script == "bayeux" { &clients[..] } else { &[] };
     let connects: Vec<_> =
         sessions.iter().map(|&client| (client, session(&mut server, now, client))).collect();
@@ -108,6 +123,7 @@ fn run(script: &str, rounds: u64) {
         match script {
             "publish" => (1..CLIENTS).for_each(|_| server.receive(now, publisher, PUBLISH, &mut Takes)),
             "poll" => subscribe(&mut server, POLL),
+            "token" => subscribe(&mut server, &shown),
             "waiting" => subscribe(&mut server, WAITING),
             "ticker" => {
                 for index in 0..CLIENTS {

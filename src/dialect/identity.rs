@@ -7,7 +7,7 @@
 use super::access::may_publish;
 use super::denial::{Denial, Heard};
 use super::hook::Hook;
-use super::token::{bearer, has_token, is_one_of, query_tokens};
+use super::token::{bearer, bearer_bytes, has_token, is_one_of, query_tokens};
 use super::{Unheard, cors, upgrade};
 use crate::broker::access::{
     Action, Bad, Bearer, Draft, Grant, MercureGrant, MercureTokens, Question, Role, Rules, Tokens, Verdict,
@@ -148,11 +148,14 @@ impl Access {
         now: Now,
         stats: &mut Stats,
     ) -> Result<Identity, Denial> {
-        let local = !self.rules.is_open() && may_publish(head, peer, config).is_ok();
+        let local = self.is_local(head, peer, config);
         if !self.is_on || head.method == Method::Options {
             return Ok(Identity { local, ..Identity::default() });
         }
         let local = local && config.publish.token.is_empty();
+        if let Some(grant) = self.remembered(head, now) {
+            return Ok(Identity { local, grant: Some(grant), ..Identity::default() });
+        }
         let Some((token, is_cookie)) = shown(head, config)? else {
             return Ok(Identity { local, ..Identity::default() });
         };
@@ -171,6 +174,24 @@ impl Access {
         }
         let grant = self.check(&token, Client::of(head, peer, config), config, now, stats)?;
         Ok(Identity { local, grant: Some(grant), ..Identity::default() })
+    }
+
+    /// Whether being on the same machine is a right of who sent `head`. For listening, it counts for FDAjax's own channels
+    /// alone, so it is not found out for others.
+    fn is_local(&self, head: &Head, peer: IpAddr, config: &Config) -> bool {
+        let is_looked_at = config.fdajax.enabled || !matches!(head.method, Method::Get | Method::Head);
+        is_looked_at && !self.rules.is_open() && may_publish(head, peer, config).is_ok()
+    }
+
+    /// What was granted by a token that `head` shows as most do, and that was good before: no key of ours is a publish token,
+    /// and what is remembered is forgotten with the keys. Whoever polls every second comes by here.
+    fn remembered(&mut self, head: &Head, now: Now) -> Option<Rc<Grant>> {
+        let mut fields = head.fields("authorization");
+        let token = fields.next().and_then(bearer_bytes)?;
+        if fields.next().is_some() || has_token(head.query) {
+            return None;
+        }
+        self.tokens.remembered(token, now.unix)
     }
 
     /// What `token` grants, which `client` shows. Forgeries cost a verification each, so an address may

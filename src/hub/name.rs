@@ -186,9 +186,12 @@ impl Pattern {
 /// Whether everything that `inner` stands for is among what `outer` stands for. Either is a name or a pattern, as it is
 /// written; no name has a wildcard for a segment.
 pub fn covers(outer: &str, inner: &str) -> bool {
-    let mut segments = inner.split('/');
-    for wanted in outer.split('/') {
-        match (wanted, segments.next()) {
+    if outer == inner || outer == "**" {
+        return true;
+    }
+    let mut others = segments(inner);
+    for wanted in segments(outer) {
+        match (wanted, others.next()) {
             ("**", found) => return found.is_some(),
             (_, Some("**")) => return false,
             ("*", Some(_)) => {}
@@ -196,12 +199,24 @@ pub fn covers(outer: &str, inner: &str) -> bool {
             _ => return false,
         }
     }
-    segments.next().is_none()
+    others.next().is_none()
+}
+
+/// The segments of a name or a pattern. They are short, and looked at for every request that is judged: this is several
+/// times as fast as `str::split`, which is made for long texts.
+fn segments(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = text.bytes().position(|byte| byte == b'/');
+        rest = end.map(|end| &text[end + 1..]);
+        Some(end.map_or(text, |end| &text[..end]))
+    })
 }
 
 /// Whether there can be a channel that both stand for. Each is a name or a pattern, as it is written.
 pub fn meets(one: &str, other: &str) -> bool {
-    let (mut one, mut other) = (one.split('/'), other.split('/'));
+    let (mut one, mut other) = (segments(one), segments(other));
     loop {
         match (one.next(), other.next()) {
             (None, None) => return true,

@@ -306,6 +306,33 @@ fn publishing_is_judged_by_channel() {
 }
 
 #[test]
+fn a_token_that_is_remembered_is_looked_at_as_a_new_one_is() {
+    let mut bench = bench();
+    let (alice, bob) = (alice(), token("bob", NOW + 60, &["chat/**"], &[]));
+    let target = "/sub/chat/lobby?as=interval";
+    for round in 0..2 {
+        status(&bench.get_with(target, &format!("Authorization: bEARER   {alice}  \r\n")), 304);
+        status(&bench.get_with(target, &with(&bob)), 304);
+        status(&bench.get_with(&format!("{target}&access_token={alice}"), &with(&alice)), 304);
+        for (query, fields) in [
+            (format!("&access_token={alice}"), with(&bob)),
+            (format!("&%61ccess%5Ftoken={alice}"), with(&bob)),
+            (format!("&access_token={alice}&access_token={alice}"), with(&alice)),
+            (String::new(), format!("{}{}", with(&alice), with(&bob))),
+            (String::new(), format!("{}{}", with(&alice), with(&alice))),
+        ] {
+            has(&bench.get_with(&format!("{target}{query}"), &fields), &["400", "invalid_request"]);
+        }
+        status(&bench.get_with("/sub/ops/a?as=interval", &with(&alice)), 403);
+        assert_eq!(bench.server.stats().tokens_verified, 2, "round {round}");
+    }
+    bench.seconds(90);
+    let refused = bench.server.stats().tokens_refused;
+    has(&bench.get_with(target, &with(&alice)), &["401", "the token has expired"]);
+    assert_eq!(bench.server.stats().tokens_refused, refused + 1);
+}
+
+#[test]
 fn the_loopback_rule_counts_for_publishers_and_nowhere_else() {
     let mut config = config();
     config.publish.token = Vec::new();

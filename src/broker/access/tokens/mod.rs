@@ -151,9 +151,14 @@ impl Tokens {
         self.keys.iter().any(|key| key.mark == mark) || self.guests.as_ref().is_some_and(is_of_guests)
     }
 
+    /// What `token` grants in the second `unix`, if it is remembered and counts.
+    pub fn remembered(&mut self, token: &[u8], unix: u64) -> Option<Rc<Grant>> {
+        self.verified.find(token).filter(|grant| in_time(grant, unix).is_ok())
+    }
+
     /// What `token` grants in the second `unix`.
     pub fn check(&mut self, token: &str, unix: u64) -> Result<Rc<Grant>, Bad> {
-        if let Some(grant) = self.verified.find(token) {
+        if let Some(grant) = self.verified.find(token.as_bytes()) {
             return in_time(&grant, unix).map(|()| grant);
         }
         if let Some(guests) = self.guests_of(token) {
@@ -162,7 +167,7 @@ impl Tokens {
             return in_time(&grant, unix).and_then(|()| self.left_of(grant)).map(Rc::new);
         }
         let grant = Rc::new(self.left_of(self.verify(token, unix)?)?);
-        self.verified.insert(token, Rc::clone(&grant));
+        self.verified.insert(token.as_bytes(), Rc::clone(&grant));
         Ok(grant)
     }
 
@@ -194,6 +199,7 @@ impl Tokens {
 
     /// Whether `token` was verified and is remembered.
     pub fn knows(&self, token: &str) -> bool {
+        let token = token.as_bytes();
         self.verified.younger.contains_key(token) || self.verified.older.contains_key(token)
     }
 
@@ -253,8 +259,8 @@ fn in_time(grant: &Grant, unix: u64) -> Result<(), Bad> {
 struct Memory {
     /// Most tokens in a half.
     max: usize,
-    younger: BTreeMap<Box<str>, Rc<Grant>>,
-    older: BTreeMap<Box<str>, Rc<Grant>>,
+    younger: BTreeMap<Box<[u8]>, Rc<Grant>>,
+    older: BTreeMap<Box<[u8]>, Rc<Grant>>,
 }
 
 resume! {
@@ -274,7 +280,7 @@ impl Memory {
         Self { max: max.div_ceil(2), ..Self::default() }
     }
 
-    fn find(&mut self, token: &str) -> Option<Rc<Grant>> {
+    fn find(&mut self, token: &[u8]) -> Option<Rc<Grant>> {
         if let Some(grant) = self.younger.get(token) {
             return Some(Rc::clone(grant));
         }
@@ -283,7 +289,7 @@ impl Memory {
         Some(grant)
     }
 
-    fn insert(&mut self, token: &str, grant: Rc<Grant>) {
+    fn insert(&mut self, token: &[u8], grant: Rc<Grant>) {
         if self.younger.len() >= self.max {
             self.older = std::mem::take(&mut self.younger);
         }
