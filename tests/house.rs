@@ -244,8 +244,14 @@ fn nobody_goes_past_the_broker() {
 #[test]
 fn there_is_no_async_runtime_and_unsafe_code_in_one_place() {
     for (path, text) in files("src", "rs") {
+        let code = code(&text);
+        // `awaits` is a word of its own.
+        let has = |name: &str| {
+            let mut found = code.match_indices(name).map(|(at, _)| &code[at + name.len()..]);
+            found.any(|rest| !rest.starts_with(|sign: char| sign.is_alphanumeric() || sign == '_'))
+        };
         for name in ["async fn", ".await", "Rc<RefCell"] {
-            assert!(!code(&text).contains(name), "{path} has `{name}`: this server is one plain loop");
+            assert!(!has(name), "{path} has `{name}`: this server is one plain loop");
         }
         let count = |name| text.matches(name).count();
         let count =
