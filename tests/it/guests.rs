@@ -1,7 +1,9 @@
 //! Guests of the demo's chat: they see each other come and leave, over restarts of a server whose history lasts, too.
 
 use crate::client::Client;
+use crate::cluster::{node, well};
 use crate::harness::{Encke, until};
+use crate::redis::Redis;
 use serde_json::{Value, json};
 
 /// The token of a guest as a field, and the guest's id.
@@ -90,4 +92,22 @@ fn the_page_has_what_it_needs_on_the_first_listener() {
     until("he is here", || (here(&server)["members"][0]["id"] == json!(id)).then_some(()));
     let server = Encke::start(&[]);
     assert_eq!(server.ask("POST", "/demo/guest", &[], b"{}").status, 404);
+}
+
+#[test]
+fn servers_that_share_a_history_have_the_same_guests() {
+    let redis = Redis::start(&[]);
+    let nodes = [(); 2].map(|()| node(&redis.url(), &["--demo", "--presence-seconds", "0"]));
+    nodes.iter().for_each(well);
+    let [(token, id), (_, other)] =
+        nodes.each_ref().map(|server| guest(server, "what a page keeps for long", "Johann"));
+    assert_eq!(id, other);
+    let (_, listens) = nodes[1].open("/sub/demo/chat/lobby?as=stream", &[&token]);
+    for server in &nodes {
+        until("he is here", || (here(server)["members"][0]["id"] == json!(id)).then_some(()));
+    }
+    drop(listens);
+    for server in &nodes {
+        until("he has gone", || (here(server)["count"] == 0).then_some(()));
+    }
 }
