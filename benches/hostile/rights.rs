@@ -5,11 +5,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::hmac;
 use serde_json::{Value, json};
 
+/// Seconds that a token is valid.
+const LIFE: u64 = 3600;
 /// The key of tokens.
 const KEY: &str = "thirty-two bytes, or some more, for tokens";
 /// Keys of Mercure's tokens.
@@ -63,13 +66,13 @@ pub enum Rights {
 
 impl Rights {
     pub fn token(&self) -> String {
-        const END: u64 = 4_000_000_000;
+        let end = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() + LIFE);
         match self {
             Self::Named(number) => signed(
-                &json!({"sub": format!("visitor-{number}"), "exp": END, "encke": {"subscribe": ["chat/*"]}}),
+                &json!({"sub": format!("visitor-{number}"), "exp": end, "encke": {"subscribe": ["chat/*"]}}),
                 KEY,
             ),
-            Self::Speaks => signed(&json!({"exp": END, "encke": {"publish": ["own/*"]}}), KEY),
+            Self::Speaks => signed(&json!({"exp": end, "encke": {"publish": ["own/*"]}}), KEY),
             Self::Told(topics) => signed(&json!({"mercure": {"subscribe": [topics]}}), SUBSCRIBER_KEY),
         }
     }
