@@ -388,7 +388,7 @@ impl Hub {
         aside.horizon = 0;
         self.drop_spent_aside(key);
         self.move_to(key, newest.seq);
-        let place = Place { id: self.id(after), ahead: newest.seq - after };
+        let place = Place { id: self.id(after), ahead: newest.seq - after, began: None };
         Some((place, newest))
     }
 
@@ -403,7 +403,7 @@ impl Hub {
     pub fn place(&self, key: SubscriberKey) -> Place {
         let after = self.subscribers[key].after;
         let horizon = self.aside(key).map_or(0, |aside| aside.horizon);
-        Place { id: self.id(after), ahead: horizon.saturating_sub(after) }
+        Place { id: self.id(after), ahead: horizon.saturating_sub(after), began: None }
     }
 
     /// Has a subscriber that was told something at no tick wait for those of its pace from now on.
@@ -562,9 +562,15 @@ where
     let mut heap: BinaryHeap<Reverse<(Seq, usize)>> =
         heads.filter_map(|(index, channel)| Some(Reverse((head(channel)?, index)))).collect();
     for _ in 0..max {
-        let Some(Reverse((_, index))) = heap.pop() else { return };
+        let Some(Reverse((seq, index))) = heap.pop() else { return };
         pulled.extend(channels[index].next());
         heap.extend(head(&mut channels[index]).map(|seq| Reverse((seq, index))));
+        // A message of several topics is in several rings.
+        while let Some(&Reverse((_, index))) = heap.peek().filter(|Reverse((other, _))| *other == seq) {
+            heap.pop();
+            channels[index].next();
+            heap.extend(head(&mut channels[index]).map(|seq| Reverse((seq, index))));
+        }
     }
 }
 

@@ -137,9 +137,10 @@ impl Hub {
                 let mut entries = many.news.in_order().take_while(|(next, _)| *next < end).peekable();
                 let (mut rings, mut heads) = (Vec::new(), BinaryHeap::new());
                 for _ in 0..max {
-                    // Only where what comes next may be older than all that is at hand has to be looked.
+                    // Only where what comes next may be older than all that is at hand has to be looked, or the same: a
+                    // message of several topics is in several rings.
                     while let Some((_, place)) =
-                        entries.next_if(|(next, _)| heads.peek().is_none_or(|Reverse((seq, _))| next < seq))
+                        entries.next_if(|(next, _)| heads.peek().is_none_or(|Reverse((seq, _))| next <= seq))
                     {
                         many.note_looks(1);
                         let membership = &many.all[place as usize];
@@ -158,7 +159,6 @@ impl Hub {
                     let seq = message.map_or(0, |message| message.id.seq);
                     pulled.extend(message);
                     heads.extend(head(&mut rings[ring]).map(|seq| Reverse((seq, ring))));
-                    // A message of several topics is in several rings.
                     while let Some(&Reverse((_, ring))) =
                         heads.peek().filter(|Reverse((other, _))| *other == seq)
                     {

@@ -48,6 +48,39 @@ fn several_channels_begin_where_the_first_of_them_does() {
     assert_eq!(hub.position(nothing_matches).seq, 5);
 }
 
+/// An update of several topics is in the ring of each of them.
+#[test]
+fn an_update_of_several_topics_comes_once() {
+    let update = |hub: &mut Hub, topics: &[&str]| {
+        let topics = topics.iter().map(|&topic| topic.into()).collect();
+        let update = Some(Box::new(crate::hub::Update { topics, ..crate::hub::Update::default() }));
+        let data = crate::hub::Data::Text("x".into());
+        let publication = crate::hub::Publication { update, ..crate::hub::Publication::of(data) };
+        let name = publication.update.as_ref().unwrap().channel();
+        hub.publish(NOW, &name, publication).unwrap().id.seq
+    };
+    for wish in [Wish::default(), Wish { latest: true, ..Wish::default() }] {
+        let mut hub = hub();
+        for topics in [&["a", "b"][..], &["b", "a", "c"], &["c", "b"]] {
+            update(&mut hub, topics);
+        }
+        for (names, patterns, start, expected) in [
+            (&["a", "b"][..], &[][..], Start::Oldest, &[1, 2, 3][..]),
+            (&["a", "b", "c"], &[], Start::Oldest, &[1, 2, 3]),
+            (&[], &["*"], Start::Oldest, &[1, 2, 3]),
+            (&["a"], &["*"], Start::Last(1), &[2, 3]),
+        ] {
+            let patterns = patterns.iter().map(|text| pattern(text)).collect();
+            let key = hub.attach_as(NOW, Owner(0), names, patterns, start, wish).unwrap();
+            assert_eq!(pull(&mut hub, key), expected, "{names:?} {wish:?}");
+        }
+        let key = hub.attach_as(NOW, Owner(0), &["a", "b"], Vec::new(), Start::Now, wish).unwrap();
+        let seq = update(&mut hub, &["a", "b"]);
+        assert_eq!(pull(&mut hub, key), [seq], "as it is published, {wish:?}");
+        assert_eq!(pull(&mut hub, key), [0; 0]);
+    }
+}
+
 #[test]
 fn a_subscriber_grows_and_shrinks() {
     let mut hub = hub();
