@@ -137,44 +137,74 @@ impl MessageId {
 }
 
 /// A place in the history from which a client continues: an id, or `<epoch>:<seq>~<n>` for whoever takes latest values:
-/// values of keys up to `seq`, everything else up to `seq + n`.
+/// values of keys up to `seq`, everything else up to `seq + n`. Or `<epoch>:<seq>~<n>~<last>~<moment>` for whoever has come to
+/// `seq` and not yet to where all its channels began, when `seq + n` was the newest number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Up to here everything was had.
     pub id: MessageId,
     /// So many numbers further, everything but values of keys was.
     pub ahead: Seq,
+    /// How all its channels began.
+    pub began: Option<Began>,
+}
+
+/// How a client of several channels began, each of which has a beginning of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Began {
+    /// With the last so many messages of each; 0 = all that were kept.
+    pub last: u64,
+    /// After what had been lost by then.
+    pub moment: u64,
 }
 
 impl From<MessageId> for Place {
     fn from(id: MessageId) -> Self {
-        Self { id, ahead: 0 }
+        Self { id, ahead: 0, began: None }
     }
 }
 
 /// Bytes of the longest text of a place.
-const PLACE_BYTES_MAX: usize = ID_BYTES_MAX + 21;
+const PLACE_BYTES_MAX: usize = ID_BYTES_MAX + 3 * 21;
 
 impl Place {
     /// As it is written.
     pub fn text(self) -> ArrayString<PLACE_BYTES_MAX> {
         let mut text = ArrayString::new();
         self.id.push_to(&mut text);
-        if self.ahead > 0 {
+        if self.ahead > 0 || self.began.is_some() {
             text.push('~');
             text.push_str(itoa::Buffer::new().format(self.ahead));
         }
+        if let Some(Began { last, moment }) = self.began {
+            text.push('~');
+            text.push_str(itoa::Buffer::new().format(last));
+            text.push('~');
+            Epoch(moment).push_to(&mut text);
+        }
         text
+    }
+
+    /// Whether a client can come back with it.
+    pub fn is_fit(self) -> bool {
+        self.text().len() <= ID_BYTES_MAX
     }
 
     /// Reads what [`Place::text`] writes; `None` for anything else, longer than [`ID_BYTES_MAX`], or with numbers that do
     /// not fit.
     pub fn parse(text: &str) -> Option<Self> {
-        let (id, ahead) = text.split_once('~').map_or((text, None), |(id, ahead)| (id, Some(ahead)));
-        let id = MessageId::parse(id)?;
-        let ahead = ahead.map_or(Some(0), |ahead| read_number(10, ahead.bytes()))?;
-        let is_fit = text.len() <= ID_BYTES_MAX && id.seq.checked_add(ahead).is_some();
-        is_fit.then_some(Self { id, ahead })
+        let mut parts = text.split('~');
+        let id = MessageId::parse(parts.next()?)?;
+        let ahead = parts.next().map_or(Some(0), |ahead| read_number(10, ahead.bytes()))?;
+        let began = match parts.next() {
+            None => None,
+            Some(last) => Some(Began {
+                last: read_number(10, last.bytes())?,
+                moment: read_number(36, parts.next()?.bytes())?,
+            }),
+        };
+        let is_whole = text.len() <= ID_BYTES_MAX && parts.next().is_none();
+        (is_whole && id.seq.checked_add(ahead).is_some()).then_some(Self { id, ahead, began })
     }
 
     /// The number up to which everything but values of keys was had.
@@ -272,8 +302,11 @@ mod tests {
     fn places_read_what_they_write() {
         for (seq, ahead) in [(0, 0), (0, 7), (1042, 1), (1 << 50, 1 << 50)] {
             let id = MessageId { epoch: Epoch::from_random(123_456_789), seq };
-            let place = Place { id, ahead };
-            assert_eq!(Place::parse(&place.to_string()), Some(place));
+            for began in [None, Some(Began { last: 0, moment: 1 }), Some(Began { last: 60, moment: 1 << 40 })]
+            {
+                let place = Place { id, ahead, began };
+                assert_eq!(Place::parse(&place.to_string()), Some(place).filter(|place| place.is_fit()));
+            }
         }
         for text in [
             "",
@@ -281,6 +314,10 @@ mod tests {
             "a:1~",
             "~1",
             "a:1~1~1",
+            "a:1~1~1~",
+            "a:1~1~~1",
+            "a:1~1~-1~1",
+            "a:1~1~1~1~1",
             "a:1~-1",
             "a:1~+1",
             "a~1:1",

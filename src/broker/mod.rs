@@ -46,7 +46,7 @@ use crate::config::Config;
 use crate::hub::{
     Change, ChannelKey, Hub, KeyError, Owner, Pattern, Publication, Published, Start, SubscriberKey, Wish,
 };
-use crate::id::Seed;
+use crate::id::{Secrets, Seed};
 use crate::stats::Stats;
 use crate::time::Instant;
 use gate::Gate;
@@ -108,6 +108,7 @@ impl Broker {
             message_bytes: config.limits.message_bytes,
             stats: Stats::default(),
         };
+        broker.hub.count_moments_from((Secrets::new(seed.key("moments of loss")).draw() >> 88) as u64);
         broker.find_exceptions();
         broker
     }

@@ -243,7 +243,7 @@ mod tests {
             |key: &str| Publication { key: Some(key.into()), ..Publication::of(Data::Text("x".into())) };
         world.0.commit(NOW, "a", 11, value("k"));
         for (seq, ahead) in [(500, 0), (5, 495), (11, 489)] {
-            let start = Start::At(Place { id: MessageId { epoch: world.0.epoch, seq }, ahead });
+            let start = Start::At(Place { id: MessageId { epoch: world.0.epoch, seq }, ahead, began: None });
             for names in [&["a"][..], &["a", "b"]] {
                 let key = world.come(names, None, start);
                 let (gaps, pulled) = world.told(key);

@@ -10,7 +10,7 @@ use super::key::ChannelKey;
 use super::message::{Data, Message, Publication};
 use super::order::Order;
 use super::ring::Gone;
-use crate::carry::resume;
+use crate::carry::{carry, resume};
 use crate::id::{Epoch, MessageId, Seq};
 use crate::table::Table;
 use crate::time::Instant;
@@ -56,6 +56,9 @@ pub struct History {
     nothing: Rc<Message>,
     /// Since when there are clients: before that, nobody could ask for what came.
     opened: Instant,
+    /// Moments count who has begun where each channel has its own beginning: the first, the last, and that at which a channel
+    /// was forgotten last that had lost something.
+    moments: Moments,
     /// Feeds are to be told of what limits take; and that.
     is_watched: bool,
     lost: Vec<(ChannelKey, Rc<Message>)>,
@@ -63,10 +66,22 @@ pub struct History {
 
 resume! {
     History {
-        carried: bytes, messages, order, overfull, passing, encoded, opened;
+        carried: bytes, messages, order, overfull, passing, encoded, opened, moments;
         resumed: ;
         given: limits, total_bytes, is_watched, lost, encoded_most, nothing
     }
+}
+
+/// Moments of loss.
+#[derive(Debug, Default, Clone, Copy)]
+struct Moments {
+    first: u64,
+    last: u64,
+    buried: u64,
+}
+
+carry! {
+    struct Moments { first, last, buried }
 }
 
 /// So many entries of messages that are gone are left where they are.
@@ -90,6 +105,7 @@ impl History {
             encoded_most: ENCODED_MIN,
             nothing: nothing(),
             opened: Instant::default(),
+            moments: Moments::default(),
             is_watched: false,
             lost: Vec::new(),
         }
@@ -314,6 +330,37 @@ impl History {
         Some(oldest.max(self.opened) + limits.grace_ms)
     }
 
+    /// Counts moments from there.
+    pub const fn count_moments_from(&mut self, first: u64) {
+        self.moments = Moments { first, last: first, buried: first };
+    }
+
+    /// Whether such a moment has come.
+    pub const fn has_been(&self, moment: u64) -> bool {
+        moment > self.moments.first && moment <= self.moments.last
+    }
+
+    /// A new moment: what is lost from now on is lost after it has come.
+    pub const fn next_moment(&mut self) -> u64 {
+        self.moments.last += 1;
+        self.moments.last
+    }
+
+    /// Notes that a channel has lost something, or that it comes and had lost something.
+    pub const fn note_lost(&self, channel: &mut Channel) {
+        channel.ring.note_lost_at(self.moments.last);
+    }
+
+    /// Notes that a channel is forgotten which had lost something.
+    pub const fn note_buried(&mut self) {
+        self.moments.buried = self.moments.last;
+    }
+
+    /// Whether no such channel was forgotten since that moment.
+    pub const fn is_unburied(&self, moment: u64) -> bool {
+        self.moments.buried < moment
+    }
+
     /// Notes that there were no clients until now, as a history was loaded.
     pub const fn open(&mut self, now: Instant) {
         self.opened = now;
@@ -364,7 +411,7 @@ impl History {
             self.lost.extend(aged.map(|message| (key, Rc::clone(message))));
         }
         let gone = channel.expire(age_ms, now);
-        self.settle(gone)
+        self.settle(channel, gone)
     }
 
     /// Takes out of `channel` what is beyond bounds that have changed.
@@ -381,7 +428,7 @@ impl History {
     pub fn take_back(&mut self, channel: &mut Channel, after: Seq) {
         let latest = channel.keyed.as_ref().map(|keyed| &keyed.latest);
         let gone = channel.ring.take_back(after, latest);
-        self.settle(gone);
+        self.settle(channel, gone);
     }
 
     /// Throws away all that `channel` keeps. Returns how many messages that were.
@@ -400,10 +447,14 @@ impl History {
         {
             self.lost.push((key, Rc::clone(message)));
         }
-        self.settle(channel.evict(now))
+        let gone = channel.evict(now);
+        self.settle(channel, gone)
     }
 
-    const fn settle(&mut self, gone: Gone) -> Gone {
+    const fn settle(&mut self, channel: &mut Channel, gone: Gone) -> Gone {
+        if gone.evicted > 0 {
+            channel.ring.note_lost_at(self.moments.last);
+        }
         self.bytes -= gone.bytes;
         self.messages -= gone.expired + gone.evicted;
         gone

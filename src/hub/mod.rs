@@ -14,6 +14,7 @@
 
 mod admission;
 mod ahead;
+mod beginning;
 mod bounds;
 mod channel;
 #[cfg(any(test, feature = "check"))]

@@ -120,7 +120,9 @@ impl Hub {
         if self.clear_latest(key) {
             // Whoever has had its newest message has to be told all the same: the values are gone.
             let lost = self.next_id().seq;
-            self.channels[key].ring.lose(lost);
+            let channel = &mut self.channels[key];
+            channel.ring.lose(lost);
+            self.history.note_lost(channel);
             self.mark_ready(key);
         }
         match self.channels[key].places() == 0 {
@@ -143,7 +145,10 @@ impl Hub {
         debug_assert!(channel.ring.is_empty() && channel.places() == 0);
         self.names.remove(channel.name());
         match channel.spoken {
-            true => self.tombstones.bury(channel.name(), channel.ring.evicted().max(newest_removal)),
+            true => {
+                self.history.note_buried();
+                self.tombstones.bury(channel.name(), channel.ring.evicted().max(newest_removal));
+            }
             false => self.silent -= 1,
         }
     }

@@ -147,6 +147,7 @@ impl Hub {
         }
         let (terms, shows) = self.terms_of(&name);
         let key = self.channels.insert(Channel { terms, shows, ..Channel::new(Rc::clone(&name), evicted) });
+        self.history.note_lost(&mut self.channels[key]);
         self.names.insert(name, key);
         self.silent += 1;
         if self.feeds.is_on() {

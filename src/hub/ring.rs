@@ -32,10 +32,12 @@ pub struct Ring {
     evicted_unkeyed: Seq,
     /// No message has to leave before this.
     soonest: Instant,
+    /// The moment at which something was lost last.
+    lost_at: u64,
 }
 
 carry! {
-    struct Ring { messages, bytes, evicted, evicted_unkeyed, soonest }
+    struct Ring { messages, bytes, evicted, evicted_unkeyed, soonest, lost_at }
 }
 
 impl Ring {
@@ -62,6 +64,16 @@ impl Ring {
     /// The highest number thrown away by a limit; 0 if none was.
     pub const fn evicted(&self) -> Seq {
         self.evicted
+    }
+
+    /// The moment at which something was lost last.
+    pub const fn lost_at(&self) -> u64 {
+        self.lost_at
+    }
+
+    /// Notes that something was lost at that moment.
+    pub const fn note_lost_at(&mut self, moment: u64) {
+        self.lost_at = moment;
     }
 
     /// The highest number of a message without a key thrown away by a limit; 0 if none was.
@@ -126,6 +138,18 @@ impl Ring {
         let live = self.messages.iter().rev().filter(|(_, message)| !message.expired(now));
         let first = live.take(count).last().map(|&(seq, _)| seq);
         first.map_or_else(|| self.newest().max(self.evicted), |first| first - 1)
+    }
+
+    /// The number after which the last `count` messages up to number `newest` begin that have not expired at `now`; none if
+    /// there are not so many.
+    pub fn before_last_of(&self, count: usize, newest: Seq, now: Instant) -> Option<Seq> {
+        let end = self.messages.partition_point(|&(seq, _)| seq <= newest);
+        let live = self.messages.range(..end).rev().filter(|(_, message)| !message.expired(now));
+        live.take(count)
+            .enumerate()
+            .last()
+            .filter(|(place, _)| place + 1 == count)
+            .map(|(_, &(seq, _))| seq - 1)
     }
 
     /// The number after which the messages published at `time` or later begin.

@@ -23,7 +23,7 @@ pub enum Start {
     Last(usize),
     /// After the message with this id.
     After(MessageId),
-    /// At this place. Who wants all messages begins after its id.
+    /// At this place. Who wants all messages begins after its id, on several channels where they began.
     At(Place),
     /// With the latest values, for who wants them; else with what is published from now on.
     Snapshot,
@@ -32,11 +32,14 @@ pub enum Start {
 }
 
 impl Start {
-    /// What it means to a subscriber with that wish: only those of latest values have places and snapshots.
+    /// What it means to a subscriber with that wish: only those of latest values have snapshots and places in them.
     pub(super) fn meant_for(self, wish: Wish) -> Self {
         match self {
             Self::After(id) if wish.is_latest() => Self::At(id.into()),
-            Self::At(place) if !wish.is_latest() => Self::After(place.id),
+            Self::At(place) if place.began.is_some() == wish.is_latest() => match wish.is_latest() {
+                true => Self::At(place.id.into()),
+                false => Self::After(place.id),
+            },
             Self::Snapshot if !wish.is_latest() => Self::Now,
             Self::Now
             | Self::Oldest
@@ -52,6 +55,7 @@ impl Start {
     pub(super) fn rest(self) -> Option<MessageId> {
         match self {
             Self::After(id) => Some(id),
+            Self::At(place) if place.began.is_some() => Some(place.id),
             Self::At(place) => Some(MessageId { seq: place.rest(), ..place.id }),
             Self::Now | Self::Oldest | Self::Last(_) | Self::Since(_) | Self::Snapshot => None,
         }

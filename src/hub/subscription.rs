@@ -35,7 +35,7 @@ impl Hub {
         start: Start,
         wish: Wish,
     ) -> Result<SubscriberKey, HubError> {
-        let start = start.meant_for(wish);
+        let start = self.taken_up(start.meant_for(wish));
         if let ([name], true) = (names, patterns.is_empty()) {
             let channel = self.admit_listener(now, name)?;
             let only = Memberships::One { channel: ChannelKey::NONE, index: 0 };
@@ -197,8 +197,14 @@ impl Hub {
             Start::Since(time) => ring.before(time),
         };
         self.note_claim(start);
+        let floor = match start {
+            Start::At(place @ Place { began: Some(began), .. }) => {
+                self.began_on(now, channel, place.rest(), began)
+            }
+            _ => floor,
+        };
         self.join(key, channel, floor);
-        let foreign = matches!(start, Start::After(id) if !self.is_known(id));
+        let foreign = start.rest().is_some_and(|id| !self.is_known(id));
         let ring = &self.channels[channel].ring;
         let subscriber = &mut self.subscribers[key];
         let had = subscriber.after.max(floor);
@@ -330,6 +336,10 @@ impl Hub {
         for pattern in patterns {
             let start = start(pattern.as_str());
             let Some(id) = start.rest() else { continue };
+            if matches!(start, Start::At(Place { began: Some(began), .. }) if self.history.is_unburied(began.moment))
+            {
+                continue;
+            }
             self.note_claim(start);
             let mut had_lost = !self.is_known(id) || self.is_foreign(start);
             if self.is_ours(id) {

@@ -5,7 +5,7 @@ use super::{Body, Effect, Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Output, Phase, Poll, Slot};
 use crate::dialect::Holder;
 use crate::hub::{Encoded, Gap, Message, Pace, SubscriberKey};
-use crate::id::{Place, Seq};
+use crate::id::{Began, Place, Seq};
 use crate::time::{Instant, Now};
 use crate::transport::websocket::CLOSE_GAP;
 use crate::transport::{self, Format, Look, Streaming, jsonp, poll};
@@ -253,6 +253,7 @@ impl Server {
             head_only: false,
             close,
             retry: self.draining.then(|| self.return_ms(slot).div_ceil(1000)),
+            began: None,
         };
         let begin = self.out.len();
         if self.compose_poll(now, &poll, callback.as_deref(), no_news, envelope) {
@@ -272,7 +273,7 @@ impl Server {
         poll: &Poll,
         callback: Option<&str>,
         no_news: Option<u16>,
-        EnvelopeOf { head_only, close, retry }: EnvelopeOf,
+        EnvelopeOf { head_only, close, retry, began }: EnvelopeOf,
     ) -> bool {
         let key = poll.subscriber;
         let mut gaps = self.broker.hub.take_gaps_of_poll(key);
@@ -300,11 +301,13 @@ impl Server {
             true => {
                 let id = last.unwrap_or(place.id);
                 let rest = if is_all { newest.seq } else { place.rest() };
-                Place { id, ahead: rest.saturating_sub(id.seq) }
+                Place { id, ahead: rest.saturating_sub(id.seq), began: None }
             }
             false => match last {
                 // What a crash took was told of, and what is left is all given: it is not to be told again.
-                Some(last) if !is_all || self.broker.hub.is_known(last) => last.into(),
+                Some(last) if !is_all || self.broker.hub.is_known(last) => {
+                    self.broker.hub.place_after(key, last, began.filter(|_| !is_all))
+                }
                 // Its client may have been told more by another server than we know of yet.
                 _ if place.id.seq > newest.seq => place,
                 _ => newest.into(),
@@ -374,6 +377,8 @@ pub(super) struct EnvelopeOf {
     pub close: bool,
     /// Seconds after which its client is to come back.
     pub retry: Option<u64>,
+    /// How its client began, and which message was the newest then, if each of its channels has a beginning of its own.
+    pub began: Option<(Began, Seq)>,
 }
 
 /// What became of one delivery to a stream.

@@ -62,7 +62,7 @@ impl Server {
                     pace: if wish.pace == Pace::HELD { asked.wish.pace } else { Pace::NONE },
                     close: reply.close,
                 };
-                self.begin_poll(now, slot, poll, reply, subscribe.callback);
+                self.begin_poll(now, slot, (poll, start), reply, subscribe.callback);
             }
         }
         Ok(())
@@ -209,7 +209,7 @@ impl Server {
         &mut self,
         now: Now,
         slot: Slot,
-        poll: Poll,
+        (poll, start): (Poll, Start),
         reply: &Reply,
         callback: Option<&str>,
     ) {
@@ -224,7 +224,8 @@ impl Server {
             Polling::Long | Polling::Script => Some(self.config.poll.no_news_status),
         };
         let retry = self.draining.then(|| self.return_ms(slot).div_ceil(1000));
-        let envelope = EnvelopeOf { head_only: reply.head_only, close: reply.close, retry };
+        let began = self.broker.hub.began(poll.subscriber, start);
+        let envelope = EnvelopeOf { head_only: reply.head_only, close: reply.close, retry, began };
         if !self.compose_poll(now, &poll, callback, no_news, envelope) {
             return self.park(now, slot, poll, callback);
         }

@@ -68,7 +68,7 @@ pub fn read_start(value: &str) -> Result<Start, Refused> {
         return count.parse().map(Start::Last).map_err(|_| no_id(value));
     }
     let place = Place::parse(value).ok_or_else(|| no_id(value))?;
-    Ok(if place.ahead > 0 { Start::At(place) } else { Start::After(place.id) })
+    Ok(if place.ahead > 0 || place.began.is_some() { Start::At(place) } else { Start::After(place.id) })
 }
 
 fn no_id(value: &str) -> Refused {

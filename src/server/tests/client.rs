@@ -3,7 +3,7 @@
 use super::oracle::{From, Selection, Watch};
 use crate::conn::ConnId;
 use crate::hub::Message;
-use crate::id::{Epoch, MessageId, Seq};
+use crate::id::{Epoch, MessageId, Place, Seq};
 use crate::time::Instant;
 use crate::transport::{Streaming, Transport};
 use data_encoding::BASE64;
@@ -304,7 +304,7 @@ fn polled(head: &Head, body: &[u8], subscription: &mut Subscription, view: &View
     let watch = &mut subscription.watch;
     let next = head.field("encke-next").unwrap_or_else(|| panic!("{}: no position", head.status)).to_owned();
     assert_eq!(head.field("etag"), Some(format!("\"{next}\"").as_str()));
-    let upto = view.seq(&next);
+    let upto = view.seq(&Place::parse(&next).unwrap().id.to_string());
     let payloads = match head.status {
         200 if subscription.batch => batch(body, &next, head.field("encke-gap").is_some(), view),
         200 => vec![(upto, body.to_vec())],

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::conn::ConnId;
 use crate::hub::Message;
 use crate::id::Seed;
-use crate::id::{Epoch, MessageId, Random, Seq};
+use crate::id::{Epoch, Place, Random, Seq};
 use crate::server::{Effect, Server};
 use crate::time::Instant;
 use crate::transport::{Polling, Streaming, Transport};
@@ -882,9 +882,14 @@ impl Sim {
     fn start(&mut self, who: usize) -> (From, String) {
         match (&self.clients[who].last, self.random.below(10)) {
             (Some(last), 0..8) => {
-                let id = MessageId::parse(last).unwrap();
-                let ours = id.epoch == Epoch::from_random(self.epochs);
-                (if ours { From::After(id.seq) } else { From::Stranger }, last.clone())
+                let place = Place::parse(last).unwrap();
+                let from = match place.id.epoch == Epoch::from_random(self.epochs) {
+                    // Of some channels, not all that comes after it was asked for.
+                    true if place.began.is_some() => From::Kept,
+                    true => From::After(place.id.seq),
+                    false => From::Stranger,
+                };
+                (from, last.clone())
             }
             (_, 8) => (From::Kept, "oldest".into()),
             (_, 9) => (From::Kept, format!("-{}", self.random.below(4))),

@@ -1,0 +1,184 @@
+//! Clients of several channels that begin with the oldest messages, or the last so many, in answers of any size: each channel
+//! brings what was asked of it, and a gap is told exactly when something of that is lost.
+
+use super::delivery::Bench;
+use crate::config::Config;
+use crate::id::Random;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+const CHANNELS: [&str; 4] = ["a", "b", "p/1", "p/2"];
+
+/// A client, and what is owed to it.
+struct Client {
+    target: &'static str,
+    max: u64,
+    technique: &'static str,
+    next: String,
+    owed: BTreeSet<u64>,
+    got: Vec<u64>,
+    gaps: usize,
+}
+
+struct World {
+    random: Random,
+    bench: Bench,
+    keep: usize,
+    /// By channel, all that was published.
+    all: BTreeMap<&'static str, Vec<u64>>,
+    newest: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let mut config = Config::default();
+        let keep = [3, 10, 100][random.below(3) as usize];
+        (config.history.messages, config.history.grace_seconds) = (keep, 0);
+        Self { random, bench: Bench::new(config), keep, all: BTreeMap::new(), newest: 0 }
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.random.below(from.len() as u64) as usize]
+    }
+
+    fn publish(&mut self, count: u64) {
+        // One channel is busier than another.
+        let busy = self.pick(&CHANNELS);
+        for _ in 0..count {
+            let channel = if self.random.one_in(4) { self.pick(&CHANNELS) } else { busy };
+            self.bench.publish(channel, "x", None);
+            self.bench.turn();
+            self.newest += 1;
+            self.all.entry(channel).or_default().push(self.newest);
+        }
+    }
+
+    fn kept(&self, channel: &str) -> &[u64] {
+        let all = self.all.get(channel).map_or(&[][..], Vec::as_slice);
+        &all[all.len().saturating_sub(self.keep)..]
+    }
+
+    fn begin(&mut self) -> Client {
+        let target = self.pick(&["a,b", "a,b,p/1,p/2", "p/*", "*,p/*", "a,p/**"]);
+        let last = self.pick(&[0, 1, 2, 5, 50]);
+        let mut owed = BTreeSet::new();
+        for channel in CHANNELS.iter().filter(|channel| reaches(target, channel)) {
+            let kept = self.kept(channel);
+            let count = if last == 0 { kept.len() } else { last };
+            owed.extend(&kept[kept.len().saturating_sub(count)..]);
+        }
+        Client {
+            target,
+            max: self.pick(&[1, 2, 3, 7, 1000]),
+            technique: self.pick(&["poll", "interval", "jsonp&callback=f"]),
+            next: if last == 0 { "oldest".into() } else { format!("-{last}") },
+            owed,
+            got: Vec::new(),
+            gaps: 0,
+        }
+    }
+
+    /// Asks once. Returns whether anything came.
+    fn ask(&mut self, client: &mut Client) -> bool {
+        let Client { target, max, technique, next, .. } = client;
+        let request =
+            format!("GET /sub/{target}?as={technique}&max={max}&after={next} HTTP/1.1\r\nHost: x\r\n");
+        let (id, answer) = self.bench.client(&format!("{request}Accept: application/json\r\n\r\n"));
+        let now = self.bench.world.now;
+        self.bench.server.hang_up(now, id, &mut self.bench.world);
+        self.bench.turn();
+        let Some((head, body)) = answer.split_once("\r\n\r\n").filter(|_| answer.contains(" 200 ")) else {
+            return false;
+        };
+        let place = head.split("Encke-Next: ").nth(1).and_then(|rest| rest.split("\r\n").next()).unwrap();
+        assert!(place.len() <= 40, "{place}");
+        let (messages, is_gap): (Value, bool) = match body.split_once("f(") {
+            Some((_, script)) => {
+                let script = script.rsplit_once(')').unwrap().0;
+                let all: Vec<Value> = serde_json::from_str(&format!("[{script}]")).unwrap();
+                (all[0].clone(), all.len() > 2)
+            }
+            None => {
+                let batch: Value = serde_json::from_str(body).unwrap();
+                (batch["messages"].clone(), batch["gap"] == true)
+            }
+        };
+        place.clone_into(&mut client.next);
+        client.gaps += usize::from(is_gap);
+        let messages = messages.as_array().unwrap();
+        assert!(messages.len() as u64 <= client.max);
+        for message in messages {
+            let id = message["id"].as_str().unwrap();
+            client.got.push(id.split_once(':').unwrap().1.parse().unwrap());
+        }
+        !messages.is_empty()
+    }
+}
+
+fn reaches(target: &str, channel: &str) -> bool {
+    target.split(',').any(|item| match item {
+        "*" => !channel.contains('/'),
+        "p/*" | "p/**" => channel.starts_with("p/"),
+        name => name == channel,
+    })
+}
+
+fn run(seed: u64) {
+    let mut world = World::new(seed);
+    let count = world.random.below(60);
+    world.publish(count);
+    for _ in 0..6 {
+        let mut client = world.begin();
+        for round in 0.. {
+            let before = world.newest;
+            if world.ask(&mut client) {
+                if round < 30 && world.random.one_in(6) {
+                    let count = 1 + world.random.below(12);
+                    world.publish(count);
+                }
+            } else {
+                break;
+            }
+            for channel in CHANNELS.iter().filter(|channel| reaches(client.target, channel)) {
+                client.owed.extend(world.all.get(channel).into_iter().flatten().filter(|&&seq| seq > before));
+            }
+        }
+        let Client { target, max, technique, owed, got, gaps, .. } = client;
+        assert!(got.is_sorted(), "{seed}: {got:?}");
+        let is_all = owed.iter().eq(&got);
+        let is_owed = got.iter().all(|seq| owed.contains(seq));
+        assert!(is_owed, "{seed}: {target} by {technique} and {max} is given {got:?} of {owed:?}");
+        assert_eq!(gaps == 0, is_all, "{seed}: {target} by {technique} and {max}, {got:?} of {owed:?}");
+    }
+}
+
+#[test]
+fn each_channel_brings_what_was_asked_of_it() {
+    let seeds = std::env::var("ENCKE_SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
+    (0..seeds).for_each(run);
+}
+
+/// What another server has told of, or an earlier life of this one, is an id and no more: in doubt, a gap is told.
+#[test]
+fn a_place_of_somebody_else_is_its_id() {
+    let mut config = Config::default();
+    (config.history.messages, config.history.grace_seconds) = (3, 0);
+    let mut world = World { bench: Bench::new(config), ..World::new(2) };
+    for channel in ["a", "a", "b", "b", "b", "b", "b"] {
+        world.bench.publish(channel, "x", None);
+        world.bench.turn();
+    }
+    let mut client =
+        Client { target: "a,b", max: 1, technique: "interval", next: "oldest".into(), ..world.begin() };
+    assert!(world.ask(&mut client) && client.gaps == 0);
+    let (ours, moment) = client.next.rsplit_once('~').unwrap();
+    let foreign = format!("{ours}~{}", if moment.starts_with('1') { "2" } else { "1" });
+    let own = client.next.clone();
+    assert!(world.ask(&mut client) && client.gaps == 0, "{own}");
+    client.next = foreign;
+    assert!(world.ask(&mut client) && client.gaps == 1);
+    // Neither is one beyond what there is.
+    client.next = own.replacen('~', "~99", 1);
+    assert!(world.ask(&mut client) && client.gaps == 2);
+}
