@@ -24,8 +24,15 @@ pub struct Everywhere {
 /// What a server has said.
 #[derive(Debug, Default)]
 struct Node {
-    /// About whom, and the number of the record that said so last.
-    said: BTreeMap<About, Seq>,
+    said: BTreeMap<About, Word>,
+}
+
+/// The records by which a server has said that somebody is there, and nothing else since: the numbers of the first and of the
+/// last.
+#[derive(Debug)]
+struct Word {
+    first: Seq,
+    last: Seq,
 }
 
 /// Who is on a channel.
@@ -79,7 +86,9 @@ impl Everywhere {
         let from = self.nodes.entry(node).or_default();
         match what {
             Said::Gone { .. } | Said::Others(0) => _ = from.said.remove(&about),
-            Said::Here { .. } | Said::Others(_) => _ = from.said.insert(about, seq),
+            Said::Here { .. } | Said::Others(_) => {
+                from.said.entry(about).or_insert(Word { first: seq, last: seq }).last = seq;
+            }
         }
         let room = self.rooms.entry(Rc::clone(&channel)).or_default();
         let had = room.members.len();
@@ -133,14 +142,39 @@ impl Everywhere {
     /// Of whom a server has not said anything since record `since`.
     pub fn not_said_since(&self, node: NodeId, since: Seq) -> Vec<About> {
         let said = self.nodes.get(&node).into_iter().flat_map(|node| &node.said);
-        said.filter(|(_, seq)| **seq <= since).map(|(about, _)| about.clone()).collect()
+        said.filter(|(_, word)| word.last <= since).map(|(about, _)| about.clone()).collect()
     }
 
-    /// Notes that what was said after number `after` may have never been: whoever says of everybody from now on has said of all
-    /// those anew.
+    /// Notes that what was said after number `after` has never been: whoever was said to be there only since is not, as others
+    /// may have never read it, and would tell that somebody goes where we know of one who stays. Whoever says of everybody from
+    /// now on has said of all the rest anew.
     pub fn doubt(&mut self, after: Seq) {
-        for node in self.nodes.values_mut() {
-            node.said.values_mut().for_each(|seq| *seq = (*seq).min(after));
+        let (rooms, counts) = (&mut self.rooms, &mut self.counts);
+        for (node, of) in &mut self.nodes {
+            of.said.retain(|(channel, subject), word| {
+                word.last = word.last.min(after);
+                if word.first <= after {
+                    return true;
+                }
+                let Some(room) = rooms.get_mut(channel) else { return false };
+                room.take(
+                    *node,
+                    &match subject.is_empty() {
+                        true => Said::Others(0),
+                        false => Said::Gone { subject: subject.clone() },
+                    },
+                );
+                // How many are left is told when somebody says so.
+                if room.is_counted && room.count_at.is_none() {
+                    let due = room.last_count.unwrap_or_default() + COUNT_MS;
+                    room.count_at = Some(due);
+                    counts.insert((due, Rc::clone(channel)));
+                }
+                if room.members.is_empty() && room.anonymous.is_empty() && room.count_at.is_none() {
+                    rooms.remove(channel);
+                }
+                false
+            });
         }
     }
 
@@ -248,5 +282,34 @@ impl Crowd {
         self.is_counted = self.members.len() > max;
         (self.counted, self.last_count) = (self.counts(), Some(at));
         json(count(self.counted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_there_only_by_what_is_lost_keeps_nobody_there() {
+        let at = Instant::from_millis(1000);
+        let here = Said::Here { subject: "alice".into(), info: None, since: LogTime(1) };
+        let gone = Said::Gone { subject: "alice".into() };
+        for (said, is_told) in [(&[15][..], true), (&[7, 15], false)] {
+            let mut all = Everywhere::default();
+            let told = all.apply(at, (5, NodeId(1)), "room", &here, None, 10).told.unwrap();
+            let before = Some(told.data.bytes());
+            for seq in said {
+                assert_eq!(all.apply(at, (*seq, NodeId(2)), "room", &here, before, 10).told, None);
+            }
+            all.doubt(10);
+            let change = all.apply(at, (20, NodeId(1)), "room", &gone, before, 10);
+            let removal = Publication::removal("alice");
+            assert_eq!(
+                change.told,
+                is_told.then_some(removal),
+                "as it is told by those who never read the rest"
+            );
+            assert_eq!(all.has(NodeId(2)), !is_told);
+        }
     }
 }

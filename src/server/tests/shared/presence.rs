@@ -197,7 +197,11 @@ impl Sim {
             let names: BTreeSet<String> = names.into_keys().collect();
             let table = &self.tables[room];
             let is_whole = table.names == names || table.is_hasty && table.names.is_subset(&names);
-            assert!(is_whole, "{table:?} at server {node}, where {names:?} are");
+            assert!(
+                is_whole,
+                "{table:?} at server {node}, where {names:?} are: {:?}",
+                self.engines[0].stream
+            );
             self.hasty += usize::from(table.is_hasty);
             self.tables[room] = Table::default();
             while !self.look(node, room) {}
