@@ -195,6 +195,28 @@ fn crowd(to: [SocketAddr; 2], reader: &Process, redis: &Process) {
     println!("  processor of Redis: {:.2} µs a message", (after.1 - before.1).as_secs_f64() * 1e6 / count);
 }
 
+/// What Redis itself knows of its pauses since it began: what it was doing, and for how long at most. Whoever waits for an
+/// answer then waits as long, whatever the servers do.
+fn pauses(redis: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(redis).expect("Redis listens");
+    stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a TCP socket");
+    stream.write_all(b"LATENCY LATEST\r\n").expect("Redis reads");
+    // Redis waits for the next command: the answer has come when nothing comes any more.
+    let mut answer = Vec::new();
+    _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    let (mut lines, mut pauses) = (answer.lines(), Vec::new());
+    while let Some(line) = lines.next() {
+        if line.starts_with('$') {
+            let what = lines.next().unwrap_or_default();
+            // When it was last, for how long then, and at most.
+            let most = lines.nth(2).unwrap_or_default();
+            pauses.push(format!("{what} {} ms", most.trim_start_matches(':')));
+        }
+    }
+    if pauses.is_empty() { "none".to_owned() } else { pauses.join(", ") }
+}
+
 /// A server starts where a million messages are kept.
 fn start(redis: SocketAddr, to: SocketAddr) {
     let lines: String = (0..500)
@@ -235,6 +257,7 @@ fn main() {
     let mut command = Command::new("redis-server");
     command
         .args(["--port", &addr.port().to_string(), "--appendonly", "yes", "--save", ""])
+        .args(["--latency-monitor-threshold", "10"])
         .current_dir(&folder);
     let redis = Process::start(&mut command);
     let is_there = (0..500).any(|_| {
@@ -246,6 +269,7 @@ fn main() {
     let (other, two) = node(addr);
     across(one, two, 6000, Duration::from_millis(1));
     crowd([one, two], &other, &redis);
+    println!("  pauses of Redis of 10 ms or more: {}", pauses(addr));
     start(addr, one);
     drop(redis);
     _ = fs::remove_dir_all(&folder);
