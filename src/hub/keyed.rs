@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 /// Bytes of values and patches that the patches of one request may work through, beside the first: a line of fifty bytes
 /// may be for a value of a megabyte, and nobody else is served meanwhile.
-pub const PATCHED_BYTES_MAX: usize = 4 << 20;
+pub const PATCHED_BYTES_MAX: usize = 3 << 19;
 
 /// What is superseded and kept for patches takes such a part of what all history may take, at most: readers who ask for
 /// patches push out no more than that.
@@ -43,7 +43,7 @@ impl KeyError {
             }
             Self::TooLarge => "the patched value is larger than limits.message_bytes",
             Self::TooMuch => {
-                "the patches of one request may work through 4 MiB of values; send fewer in one, or whole values"
+                "the patches of one request may work through 1.5 MiB of values; send fewer in one, or whole values"
             }
             Self::NoRoom(error) => error.detail(),
         }
