@@ -67,10 +67,12 @@ pub struct Identity {
     pub grant: Option<Rc<Grant>>,
     /// What the application has said about what they ask for.
     pub said: Vec<Rc<Word>>,
+    /// A token is in the query, which is not to be taken for a part of what is asked for.
+    pub in_query: bool,
 }
 
 carry! {
-    struct Identity { publisher, local, grant, said }
+    struct Identity { publisher, local, grant, said, in_query }
 }
 
 impl Identity {
@@ -159,21 +161,22 @@ impl Access {
         let Some((token, is_cookie)) = shown(head, config)? else {
             return Ok(Identity { local, ..Identity::default() });
         };
+        let in_query = has_token(head.query);
         if !is_cookie && is_one_of(&token, &config.publish.token) {
-            return Ok(Identity { publisher: true, ..Identity::default() });
+            return Ok(Identity { publisher: true, in_query, ..Identity::default() });
         }
         // Where we have no keys, it is for the application; to the demo alone it means nothing, but for those of guests.
         let is_of_guest = self.tokens.is_of_guest(&token);
         if is_of_guest && is_cookie {
             return Err(Denial::BadToken(Bad("the token of a guest is in a cookie")));
         }
-        let is_for_application = self.rules.asks() && config.token_keys.is_empty() && !has_token(head.query);
+        let is_for_application = self.rules.asks() && config.token_keys.is_empty() && !in_query;
         let is_for_nobody = config.channels.is_empty() && config.token_keys.is_empty();
         if !is_of_guest && (is_for_application || is_for_nobody) {
-            return Ok(Identity { local, ..Identity::default() });
+            return Ok(Identity { local, in_query, ..Identity::default() });
         }
         let grant = self.check(&token, Client::of(head, peer, config), config, now, stats)?;
-        Ok(Identity { local, grant: Some(grant), ..Identity::default() })
+        Ok(Identity { local, grant: Some(grant), in_query, ..Identity::default() })
     }
 
     /// Whether being on the same machine is a right of who sent `head`. For listening, it counts for FDAjax's own channels

@@ -216,6 +216,9 @@ fn segments(text: &str) -> impl Iterator<Item = &str> {
 
 /// Whether there can be a channel that both stand for. Each is a name or a pattern, as it is written.
 pub fn meets(one: &str, other: &str) -> bool {
+    if one == "**" || other == "**" {
+        return true;
+    }
     let (mut one, mut other) = (segments(one), segments(other));
     loop {
         match (one.next(), other.next()) {

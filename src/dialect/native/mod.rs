@@ -19,7 +19,7 @@ pub mod websocket;
 pub use asked::{Asked, POLL_SECONDS_MAX, Targets};
 pub use subscribe::asks_for_events;
 
-use super::token::{has_token, without_token};
+use super::token::without_token;
 use super::{Caller, Command, Denial, Operation, access, cors, upgrade};
 use crate::config::is_misspelled;
 use crate::hub::{channel_name, is_simple};
@@ -109,7 +109,7 @@ fn listen<'b>(
         () if channels.is_empty() && caller.access.is_on() && upgrade::is_asked(head) => {
             targets.nothing(head.query, caller.config)?
         }
-        () if caller.access.is_on() && has_token(head.query) => {
+        () if caller.identity.in_query => {
             let query = without_token(head.query);
             targets.read(&format!("{}?{query}", head.path), channels, &query, caller.config)?
         }
