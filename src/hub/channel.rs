@@ -44,16 +44,18 @@ carry! {
 }
 
 /// Latest values, and who is told at some pace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Keyed {
     /// The newest message of each key.
     pub latest: Latest,
     /// One for each pace that somebody has; few.
     pub groups: Vec<Group>,
+    /// No message without key is newer than this.
+    pub unkeyed: Seq,
 }
 
 carry! {
-    struct Keyed { latest, groups }
+    struct Keyed { latest, groups, unkeyed }
 }
 
 /// What the API tells of a channel.
@@ -143,12 +145,26 @@ impl Channel {
     /// The group of `pace`.
     pub fn group(&mut self, pace: Pace) -> &mut Group {
         let newest = self.newest();
-        let groups = &mut self.keyed.get_or_insert_default().groups;
+        let groups = &mut self.keyed().groups;
         let place = groups.iter().position(|group| group.pace == pace).unwrap_or_else(|| {
             groups.push(Group::new(pace, newest));
             groups.len() - 1
         });
         &mut groups[place]
+    }
+
+    /// Its keys, from now on.
+    pub fn keyed(&mut self) -> &mut Keyed {
+        let unkeyed = self.ring.newest();
+        self.keyed
+            .get_or_insert_with(|| Box::new(Keyed { latest: Latest::default(), groups: Vec::new(), unkeyed }))
+    }
+
+    /// What of those who want latest values, and have everything up to `after`, all lack the same: the number of the newest
+    /// value up to `after`, as nothing is left of what was between. Nothing if there is something without key for them.
+    pub fn settled(&self, after: Seq) -> Option<Seq> {
+        let keyed = self.keyed.as_ref().filter(|keyed| keyed.unkeyed <= after)?;
+        Some(keyed.latest.newest_up_to(after))
     }
 
     /// Bytes of what was superseded and is kept for patches.

@@ -75,7 +75,12 @@ impl Hub {
         let given = if given > 0 && oldest().is_some_and(|oldest| oldest <= given) { given } else { 0 };
         let newest = self.seq;
         let is_shared = horizon >= subscriber.joined && !subscriber.stranger;
-        is_shared.then_some(Stage { channel, after, horizon, newest, cut, given })
+        let stage = Stage { channel, after, horizon, newest, cut, given };
+        // Where nothing depends on what they have had, those who lack the same may have had more or less.
+        let is_settled = horizon == after && (!subscriber.view.is_delta() || oldest().is_none());
+        let settled = is_settled.then(|| self.channels[channel].settled(after)).flatten();
+        let stage = settled.map_or(stage, |after| Stage { after, horizon: Seq::MAX, ..stage });
+        is_shared.then_some(stage)
     }
 
     /// The value of its key that a subscriber was given last on this connection, if that is known: what a patch of
@@ -85,7 +90,10 @@ impl Hub {
         if !subscriber.view.is_delta() {
             return None;
         }
-        let channel = self.names.get(&message.channel)?;
+        let channel = match &subscriber.memberships {
+            Memberships::One { channel, .. } => *channel,
+            Memberships::Many(_) => self.names.get(&message.channel)?,
+        };
         if self.horizon(key, channel) > 0 {
             return None;
         }

@@ -182,7 +182,7 @@ impl Hub {
     #[inline(never)]
     pub(super) fn keep_latest(&mut self, key: ChannelKey, message: &Rc<Message>) -> Option<Rc<Message>> {
         let channel = &mut self.channels[key];
-        let latest = &mut channel.keyed.get_or_insert_default().latest;
+        let latest = &mut channel.keyed().latest;
         let (keys, bytes) = (latest.keys(), latest.bytes());
         let old = latest.put(message);
         self.keys = self.keys + latest.keys() - keys;
@@ -271,8 +271,17 @@ impl Hub {
 
     /// Takes note, for those who are told at some pace, of message `seq`, which superseded `old`.
     #[inline(never)]
-    pub(super) fn note_paced(&mut self, now: Instant, key: ChannelKey, seq: Seq, old: Option<&Rc<Message>>) {
+    pub(super) fn note_paced(
+        &mut self,
+        now: Instant,
+        key: ChannelKey,
+        (seq, is_keyed): (Seq, bool),
+        old: Option<&Rc<Message>>,
+    ) {
         let Some(keyed) = &mut self.channels[key].keyed else { return };
+        if !is_keyed {
+            keyed.unkeyed = seq;
+        }
         // Who came after a value had expired was not given it.
         let old = old.filter(|old| !old.expired(now));
         let before = self.base_bytes;

@@ -64,6 +64,11 @@ impl Latest {
         self.in_order.last_key_value().map_or(0, |(&seq, _)| seq)
     }
 
+    /// The number of the newest entry that is not newer than `seq`; 0 if there is none.
+    pub fn newest_up_to(&self, seq: Seq) -> Seq {
+        self.in_order.range(..=seq).next_back().map_or(0, |(&seq, _)| seq)
+    }
+
     /// The number of the newest removal there ever was; 0 if there was none.
     pub fn newest_removal(&self) -> Seq {
         self.removals.last().copied().unwrap_or_default().max(self.forgotten)

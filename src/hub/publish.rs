@@ -108,6 +108,7 @@ impl Hub {
         self.journal.push(Message::new(id, Rc::clone(channel.name()), publication.clone(), now));
         let message = Rc::new(Message::new(id, Rc::clone(channel.name()), publication, now));
         let passed = self.feeds.is_on().then(|| Rc::clone(&message));
+        let is_keyed = message.key().is_some();
         let old = match message.key() {
             Some(_) => self.keep_latest(key, &message),
             None => None,
@@ -115,7 +116,7 @@ impl Hub {
         self.counts.messages_evicted += self.history.push(&mut self.channels, key, message) as u64;
         self.mark_ready(key);
         if self.channels[key].keyed.is_some() {
-            self.note_paced(now, key, id.seq, old.as_ref());
+            self.note_paced(now, key, (id.seq, is_keyed), old.as_ref());
         }
         self.schedule(now, key);
         if let Some(message) = passed {

@@ -11,7 +11,8 @@ use crate::dialect::Holder;
 use crate::hub::{Message, Stage, SubscriberKey};
 use crate::id::Seq;
 use crate::time::{Instant, Now};
-use crate::transport::{self, Look};
+use crate::transport::{self, Format, Look};
+use std::collections::BTreeMap;
 use std::io::IoSlice;
 use std::rc::Rc;
 
@@ -25,6 +26,9 @@ const SLOW_BYTES_MAX: usize = 32 << 10;
 const SLOW_MESSAGES_MAX: usize = 500;
 /// Pages that are kept until all who are to be told have been.
 const PAGES_MAX: usize = 64;
+/// Bytes of patches that are kept for further pages, and what one takes beside its bytes.
+const PATCHES_BYTES_MAX: usize = 2 << 20;
+const PATCH_BYTES: usize = 64;
 /// Bytes of large deliveries in one turn: others wait no longer than these take to be written.
 const BULK_BYTES: usize = 4 << 20;
 
@@ -40,29 +44,59 @@ pub struct Page {
 
 /// Pages that are at hand.
 #[derive(Debug, Default)]
-pub struct Pages(Vec<(Stage, Look, Rc<Page>)>);
+pub struct Pages {
+    all: Vec<(Stage, Look, Rc<Page>)>,
+    patches: Patches,
+}
 
 impl Pages {
     fn find(&self, stage: Stage, look: Look) -> Option<&Rc<Page>> {
-        let found = self.0.iter().rev().find(|(of, with, _)| (*of, *with) == (stage, look));
+        let found = self.all.iter().rev().find(|(of, with, _)| (*of, *with) == (stage, look));
         found.map(|(_, _, page)| page)
     }
 
     fn keep(&mut self, stage: Stage, look: Look, page: &Rc<Page>) {
-        if self.0.len() >= PAGES_MAX {
-            self.0.remove(0);
+        if self.all.len() >= PAGES_MAX {
+            self.all.remove(0);
         }
-        self.0.push((stage, look, Rc::clone(page)));
+        self.all.push((stage, look, Rc::clone(page)));
     }
 
     /// Whether there is none.
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty() && self.patches.all.is_empty()
     }
 
     /// Forgets all.
     pub fn clear(&mut self) {
-        self.0 = Vec::new();
+        *self = Self::default();
+    }
+}
+
+/// Patches that are at hand: two pages have most of them in common. By base, message and format; none if there is no such
+/// patch.
+#[derive(Debug, Default)]
+struct Patches {
+    all: BTreeMap<(Seq, Seq, u8), Option<Box<[u8]>>>,
+    bytes: usize,
+}
+
+impl Patches {
+    /// Appends `message` as a patch of `base`, if there is such a patch.
+    fn write(&mut self, out: &mut Vec<u8>, look: Look, base: &Message, message: &Message) -> bool {
+        let place = (base.id.seq, message.id.seq, Format::Stream(look).number());
+        if let Some(known) = self.all.get(&place) {
+            out.extend_from_slice(known.as_deref().unwrap_or_default());
+            return known.is_some();
+        }
+        let begin = out.len();
+        let is_patch = transport::write_patch(out, look, base, message);
+        if self.bytes > PATCHES_BYTES_MAX {
+            *self = Self::default();
+        }
+        self.bytes += PATCH_BYTES + out.len() - begin;
+        self.all.insert(place, is_patch.then(|| out[begin..].into()));
+        is_patch
     }
 }
 
@@ -173,7 +207,7 @@ impl Server {
 
     /// Composes a page of what a subscriber lacks.
     fn compose_page(&mut self, now: Instant, key: SubscriberKey, look: Look, is_slow: bool) -> Page {
-        let hub = &self.broker.hub;
+        let (hub, patches) = (&self.broker.hub, &mut self.pages.patches);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         let max = if is_slow { SLOW_MESSAGES_MAX } else { PAGE_MESSAGES_MAX };
         hub.pull(now, key, max, &mut pulled);
@@ -190,8 +224,7 @@ impl Server {
                 break;
             }
             let base = if is_delta { hub.base(key, message) } else { None };
-            let is_patch =
-                base.is_some_and(|base| transport::write_patch(&mut page.bytes, look, base, message));
+            let is_patch = base.is_some_and(|base| patches.write(&mut page.bytes, look, base, message));
             if !is_patch {
                 transport::write_message(&mut page.bytes, look, message);
             }

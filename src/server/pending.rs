@@ -283,6 +283,8 @@ impl Server {
     pub fn apply_shared(&mut self, now: Now, tails: Vec<Tail>, sink: &mut impl Sink) {
         let ends = |owner| Holder::connection(owner).is_some();
         let (applied, own) = self.broker.apply_shared(now.at, tails, ends);
+        // Numbers may be others' now.
+        self.pages.clear();
         applied.ended.into_iter().for_each(|ended| self.end_deleted(now, ended));
         self.take_revoked(now, applied.revoked);
         for (ticket, first) in own {
