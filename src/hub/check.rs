@@ -127,7 +127,10 @@ impl Hub {
             assert!(subscriber.after <= self.seq + self.ahead.most);
             assert_eq!(subscriber.view.has_aside(), self.asides.contains_key(&key));
             let view = subscriber.view;
-            assert!(!view.is_early() || self.ticks.is_early(key), "{key:?} is told at no tick any more");
+            assert!(
+                !view.is_early() || self.ticks.is_early(view.pace(), key),
+                "{key:?} is told at no tick any more"
+            );
             listed += match &subscriber.memberships {
                 Memberships::One { .. } => 1,
                 Memberships::Many(many) => {

@@ -469,6 +469,9 @@ impl Hub {
         if view.wish() == known {
             return;
         }
+        if view.is_early() {
+            self.ticks.add_early(now, view.pace(), key);
+        }
         if old.is_plain() {
             self.end_left(now, key);
         }
@@ -489,9 +492,12 @@ impl Hub {
             for channel in channels {
                 self.tick_channel(now, pace, channel);
             }
-            // Each may have gone, and another one be in its place: then that has come since the last tick, too.
+            // Each may have gone, and another one be in its place: if that has the same pace, it has come since the last
+            // tick, too.
             for key in early {
-                if let Some(subscriber) = self.subscribers.get_mut(key) {
+                if let Some(subscriber) = self.subscribers.get_mut(key)
+                    && subscriber.view.pace() == pace
+                {
                     subscriber.view.set_early(false);
                 }
             }

@@ -326,9 +326,9 @@ impl Ticks {
 
 #[cfg(any(test, feature = "check"))]
 impl Ticks {
-    /// Whether the next tick of some pace is too early for a subscriber.
-    pub fn is_early(&self, subscriber: SubscriberKey) -> bool {
-        self.paces.iter().any(|tick| tick.early.contains(&subscriber))
+    /// Whether the next tick of a pace is too early for a subscriber.
+    pub fn is_early(&self, pace: Pace, subscriber: SubscriberKey) -> bool {
+        self.paces[usize::from(pace.0) - 1].early.contains(&subscriber)
     }
 }
 

@@ -538,3 +538,46 @@ fn what_nobody_waits_for_is_not_kept_for_patches() {
     reader.deliver(100);
     assert_eq!(reader.hub.base_bytes, 0);
 }
+
+/// Its place may have been another's, who was told between two ticks of another pace.
+#[test]
+fn a_pace_is_kept_by_who_takes_the_place_of_another() {
+    let at = Instant::from_millis;
+    let mut hub = Hub::new(&Config::default(), Epoch::from_random(7), at(0));
+    let attach = |hub: &mut Hub, now, rate| {
+        let wish = Wish { latest: true, pace: Pace::at_most(rate).unwrap(), delta: false };
+        hub.attach_as(now, Owner(0), &["q"], Vec::new(), Start::Snapshot, wish).unwrap()
+    };
+    let put = |hub: &mut Hub, now| {
+        let publication = Publication { key: Some("k".into()), ..Publication::of(Data::Json("{}".into())) };
+        hub.publish(now, "q", publication).unwrap();
+    };
+    let told = |hub: &mut Hub, now, key: SubscriberKey| {
+        hub.tick_paces(now);
+        let is_ready = hub.next_ready() == Some(key);
+        if is_ready {
+            hub.advance(key, hub.seq);
+            hub.finish(now, key);
+        }
+        hub.tick(now);
+        hub.check();
+        is_ready
+    };
+    put(&mut hub, at(0));
+    let gone = attach(&mut hub, at(100), 2.0);
+    assert!(told(&mut hub, at(100), gone), "the first comes at once");
+    hub.detach(at(450), gone);
+    let key = attach(&mut hub, at(450), 5.0);
+    assert_eq!(key, gone);
+    assert!(told(&mut hub, at(450), key));
+    put(&mut hub, at(460));
+    // At 500 there is a tick of the other's pace; its own are at 600 and 800.
+    assert_eq!([500, 600, 800].map(|time| told(&mut hub, at(time), key)), [false, false, true]);
+    // With another pace from now on, it is told no sooner than that allows.
+    put(&mut hub, at(850));
+    assert_eq!([1000, 1200].map(|time| told(&mut hub, at(time), key)), [true, false]);
+    put(&mut hub, at(1210));
+    let wish = Wish { latest: true, pace: Pace::at_most(50.0).unwrap(), delta: false };
+    hub.set_wish(at(1210), key, wish);
+    assert!(told(&mut hub, at(1220), key));
+}
