@@ -73,11 +73,13 @@ impl Pages {
     }
 }
 
+type Bytes = Box<[u8]>;
+
 /// Patches that are at hand: two pages have most of them in common. By base, message and format; none if there is no such
 /// patch.
 #[derive(Debug, Default)]
 struct Patches {
-    all: BTreeMap<(Seq, Seq, u8), Option<Box<[u8]>>>,
+    all: BTreeMap<(Seq, Seq, u8), Option<Bytes>>,
     bytes: usize,
 }
 
