@@ -255,7 +255,7 @@ impl Stage {
             self.server.deliver(now, &mut self.world);
             while let Some(effect) = self.server.poll_effect() {
                 match effect {
-                    Effect::Pause(_) | Effect::Resume(_) => {}
+                    Effect::Pause(_) | Effect::Resume(_) | Effect::Unsent(_) => {}
                     Effect::Append(_) => unreachable!(),
                     Effect::Ask(ask) => self.asked.push(*ask),
                     Effect::HalfClose(id) => self.world.socket(id).ended = true,
