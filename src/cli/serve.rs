@@ -80,7 +80,7 @@ fn log_facts(config: &Config) {
     };
     log::info!("publishing: {publishers}");
     if !config.channels.is_empty() || !config.token_keys.is_empty() {
-        log::info!("access: {} rules, {} keys of tokens", config.channels.len(), config.token_keys.len());
+        log::info!("access: rules: {}, keys of tokens: {}", config.channels.len(), config.token_keys.len());
     }
     let history = &config.history;
     let room = if config.limits.memory == 0 { usize::MAX } else { config.limits.memory / 2 };
