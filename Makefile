@@ -18,14 +18,14 @@ run: ## Build and serve with the live demo at http://127.0.0.1:8080/
 
 .PHONY: test
 test: test-tools ## Install what the tests need if it is missing, then run all of them
-	$(CARGO) test
+	node tests/again.mjs $(CARGO) test --no-fail-fast
 	cd fuzz && $(CARGO) test --quiet
 	$(MAKE) --no-print-directory test-clients
 
 .PHONY: test-clients
 test-clients: test-tools tests/python/.venv/installed ## Only the tests of real clients: Node, headless Chromium and Firefox, Deno, Python, curl
 	$(CARGO) build
-	node --test tests/js/*.test.mjs
+	node tests/again.mjs node --test tests/js/*.test.mjs
 	cd tests/browser && npm ci --silent --no-fund --no-audit && npm test
 	tests/python/.venv/bin/python -m unittest discover -s tests/python -p '*_test.py'
 	cd tests/bayeux && npm ci --silent --no-fund --no-audit && ENCKE_BIN=../../target/debug/encke npm test
