@@ -11,9 +11,9 @@ const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const PATIENCE_MS = 20000;
 const timeout = 3 * PATIENCE_MS;
 
-/** The options of the demo pages. */
+/** The options of the demo pages, but what is kept is kept for longer than any test waits. */
 const OPTIONS = [
-  '--fdajax', '--fdajax-session-cookie=PHPSESSID', '--fdajax-mes-live-max=5000', '--fdajax-win-timeout=5000',
+  '--fdajax', '--fdajax-session-cookie=PHPSESSID', '--fdajax-mes-live-max=60000', '--fdajax-win-timeout=60000',
   '--fdajax-allow-peer-call=chat,gchat', '--fdajax-js-peer-func=fdajax.peer_call',
   '--fdajax-js-grp-peer-func=fdajax.grp_peer_call', '--fdajax-js-logout-code=fdajax.stoploop();',
   '--fdajax-js-maxwin-code=fdajax.maxwin();', '--fdajax-js-nocookies=fdajax.nocookies();',
@@ -102,33 +102,53 @@ async function startServer() {
   });
 }
 
-const port = await startServer();
 const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
 after(() => browser.close());
 
-const host = slot => `http://www${slot}.fd.localhost:${port}`;
+/** A site for one test: a window is also given what came in the second before it, so tests must not share a server. */
+async function startSite() {
+  const port = await startServer();
+  const host = slot => `http://www${slot}.fd.localhost:${port}`;
 
-/** A browser with that session. */
-async function visitor(session) {
-  const context = await browser.newContext();
-  await context.addCookies([{ name: 'PHPSESSID', value: session, domain: '.fd.localhost', path: '/' }]);
-  await context.route('**/page.html', route => route.fulfill({ contentType: 'text/html', body: CLIENT }));
-  return context;
+  /** A browser with that session. */
+  async function visitor(session) {
+    const context = await browser.newContext();
+    await context.addCookies([{ name: 'PHPSESSID', value: session, domain: '.fd.localhost', path: '/' }]);
+    await context.route('**/page.html', route => route.fulfill({ contentType: 'text/html', body: CLIENT }));
+    return context;
+  }
+
+  /** A window of a visitor, whose client runs with these parameters. */
+  async function openWindow(context, parameters, slot = '') {
+    const page = await context.newPage();
+    page.on('pageerror', error => page.evaluate(text => log.push('error ' + text), String(error)).catch(() => {}));
+    await page.goto(`${host(slot)}/page.html#${encodeURIComponent(JSON.stringify(parameters))}`);
+    return page;
+  }
+
+  /** What the application is answered. */
+  async function admin(query) {
+    const answer = await fetch(`http://127.0.0.1:${port}/live.fdajax?${query}`);
+    assert.equal(answer.status, 200, query);
+    return answer.text();
+  }
+
+  /** Waits until that many subscribers listen to a channel. */
+  async function listeners(channel, count) {
+    await until(`${count} listen to ${channel}`, async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/pub/${channel}`, { headers: { Accept: 'application/json' } });
+      return (answer.ok ? (await answer.json()).subscribers : 0) === count;
+    });
+  }
+  return { host, visitor, openWindow, admin, listeners };
 }
 
-/** A window of a visitor, whose client runs with these parameters. */
-async function openWindow(context, parameters, slot = '') {
-  const page = await context.newPage();
-  page.on('pageerror', error => page.evaluate(text => log.push('error ' + text), String(error)).catch(() => {}));
-  await page.goto(`${host(slot)}/page.html#${encodeURIComponent(JSON.stringify(parameters))}`);
-  return page;
-}
-
-/** What the application is answered. */
-async function admin(query) {
-  const answer = await fetch(`http://127.0.0.1:${port}/live.fdajax?${query}`);
-  assert.equal(answer.status, 200, query);
-  return answer.text();
+/** Waits until `condition` holds. */
+async function until(what, condition) {
+  for (const deadline = Date.now() + PATIENCE_MS; !await condition();) {
+    assert.ok(Date.now() < deadline, `waited in vain until ${what}`);
+    await new Promise(later => setTimeout(later, 20));
+  }
 }
 
 /** Waits until a page has logged these lines, and no others. */
@@ -143,19 +163,8 @@ async function logged(page, ...lines) {
   assert.deepEqual(log, lines);
 }
 
-/** Waits until that many subscribers listen to a channel. */
-async function listeners(channel, count) {
-  const deadline = Date.now() + PATIENCE_MS;
-  for (;;) {
-    const answer = await fetch(`http://127.0.0.1:${port}/pub/${channel}`, { headers: { Accept: 'application/json' } });
-    const found = answer.ok ? (await answer.json()).subscribers : 0;
-    if (found === count) return;
-    assert.ok(Date.now() < deadline, `${channel} has ${found} subscribers, not ${count}`);
-    await new Promise(later => setTimeout(later, 20));
-  }
-}
-
 test('two guests chat through a group', { timeout }, async () => {
+  const { visitor, openWindow, listeners } = await startSite();
   const [ann, bob] = await Promise.all([visitor('ann'), visitor('bob')]);
   const parameters = { types: 'gchat', force: 1 };
   const [a, b] = [await openWindow(ann, parameters), await openWindow(bob, parameters)];
@@ -163,9 +172,12 @@ test('two guests chat through a group', { timeout }, async () => {
   await a.evaluate(() => fdajax.say('ann', 'Hi, "Bob" </script> (~!*) é €'));
   const hi = 'group 0 gchat ann Hi, "Bob" </script> (~!*) é €';
   await logged(b, hi);
+  // Its own words come by one connection, and what they were answered by another.
+  await a.waitForFunction(() => log.length >= 2, undefined, { timeout: PATIENCE_MS });
   assert.deepEqual((await a.evaluate(() => log)).toSorted(), ['CMD_OK', hi]);
   await b.evaluate(() => fdajax.say('bob', 'Hello'));
-  await b.waitForFunction(() => log.includes('CMD_OK') && log.includes('group 0 gchat bob Hello'));
+  await b.waitForFunction(() => log.includes('CMD_OK') && log.includes('group 0 gchat bob Hello'), undefined,
+    { timeout: PATIENCE_MS });
   await a.close();
   // The client that left frees its place; the other goes on.
   await b.evaluate(() => fdajax.say('bob', 'Bye'));
@@ -174,6 +186,7 @@ test('two guests chat through a group', { timeout }, async () => {
 });
 
 test('a second window is sent to another slot, and both get what comes', { timeout }, async () => {
+  const { host, visitor, openWindow, admin, listeners } = await startSite();
   assert.equal(await admin('cmd=login&user_id=5&ip_addr=127.0.0.1&sess_id=five'), 'LOGIN_OK');
   const five = await visitor('five');
   const first = await openWindow(five, { user_id: 5, types: 'mes|feed' });
@@ -192,6 +205,7 @@ test('a second window is sent to another slot, and both get what comes', { timeo
 });
 
 test('an alert waits for the next page, until it is dismissed', { timeout }, async () => {
+  const { visitor, openWindow, admin } = await startSite();
   assert.equal(await admin('cmd=login&user_id=6&ip_addr=127.0.0.1&sess_id=six'), 'LOGIN_OK');
   assert.equal(await admin('cmd=alert&peer_id=6&mes=' + encodeURIComponent('show("call home")')), 'CMD_OK');
   assert.equal(await admin('cmd=push&peer_id=6&types=chat,1&mes=' + encodeURIComponent('show("hi")')), 'CMD_OK');
@@ -202,12 +216,15 @@ test('an alert waits for the next page, until it is dismissed', { timeout }, asy
     request({ cmd: 'cancel', user_id: 6, alert_id: id }, (_, word) => done(word))), id);
   assert.equal(await dismiss(1), 'CLOSED');
   assert.equal(await dismiss(1), 'NOT_FOUND');
+  // A window between two polls keeps its slot for a while, and the page would be sent to another.
+  await until('it waits again', async () => (await admin('cmd=info')).includes('<td>open</td>'));
   await page.reload();
   await logged(page, 'alert 2', 'unwanted hi');
   await six.close();
 });
 
 test('a hidden frame streams', { timeout }, async () => {
+  const { visitor, openWindow, admin, listeners } = await startSite();
   const seven = await visitor('seven');
   const page = await openWindow(seven, { types: 'gchat' });
   await listeners('fdajax/groups/gchat', 1);
