@@ -500,7 +500,8 @@ impl BayeuxClient {
                 // What is asked for from an earlier place on has to come from there, or a gap is told.
                 let begun = after.filter(|&after| after > 0).unwrap_or_else(|| view.newest());
                 let asked = after.unwrap_or(asked.newest);
-                items.into_iter().for_each(|item| self.ledger.begin(item, asked, begun));
+                items.iter().for_each(|&item| self.ledger.begin(item, asked, begun));
+                items.into_iter().for_each(|item| self.note_leaving(item));
             }
             What::Unsubscribe(item) if is_done => self.ledger.end(item, asked.newest, view.newest()),
             What::Publish(channel, payload) if is_done => {
@@ -511,9 +512,21 @@ impl BayeuxClient {
                 self.seen.published += 1;
             }
             What::Disconnect if is_done => self.forget(),
-            What::Unsubscribe(item) => self.ledger.go_on(item, asked.newest),
+            What::Unsubscribe(item) => {
+                self.ledger.go_on(item, asked.newest);
+                self.note_leaving(item);
+            }
             What::Handshake | What::Subscribe(..) | What::Publish(..) | What::Disconnect => {}
         }
+    }
+
+    /// What has been asked for may have been left since, by what is not answered yet.
+    fn note_leaving(&mut self, item: &'static str) {
+        let leaves = |asked: &&Asked| {
+            asked.life == self.life && matches!(asked.what, What::Unsubscribe(left) if left == item)
+        };
+        let asked = self.asked.values().filter(leaves).map(|asked| asked.newest);
+        asked.for_each(|newest| self.ledger.perhaps_end(item, newest));
     }
 
     /// The server knows the session no more: its time was over, or it has missed something, or the server is another.
