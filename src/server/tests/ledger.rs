@@ -95,22 +95,26 @@ impl Ledger {
         &mut self,
         seq: Seq,
         view: &View,
-        mut pending: impl Iterator<Item = (&'a [&'static str], Seq)>,
+        pending: impl Iterator<Item = (&'a [&'static str], Seq)>,
     ) {
         let message = &view.journal[seq as usize - 1];
         assert!(seq > self.cursor, "{seq} comes twice, or too late: {self:?}");
-        // Whoever came back before it had all that it was owed goes on where it was, be it that it has left again.
+        let pending: Vec<Seq> = pending
+            .filter(|(items, _)| items.iter().any(|item| matches(item, &message.channel)))
+            .map(|(_, asked)| asked)
+            .collect();
+        // Whoever came back before it had all that it was owed goes on where it was, be it that it has left again, or that it
+        // has not read yet that it is back.
         let is_back = |other: &Member| {
             matches(other.item, &message.channel) && other.left.is_none_or(|(_, read)| seq <= read)
         };
-        let again = self.members.iter().any(is_back);
+        let again = !pending.is_empty() || self.members.iter().any(is_back);
         let is_asked = self.members.iter().any(|member| {
             matches(member.item, &message.channel)
                 && seq > member.asked
                 && (again || member.left.is_none_or(|(_, read)| seq <= read))
         });
-        let is_pending = pending
-            .any(|(items, asked)| seq > asked && items.iter().any(|item| matches(item, &message.channel)));
+        let is_pending = pending.iter().any(|asked| seq > *asked);
         assert!(is_asked || is_pending, "{seq} of {} was not asked for: {self:?}", message.channel);
         self.account(seq - 1, view);
         self.cursor = seq;
