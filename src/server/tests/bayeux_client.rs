@@ -1,8 +1,8 @@
 //! Clients of Bayeux in the simulation: sessions that outlive their connections, with and without acknowledgements, by long
-//! polling, callback polling and WebSocket. A [`Ledger`] knows what each had to get, and what it must not.
+//! polling, callback polling, eventsource and WebSocket. A [`Ledger`] knows what each had to get, and what it must not.
 
 use super::budgets::frame;
-use super::client::{Head, View};
+use super::client::{Head, View, take_chunk};
 use super::ledger::Ledger;
 use super::sockets::{payload, take_frame};
 use crate::conn::ConnId;
@@ -14,10 +14,13 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// The connection of connects, and the one of everything else. A WebSocket is for both.
-pub const LINES: [usize; 2] = [CONNECTS, OTHERS];
+/// The connection of connects, and the one of everything else. A WebSocket is for both. What came on a stream before it
+/// ended came before what is answered elsewhere from then on, so it is read first.
+pub const LINES: [usize; 3] = [STREAM, CONNECTS, OTHERS];
 const CONNECTS: usize = 0;
 const OTHERS: usize = 1;
+/// The connection that events are streamed on, by eventsource.
+pub const STREAM: usize = 2;
 /// Refused as a whole, before anybody has looked at the messages, or not to be waited for.
 const REFUSALS: [u16; 4] = [408, 409, 429, 503];
 
@@ -31,6 +34,15 @@ struct Line {
     half_closed: bool,
     /// Nothing follows.
     over: bool,
+    stream: Stream,
+}
+
+/// How far a connection has come that events are streamed on, and of which session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    None,
+    Asked(u32),
+    Begun(u32),
 }
 
 /// A message that has not been answered.
@@ -50,7 +62,8 @@ struct Asked {
 #[derive(Debug)]
 enum What {
     Handshake,
-    Connect,
+    /// It says that events come on a stream.
+    Connect(bool),
     /// What, and the place after which it begins, unless that is where the server is.
     Subscribe(Vec<&'static str>, Option<Seq>),
     Unsubscribe(&'static str),
@@ -67,6 +80,8 @@ pub struct Seen {
     /// Sessions that were gone.
     pub unknown: u64,
     pub published: u64,
+    /// Events that came on streams.
+    pub streamed: u64,
 }
 
 /// What the settings of the run say that a client has to know.
@@ -83,11 +98,12 @@ pub struct Terms {
 pub struct BayeuxClient {
     terms: Terms,
     by_socket: bool,
+    by_stream: bool,
     acks: bool,
     session: Option<String>,
     /// Counts sessions.
     life: u32,
-    lines: [Option<Line>; 2],
+    lines: [Option<Line>; 3],
     asked: BTreeMap<u64, Asked>,
     count: u64,
     ledger: Ledger,
@@ -95,6 +111,9 @@ pub struct BayeuxClient {
     batch: u64,
     /// A connection was lost: the next connect is not to wait.
     is_back: bool,
+    /// The session has had a stream; it streams its events, as far as the last connect that was answered said.
+    has_streamed: bool,
+    streams: bool,
     /// What was last answered was written then.
     heard: Instant,
     /// The server has been another one since.
@@ -106,18 +125,22 @@ pub struct BayeuxClient {
 
 impl BayeuxClient {
     pub fn new(random: &mut Random, terms: Terms) -> Self {
+        let by_socket = random.one_in(3);
         Self {
             terms,
-            by_socket: random.one_in(3),
+            by_socket,
             acks: random.one_in(2),
+            by_stream: !by_socket && random.one_in(2),
             session: None,
             life: 0,
-            lines: [None, None],
+            lines: [None, None, None],
             asked: BTreeMap::new(),
             count: 0,
             ledger: Ledger::default(),
             batch: 0,
             is_back: false,
+            has_streamed: false,
+            streams: false,
             heard: Instant::default(),
             has_restarted: false,
             last: None,
@@ -132,13 +155,17 @@ impl BayeuxClient {
 
     /// A line that something could be said on, or that has to be made first.
     pub fn choose_line(&self, random: &mut Random) -> usize {
+        if self.by_stream && self.session.is_some() && random.one_in(4) {
+            return STREAM;
+        }
         if self.by_socket || self.session.is_some() && random.one_in(2) { CONNECTS } else { OTHERS }
     }
 
     /// A connection is made; what it begins with.
     pub fn open(&mut self, line: usize, id: ConnId) -> Option<&'static [u8]> {
         let is_open = !self.by_socket;
-        self.lines[line] = Some(Line { id, inbox: Vec::new(), is_open, half_closed: false, over: false });
+        let (inbox, stream) = (Vec::new(), Stream::None);
+        self.lines[line] = Some(Line { id, inbox, is_open, half_closed: false, over: false, stream });
         self.by_socket.then_some(
             b"GET /bayeux HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
               Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
@@ -147,6 +174,12 @@ impl BayeuxClient {
 
     /// Whether it may say something there: by HTTP, when what it said before is answered.
     pub fn may_speak(&self, line: usize) -> bool {
+        if line == STREAM {
+            // What a connect without a stream is answered would be overtaken by it.
+            let is_new = self.lines[line].as_ref().is_some_and(|line| line.stream == Stream::None);
+            let is_read = !self.asked.values().any(|asked| matches!(asked.what, What::Connect(true)));
+            return is_new && is_read && self.session.is_some();
+        }
         let is_busy = !self.by_socket && self.asked.values().any(|asked| asked.line == line);
         self.lines[line].as_ref().is_some_and(|line| line.is_open && !line.over && !line.half_closed)
             && !is_busy
@@ -186,9 +219,11 @@ impl BayeuxClient {
             is_cut || was_over || !self.by_socket || !was_told,
             "a WebSocket ends without a word: {self:?}"
         );
-        let connects = asked.values().any(|asked| matches!(asked.what, What::Connect));
+        let was_streaming = lost.stream != Stream::None && !was_over;
+        assert!(is_cut || !was_streaming, "a stream ends without its last chunk: {self:?}");
+        let connects = asked.values().any(|asked| matches!(asked.what, What::Connect(_)));
         self.give_up(asked);
-        if connects || self.by_socket {
+        if connects || self.by_socket || was_streaming {
             // What was sent there without being acknowledged is gone.
             if !self.acks {
                 self.ledger.excuse();
@@ -204,7 +239,12 @@ impl BayeuxClient {
         for asked in asked.into_values().filter(|asked| asked.life == life) {
             match asked.what {
                 // That somebody may have left was noted when it was asked for.
-                What::Handshake | What::Connect | What::Publish(..) | What::Unsubscribe(_) => {}
+                What::Handshake | What::Publish(..) | What::Unsubscribe(_) => {}
+                What::Connect(_) => {
+                    self.streams = false;
+                    // Its answer may have told of gaps.
+                    self.ledger.forgive();
+                }
                 What::Subscribe(items, after) => {
                     let asked = after.unwrap_or(asked.newest);
                     items.into_iter().for_each(|item| self.ledger.perhaps_begin(item, asked));
@@ -217,6 +257,7 @@ impl BayeuxClient {
     /// Its session is no more.
     fn forget(&mut self) {
         (self.session, self.batch, self.is_back) = (None, 0, false);
+        (self.has_streamed, self.streams) = (false, false);
         self.life += 1;
         self.ledger = Ledger::default();
     }
@@ -233,6 +274,9 @@ impl BayeuxClient {
         (item, channel): (&'static str, &'static str),
         payload: impl FnOnce() -> String,
     ) -> Option<Vec<u8>> {
+        if line == STREAM {
+            return self.ask_for_stream();
+        }
         let begins = |asked: &Asked| asked.life == self.life && matches!(asked.what, What::Handshake);
         let mut message = match self.session.clone() {
             None if self.asked.values().any(begins) => return None,
@@ -266,6 +310,20 @@ impl BayeuxClient {
         })
     }
 
+    fn ask_for_stream(&mut self) -> Option<Vec<u8>> {
+        let (session, line) = (self.session.as_ref()?, self.lines[STREAM].as_mut()?);
+        (line.stream, self.has_streamed) = (Stream::Asked(self.life), true);
+        let request =
+            format!("GET /bayeux/{session} HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n");
+        Some(request.into())
+    }
+
+    /// Whether it has a stream, which events may come on.
+    fn has_stream(&self) -> bool {
+        let is_there = |line: &Line| line.stream == Stream::Begun(self.life) && !line.over;
+        self.lines[STREAM].as_ref().is_some_and(is_there)
+    }
+
     /// Notes a message, which is the one of the highest number.
     fn ask(&mut self, what: What, line: usize, view: &View) {
         self.count += 1;
@@ -275,18 +333,24 @@ impl BayeuxClient {
     }
 
     fn is_connecting(&self) -> bool {
-        self.asked.values().any(|asked| matches!(asked.what, What::Connect))
+        self.asked.values().any(|asked| matches!(asked.what, What::Connect(_)))
     }
 
     fn handshake(&mut self, line: usize, view: &View) -> Value {
         self.ask(What::Handshake, line, view);
         json!({"channel": "/meta/handshake", "version": "1.0", "ext": {"ack": self.acks},
-            "supportedConnectionTypes": ["long-polling", "websocket"]})
+            "supportedConnectionTypes": ["long-polling", "eventsource", "websocket"]})
     }
 
     fn connect(&mut self, random: &mut Random, line: usize, view: &View) -> Value {
-        self.ask(What::Connect, line, view);
-        let kind = if self.by_socket { "websocket" } else { "long-polling" };
+        // Where a stream was lost, it polls until there is another one.
+        let by_stream = self.by_stream && (self.has_stream() || !self.has_streamed && random.one_in(2));
+        self.ask(What::Connect(by_stream), line, view);
+        let kind = match by_stream {
+            true => "eventsource",
+            false if self.by_socket => "websocket",
+            false => "long-polling",
+        };
         let mut connect =
             json!({"channel": "/meta/connect", "connectionType": kind, "ext": {"ack": self.batch}});
         if self.is_back || random.one_in(10) {
@@ -373,7 +437,22 @@ impl BayeuxClient {
             }
             return true;
         }
+        if let Stream::Begun(life) = of.stream {
+            return self.take_streamed(of, life, view);
+        }
         let Some(head) = Head::read(&of.inbox).filter(|_| !of.inbox.is_empty()) else { return false };
+        if let Stream::Asked(life) = of.stream
+            && head.field("transfer-encoding").is_some()
+        {
+            assert_eq!(head.status, 200);
+            of.inbox.drain(..head.length);
+            of.stream = Stream::Begun(life);
+            if life == self.life {
+                // From now on nothing is sent on an older one.
+                self.ledger.excuse_up_to(view.newest());
+            }
+            return true;
+        }
         let length = head.field("content-length").map_or(0, |length| length.parse::<usize>().unwrap());
         let end = head.length + length;
         if of.inbox.len() < end {
@@ -382,7 +461,20 @@ impl BayeuxClient {
         let body = of.inbox[head.length..end].to_vec();
         of.inbox.drain(..end);
         of.over = head.field("connection") == Some("close");
+        let stream = std::mem::replace(&mut of.stream, Stream::None);
         match head.status {
+            // What an EventSource gets instead of a refusal.
+            200 if stream != Stream::None => {
+                assert!(
+                    body.starts_with(b"retry: ") && head.field("retry-after").is_some(),
+                    "{}",
+                    String::from_utf8_lossy(&body)
+                );
+            }
+            404 if stream == Stream::Asked(self.life) => {
+                self.session_gone(&String::from_utf8_lossy(&body), view);
+            }
+            404 if stream != Stream::None => {}
             101 => of.is_open = true,
             200 => {
                 let script = body.strip_prefix(b"/**/f(").and_then(|rest| rest.strip_suffix(b");"));
@@ -401,13 +493,31 @@ impl BayeuxClient {
         true
     }
 
+    /// Takes one chunk of a stream. False if there is none.
+    fn take_streamed(&mut self, of: &mut Line, life: u32, view: &View) -> bool {
+        let Some(chunk) = take_chunk(&mut of.inbox) else { return false };
+        assert!(!of.over, "bytes after the last chunk");
+        of.over = chunk.is_empty();
+        let Some(messages) = chunk.strip_prefix(b"data: ") else {
+            assert!([&b""[..], b":\r\n\r\n", b"retry: 5000\r\n\r\n"].contains(&&chunk[..]), "{chunk:?}");
+            return true;
+        };
+        if life == self.life {
+            // Of a gap the answer to the next connect tells.
+            self.ledger.is_told_later(Some(self.count));
+            self.messages(STREAM, messages, view);
+            self.ledger.is_told_later(None);
+        }
+        true
+    }
+
     /// Messages of one answer, or of one frame.
     fn messages(&mut self, line: usize, text: &[u8], view: &View) {
         let messages: Vec<Value> = serde_json::from_slice(text).unwrap();
         let is_event = |message: &&Value| message.get("data").is_some();
         let has_connect = messages.iter().any(|message| message["channel"] == "/meta/connect");
         let has_events = messages.iter().any(|message| is_event(&message));
-        let is_pushed = self.by_socket && !self.acks;
+        let is_pushed = (self.by_socket || line == STREAM) && !self.acks;
         assert!(!has_events || has_connect || is_pushed, "events come with connects: {messages:?}");
         // What an earlier session was told is of no use any more.
         let of_connect = |message: &&Value| message["channel"] == "/meta/connect";
@@ -428,7 +538,10 @@ impl BayeuxClient {
         }
         for message in &messages {
             match is_event(&message) {
-                true if is_current => self.event(message, view),
+                true if is_current => {
+                    self.event(message, view);
+                    self.seen.streamed += u64::from(line == STREAM);
+                }
                 true => {}
                 false => self.reply(line, message, view),
             }
@@ -475,7 +588,10 @@ impl BayeuxClient {
         }
         let is_unknown = error.starts_with("402::");
         if is_unknown && !matches!(asked.what, What::Handshake) {
-            return self.session_gone(&asked, reply, view);
+            if let What::Connect(_) = asked.what {
+                assert_eq!(reply["advice"]["reconnect"], "handshake", "{reply}");
+            }
+            return self.session_gone(error, view);
         }
         self.heard = self.heard.max(asked.at);
         match asked.what {
@@ -485,7 +601,7 @@ impl BayeuxClient {
                 (self.heard, self.has_restarted) = (asked.at, false);
                 self.seen.sessions += 1;
             }
-            What::Connect => {
+            What::Connect(by_stream) => {
                 assert!(is_done, "{reply}");
                 // What goodbyes answer has no number.
                 if self.acks && reply["advice"]["reconnect"] != "none" {
@@ -493,8 +609,12 @@ impl BayeuxClient {
                     assert!(batch > self.batch, "batches have ascending numbers");
                     self.batch = batch;
                 }
-                self.ledger.excuse_up_to(view.newest());
-                self.is_back = false;
+                self.ledger.settle(id, view);
+                (self.streams, self.is_back) = (by_stream, false);
+                // The server may not know yet that a stream is lost.
+                if !by_stream || self.has_stream() {
+                    self.ledger.excuse_up_to(view.newest());
+                }
             }
             What::Subscribe(items, after) if is_done => {
                 // What is asked for from an earlier place on has to come from there, or a gap is told.
@@ -530,22 +650,24 @@ impl BayeuxClient {
     }
 
     /// The server knows the session no more: its time was over, or it has missed something, or the server is another.
-    fn session_gone(&mut self, asked: &Asked, reply: &Value, view: &View) {
+    fn session_gone(&mut self, why: &str, view: &View) {
         let is_over = self.heard + self.terms.max_interval_ms <= view.at;
         let leaves = |asked: &Asked| asked.life == self.life && matches!(asked.what, What::Disconnect);
         let is_leaving = self.asked.values().any(leaves);
         let is_known = self.has_restarted || self.terms.ends_on_gap || is_over || is_leaving;
-        assert!(is_known, "the session is gone: {reply}, {self:?}");
-        if let What::Connect = asked.what {
-            assert_eq!(reply["advice"]["reconnect"], "handshake", "{reply}");
-        }
+        assert!(is_known, "the session is gone: {why}, {self:?}");
         self.seen.unknown += 1;
         self.forget();
     }
 
     /// When all is quiet, who waits lacks nothing, and does not wait for too long.
     pub fn settle(&mut self, view: &View) {
-        let is_connect = |asked: &&Asked| matches!(asked.what, What::Connect) && asked.life == self.life;
+        if self.streams && self.has_stream() && !self.acks && !self.is_connecting() && !self.has_restarted {
+            self.ledger.is_told_later(Some(self.count));
+            self.ledger.account(view.newest(), view);
+            return self.ledger.is_told_later(None);
+        }
+        let is_connect = |asked: &&Asked| matches!(asked.what, What::Connect(_)) && asked.life == self.life;
         let Some(connect) = self.asked.values().find(is_connect) else { return };
         let Some(line) = &self.lines[connect.line] else { return };
         if line.over || line.half_closed || self.has_restarted {

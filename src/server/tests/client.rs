@@ -369,16 +369,8 @@ impl Stream {
             let at = inbox.windows(end.len()).position(|window| window == end)? + end.len();
             return Some(inbox.drain(..at).collect());
         }
-        let line = inbox.windows(2).position(|window| window == b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&inbox[..line]).unwrap(), 16).unwrap();
-        let end = line + 2 + size;
-        if inbox.len() < end + 2 {
-            return None;
-        }
-        assert_eq!(&inbox[end..end + 2], b"\r\n", "a chunk ends where its size says");
-        let payload = inbox[line + 2..end].to_vec();
-        inbox.drain(..end + 2);
-        self.ended = size == 0;
+        let payload = take_chunk(inbox)?;
+        self.ended = payload.is_empty();
         Some(payload)
     }
 
@@ -449,6 +441,20 @@ impl Stream {
         // If nothing is kept, the oldest is the newest of all, which may be lost as well.
         self.subscription.watch.gap(channel, oldest);
     }
+}
+
+/// Takes a chunk out of what has come, if it is complete; the last one is empty.
+pub fn take_chunk(inbox: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let line = inbox.windows(2).position(|window| window == b"\r\n")?;
+    let size = usize::from_str_radix(std::str::from_utf8(&inbox[..line]).unwrap(), 16).unwrap();
+    let end = line + 2 + size;
+    if inbox.len() < end + 2 {
+        return None;
+    }
+    assert_eq!(&inbox[end..end + 2], b"\r\n", "a chunk ends where its size says");
+    let payload = inbox[line + 2..end].to_vec();
+    inbox.drain(..end + 2);
+    Some(payload)
 }
 
 /// Whether an event stream goes on with a line that belongs to no block: a sign of life, or when to come back, which

@@ -27,6 +27,10 @@ pub struct Ledger {
     gaps: Vec<(String, Seq)>,
     /// What is newer than the first and not newer than the second may have been lost on the way.
     excused: Vec<(Seq, Seq)>,
+    /// Of a gap somebody is told later, by the answer to what has a higher number than this.
+    told_later: Option<u64>,
+    /// What has not come and is not explained yet, with that number.
+    unexplained: Vec<(Seq, u64)>,
 }
 
 impl Ledger {
@@ -79,6 +83,29 @@ impl Ledger {
         self.gaps.push((channel.to_owned(), upto));
     }
 
+    /// From now on a gap may be told behind the messages that come after it: by the answer to what has a higher number than
+    /// `number`. None = it is not.
+    pub const fn is_told_later(&mut self, number: Option<u64>) {
+        self.told_later = number;
+    }
+
+    /// What has this number is answered: it had to tell of all gaps that there were when it was asked.
+    pub fn settle(&mut self, number: u64, view: &View) {
+        let (due, rest) =
+            std::mem::take(&mut self.unexplained).into_iter().partition(|(_, before)| *before < number);
+        self.unexplained = rest;
+        let due: Vec<(Seq, u64)> = due;
+        for (seq, _) in due {
+            let message = &view.journal[seq as usize - 1];
+            assert!(self.is_explained(message), "{seq} of {} is missing: {self:?}", message.channel);
+        }
+    }
+
+    /// An answer was lost that may have explained what has not come.
+    pub fn forgive(&mut self) {
+        self.unexplained.clear();
+    }
+
     /// A connection was lost, and with it perhaps what is newer than the cursor, for as long as the server does not know.
     pub fn excuse(&mut self) {
         self.excused.push((self.cursor, Seq::MAX));
@@ -126,7 +153,10 @@ impl Ledger {
         for message in &view.journal[begin..upto as usize] {
             let is_lost =
                 self.has_to_come(message) && !message.expired(view.at) && !self.is_explained(message);
-            assert!(!is_lost, "{} of {} is missing: {self:?}", message.id.seq, message.channel);
+            match self.told_later {
+                Some(number) if is_lost => self.unexplained.push((message.id.seq, number)),
+                _ => assert!(!is_lost, "{} of {} is missing: {self:?}", message.id.seq, message.channel),
+            }
         }
         self.cursor = self.cursor.max(upto);
     }

@@ -3,7 +3,7 @@
 //! `ENCKE_SIM_SEED=n` replays one seed and prints what happened; `ENCKE_SIM_SEEDS=n` runs that many, from
 //! `ENCKE_SIM_FROM` on.
 
-use super::bayeux_client::{self, BayeuxClient, LINES};
+use super::bayeux_client::{self, BayeuxClient, LINES, STREAM};
 use super::client::{Client, Kind, Subscription, View};
 use super::handover::hand_over;
 use super::oracle::{From, Selection, Watch};
@@ -413,7 +413,7 @@ impl Sim {
             self.stale.extend(self.bayeux[who].lose(line, true));
         } else if self.server.find(id).is_none() || !self.bayeux[who].may_speak(line) {
             // Nothing can be said.
-        } else if self.habits.half_closes && self.random.one_in(30) {
+        } else if self.habits.half_closes && line != STREAM && self.random.one_in(30) {
             note!(self, "Bayeux client {who} half-closes {id:?}");
             self.bayeux[who].half_close(line);
             self.server.hang_up(self.world.now, id, &mut self.world);
@@ -591,7 +591,8 @@ impl Sim {
         }
         for (who, line) in (0..self.bayeux.len()).flat_map(|who| LINES.map(|line| (who, line))) {
             if let Some(id) = self.bayeux[who].connection(line) {
-                let slowly = self.habits.slow && self.random.one_in(2);
+                let has_ended = line == STREAM && self.world.has_ended(id);
+                let slowly = self.habits.slow && self.random.one_in(2) && !has_ended;
                 self.hear_bayeux(who, line, id, slowly);
             }
         }
@@ -922,7 +923,7 @@ fn seeds() {
         return Sim::new(seed, true).run();
     }
     let count: Seq = from_env("ENCKE_SIM_SEEDS").unwrap_or(256);
-    let (mut seen, mut seen_bayeux) = ([0; 4], [0; 5]);
+    let (mut seen, mut seen_bayeux) = ([0; 4], [0; 6]);
     let from = from_env("ENCKE_SIM_FROM").unwrap_or(0);
     for seed in from..from + count {
         let mut sim = Sim::new(seed, false);
@@ -931,8 +932,8 @@ fn seeds() {
             [messages, gaps, done, refused].iter().zip(&mut seen).for_each(|(more, all)| *all += more);
         }
         for client in &sim.bayeux {
-            let bayeux_client::Seen { sessions, events, gaps, unknown, published } = client.seen;
-            let all = [sessions, events, gaps, unknown, published];
+            let bayeux_client::Seen { sessions, events, gaps, unknown, published, streamed } = client.seen;
+            let all = [sessions, events, gaps, unknown, published, streamed];
             all.iter().zip(&mut seen_bayeux).for_each(|(more, all)| *all += more);
         }
         if seed % 5000 == 4999 {
@@ -940,7 +941,9 @@ fn seeds() {
         }
     }
     eprintln!("WebSockets: messages, gaps, commands done and refused: {seen:?}");
-    eprintln!("Bayeux: sessions, events, gaps, lost sessions, publications: {seen_bayeux:?}");
+    eprintln!(
+        "Bayeux: sessions, events, gaps, lost sessions, publications, events on streams: {seen_bayeux:?}"
+    );
     let happens = seen.iter().chain(&seen_bayeux).all(|&count| count > 0);
     assert!(count < 256 || happens, "not all of it happens: {seen:?}, {seen_bayeux:?}");
 }

@@ -117,8 +117,13 @@ impl World {
 
     /// Whether the client sees the end of the stream.
     pub fn at_end(&mut self, id: ConnId) -> bool {
+        self.has_ended(id) && self.socket(id).buffer.is_empty()
+    }
+
+    /// Whether nothing is added to what the client has yet to read.
+    pub fn has_ended(&mut self, id: ConnId) -> bool {
         let socket = self.socket(id);
-        socket.buffer.is_empty() && (socket.ended || socket.closed)
+        socket.ended || socket.closed
     }
 
     /// All connections are gone, the time goes on.
