@@ -85,6 +85,25 @@ impl Client {
         self.stream.shutdown(Shutdown::Write).expect("an open socket");
     }
 
+    /// Its own address, by which the server knows it.
+    pub fn addr(&self) -> SocketAddr {
+        self.stream.local_addr().expect("a connected socket")
+    }
+
+    /// Waits until what [`Client::half_close`] says has arrived: the kernel at the other end has acknowledged it.
+    pub fn end_has_arrived(&self) {
+        // As /proc/net/tcp shows it: the local port in hexadecimal digits, the other end, the state FIN_WAIT2.
+        let port = format!(":{:04X}", self.addr().port());
+        until("the end has arrived", || {
+            let table = std::fs::read_to_string("/proc/net/tcp").expect("Linux has it");
+            let has_arrived = |line: &str| {
+                let fields: Vec<&str> = line.split_whitespace().collect();
+                fields.get(1).is_some_and(|local| local.ends_with(&port)) && fields.get(3) == Some(&"05")
+            };
+            table.lines().any(has_arrived).then_some(())
+        });
+    }
+
     /// Leaves with a reset instead of an orderly close.
     pub fn reset(self) {
         sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).expect("a TCP socket");

@@ -3,11 +3,12 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use crate::harness::{Encke, data};
+use crate::harness::{Encke, PATIENCE, data};
 
 fn spawn(arguments: &[&str], input: &[u8]) -> Child {
     let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", "10"]).args(arguments);
+    let patience = PATIENCE.as_secs().to_string();
+    command.args(["--silent", "--show-error", "--noproxy", "*", "--max-time", &patience]).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| {
         panic!("these tests need curl, please install it (on Debian: apt-get install curl): {error}")

@@ -234,6 +234,17 @@ impl Encke {
         self.admin().listeners(channel, count);
     }
 
+    /// Waits until the connection of that client does so, as operators are told; none = it is gone. What one connection
+    /// was sent may arrive behind what another was sent later, so whoever relies on an order has to see.
+    pub fn does(&self, client: SocketAddr, what: Option<&str>) {
+        let mut admin = self.admin();
+        until(&format!("{client} does {what:?}"), || {
+            let told = admin.get(&format!("/admin/connections/{client}"), &[]);
+            let does = (told.status == 200).then(|| told.json()["does"].clone());
+            (does.as_ref().map(|does| does.as_str().expect("text")) == what).then_some(())
+        });
+    }
+
     /// The bodies that a new client would get from the channel's history, oldest first.
     pub fn history(&self, channel: &str) -> Vec<String> {
         let answer = self

@@ -39,10 +39,13 @@ fn a_full_server_answers_health_checks_and_tells_everybody_else() {
 fn a_crowd_is_refused_and_those_inside_notice_nothing() {
     let server = Encke::start(&["--limits-connections", "20", "--admin-listen", "127.0.0.1:0"]);
     let mut streams: Vec<Client> = (0..20).map(|_| server.open("/sub/x?as=stream", &[]).1).collect();
-    let mut crowd: Vec<Client> = (0..300).map(|_| server.connect()).collect();
-    for client in &mut crowd {
+    // Each asks as soon as it has come: who says nothing for long is not told anything.
+    let come = |_| {
+        let mut client = server.connect();
         client.try_send(request("GET", "/sub/x?as=stream", &[], b""));
-    }
+        client
+    };
+    let crowd: Vec<Client> = (0..300).map(come).collect();
     // The admin listener has places of its own.
     let mut control = server.admin();
     for number in 0..5 {

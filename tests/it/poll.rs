@@ -233,7 +233,8 @@ fn a_half_closed_poller_still_gets_its_answer() {
     before.half_close();
     let mut after = server.park("/sub/x", &[], "x", 2);
     after.half_close();
-    let mut timed = server.park("/sub/x?timeout=1", &[], "x", 3);
+    let mut timed = server.connect();
+    timed.request("GET", "/sub/x?timeout=1", &[], b"");
     timed.half_close();
     assert_eq!(timed.answer().status, 204);
     timed.closed();

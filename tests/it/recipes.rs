@@ -4,10 +4,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 
 use crate::harness::{Encke, free_address, until};
@@ -85,7 +87,8 @@ impl Folder {
     /// Runs commands that go on printing.
     fn reader(&self, script: &str) -> Reader {
         let mut command = self.command("sh", &["-c", &format!("exec {}", script.trim())]);
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("there is a shell");
+        // What it starts in turn ends with it.
+        let mut child = command.process_group(0).stdout(Stdio::piped()).spawn().expect("there is a shell");
         let lines = BufReader::new(child.stdout.take().expect("it is piped"));
         Reader { child, lines }
     }
@@ -120,7 +123,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         // Both fail only if it has ended.
-        _ = self.child.kill();
+        _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         _ = self.child.wait();
     }
 }
@@ -157,12 +160,11 @@ fn lines_are_published_and_printed() {
     until("it listens", || (server.json("/stats")["subscribers"] == 1).then_some(()));
     folder.write("app.log", "one\ntwo\n");
     // The file is followed for ever; the recipe ends when the lines are published.
-    let mut follows = folder.reader(&format!("env {url} sh -c \"{publish}\""));
+    let follows = folder.reader(&format!("env {url} sh -c \"{publish}\""));
     until("both are published", || (server.history("logs") == ["one", "two"]).then_some(()));
-    follows.child.kill().expect("it runs");
+    drop(follows);
     server.publish("stocks/a", "up");
     assert!(printed.line("up").contains("stocks/a"), "the channel is printed where several may come");
-    folder.run("sh", &["-c", "pkill -f \"^tail -f app.log$\" || true"]);
 }
 
 #[test]
@@ -230,7 +232,7 @@ fn the_application_is_asked() {
     let settings = folder.write(
         "encke.toml",
         &format!(
-            "[hook]\nurl = \"http://{address}/\"\nheaders = [\"Cookie\"]\n\
+            "[hook]\nurl = \"http://{address}/\"\ntimeout_ms = 30000\nheaders = [\"Cookie\"]\n\
              [[channels]]\nmatch = \"**\"\nsubscribe = \"hook\"\npublish = \"hook\"\n"
         ),
     );
@@ -272,7 +274,7 @@ fn a_history_is_looked_after() {
         server.publish("news", "kept");
         let command = here(&block("docs/history.md", "sh", "encke backup"));
         folder.run("sh", &["-c", &command.replace("/backup/history.redb", &backup.to_string_lossy())]);
-        server.signal(rustix::process::Signal::TERM);
+        server.signal(Signal::TERM);
         server.exit();
     }
     assert!(backup.exists());

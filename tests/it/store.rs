@@ -270,9 +270,10 @@ fn latest_values_and_removals_outlive_a_crash() {
     for (method, key, kind, body) in [
         ("POST", "kept", json, r#"{"a":1}"#),
         ("POST", "removed", json, r#"{"a":2}"#),
-        ("POST", "brief&ttl=1", json, r#"{"a":3}"#),
         ("PATCH", "kept", &["Content-Type: application/merge-patch+json"], r#"{"b":4}"#),
         ("DELETE", "removed", json, ""),
+        // The last, so that whatever has a higher number is its removal.
+        ("POST", "brief&ttl=1", json, r#"{"a":3}"#),
     ] {
         let answer = server.ask(method, &format!("/pub/q?key={key}"), kind, body.as_bytes());
         assert!(answer.status < 300, "{method} {key}: {}", answer.text());
@@ -415,9 +416,10 @@ fn a_history_at_rest_is_checked_and_dumped_and_stays_as_it_is() {
     );
     server.ask("POST", "/pub/bytes", &["Content-Type: application/octet-stream"], b"\xff\x00");
     server.ask("POST", "/pub/once", &["Idempotency-Key: 1"], b"once");
-    server.ask("POST", "/pub/brief?ttl=3", &[], b"brief");
     server.publish("gone", "deleted");
     assert_eq!(server.ask("DELETE", "/pub/gone", &[], b"").status, 204);
+    // The last, so that there is nothing to wait for while it lives.
+    server.ask("POST", "/pub/brief?ttl=3", &[], b"brief");
     server.signal(Signal::KILL);
     server.exit();
     // Longer than the brief one lives, which it did until the server was gone.

@@ -122,9 +122,9 @@ fn a_storm_arrives_whole_in_order_and_once() {
 
 #[test]
 fn a_stream_that_was_cut_resumes_without_loss_or_duplicate() {
-    let server = Encke::start(&["--limits-stream-seconds", "3"]);
-    let (head, mut stream) = server.open("/sub/x?as=stream", &[]);
+    let server = Encke::start(&["--limits-stream-seconds", "1"]);
     server.publish("x", "1");
+    let (head, mut stream) = server.open("/sub/x?as=stream&after=oldest", &[]);
     let mut after = head.next();
     while let Some(line) = stream.chunk() {
         if line != b"\n" {

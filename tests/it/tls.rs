@@ -239,7 +239,8 @@ fn a_handshake_that_does_not_come_to_an_end_is_cut_off() {
         let read = stream.read(&mut [0; 16]);
         assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     }
-    assert!(begin.elapsed() >= Duration::from_secs(1));
+    // The server's clock has whole milliseconds.
+    assert!(begin.elapsed() > Duration::from_millis(990));
     until("both are counted", || (stat(&server, "tls_failed") == 2).then_some(()));
 }
 

@@ -489,6 +489,18 @@ mod tests {
     }
 
     #[test]
+    fn a_new_window_begins_a_second_ago_or_when_it_says() {
+        let now = Now { at: Instant::from_millis(9_000), unix: 100, unix_ms: 500 };
+        for (from, expected) in
+            [("", 8_000), ("&sec=98&usec=250000", 6_750), ("&sec=200", 9_000), ("&sec=1", 0)]
+        {
+            let query = format!("cmd=wait&win_id=1&types=feed{from}");
+            let query = super::super::query::parse(&query).unwrap();
+            assert_eq!(start(&query, now).as_millis(), expected, "{from}");
+        }
+    }
+
+    #[test]
     fn a_window_takes_little_memory() {
         assert!(size_of::<Window>() <= 96, "{}", size_of::<Window>());
     }

@@ -245,7 +245,7 @@ fn messages_that_a_limit_threw_away_are_told() {
         session.publish("/a", number);
     }
     // The count is enforced in a turn in which nothing is to be delivered.
-    settle(&server);
+    turn(&server);
     let answer = session.connect(json!({}));
     assert_eq!(events(&answer), [7, 8, 9]);
     assert_eq!(answer.last().unwrap()["ext"], json!({"gap": ["/a"]}));
@@ -259,7 +259,7 @@ fn messages_that_a_limit_threw_away_are_told() {
         session.publish("/a", number);
     }
     // The count is enforced in a turn in which nothing is to be delivered.
-    settle(&server);
+    turn(&server);
     let answer = session.connect(json!({}));
     assert!(answer.len() == 1 && error(&answer[0]).starts_with("402:"));
     assert_eq!(answer[0]["advice"]["reconnect"], "handshake");

@@ -1,7 +1,7 @@
 //! Bayeux on the raw wire, case by case. The unmodified clients are driven by `tests/bayeux`.
 
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
@@ -59,8 +59,8 @@ fn error(reply: &Value) -> &str {
     reply["error"].as_str().expect("a failure has a reason")
 }
 
-/// What was sent before has been taken: whoever asks later is answered later.
-fn settle(server: &Encke) {
+/// The server has a turn in which nothing is to be delivered.
+fn turn(server: &Encke) {
     assert_eq!(server.get("/healthz", &[]).status, 200);
 }
 
@@ -129,12 +129,18 @@ impl<'s> Session<'s> {
 
     /// A connect that waits, on a connection of its own.
     fn hold(&self, message: &Value) -> Client {
+        let client = self.begin_connect(message);
+        self.server.does(client.addr(), Some("bayeux"));
+        client
+    }
+
+    /// The same, which the server may not have seen yet.
+    fn begin_connect(&self, message: &Value) -> Client {
         let mut message = self.own(message.clone());
         message["channel"] = "/meta/connect".into();
         message["connectionType"] = "long-polling".into();
         let mut client = self.server.connect();
         client.request("POST", "/bayeux/connect", &[], message.to_string().as_bytes());
-        settle(self.server);
         client
     }
 }
@@ -168,6 +174,15 @@ impl Socket {
     fn ask(&mut self, messages: &Value) -> Vec<Value> {
         self.send(messages);
         self.read()
+    }
+
+    /// What it was sent before has been taken, and nothing has come.
+    fn settle(&mut self) {
+        assert_eq!(self.ask(&json!([])), Vec::<Value>::new(), "nothing came before this");
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.0.get_ref().local_addr().unwrap()
     }
 }
 

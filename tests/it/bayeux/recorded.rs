@@ -112,7 +112,7 @@ fn fayes_client_by_long_polling() {
     let connect =
         json!([{"channel": "/meta/connect", "clientId": id, "connectionType": "long-polling", "id": "5"}]);
     held.request("POST", "/bayeux", &["Content-Type: application/json"], connect.to_string().as_bytes());
-    settle(&server);
+    server.does(held.addr(), Some("bayeux"));
     let publish = json!([{"channel": "/foo/self", "data": {"me": 1}, "clientId": id, "id": "6"}]);
     for _ in 0..2 {
         let reply = post(&mut client, &publish);
