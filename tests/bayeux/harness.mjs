@@ -18,9 +18,12 @@ const binary = process.env.ENCKE_BIN
 adapt();
 addScripts(global.window);
 
+/** How long anything may take before a test fails: it costs only where one does. */
+export const PATIENCE = 60_000;
+
 /** Waits until `ask` gives something true; fails with `what` if that takes too long. */
-export async function until(what, ask, patience = 15_000) {
-    const deadline = Date.now() + patience;
+export async function until(what, ask) {
+    const deadline = Date.now() + PATIENCE;
     for (;;) {
         const found = await ask();
         if (found) return found;
@@ -29,9 +32,22 @@ export async function until(what, ask, patience = 15_000) {
     }
 }
 
+let ports = process.pid * 101;
+
+/** A port that is free, and none that the system gives to clients: it stays free while its server is away. */
+async function freePort() {
+    for (;;) {
+        const port = 12_000 + ports++ % 20_000, probe = net.createServer();
+        const isFree = await new Promise(done => probe.once("error", () => done(false)).listen(port, "127.0.0.1", () => done(true)));
+        await new Promise(done => isFree ? probe.close(done) : done());
+        if (isFree) return port;
+    }
+}
+
 export class Server {
-    static async start(options = [], port = 0) {
+    static async start(options = [], port) {
         const server = new Server();
+        port ??= await freePort();
         const all = ["serve", "--listen", `127.0.0.1:${port}`, "--bayeux-publish", "**", ...options];
         server.child = spawn(binary, all, {stdio: ["ignore", "ignore", "pipe"]});
         server.log = "";
@@ -46,6 +62,11 @@ export class Server {
         const gone = once(this.child, "exit");
         this.child.kill("SIGKILL");
         await gone;
+    }
+
+    /** How many sessions there are. */
+    async sessions() {
+        return (await (await fetch(`${this.url}/stats`)).json()).bayeux_sessions;
     }
 
     /** Publishes by the native API. */

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import {after, before, test} from "node:test";
-import {CometDClient, FayeClient, Server, until} from "./harness.mjs";
+import {CometDClient, FayeClient, PATIENCE, Server, until} from "./harness.mjs";
 
 let server;
 before(async () => server = await Server.start(["--bayeux-mounts", "/bayeux,/cometd"]));
@@ -30,7 +30,7 @@ const other = {
 };
 
 for (const [name, make] of Object.entries(clients)) {
-    test(name, {timeout: 30_000}, async () => {
+    test(name, {timeout: 2 * PATIENCE}, async () => {
         const mount = name.startsWith("CometD") ? "/cometd" : "/bayeux";
         const client = make(server.url + mount);
         const peer = other[name.split(" ")[0]](server.url + "/bayeux");

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import {test} from "node:test";
-import {CometDClient, FayeClient, Proxy, Server, until} from "./harness.mjs";
+import {CometDClient, FayeClient, PATIENCE, Proxy, Server, until} from "./harness.mjs";
 
 const clients = {
     "CometD long-polling": url => new CometDClient(url, {transport: "long-polling"}),
@@ -26,17 +26,17 @@ async function subscriber(make, url, got) {
 }
 
 /** Publishes until one of the messages has arrived. */
-async function untilDelivered(server, got, patience) {
+async function untilDelivered(server, got) {
     let number = 0;
     await until("a message arrives", async () => {
         await server.publish("a", number++);
         await new Promise(resolve => setTimeout(resolve, 50));
         return got.length > 0;
-    }, patience);
+    });
 }
 
 for (const [name, make] of Object.entries(clients)) {
-    test(`${name}: the server is killed and comes back`, {timeout: 60_000}, async () => {
+    test(`${name}: the server is killed and comes back`, {timeout: 3 * PATIENCE}, async () => {
         let server = await Server.start();
         const got = [];
         const client = await subscriber(make, server.url + "/bayeux", got);
@@ -46,13 +46,13 @@ for (const [name, make] of Object.entries(clients)) {
         server = await Server.start([], server.port);
         got.length = 0;
         const since = Date.now();
-        await untilDelivered(server, got, 30_000);
+        await untilDelivered(server, got);
         console.log(`${name}: back after ${Date.now() - since} ms`);
         await client.close();
         await server.stop();
     });
 
-    test(`${name}: a sleep longer than maxInterval`, {timeout: 60_000}, async () => {
+    test(`${name}: a sleep longer than maxInterval`, {timeout: 3 * PATIENCE}, async () => {
         const server = await Server.start(["--bayeux-max-interval-ms", "200", "--bayeux-timeout-ms", "500"]);
         const proxy = await Proxy.start(server.port, () => false);
         const got = [];
@@ -60,10 +60,10 @@ for (const [name, make] of Object.entries(clients)) {
         await untilDelivered(server, got);
         const before = client.sessionId;
         proxy.sleep();
-        await new Promise(resolve => setTimeout(resolve, 1500));
+        await until("the session has expired", async () => await server.sessions() === 0);
         proxy.asleep = false;
         got.length = 0;
-        await untilDelivered(server, got, 30_000);
+        await untilDelivered(server, got);
         assert.notEqual(client.sessionId, before, "a new session, for the old one had expired");
         await client.close();
         proxy.stop();
@@ -71,8 +71,8 @@ for (const [name, make] of Object.entries(clients)) {
     });
 }
 
-test("answers cut in the middle: with ack nothing is lost or doubled", {timeout: 60_000}, async () => {
-    const server = await Server.start(["--history-messages", "1000"]);
+test("answers cut in the middle: with ack nothing is lost or doubled", {timeout: 3 * PATIENCE}, async () => {
+    const server = await Server.start(["--history-messages", "1000", "--bayeux-max-interval-ms", "60000"]);
     const proxy = await Proxy.start(server.port, chunk => chunk.includes('"data"'));
     const client = new CometDClient(proxy.url + "/bayeux", {transport: "long-polling", ack: true});
     const got = [];
@@ -84,9 +84,9 @@ test("answers cut in the middle: with ack nothing is lost or doubled", {timeout:
         await server.publish("a", number);
         if (number % 10 === 0) await new Promise(resolve => setTimeout(resolve, 20));
     }
-    await until("all came", () => got.length >= all.length, 40_000);
+    await until("all came", () => got.length >= all.length);
     await server.publish("a", "the end");
-    await until("the end came", () => got.includes("the end"), 40_000);
+    await until("the end came", () => got.includes("the end"));
     assert.deepEqual(got, [...all, "the end"]);
     assert.ok(proxy.cut >= 5, `${proxy.cut} answers were cut`);
     assert.equal(client.handshakes, 1, "the session lived on");
@@ -95,14 +95,14 @@ test("answers cut in the middle: with ack nothing is lost or doubled", {timeout:
     await server.stop();
 });
 
-test("more clients than may shake hands in a second: all get in", {timeout: 60_000}, async () => {
+test("more clients than may shake hands in a second: all get in", {timeout: 3 * PATIENCE}, async () => {
     const server = await Server.start(["--bayeux-handshakes-per-second", "2"]);
     const names = [...Array(3).fill(["CometD long-polling", "CometD websocket"]).flat(), "Faye long-polling", "Faye websocket"];
     const all = names.map(name => clients[name](server.url + "/bayeux"));
     let refused = 0;
     // CometD's client tells of each failure, and goes on.
     all.forEach(client => client.connect().catch(() => refused++));
-    await until("all are in", () => all.every(client => client.sessionId), 40_000);
+    await until("all are in", () => all.every(client => client.sessionId));
     assert.ok(refused > 0, "nobody was too many");
     const got = all.map(() => []);
     await Promise.all(all.map((client, index) => client.subscribe("/a", data => got[index].push(data))));

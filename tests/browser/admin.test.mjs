@@ -19,7 +19,7 @@ test('figures, channels and connections are shown, a message is published, a con
   await isLive(page);
   await wait(page, () => /Delivered a second/.test(document.querySelector('#readings').innerText) && document.querySelectorAll('#curves path').length === 5);
   await wait(page, () => document.querySelectorAll('#channels tr').length === 2 && document.querySelectorAll('#connections tr').length >= 2);
-  assert.match(await page.locator('#techniques').innerText(), /stream/);
+  await wait(page, () => /stream/.test(document.querySelector('#techniques').innerText));
 
   // What others have named and written is text.
   assert.ok((await rows(page, 'channels')).some(row => row.startsWith(evil)));

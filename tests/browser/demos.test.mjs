@@ -45,8 +45,13 @@ test('the ticker goes on by each technique and after a cut, without a fault', { 
     const before = await count();
     await page.waitForFunction(before => Number(document.querySelector('#messages').textContent.replace(',', '')) > before + 3, before);
   }
+  // It is cut for five seconds, in which a slow machine might not look.
+  await page.evaluate(() => {
+    const state = document.querySelector('#state');
+    new MutationObserver(() => { window.wasCut ||= state.textContent === 'cut'; }).observe(state, { childList: true, characterData: true, subtree: true });
+  });
   await page.click('button:has-text("Cut the line")');
-  await page.waitForFunction(() => document.querySelector('#state').textContent === 'cut');
+  await page.waitForFunction(() => window.wasCut);
   const cut = await count();
   await page.waitForSelector('#state[data-state=open]');
   await page.waitForFunction(cut => Number(document.querySelector('#messages').textContent.replace(',', '')) > cut + 20, cut);
@@ -113,7 +118,10 @@ test('two tabs of a browser are one guest, by one name, in whatever rooms', { ti
   assert.equal(await a.inputValue('[name=name]'), 'Wilhelm');
   await b.goto(server.url + '/demo/chat#two');
   for (const page of [a, b]) await lists(page, 'Wilhelm (you)');
-  assert.deepEqual([(await presence('demo/chat/one')).count, (await presence('demo/chat/two')).count], [1, 1]);
+  // The list of the first room looked the same.
+  const counts = async () => `${(await presence('demo/chat/one')).count} ${(await presence('demo/chat/two')).count}`;
+  for (const end = Date.now() + PATIENCE_MS; await counts() !== '1 1';) assert.ok(Date.now() < end, await counts());
+  for (const page of [a, b]) await lists(page, 'Wilhelm (you)');
   await b.close();
   await a.close();
 });

@@ -8,7 +8,7 @@ import { chromium } from 'playwright-core';
 
 const BINARY = process.env.ENCKE ?? new URL('../../target/debug/encke', import.meta.url).pathname;
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const PATIENCE_MS = 20000;
+const PATIENCE_MS = 60000;
 const timeout = 3 * PATIENCE_MS;
 
 /** The options of the demo pages, but what is kept is kept for longer than any test waits. */
@@ -102,7 +102,7 @@ async function startServer() {
   });
 }
 
-const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'], timeout: PATIENCE_MS });
 after(() => browser.close());
 
 /** A site for one test: a window is also given what came in the second before it, so tests must not share a server. */

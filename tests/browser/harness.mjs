@@ -9,12 +9,30 @@ import { chromium } from 'playwright-core';
 const BINARY = process.env.ENCKE ?? new URL('../../target/debug/encke', import.meta.url).pathname;
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
-/** How long anything may take before a test fails. */
-export const PATIENCE_MS = 20000;
+/**
+ * How long anything may take before a test fails: it costs only where one does. A server that leaves sends its clients away
+ * for up to 15 s, and one that is full for up to 11 s, so that half a minute would be little on a busy machine.
+ */
+export const PATIENCE_MS = 60000;
 
-/** Starts the server, on a free port unless `--listen` is among the options; it ends with the tests. */
+let ports = process.pid * 101;
+
+/**
+ * A port that is free and stays so while its server is away: it is none of those that the system gives to clients, of which
+ * a browser that tries to come back takes one after the other.
+ */
+async function freePort() {
+  for (;;) {
+    const port = 12000 + ports++ % 20000, probe = net.createServer();
+    const isFree = await new Promise(done => probe.once('error', () => done(false)).listen(port, '127.0.0.1', () => done(true)));
+    await new Promise(done => isFree ? probe.close(done) : done());
+    if (isFree) return port;
+  }
+}
+
+/** Starts the server, on a port of its own unless `--listen` is among the options; it ends with the tests. */
 export async function startServer(...options) {
-  const listen = options.includes('--listen') ? [] : ['--listen', '127.0.0.1:0'];
+  const listen = options.includes('--listen') ? [] : ['--listen', `127.0.0.1:${await freePort()}`];
   const child = spawn(BINARY, ['serve', ...listen, '--history-messages', '5000', ...options],
     { stdio: ['ignore', 'ignore', 'pipe'] });
   after(() => child.kill('SIGKILL'));
@@ -109,8 +127,10 @@ let browser;
 
 /** What pages share with each other and with no others. */
 export async function newContext() {
-  browser ??= chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] });
-  return (await browser).newContext();
+  browser ??= chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', '--disable-gpu'], timeout: PATIENCE_MS });
+  const context = await (await browser).newContext();
+  context.setDefaultTimeout(PATIENCE_MS);
+  return context;
 }
 
 /** A page at `url`, of a browser that shares nothing with others unless a context is named. */
@@ -155,6 +175,10 @@ export const untilOpen = (page, technique, name = 'one') => until(page, `${name}
     const { comet } = window[name];
     return comet.state === 'open' && (!technique || comet.technique === technique);
   }, [name, technique]);
+
+/** Waits until the client listens by the connection of another tab. */
+export const untilShared = (page, name = 'one') => until(page, `${name} shares`,
+  name => window[name].comet.state === 'open' && window[name].states.at(-1).shared === true, name);
 
 /** Waits for `count` messages and checks that they are 0, 1, 2, … and that no gap was told. */
 export async function expectInOrder(page, count, name = 'one') {

@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { PATIENCE_MS, expectInOrder, openPage, startClient, startProxy, startServer, until, untilOpen } from './harness.mjs';
 
 const timeout = 2 * PATIENCE_MS;
-const server = await startServer('--heartbeat', '1');
+const server = await startServer();
 const OPTIONS = { share: false, techniques: ['stream'], patience: 3000 };
 
 /** Lets the page believe that it was shown again. */
@@ -14,7 +14,7 @@ const show = page => page.evaluate(() => { document.dispatchEvent(new Event('vis
 test('a laptop that wakes reconnects at once', { timeout }, async () => {
   const proxy = await startProxy(server.port);
   const page = await openPage(proxy.url + '/healthz');
-  await startClient(page, { ...OPTIONS, channels: ['sleep'] });
+  await startClient(page, { ...OPTIONS, patience: 20000, channels: ['sleep'] });
   await untilOpen(page, 'stream');
   await server.publish('sleep', [0]);
   await expectInOrder(page, 1);
@@ -36,7 +36,12 @@ test('a page that waits tries at once when it is shown or online', { timeout }, 
   for (const signal of ['visibilitychange', 'online']) {
     const proxy = await startProxy(server.port), channel = 'signal/' + signal;
     const page = await openPage(proxy.url + '/healthz');
-    await page.evaluate(() => { Math.random = () => 1; }); // the longest pauses
+    // The longest pauses, of which those from four seconds on never end by themselves.
+    await page.evaluate(() => {
+      const { setTimeout } = window;
+      Math.random = () => 1;
+      window.setTimeout = (task, ms, ...more) => ms >= 4000 && ms <= 30000 ? 0 : setTimeout(task, ms, ...more);
+    });
     await startClient(page, { ...OPTIONS, channels: [channel] });
     await untilOpen(page, 'stream');
     proxy.set({ stream: 'cut' });
@@ -44,9 +49,7 @@ test('a page that waits tries at once when it is shown or online', { timeout }, 
     await server.publish(channel, [0]);
     proxy.set({});
     await page.evaluate(signal => { (signal === 'online' ? window : document).dispatchEvent(new Event(signal)); }, signal);
-    const began = Date.now();
     await expectInOrder(page, 1);
-    assert.ok(Date.now() - began < 3000, 'it did not wait for the end of its pause');
     await page.close();
   }
 });

@@ -2,11 +2,12 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { PATIENCE_MS, expectInOrder, openPage, startClient, startProxy, startServer, until, untilOpen } from './harness.mjs';
+import { PATIENCE_MS, expectInOrder, openPage, startClient, startProxy, startServer, until, untilOpen, untilShared } from './harness.mjs';
 
 const timeout = 2 * PATIENCE_MS;
-const STREAM = { techniques: ['stream'], patience: 3000, heartbeat: 2000 };
-const server = await startServer('--heartbeat', '1');
+// Nobody takes a line or a leader for dead because the machine is slow: that would be another test.
+const STREAM = { techniques: ['stream'], patience: 20000 };
+const server = await startServer();
 const range = (from, to) => Array.from({ length: to - from }, (_, n) => from + n);
 
 /** Two tabs of one browser, the first of which leads, each with a client of its own channels. */
@@ -18,6 +19,7 @@ async function twoTabs(channelsA, channelsB, options) {
   const b = await openPage(proxy.url + '/healthz', a.context());
   await startClient(b, { ...STREAM, channels: channelsB, ...options });
   await untilOpen(b, 'stream');
+  await untilShared(b);
   return { proxy, a, b };
 }
 
@@ -35,7 +37,6 @@ const holdCatchUp = page => page.evaluate(() => {
 test('two tabs share one connection, and the second goes on when the first is closed', { timeout }, async () => {
   const { proxy, a, b } = await twoTabs(['tabs/same'], ['tabs/same']);
   assert.equal(await isShared(a), false);
-  assert.equal(await isShared(b), true);
   await server.publish('tabs/same', range(0, 100));
   await expectInOrder(a, 100);
   await expectInOrder(b, 100);
@@ -78,7 +79,8 @@ test('the followers of a leader that dies in a storm lose nothing', { timeout },
   }
   await expectInOrder(b, 600);
   await expectInOrder(c, 600);
-  assert.notEqual(await isShared(b), await isShared(c), 'one of them leads');
+  const leads = page => page.evaluate(() => one.comet.state === 'open' && !one.states.at(-1).shared);
+  for (const end = Date.now() + PATIENCE_MS; await leads(b) === await leads(c);) assert.ok(Date.now() < end, 'one of them leads');
   await b.close();
   await c.close();
 });

@@ -7,7 +7,8 @@ import { PATIENCE_MS, expectInOrder, openPage, startClient, startProxy, startSer
 const TECHNIQUES = (process.env.TECHNIQUES ?? 'websocket,sse,stream,poll,jsonp').split(',');
 const STREAMS = ['websocket', 'sse', 'stream'];
 const MESSAGES = 1000, SWITCHED = 300;
-const QUICK = { share: false, patience: 3000, heartbeat: 800, pollSeconds: 1 };
+// A line that is to fail fails soon, but not while the page is opened on a slow machine.
+const CALM = { share: false, patience: 20000, pollSeconds: 1 }, SOON = 3000;
 const timeout = 2 * PATIENCE_MS;
 
 const server = await startServer('--heartbeat', '1');
@@ -49,8 +50,9 @@ describe('in mid-stream', { concurrency: 4 }, () => {
 async function change(from, to, failure) {
   const proxy = await startProxy(server.port), channel = `pair/${channels++}`;
   const page = await openPage(proxy.url + '/healthz');
-  await startClient(page, { ...QUICK, techniques: [from, to], channels: [channel] });
+  await startClient(page, { ...CALM, techniques: [from, to], channels: [channel] });
   await untilOpen(page, from);
+  await page.evaluate(patience => { one.comet.patience = patience; }, SOON);
   await publishAll(channel, SWITCHED, 10, async () => {
     await until(page, 'half has come', count => window.one.data.length >= count, SWITCHED / 2);
     proxy.set({ [from]: failure });
@@ -64,11 +66,9 @@ test('a proxy that buffers makes the client poll, and a busy channel makes it st
   const proxy = await startProxy(server.port), channel = `busy/${channels++}`;
   proxy.set({ websocket: 'cut', sse: 'buffer', stream: 'buffer' });
   const page = await openPage(proxy.url + '/healthz');
-  await startClient(page, { ...QUICK, channels: [channel] });
+  await startClient(page, { ...CALM, patience: 2 * SOON, channels: [channel] });
   await untilOpen(page, 'poll');
   assert.equal(proxy.requests.stream, undefined, 'one stream without a first byte is enough');
-  const took = await page.evaluate(() => one.states.at(-1).at - one.states[0].at);
-  assert.ok(took < 8000, `it took ${took} ms to find a way`);
 
   await server.publish(channel, [0]);
   await expectInOrder(page, 1);
@@ -76,8 +76,9 @@ test('a proxy that buffers makes the client poll, and a busy channel makes it st
   proxy.set({});
   await page.evaluate(() => { const now = Date.now; Date.now = () => now() + 61000; });
   let sent = 1;
+  const end = Date.now() + PATIENCE_MS;
   while (!await page.evaluate(streams => streams.includes(one.comet.technique) && one.comet.state === 'open', STREAMS)) {
-    assert.ok(sent < 500, 'it goes on polling');
+    assert.ok(Date.now() < end, 'it goes on polling');
     await server.publish(channel, [sent++]);
     await until(page, 'it has come', count => one.data.length >= count, sent);
   }

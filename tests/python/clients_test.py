@@ -4,10 +4,12 @@ Each gets all in order, takes openings and heartbeats for nothing, comes back wh
 what a restart lost, and goes on after a limit when there is room.
 """
 
+import itertools
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -20,13 +22,28 @@ import sseclient
 import websocket
 
 ENCKE = os.environ.get("ENCKE_BIN", os.path.join(os.path.dirname(__file__), "../../target/debug/encke"))
-PATIENCE = 20
+PATIENCE = 60  # it costs only where a test fails
+PORTS = itertools.count(os.getpid() * 101)
+
+
+def free_port():
+    """A port that is free, and none that the system gives to clients: it stays free while its server is away."""
+    for number in PORTS:
+        port = 12_000 + number % 20_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class Server:
-    """The server at `address`, which ends with the test."""
+    """The server at `port`, or at one of its own, which ends with the test."""
 
-    def __init__(self, test, *options, address="127.0.0.1:0"):
+    def __init__(self, test, *options, port=None):
+        address = f"127.0.0.1:{port or free_port()}"
         command = [ENCKE, "serve", "--listen", address, "--heartbeat", "1", "--history-messages", "1000", *options]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         test.addCleanup(self.stop)
@@ -190,7 +207,7 @@ class Clients(unittest.TestCase):
             server.stop()
             before = client.tries
             client.wait(lambda client: client.tries > before + 2)
-            again = Server(self, address=f"127.0.0.1:{server.port}")
+            again = Server(self, port=server.port)
             again.publish(3, 4)
             client.wait(lambda client: len(client.numbers) >= 5)
             self.assertEqual(client.numbers, [0, 1, 2, 3, 4])
