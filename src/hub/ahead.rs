@@ -4,11 +4,10 @@
 //! had. So such a number is a *claim*, and our own beats decide about it: a beat is in the history, and whoever has read it
 //! has read all that was there before. A claim that is older than a beat which has come back, and still ahead of us, is false.
 
-use super::{Hub, SubscriberKey};
-
 use super::subscriber::{Memberships, Start, Subscriber};
+use super::{Hub, HubError, SubscriberKey};
 use crate::id::Seq;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How far ahead of us a client may be. Between two servers are milliseconds, or a jump of numbers; what is further away
 /// nobody has given out.
@@ -27,8 +26,8 @@ pub(super) struct Ahead {
     beats: u64,
     /// Since which beat each number is waited for; none if it has turned out not to be history.
     claims: BTreeMap<Seq, Option<u64>>,
-    /// Some have turned out not to be, or were displaced.
-    is_due: bool,
+    /// Who may be ahead of us: nobody else is looked at when a beat decides.
+    claimants: BTreeSet<SubscriberKey>,
 }
 
 impl Ahead {
@@ -49,26 +48,32 @@ impl Ahead {
                 Some(refuted) => _ = self.claims.remove(&refuted),
                 // What is furthest ahead is least likely to be true: who waits for it is told with the next beat, and whoever
                 // comes when there is no room, at once.
-                None => (_, since, self.is_due) = (self.claims.pop_last(), None, true),
+                None => (_, since) = (self.claims.pop_last(), None),
             }
         }
         self.claims.insert(seq, since);
     }
 
-    /// Notes that a beat of ours has come back, with this number. Returns whether somebody may have to be told.
-    fn beat(&mut self, newest: Seq) -> bool {
+    /// Notes that a beat of ours has come back, with this number.
+    fn beat(&mut self, newest: Seq) {
         self.beats += 1;
-        if self.claims.is_empty() {
-            return false;
-        }
         let beats = self.beats;
         self.claims.retain(|seq, since| since.is_none() || *seq > newest);
-        for since in
-            self.claims.values_mut().filter(|since| since.is_some_and(|since| beats >= since + BEATS))
-        {
-            (*since, self.is_due) = (None, true);
+        let is_due = |since: &Option<u64>| since.is_some_and(|since| beats >= since + BEATS);
+        self.claims.values_mut().filter(|since| is_due(since)).for_each(|since| *since = None);
+    }
+
+    /// Whether somebody may be ahead of us.
+    #[cfg(any(test, feature = "check"))]
+    pub fn has_claimant(&self, key: SubscriberKey) -> bool {
+        self.claimants.contains(&key)
+    }
+
+    /// Notes that somebody leaves.
+    pub fn forget(&mut self, key: SubscriberKey) {
+        if !self.claimants.is_empty() {
+            self.claimants.remove(&key);
         }
-        std::mem::take(&mut self.is_due)
     }
 
     /// Whether it has yet to be seen whether a number is history.
@@ -78,48 +83,91 @@ impl Ahead {
 }
 
 impl Hub {
-    /// Notes where somebody comes from who may know more than we do.
-    pub(super) fn note_claim(&mut self, start: Start) {
+    /// Notes where somebody comes from who may know more than we do. Returns whether it is so.
+    pub(super) fn note_claim(&mut self, start: Start) -> bool {
+        let is_ahead = self.is_ahead(start);
         // Who wants latest values is told at once.
-        let Start::After(id) = start else { return };
-        if id.seq > self.seq && self.is_ours(id) {
+        if is_ahead && let Start::After(id) = start {
             self.ahead.claim(id.seq);
         }
+        is_ahead
+    }
+
+    /// The same of somebody who listens from now on.
+    pub(super) fn note_claimant(&mut self, key: SubscriberKey, start: Start) {
+        if self.note_claim(start) {
+            self.ahead.claimants.insert(key);
+        }
+    }
+
+    /// Whether somebody comes with a number of this history that we do not know yet.
+    fn is_ahead(&self, start: Start) -> bool {
+        matches!(start, Start::After(id) if id.seq > self.seq && self.is_ours(id))
+    }
+
+    /// Counts what it may take to find out where a subscriber stands that comes to further channels ahead of us: all that it
+    /// listens to is looked at. Who attaches has paid for that by what it joins.
+    pub(super) fn admit_claim(&mut self, key: SubscriberKey, start: Start) -> Result<(), HubError> {
+        if self.is_ahead(start) { self.spend(self.channels_of(key)) } else { Ok(()) }
     }
 
     /// A beat of ours has come back, and we have read all that was in the history before it. Whoever is still ahead of us
     /// with what was claimed before that is told of a gap, and gets what comes from now on.
     pub fn refute_claims(&mut self) {
-        if !self.ahead.beat(self.seq) {
-            return;
+        self.ahead.beat(self.seq);
+        for key in std::mem::take(&mut self.ahead.claimants) {
+            let subscriber = &self.subscribers[key];
+            if let Memberships::Many(many) = &subscriber.memberships {
+                many.note_looks(many.all.len());
+            }
+            if !self.any_ahead(subscriber, |_| true) {
+                continue;
+            }
+            match self.any_ahead(subscriber, |seq| !self.ahead.is_open(seq)) {
+                true => self.bring_back(key, Seq::MAX),
+                false => _ = self.ahead.claimants.insert(key),
+            }
         }
-        let (newest, ahead) = (self.seq, &self.ahead);
-        let is_false = |seq: Seq| seq > newest && !ahead.is_open(seq);
-        let is_astray = |subscriber: &Subscriber| match &subscriber.memberships {
-            Memberships::One { .. } => is_false(subscriber.after),
-            Memberships::Many(many) => {
-                is_false(subscriber.after) || many.all.iter().any(|(_, it)| is_false(it.floor))
+    }
+
+    /// Whether a subscriber counts as having had a number ahead of us, somewhere, of which this is so.
+    pub(super) fn any_ahead(&self, subscriber: &Subscriber, is_so: impl Fn(Seq) -> bool) -> bool {
+        let is_one = |seq: Seq| seq > self.seq && is_so(seq);
+        is_one(subscriber.after)
+            || match &subscriber.memberships {
+                Memberships::One { .. } => false,
+                Memberships::Many(many) => many.all.iter().any(|(_, membership)| is_one(membership.floor)),
+            }
+    }
+
+    /// What has numbers ahead of us, up to `upto`, has never been: whoever counts as having had it is told of a gap on all that
+    /// it listens to, and gets what comes from now on.
+    pub(super) fn bring_back(&mut self, key: SubscriberKey, upto: Seq) {
+        let (newest, id) = (self.seq, self.position(key));
+        self.strangers.entry(key).or_default().id.get_or_insert(id);
+        let back = |seq: &mut Seq| {
+            if newest < *seq && *seq <= upto {
+                *seq = newest;
             }
         };
-        let astray = self.subscribers.iter().filter(|(_, subscriber)| is_astray(subscriber));
-        let astray: Vec<SubscriberKey> = astray.map(|(key, _)| key).collect();
-        for key in astray {
-            let id = self.position(key);
-            let patterns = self.patterns.of(key).iter().map(|pattern| (pattern.clone(), id));
-            let stranger = self.strangers.entry(key).or_default();
-            stranger.id.get_or_insert(id);
-            stranger.patterns = patterns.collect();
-            let subscriber = &mut self.subscribers[key];
-            subscriber.after = subscriber.after.min(newest);
-            if let Memberships::Many(many) = &mut subscriber.memberships {
-                let places: Vec<u32> = many.all.iter().map(|(place, _)| place as u32).collect();
-                for place in places {
-                    let floor = &mut many.all[place as usize].floor;
-                    *floor = newest.min(*floor);
+        let subscriber = &mut self.subscribers[key];
+        back(&mut subscriber.after);
+        back(&mut subscriber.joined);
+        if let Memberships::Many(many) = &mut subscriber.memberships {
+            many.news.unsort();
+            let mut owed = Vec::new();
+            for (place, membership) in &mut many.all {
+                back(&mut membership.floor);
+                back(&mut membership.joined);
+                if membership.is_left() {
+                    back(&mut membership.until);
+                    owed.push((place as u32, membership.floor.max(subscriber.after) + 1));
                 }
             }
-            self.estrange(key);
+            // Where it has left, it may be owed nothing any more.
+            owed.into_iter().for_each(|(place, next)| many.expect(place, next));
         }
+        self.estrange(key);
     }
 }
 
@@ -279,5 +327,102 @@ mod tests {
         let key = world.come(&["a"], None, start);
         assert!(world.told(key).0.is_empty());
         assert_eq!(world.0.ahead.claims.len(), CLAIMS_MAX);
+    }
+
+    /// The numbers of a half that has lost may be higher than those of the other one.
+    #[test]
+    fn who_listens_while_we_go_back_gets_what_others_have() {
+        let mut world = World::new();
+        let one = world.come(&["a"], None, Start::Now);
+        let many = world.come(&["a", "b"], Some("c/*"), Start::Now);
+        world.0.lose_after(NOW, 10, 500);
+        world.publish("a", 501);
+        for key in [one, many] {
+            assert_eq!(world.told(key).1, [501]);
+        }
+        world.0.go_back_to(NOW, 10);
+        world.0.lose_after(NOW, 10, 300);
+        for (seq, channel) in [(301, "a"), (302, "b"), (303, "c/new")] {
+            world.publish(channel, seq);
+        }
+        let (gaps, pulled) = world.told(one);
+        assert_eq!((gaps, pulled), (vec![("a".to_owned(), 501, 10)], vec![301]));
+        let (gaps, pulled) = world.told(many);
+        assert_eq!((gaps.len(), pulled), (4, vec![301, 302, 303]));
+        assert!(gaps.iter().all(|(_, after, _)| *after == 501), "{gaps:?}");
+        // It is as if it had always been with them.
+        world.publish("b", 304);
+        assert_eq!(world.told(many), (vec![], vec![304]));
+    }
+
+    /// Channels that it matches may have come and be lost before we have heard of them.
+    #[test]
+    fn who_listens_by_a_pattern_alone_is_told_what_is_lost() {
+        let mut world = World::new();
+        let key = world.come(&[], Some("c/*"), Start::Now);
+        world.0.lose_after(NOW, 10, 500);
+        assert_eq!(world.told(key), (vec![("c/*".to_owned(), 10, 500)], vec![]));
+        // It may have had something on any of them.
+        world.publish("c/new", 501);
+        assert_eq!(world.told(key), (vec![("c/new".to_owned(), 10, 500)], vec![501]));
+    }
+
+    /// What it is owed there has never been.
+    #[test]
+    fn who_has_left_a_channel_gets_nothing_of_another_half_there() {
+        let mut world = World::new();
+        let key = world.come(&["a", "b"], None, Start::Now);
+        world.0.lose_after(NOW, 10, 500);
+        world.publish("b", 501);
+        world.0.unsubscribe(NOW, key, &["b"], &[]).unwrap();
+        world.0.go_back_to(NOW, 10);
+        world.0.lose_after(NOW, 10, 300);
+        world.publish("b", 301);
+        world.publish("a", 302);
+        assert_eq!(world.told(key).1, [302]);
+        world.0.tick(NOW);
+        assert_eq!(world.0.channels_of(key), 1);
+    }
+
+    #[test]
+    fn a_beat_looks_at_nobody_who_is_not_ahead() {
+        let mut world = World::new();
+        let names: Vec<String> = (0..50).map(|number| format!("b/{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let crowd: Vec<SubscriberKey> = (0..20).map(|_| world.come(&names, None, Start::Now)).collect();
+        let looks = |world: &World, key: SubscriberKey| match &world.0.subscribers[key].memberships {
+            Memberships::One { .. } => 0,
+            Memberships::Many(many) => many.looks.get(),
+        };
+        let before: Vec<usize> = crowd.iter().map(|key| looks(&world, *key)).collect();
+        let start = world.after(500);
+        let one = world.come(&["a", "b/1"], None, start);
+        let gone = world.come(&["a"], None, start);
+        world.0.detach(NOW, gone);
+        assert_eq!(world.0.ahead.claimants.len(), 1);
+        let of_one = looks(&world, one);
+        (0..3).for_each(|_| {
+            world.0.go_on_at(world.0.seq + 2);
+            world.0.refute_claims();
+        });
+        assert!(world.0.ahead.claimants.is_empty(), "it has been told");
+        assert!(looks(&world, one) - of_one <= 2 * BEATS as usize, "and is not looked at again");
+        assert_eq!(crowd.iter().map(|key| looks(&world, *key)).collect::<Vec<_>>(), before);
+        assert_eq!(world.told(one).0.len(), 2);
+    }
+
+    /// A line of a WebSocket may claim anew what takes a look at a thousand channels.
+    #[test]
+    fn who_comes_ahead_to_one_more_channel_pays_for_all() {
+        let mut world = World::new();
+        let names: Vec<String> = (0..50).map(|number| format!("b/{number}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let key = world.come(&names, None, Start::Now);
+        world.0.allow(20);
+        let ahead = world.after(500);
+        assert_eq!(world.0.subscribe(NOW, key, &["c"], &[], |_| ahead), Err(HubError::TooManySearches));
+        world.0.subscribe(NOW, key, &["c"], &[], |_| Start::Now).unwrap();
+        world.0.allow(100);
+        world.0.subscribe(NOW, key, &["d"], &[], |_| ahead).unwrap();
     }
 }

@@ -125,6 +125,8 @@ impl Hub {
             assert!(!subscriber.queued || queued.contains(&key), "{key:?} is ready but not queued");
             assert_eq!(subscriber.stranger, self.strangers.contains_key(&key));
             assert!(subscriber.after <= self.seq + self.ahead.most);
+            let is_ahead = self.any_ahead(subscriber, |_| true);
+            assert!(!is_ahead || self.ahead.has_claimant(key), "{key:?} is ahead of us, and nobody knows");
             assert_eq!(subscriber.view.has_aside(), self.asides.contains_key(&key));
             let view = subscriber.view;
             assert!(

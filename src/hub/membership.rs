@@ -147,6 +147,7 @@ impl Hub {
         if subscriber.stranger {
             self.strangers.remove(&key);
         }
+        self.ahead.forget(key);
         let view = subscriber.view;
         if view.has_aside() {
             self.asides.remove(&key);

@@ -47,6 +47,13 @@ impl News {
         self.fresh.push_back((seq, place));
     }
 
+    /// What is published from now on may have lower numbers than what is here.
+    pub fn unsort(&mut self) {
+        let fresh = self.fresh.drain(..).filter(|&(_, place)| place != NOWHERE);
+        self.behind.extend(fresh);
+        self.dead = 0;
+    }
+
     /// Adds a membership anywhere.
     pub fn insert(&mut self, seq: Seq, place: u32) {
         self.behind.insert((seq, place));

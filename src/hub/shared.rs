@@ -35,7 +35,9 @@ impl Hub {
         self.tombstones.lower(after);
         self.lose(newest + 1);
         self.go_on_at(after + 1);
-        self.estrange_all();
+        // What they have instead may have lower numbers than what we had.
+        let all: Vec<SubscriberKey> = self.subscribers.iter().map(|(key, _)| key).collect();
+        all.into_iter().for_each(|key| self.bring_back(key, newest));
     }
 
     fn forget_after(&mut self, now: Instant, after: Seq) {
@@ -85,7 +87,11 @@ impl Hub {
     /// Has a subscriber told of a gap on all it listens to.
     pub(super) fn estrange(&mut self, key: SubscriberKey) {
         let id = self.position(key);
-        self.strangers.entry(key).or_default().id.get_or_insert(id);
+        let patterns = self.patterns.of(key);
+        let stranger = self.strangers.entry(key).or_default();
+        // Of channels that they match we may have heard nothing yet.
+        let had = *stranger.id.get_or_insert(id);
+        stranger.patterns = patterns.iter().map(|pattern| (pattern.clone(), had)).collect();
         let subscriber = &mut self.subscribers[key];
         subscriber.stranger = true;
         if let Memberships::Many(many) = &mut subscriber.memberships {

@@ -85,7 +85,7 @@ impl Hub {
         start: Start,
         wish: Wish,
     ) -> SubscriberKey {
-        self.note_claim(start);
+        let is_ahead = self.note_claim(start);
         let after = match start {
             Start::Now => self.seq,
             Start::After(id) if self.is_ours(id) => self.had_by(id),
@@ -99,6 +99,9 @@ impl Hub {
         let (view, note, queued) = (View::of(wish), 0, false);
         let subscriber = Subscriber { after, joined, memberships, owner, view, note, queued, stranger };
         let key = self.subscribers.insert(subscriber);
+        if is_ahead {
+            self.note_claimant(key, start);
+        }
         if let Some(id) = came_with {
             self.strangers.insert(key, Stranger { id: Some(id), patterns: Vec::new() });
         }
@@ -196,7 +199,7 @@ impl Hub {
             Start::Last(count) => ring.before_last(count, now),
             Start::Since(time) => ring.before(time),
         };
-        self.note_claim(start);
+        self.note_claimant(key, start);
         let floor = match start {
             Start::At(place @ Place { began: Some(began), .. }) => {
                 self.began_on(now, channel, place.rest(), began)
@@ -283,6 +286,9 @@ impl Hub {
         let joining = joining + usize::from(first && (joining > 0 || !patterns.is_empty()));
         self.admit_share(self.payer_of(key), joining, &patterns)?;
         self.spend(names.len() + joining * LOOKS_PER_JOIN)?;
+        for name in names.iter().copied().chain(patterns.iter().map(Pattern::as_str)) {
+            self.admit_claim(key, start(name))?;
+        }
         self.grow(key);
         let mut joining: Vec<(ChannelKey, Start)> = Vec::new();
         for name in names {
