@@ -56,6 +56,11 @@ impl Jumps {
         self.0.iter().any(|jump| jump.after < seq && seq <= jump.to)
     }
 
+    /// Whether a number was skipped that is not that of a jump itself: nothing of this history ends there.
+    pub fn pass_by(&self, seq: Seq) -> bool {
+        self.0.iter().any(|jump| jump.after < seq && seq < jump.to)
+    }
+
     /// The number after which somebody has left this history who has read `ours` on the way to number `seen`: with a half
     /// that has lost, or with a run that was lost together with its jump.
     pub fn parting(&self, ours: &Self, seen: Seq) -> Option<Seq> {
@@ -113,6 +118,7 @@ mod tests {
         read.note(Jump { to: 600, after: 125 });
         assert_eq!(read, jumps(&[(100, 10), (600, 125)]));
         assert!(read.skip(11) && read.skip(600) && !read.skip(10) && !read.skip(101) && !read.skip(601));
+        assert!(read.pass_by(599) && !read.pass_by(600) && !read.pass_by(125));
         assert_eq!(read.up_to(599), jumps(&[(100, 10)]));
     }
 

@@ -93,6 +93,12 @@ impl Outstanding {
         (parting, lost)
     }
 
+    /// Whether an entry that begins with number `first`, and is a jump from `lost` if it is one, does not go on from what was read:
+    /// it is of another half, which the tail has come to before it has compared the two. Whoever showed it would mix them.
+    pub fn is_elsewhere(&self, first: Seq, lost: Option<Seq>) -> bool {
+        first <= self.seen && lost.is_none_or(|after| self.jumps.pass_by(after))
+    }
+
     /// Notes that a jump has been read.
     pub fn note_jump(&mut self, jump: Jump) {
         self.jumps.note(jump);
@@ -204,5 +210,24 @@ mod tests {
         assert!(all.note_read(540, &tickets(&[4])).is_empty());
         assert!(all.attach(&others, (1, 540), Some((tickets(&[4]), 540))).is_empty());
         assert_eq!(all.go_back(), (None, Vec::new()));
+    }
+
+    #[test]
+    fn the_tail_sees_where_it_is_not() {
+        let mut all = Outstanding::default();
+        assert!(all.note_read(79, &[]).is_empty());
+        assert!(!all.is_elsewhere(80, None) && all.is_elsewhere(79, None), "no batch begins before its end");
+        assert!(
+            !all.is_elsewhere(80, Some(79)) && !all.is_elsewhere(77, Some(76)),
+            "it has lost, as all have"
+        );
+        all.note_jump(Jump { to: 600, after: 79 });
+        assert!(all.note_read(610, &[]).is_empty());
+        // The others have jumped twice: from 76 to 200, and from there.
+        assert!(
+            all.is_elsewhere(201, Some(200)),
+            "what is between 76 and 79 has never been, and it would not notice"
+        );
+        assert!(!all.is_elsewhere(77, Some(76)) && !all.is_elsewhere(601, Some(600)));
     }
 }

@@ -130,6 +130,11 @@ impl State {
         self.lock().batches.go_back()
     }
 
+    /// Whether an entry is of another half than what was read; see [`Outstanding::is_elsewhere`].
+    pub fn is_elsewhere(&self, first: Seq, lost: Option<Seq>) -> bool {
+        self.lock().batches.is_elsewhere(first, lost)
+    }
+
     /// Notes that a jump has been read.
     pub fn note_jump(&self, jump: Jump) {
         self.lock().batches.note_jump(jump);

@@ -65,7 +65,7 @@ impl TailReader {
             // If it does not come back, the writer notices.
             if let Ok(mut connection) = link::connect(&self.settings, ANSWER) {
                 while self.state.generation() == generation && !self.state.is_ended() {
-                    if self.read(&mut connection).is_err() {
+                    if !self.read(&mut connection).unwrap_or(false) {
                         break;
                     }
                 }
@@ -98,8 +98,8 @@ impl TailReader {
         }
     }
 
-    /// Reads what comes next.
-    fn read(&mut self, connection: &mut Connection) -> RedisResult<()> {
+    /// Reads what comes next. Returns whether it goes on from what was read: else the writer has to find the history anew.
+    fn read(&mut self, connection: &mut Connection) -> RedisResult<bool> {
         if self.loads_to.is_some_and(|last| self.cursor >= last) {
             self.loads_to = None;
             (self.tell)(Told::Condition(Condition::Ready));
@@ -118,19 +118,27 @@ impl TailReader {
             if self.loads_to.is_some() {
                 thread::sleep(WAIT);
             }
-            return Ok(());
+            return Ok(true);
         }
         self.note_pace(&entries);
         let (mut tails, mut refused, mut is_well) = (Vec::with_capacity(entries.len()), Vec::new(), false);
+        let mut is_elsewhere = false;
         for entry in entries {
+            // Nearly always one follows the other.
+            if entry.first <= self.cursor && self.state.is_elsewhere(entry.first, entry.lost) {
+                is_elsewhere = true;
+                break;
+            }
             refused.extend(self.take(entry, &mut tails, &mut is_well));
         }
-        (self.tell)(Told::Tails(tails, Box::new(self.state.figures())));
+        if !tails.is_empty() {
+            (self.tell)(Told::Tails(tails, Box::new(self.state.figures())));
+        }
         self.refuse(refused);
         if is_well {
             (self.tell)(Told::Condition(Condition::Well));
         }
-        Ok(())
+        Ok(!is_elsewhere)
     }
 
     fn note_pace(&mut self, entries: &[scripts::Entry]) {

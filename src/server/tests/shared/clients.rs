@@ -1,5 +1,6 @@
 //! Publishers, who repeat what was not answered, and followers, who poll one server after the other.
 
+use super::relay::Node;
 use super::{NODES, Sim};
 use crate::conn::ConnId;
 use crate::id::Seq;
@@ -13,6 +14,13 @@ pub(super) struct Waiting {
     conn: ConnId,
     pub text: String,
     pub key: Option<String>,
+}
+
+impl Waiting {
+    /// A message that is published without a key.
+    pub(super) fn of(node: usize, conn: ConnId, text: &str) -> Self {
+        Self { node, conn, text: text.into(), key: None }
+    }
 }
 
 /// Somebody who has had all up to some place.
@@ -205,17 +213,28 @@ impl Sim {
                     self.engines[0].stream
                 );
             }
+            (0..NODES).for_each(|node| self.catch_up(node));
             self.texts += 1;
             let text = format!("a text {}", self.texts);
             let head = "POST /pub/a HTTP/1.1\r\nHost: x\r\nContent-Length";
             let conn = self.request(node, &format!("{head}: {}\r\n\r\n{text}", text.len()));
-            self.quiesce();
+            let is_written = |one: &Node| one.queue.is_empty();
+            while !self.nodes.iter().all(is_written) {
+                (0..NODES).for_each(|node| self.write(node));
+            }
+            (0..NODES).for_each(|node| self.read(node, usize::MAX));
             let answer = String::from_utf8(self.nodes[node].world.read(conn, usize::MAX)).unwrap();
             assert!(answer.starts_with("HTTP/1.1 20"), "all is well, but for: {answer}");
             self.follow(node, at);
             let mut seen = self.followers[at].seen.iter();
             let has_it = seen.any(|seq| self.named.get(seq) == Some(&text));
             assert!(has_it, "what follows is missed by follower {at}");
+            for node in 0..NODES {
+                let listener = self.nodes[node].listener.expect("somebody listens");
+                let told = self.nodes[node].world.read(listener, usize::MAX);
+                let told = String::from_utf8_lossy(&told);
+                assert!(told.contains(&text), "who listens to server {node} has not heard {text:?}: {told}");
+            }
         }
     }
 

@@ -12,7 +12,7 @@ mod relay;
 
 use crate::config::Config;
 use crate::id::{Epoch, Random, Seq};
-use crate::log::{Jumps, Record, Ticket};
+use crate::log::{Jumps, LogTime, NodeId, Record, Ticket};
 use clients::{Follower, Waiting};
 use engine::{Deletion, Engine};
 use presence::Table;
@@ -261,4 +261,43 @@ fn several_servers_are_one() {
          gone back: {parted} servers, {gone_back} followers"
     );
     assert!(seed.is_some() || seeds < 20 || parted > 0 && counts.iter().all(|count| *count > 0));
+}
+
+/// The tail of a server may come to another half before its writer does, and be further ahead than that one's first jump.
+#[test]
+fn who_has_come_to_another_half_does_not_mix_it_with_its_own() {
+    let mut sim = Sim::new(1);
+    sim.quiesce();
+    let attach = |sim: &mut Sim, half: usize, jump: Seq| {
+        let engine = &mut sim.engines[half];
+        engine.restart(0, engine.run + 1);
+        engine.attach(NodeId(1000), 0, 1, LogTime(sim.now_ms), jump);
+    };
+    let other = sim.engines[0].clone();
+    sim.engines.push(other);
+    sim.nodes[2].engine = Some(1);
+    attach(&mut sim, 1, JUMP);
+    attach(&mut sim, 1, 8 * JUMP);
+    // What is published here has never been.
+    let conn = sim.request(0, "POST /pub/a HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nghost");
+    sim.waiting.push(Waiting::of(0, conn, "ghost"));
+    sim.nodes[0].is_attached = false;
+    while !sim.nodes[0].queue.is_empty() {
+        sim.write(0);
+    }
+    attach(&mut sim, 0, 3 * JUMP);
+    let ours = sim.engines[0].seq;
+    sim.read(0, 100);
+    let shown = |sim: &mut Sim| {
+        let (kept, next, _) = sim.poll(0, "oldest");
+        (kept.iter().any(|(_, text)| text == "ghost"), sim.seq_of(&next))
+    };
+    assert_eq!(shown(&mut sim), (true, ours));
+    sim.demote();
+    sim.read(0, 100);
+    assert_eq!(shown(&mut sim), (true, ours), "it shows nothing of the other half yet");
+    sim.catch_up(0);
+    let theirs = sim.engines[0].seq;
+    assert_eq!(shown(&mut sim), (false, theirs));
+    sim.settle();
 }

@@ -39,6 +39,8 @@ pub(super) struct Node {
     /// Publishers were told that the engine is away.
     pub is_away: bool,
     pub visitors: Vec<Visitor>,
+    /// Somebody who listens from the beginning, as long as the server lives.
+    pub listener: Option<ConnId>,
     /// When it beats next.
     pub beat_at: u64,
 }
@@ -70,6 +72,7 @@ impl Sim {
             is_torn: false,
             is_away: false,
             visitors: Vec::new(),
+            listener: None,
             beat_at: self.now_ms + self.random.below(4000),
         }
     }
@@ -210,6 +213,9 @@ impl Sim {
         let newer = stream.iter().filter(|batch| batch.last > cursor).take(most);
         let (mut tails, mut refused, mut is_beat) = (Vec::new(), Vec::new(), false);
         for batch in newer {
+            if one.batches.is_elsewhere(batch.first, batch.lost) {
+                break;
+            }
             let mut tail = Tail { at: batch.at, ..Tail::default() };
             assert!(batch.lost.is_some() || batch.first == one.batches.seen() + 1, "numbers are consecutive");
             if let Some(after) = batch.lost {
@@ -252,6 +258,20 @@ impl Sim {
             let one = &mut self.nodes[node];
             one.server.log_condition(one.world.now, Condition::Ready);
             self.turn(node);
+        }
+        self.listen(node);
+    }
+
+    /// Lets somebody listen, if nobody does. Who listened may have been told that a channel is deleted.
+    fn listen(&mut self, node: usize) {
+        let Node { server, world, listener, .. } = &mut self.nodes[node];
+        let is_there = listener.is_some_and(|listener| {
+            world.read(listener, usize::MAX);
+            !world.at_end(listener)
+        });
+        if !is_there && !server.broker.is_loading() {
+            let head = "GET /sub/a,b,c?as=stream HTTP/1.1\r\nHost: x\r\n\r\n";
+            self.nodes[node].listener = Some(self.request(node, head));
         }
     }
 
