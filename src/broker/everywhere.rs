@@ -1,9 +1,9 @@
 //! Presence with a history that several servers share: what they say of who listens there is in the log, and is told of as it
 //! comes from there.
 
-use super::Broker;
-use super::gathering::Gathering;
+use super::gathering::{Gathering, Shut};
 use super::waiting::{Proposals, Shared};
+use super::{Broker, Refusal};
 use crate::hub::PRESENCE;
 use crate::id::Seq;
 use crate::log::{NodeId, Proposal, Record, Said};
@@ -27,7 +27,7 @@ impl Proposals {
         if let Some(gathering) = gathering {
             note(gathering, &|now| nodes.others(now));
         }
-        if gathering.take_if(|gathering| gathering.is_over()).is_some_and(|gathering| gathering.is_closed()) {
+        if gathering.take_if(|gathering| gathering.is_over()).is_some_and(|it| it.shut().is_some()) {
             log::info!("engine: the other servers have said who is there");
         }
     }
@@ -50,6 +50,9 @@ impl Broker {
     #[cold]
     pub(super) fn say_presence(&mut self, now: Instant) -> Option<Proposal> {
         self.presence.say_news();
+        if self.log.as_mut().is_some_and(|log| std::mem::take(&mut log.shared.has_begun_to_show)) {
+            self.begin_to_gather(now, Shut::Presence);
+        }
         let log = self.log.as_mut().filter(|log| !log.is_blocked())?;
         let (ahead_ms, nodes) = (log.ahead_ms, &log.shared.nodes);
         let time = |at: Instant| crate::log::LogTime(at.as_millis() + ahead_ms);
@@ -135,11 +138,29 @@ impl Broker {
     }
 
     /// Begins to wait for what the other servers say, if they have something to say.
-    pub(super) fn begin_to_gather(&mut self, now: Instant) {
+    pub(super) fn begin_to_gather(&mut self, now: Instant, shut: Shut) {
         let has_presence = self.hub.has_presence();
         let Some(log) = self.log.as_mut().filter(|_| has_presence) else { return };
         let others = log.shared.nodes.others(now);
-        log.shared.gathering = (!others.is_empty()).then(|| Gathering::new(now, others));
+        log.shared.gathering = (!others.is_empty()).then(|| Gathering::new(now, others, shut));
+    }
+
+    /// Whether who is there is known: to be asked before it is shown, on channels of these names, or that these patterns match.
+    ///
+    /// # Errors
+    ///
+    /// We have just begun to show it, and others have not said yet whom they have. Whoever took that for all, and went on with
+    /// it to another server, would lack somebody for good.
+    pub fn check_presence<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
+        let Some(Shared { gathering, has_begun_to_show, .. }) = self.log.as_ref().map(|log| &log.shared)
+        else {
+            return Ok(());
+        };
+        let is_shut = gathering.as_ref().is_some_and(|it| it.shut() == Some(Shut::Presence));
+        match (is_shut || *has_begun_to_show) && names.any(|name| name.starts_with(PRESENCE)) {
+            true => Err(Refusal::PresenceUnknown),
+            false => Ok(()),
+        }
     }
 
     /// Whether not all have said yet who is there.
@@ -164,10 +185,15 @@ impl Broker {
         }
     }
 
-    /// Asks the other servers who is there, as the rules have changed.
-    pub(super) fn ask_who_is_here(&mut self) {
-        if self.hub.has_presence() {
-            self.presence.ask(Seq::MAX);
+    /// Asks the other servers who is there, as the rules have changed. With `shows_more`, it is shown of other channels than
+    /// before.
+    pub(super) fn ask_who_is_here(&mut self, shows_more: bool) {
+        if !self.hub.has_presence() {
+            return;
+        }
+        self.presence.ask(Seq::MAX);
+        if let Some(log) = self.log.as_mut().filter(|log| shows_more && log.settings.shared.is_some()) {
+            log.shared.has_begun_to_show |= !log.is_closed();
         }
     }
 

@@ -1,6 +1,7 @@
 //! A server that has just started knows of those who are there only what the stream keeps; the others say the rest when they
 //! are asked. Whoever took its table of them before, and went on with it to another server, would lack somebody for as long
 //! as that one has nothing to tell. So it lets nobody in until all who live have answered, as long as they do not keep silent.
+//! Where a reload has switched presence on, it is the same, but that only those are refused who ask for that.
 
 use crate::id::Seq;
 use crate::log::NodeId;
@@ -12,6 +13,15 @@ const SILENT_MS: u64 = 2000;
 /// Milliseconds that it is waited at most.
 const WAITED_MS: u64 = 10_000;
 
+/// What clients have to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shut {
+    /// Whatever they want: we have just started.
+    All,
+    /// Who is there: we have just begun to show it.
+    Presence,
+}
+
 /// Waiting for others to say who is there.
 #[derive(Debug)]
 pub struct Gathering {
@@ -22,20 +32,20 @@ pub struct Gathering {
     asked: Option<Seq>,
     /// Who has yet to answer.
     waits: BTreeSet<NodeId>,
-    /// Nobody is let in before.
-    is_closed: bool,
+    /// What nobody is given before; nothing if it was waited for too long.
+    shut: Option<Shut>,
 }
 
 impl Gathering {
     /// It is waited for these.
-    pub const fn new(now: Instant, waits: BTreeSet<NodeId>) -> Self {
+    pub const fn new(now: Instant, waits: BTreeSet<NodeId>, shut: Shut) -> Self {
         let until = Instant::from_millis(now.as_millis() + SILENT_MS);
-        Self { began: now, until, asked: None, waits, is_closed: true }
+        Self { began: now, until, asked: None, waits, shut: Some(shut) }
     }
 
-    /// Whether nobody is let in.
-    pub const fn is_closed(&self) -> bool {
-        self.is_closed
+    /// What nobody is given.
+    pub const fn shut(&self) -> Option<Shut> {
+        self.shut
     }
 
     /// Whether all have answered.
@@ -45,12 +55,12 @@ impl Gathering {
 
     /// When it is waited no longer.
     pub const fn until(&self) -> Instant {
-        if self.is_closed { self.until } else { Instant::NEVER }
+        if self.shut.is_some() { self.until } else { Instant::NEVER }
     }
 
     /// It is. Returns for how many it was in vain.
     pub fn tire(&mut self) -> usize {
-        self.is_closed = false;
+        self.shut = None;
         self.waits.len()
     }
 
@@ -93,7 +103,7 @@ mod tests {
 
     #[test]
     fn it_is_over_when_all_who_live_have_answered_what_we_asked() {
-        let mut gathering = Gathering::new(at(0), nodes(&[1, 2, 3]));
+        let mut gathering = Gathering::new(at(0), nodes(&[1, 2, 3]), Shut::All);
         gathering.note_answer(NodeId(1), 50);
         gathering.note_question(60, nodes(&[1, 2, 3]));
         gathering.note_answer(NodeId(1), 59);
@@ -101,12 +111,12 @@ mod tests {
         gathering.note_answer(NodeId(3), 60);
         assert!(!gathering.is_over(), "the first has answered somebody else");
         gathering.forget_dead(&nodes(&[2, 3, 4]));
-        assert!(gathering.is_over() && gathering.is_closed());
+        assert!(gathering.is_over() && gathering.shut() == Some(Shut::All));
     }
 
     #[test]
     fn who_keeps_silent_is_not_waited_for() {
-        let mut gathering = Gathering::new(at(0), nodes(&[1, 2]));
+        let mut gathering = Gathering::new(at(0), nodes(&[1, 2]), Shut::All);
         assert_eq!(gathering.until(), at(SILENT_MS));
         gathering.note_question(60, nodes(&[1]));
         gathering.note_word(at(1500), NodeId(2));

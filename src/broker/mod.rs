@@ -120,12 +120,12 @@ impl Broker {
 
     /// Takes other settings, as far as they may change while the server runs.
     pub fn reconfigure(&mut self, config: &Config) {
-        self.hub.reconfigure(config);
+        let shows_more = self.hub.reconfigure(config);
         self.presence.reconfigure(config.presence_seconds * 1000, config.limits.presence_members);
         self.gate.reconfigure(config);
         self.repeats.reconfigure(config);
         self.find_exceptions();
-        self.ask_who_is_here();
+        self.ask_who_is_here(shows_more);
     }
 
     /// Publishes all of it, or nothing. A repeat is answered like the first and publishes nothing.
@@ -319,6 +319,7 @@ impl Broker {
         names: &[&str],
         start: Start,
     ) -> Result<SubscriberKey, Refusal> {
+        self.check_presence(names.iter().copied())?;
         Ok(self.hub.attach(now, owner, names, Vec::new(), start)?)
     }
 
@@ -335,6 +336,7 @@ impl Broker {
         start: Start,
         wish: Wish,
     ) -> Result<SubscriberKey, Refusal> {
+        self.check_presence(names.iter().copied())?;
         Ok(self.hub.attach_as(now, owner, names, Vec::new(), start, wish)?)
     }
 
@@ -349,6 +351,7 @@ impl Broker {
         begin: (Start, Wish),
     ) -> Result<SubscriberKey, Refusal> {
         self.check_memory(search.is_counted())?;
+        self.check_presence(names.iter().copied().chain(patterns.iter().map(Pattern::as_str)))?;
         Ok(self.hub.attach_as(now, owner, names, patterns, begin.0, begin.1)?)
     }
 
@@ -368,6 +371,7 @@ impl Broker {
         start: impl Fn(&str) -> Start,
     ) -> Result<(), Refusal> {
         self.check_memory(search.is_counted())?;
+        self.check_presence(names.iter().copied().chain(patterns.iter().map(Pattern::as_str)))?;
         Ok(self.hub.subscribe(now, key, names, patterns, start)?)
     }
 

@@ -4,6 +4,7 @@
 //! the ticket, and so does that to a repeat of it. What the log refuses has never happened: nobody saw it, and its
 //! idempotency key is free again.
 
+use super::gathering::Shut;
 use super::repeats::Remembered;
 use super::waiting::{Ended, LogSettings, LogWaiting, Open, Proposals, SLOW_SECONDS};
 use super::{Broker, Receipts, Refusal, Several};
@@ -107,7 +108,7 @@ impl Broker {
         if log.settings.shared.is_some() {
             next = self.hub.newest().seq + 1;
             self.doubt_presence(Seq::MAX);
-            self.begin_to_gather(now);
+            self.begin_to_gather(now, Shut::All);
         } else {
             self.hub.suspect(watermark);
             self.hub.go_on_at(next);

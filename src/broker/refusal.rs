@@ -31,6 +31,8 @@ pub enum Refusal {
     Reserved,
     /// The channel tells who is on another, which only the server does.
     Presence,
+    /// Other servers have not said yet who is there.
+    PresenceUnknown,
     /// What was to become of a key cannot be.
     Key {
         /// Why.
@@ -78,6 +80,9 @@ impl Refusal {
             Self::TooManyMatches => HubError::TooManyMatches.detail(),
             Self::Reserved => "topics of Mercure's own events are reserved; choose another name",
             Self::Presence => "who is on a channel is told by the server; nobody else publishes there",
+            Self::PresenceUnknown => {
+                "who is there is shown since a moment ago, and the other servers have not said yet whom they have; try again later"
+            }
             Self::LogBehind => {
                 "what keeps the history does not keep up (store.staged_bytes, store.lag_ms, engine.staged_bytes); \
                  try again later, with the same Idempotency-Key"
@@ -97,6 +102,7 @@ impl Refusal {
     pub const fn retry_seconds(self) -> Option<(u64, u64)> {
         match self {
             Self::TooManyMessages | Self::LogBehind => Some((1, 5)),
+            Self::PresenceUnknown => Some((1, 1)),
             Self::Outdated => Some((0, 1)),
             Self::TooManySearches | Self::MemoryShort => Some((1, 10)),
             Self::TooManyChannels

@@ -1,7 +1,7 @@
 //! What waits for the log, and what is known of it.
 
 use super::Receipts;
-use super::gathering::Gathering;
+use super::gathering::{Gathering, Shut};
 use super::nodes::Nodes;
 use super::presence::About;
 use super::repeats::Remembered;
@@ -102,8 +102,10 @@ pub struct Shared {
     pub last_at: Instant,
     /// Servers that share it.
     pub nodes: Nodes,
-    /// We have just started, and wait for what they say of who is there.
+    /// We have just started, or just begun to show who is there, and wait for what they say of that.
     pub gathering: Option<Gathering>,
+    /// A reload has had us show who is there on other channels than before, and we have not begun to wait.
+    pub has_begun_to_show: bool,
 }
 
 impl Proposals {
@@ -134,7 +136,7 @@ impl Proposals {
 
     /// Whether clients have to wait until all is known that is history.
     pub(super) fn is_closed(&self) -> bool {
-        self.loading || self.shared.gathering.as_ref().is_some_and(Gathering::is_closed)
+        self.loading || self.shared.gathering.as_ref().is_some_and(|it| it.shut() == Some(Shut::All))
     }
 
     pub(super) const fn time(&self, at: Instant) -> LogTime {

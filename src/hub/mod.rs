@@ -193,12 +193,13 @@ resume! {
 }
 
 impl Hub {
-    /// Takes other settings, as far as they may change while the server runs.
-    pub fn reconfigure(&mut self, config: &Config) {
+    /// Takes other settings, as far as they may change while the server runs. Returns whether it is noted on other channels
+    /// than before who listens.
+    pub fn reconfigure(&mut self, config: &Config) -> bool {
         self.idle_seconds = config.channel_idle_seconds;
         self.bounds = Bounds::new(config);
         self.shares.reconfigure(share_bounds(config));
-        self.set_terms(config);
+        self.set_terms(config)
     }
 
     /// An empty hub whose history is named `epoch`.

@@ -91,8 +91,9 @@ impl Terms {
 }
 
 impl Hub {
-    /// Takes over what rules say. Channels that are there already follow in the turns to come.
-    pub(super) fn set_terms(&mut self, config: &Config) {
+    /// Takes over what rules say. Channels that are there already follow in the turns to come. Returns whether it is noted on
+    /// other channels than before who listens, as far as that can be seen.
+    pub(super) fn set_terms(&mut self, config: &Config) -> bool {
         let others = bounds(config);
         let mut rules = Vec::new();
         for rule in &config.channels {
@@ -106,17 +107,22 @@ impl Hub {
             let (place, shows) = (self.history.place_of(limits), rule.presence != Shows::Nobody);
             rules.push(Rule { pattern: rule.pattern.as_str().into(), place, shows });
         }
-        self.terms.has_chat = config.demo;
+        let has_chat = std::mem::replace(&mut self.terms.has_chat, config.demo);
         let shows = rules.iter().any(|rule| rule.shows);
         self.terms.has_presence = shows || config.demo;
         if !shows && rules.iter().all(|rule| rule.place == 0) {
             rules.clear();
         }
         self.terms.notes |= self.terms.has_presence;
+        let says = |rules: &[Rule]| -> Vec<(Box<str>, bool)> {
+            rules.iter().map(|rule| (rule.pattern.clone(), rule.shows)).collect()
+        };
+        let shows_more = has_chat != config.demo || says(&rules) != says(&self.terms.rules);
         if rules != self.terms.rules {
             self.terms.rules = rules;
             self.begin_to_fit();
         }
+        shows_more
     }
 
     /// The place of the bounds of a channel that is opened, and whether it is noted who listens.

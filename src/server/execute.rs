@@ -8,6 +8,7 @@ use crate::broker::access::Guest;
 use crate::conn::{OriginIndex, Slot};
 use crate::dialect::native::{self, answer};
 use crate::dialect::{Command, Denial, Holder, Identity, Operation, Publish, cors};
+use crate::hub::PRESENCE;
 use crate::log::Ticket;
 use crate::time::{HttpDate, Now};
 use crate::wire::head::Head;
@@ -134,10 +135,16 @@ impl Server {
                 }
             }
             Operation::Value { channel, key, has } => {
+                if let Err(refusal) = self.broker.check_presence(std::iter::once(&*channel)) {
+                    return self.refused(slot, refusal, as_text);
+                }
                 let message = self.broker.hub.value(now.at, &channel, &key);
                 native::keys::value(message.map(|message| &**message), has.as_ref(), as_text)
             }
             Operation::Presence { channel, names, has_members } => {
+                if let Err(refusal) = self.broker.check_presence(std::iter::once(PRESENCE)) {
+                    return self.refused(slot, refusal, as_text);
+                }
                 answer::presence(&channel, &self.broker.presence.look(&channel), names, has_members)
             }
             Operation::Health => self.health(now),

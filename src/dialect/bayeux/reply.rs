@@ -43,6 +43,8 @@ pub const TOO_MANY_SESSIONS: &str = "503::too_many_sessions";
 pub const TOO_MANY_HANDSHAKES: &str = "429::too_many_handshakes";
 /// The disk does not keep up.
 pub const CANNOT_STORE: &str = "503::cannot_store";
+/// Other servers have not said yet who is there.
+pub const PRESENCE_UNKNOWN: &str = "503::presence_unknown";
 /// A handshake without a version, or with one that is none.
 pub const VERSION_MISSING: &str = "402:version:version_missing";
 /// A handshake without a connection type that we have.
@@ -58,6 +60,7 @@ pub const fn refused(refusal: Refusal) -> &'static str {
         Refusal::KeyReused => KEY_REUSED,
         Refusal::Reserved | Refusal::Presence => RESERVED,
         Refusal::LogBehind | Refusal::Outdated => CANNOT_STORE,
+        Refusal::PresenceUnknown => PRESENCE_UNKNOWN,
         Refusal::TooManyMatches => TOO_MANY_SUBSCRIPTIONS,
         Refusal::TooManyChannels | Refusal::TooManySubscribers | Refusal::Key { .. } | Refusal::NotLatest => {
             TOO_MANY_CHANNELS

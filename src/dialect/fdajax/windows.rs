@@ -461,7 +461,7 @@ pub fn refused(refusal: Refusal) -> Response {
         Refusal::Reserved | Refusal::Presence => answers::refusal(403, refusal.detail()),
         Refusal::MemoryShort => answers::refusal(503, refusal.detail()).with("Retry-After", 10),
         Refusal::KeyReused => answers::refusal(422, refusal.detail()),
-        Refusal::LogBehind | Refusal::Outdated => {
+        Refusal::LogBehind | Refusal::Outdated | Refusal::PresenceUnknown => {
             answers::refusal(503, refusal.detail()).with("Retry-After", 1)
         }
         Refusal::TooManyChannels

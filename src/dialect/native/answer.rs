@@ -172,6 +172,7 @@ const fn status_of(refusal: Refusal) -> u16 {
         | Refusal::TooManySubscribers
         | Refusal::MemoryShort
         | Refusal::LogBehind
+        | Refusal::PresenceUnknown
         | Refusal::Outdated => 503,
         Refusal::NotLatest => 412,
         Refusal::Reserved | Refusal::Presence => 403,

@@ -217,3 +217,56 @@ impl Sim {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).expect(&answer)
     }
 }
+
+/// A table that lacks somebody does so on every other server, too, until they have something to tell.
+#[test]
+fn who_is_there_is_shown_after_a_reload_when_all_have_said() {
+    let mut sim = Sim::new(1);
+    let without = Config { channels: vec![rule("**", crate::config::Who::Anyone, None)], ..config() };
+    sim.nodes[0].server.reconfigure(without);
+    sim.quiesce();
+    let head = format!("GET /sub/room/x?as=stream HTTP/1.1\r\nHost: x\r\n{}\r\n", TOKENS[0]);
+    let conn = sim.request(1, &head);
+    sim.nodes[1].visitors.push(Visitor { conn, room: 0, name: Some(0) });
+    sim.let_beat(1);
+    sim.nodes[0].server.reconfigure(config());
+    let table = "/sub/encke/presence/room/x?as=interval&latest";
+    let ask = |sim: &mut Sim, target: &str| {
+        let conn = sim.request(0, &format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        String::from_utf8(sim.nodes[0].world.read(conn, usize::MAX)).unwrap()
+    };
+    let asked =
+        [table, "/presence/room/x", "/pub/encke/presence/room/x?key=alice", "/sub/a,encke/presence/room/*"];
+    for _ in 0..2 {
+        for target in asked {
+            let answer = ask(&mut sim, target);
+            assert!(answer.starts_with("HTTP/1.1 503"), "{target}: {answer}");
+            assert!(answer.contains("Retry-After: ") && answer.contains("have not said yet"), "{answer}");
+        }
+        // Nobody else waits for that.
+        assert!(ask(&mut sim, "/sub/a?as=interval").starts_with("HTTP/1.1 304"));
+        sim.turn(0);
+    }
+    sim.quiesce();
+    sim.pass(1000);
+    sim.quiesce();
+    for target in &asked[..3] {
+        let answer = ask(&mut sim, target);
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("alice"), "{target}: {answer}");
+    }
+    // Once is enough: what is shown is what was shown before.
+    sim.nodes[0].server.reconfigure(config());
+    assert!(ask(&mut sim, table).starts_with("HTTP/1.1 200"));
+    // Who keeps silent is not waited for.
+    let more = ChannelRule { presence: Shows::Everybody, ..rule("hall/*", crate::config::Who::Anyone, None) };
+    let mut others = config();
+    others.channels.insert(0, more);
+    sim.nodes[0].server.reconfigure(others);
+    assert!(ask(&mut sim, table).starts_with("HTTP/1.1 503"));
+    sim.write(0);
+    for _ in 0..3 {
+        sim.nodes[0].world.advance(1000);
+        sim.turn(0);
+    }
+    assert!(ask(&mut sim, table).starts_with("HTTP/1.1 200"));
+}
