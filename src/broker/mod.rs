@@ -375,7 +375,8 @@ impl Broker {
         Ok(self.hub.subscribe(now, key, names, patterns, start)?)
     }
 
-    /// Takes channels and patterns away from a subscriber, all of them or none.
+    /// Takes channels and patterns away from a subscriber, all of them or none. What was accepted before is still for it, even if
+    /// the log has yet to take it.
     ///
     /// # Errors
     ///
@@ -388,7 +389,13 @@ impl Broker {
         names: &[&str],
         patterns: &[Pattern],
     ) -> Result<(), Refusal> {
-        Ok(self.hub.unsubscribe(now, key, names, patterns)?)
+        let invisible = self.log.as_mut().and_then(|log| Some((log.invisible()?, &mut log.leaving)));
+        let Some((last, leaving)) = invisible else {
+            return Ok(self.hub.unsubscribe(now, key, names, patterns)?);
+        };
+        let left = self.hub.unsubscribe_later(now, key, names, patterns)?;
+        leaving.extend(left.into_iter().map(|channel| ((key, channel), last)));
+        Ok(())
     }
 
     /// The same for a subscriber that has lost the right to listen to them: what was published before is not for it any

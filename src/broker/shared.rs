@@ -19,6 +19,9 @@ use crate::id::{MessageId, Seq};
 use crate::log::{Entry, Record, Tail, Ticket};
 use crate::time::Instant;
 
+/// What comes so many milliseconds after it was accepted comes late.
+const LATE_MS: u64 = 1000;
+
 /// What follows from records for who has connections.
 #[derive(Debug, Default)]
 pub struct Applied {
@@ -133,6 +136,10 @@ impl Broker {
             let Some(log) = &mut self.log else { break };
             let at = log.instant(tail.at).min(now).max(log.shared.last_at);
             log.shared.last_at = at;
+            // Nobody could have had it from us before: it is as young to our clients as if it had come now.
+            if log.loading || at + LATE_MS <= now {
+                self.hub.open(now);
+            }
             // What we wrote a moment ago shows how the clock of the log has gone on.
             if !log.loading
                 && tail.entries.iter().any(|entry| matches!(entry.record, Record::Beat { node, .. } if Some(node) == log.settings.shared))
@@ -209,6 +216,7 @@ impl Broker {
             }
         }
         log.settle_those(now, own);
+        self.let_go(now, own);
         own.iter().for_each(|(ticket, _)| self.presence.note_said(*ticket));
     }
 
@@ -227,6 +235,7 @@ impl Broker {
         let receipts = self.repeats.adopt(now + super::REMEMBERED_MS, place, answer, id);
         self.stats.messages_repeated += u64::from(receipts.is_some());
         log.settle_those(now, &[(ticket, first)]);
+        self.let_go(now, &[(ticket, first)]);
         receipts
     }
 
@@ -239,5 +248,6 @@ impl Broker {
         if let Some(log) = &mut self.log {
             log.settle_those(now, &settled);
         }
+        self.let_go(now, &[]);
     }
 }

@@ -364,7 +364,7 @@ setting::settings! {
         ca_file: Option<PathBuf> = None, Optional(TextFile);
         /// Seconds that messages are kept in the engine, for servers that start.
         keep_seconds: u64 = HOUR, Seconds(1..=YEAR);
-        /// Messages that are kept there.
+        /// Messages that are kept there, beside those that are younger than `history.grace_seconds`.
         keep_messages: u64 = 1_000_000, Number(1..=1_000_000_000);
         /// Milliseconds that publications wait while the engine is away; then publishers get 503.
         patience_ms: u64 = 2000, Millis(100..=60_000);

@@ -5,7 +5,7 @@ use super::channel::Channel;
 use super::key::{ChannelKey, Entry, SubscriberKey};
 use super::memory::MEMBERSHIP_BYTES;
 use super::pace::Pace;
-use super::subscriber::{Membership, Memberships};
+use super::subscriber::{Membership, Memberships, NOT_YET};
 use super::view::View;
 use crate::id::Seq;
 use crate::time::Instant;
@@ -48,6 +48,55 @@ impl Hub {
             } else {
                 self.end_membership(now, key, channel);
             }
+        }
+    }
+
+    /// The same while something has been accepted that has no number yet: that is still for it, too, until
+    /// [`Hub::part_now`] is told. Returns where it stays until then.
+    pub(super) fn part_later(
+        &mut self,
+        now: Instant,
+        key: SubscriberKey,
+        mut left: Vec<ChannelKey>,
+    ) -> Vec<ChannelKey> {
+        let subscriber = &mut self.subscribers[key];
+        let Memberships::Many(many) = &mut subscriber.memberships else { return Vec::new() };
+        if !subscriber.view.is_plain() {
+            self.part(now, key, &left);
+            return Vec::new();
+        }
+        left.retain(|&channel| {
+            let Some(place) = many.find(channel) else { return false };
+            let membership = &mut many.all[place as usize];
+            if membership.is_left() {
+                return false;
+            }
+            membership.until = NOT_YET;
+            many.left += 1;
+            self.channels[channel].left += 1;
+            true
+        });
+        left
+    }
+
+    /// What a subscriber may still be owed on a channel that it has left has its number by now: it has been for it up to
+    /// number `last`.
+    pub fn part_now(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, last: Seq) {
+        // It may be another's by now, or have come back.
+        let Some(subscriber) = self.subscribers.get_mut(key) else { return };
+        let Memberships::Many(many) = &mut subscriber.memberships else { return };
+        let Some(place) = many.find(channel) else { return };
+        let membership = &mut many.all[place as usize];
+        if membership.until != NOT_YET {
+            return;
+        }
+        let had = subscriber.after.max(membership.floor);
+        let ring = &self.channels[channel].ring;
+        let last = last.min(ring.newest().max(ring.evicted()));
+        let is_owed = ring.after(had).next().is_some_and(|message| message.id.seq <= last);
+        match is_owed || ring.evicted() > had && had < last || membership.stranger {
+            true => membership.until = last,
+            false => self.end_membership(now, key, channel),
         }
     }
 
@@ -102,7 +151,7 @@ impl Hub {
             let Memberships::Many(many) = &subscriber.memberships else { continue };
             let Some(place) = many.find(channel) else { continue };
             let membership = &many.all[place as usize];
-            if membership.is_left() && membership.next == 0 {
+            if membership.is_left() && membership.next == 0 && membership.until != NOT_YET {
                 self.end_membership(now, key, channel);
             }
         }

@@ -3,7 +3,7 @@
 use super::Hub;
 use super::key::{ChannelKey, Owner, SubscriberKey};
 use super::message::Message;
-use super::subscriber::{Many, Memberships, Stranger, Subscriber};
+use super::subscriber::{Many, Memberships, NOT_YET, Stranger, Subscriber};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::cmp::Reverse;
@@ -194,7 +194,7 @@ impl Hub {
             let first = ring.after(had).next().map(|message| message.id.seq);
             let first = first.filter(|seq| *seq <= membership.until);
             let has_gap = ring.evicted() > had && had < membership.until || membership.stranger;
-            if first.is_none() && !has_gap && membership.is_left() {
+            if first.is_none() && !has_gap && membership.until < NOT_YET {
                 self.settled.push((key, membership.channel));
             }
             if next > seq {

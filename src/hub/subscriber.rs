@@ -209,6 +209,9 @@ carry! {
     struct Stranger { id, patterns }
 }
 
+/// Where a membership ends that has been left while there was something that has no number yet and may be for it.
+pub(super) const NOT_YET: Seq = Seq::MAX - 1;
+
 impl Membership {
     /// Whether the subscriber has left, and only has to get what was published before.
     pub(super) const fn is_left(&self) -> bool {
@@ -221,7 +224,7 @@ impl Memberships {
     pub(super) fn touch(&mut self, place: u32, seq: Seq) {
         if let Self::Many(many) = self {
             let membership = &mut many.all[place as usize];
-            if membership.next == 0 && !membership.is_left() {
+            if membership.next == 0 && seq <= membership.until {
                 membership.next = seq;
                 many.news.push(seq, place);
             }

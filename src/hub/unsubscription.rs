@@ -22,6 +22,19 @@ impl Hub {
         Ok(())
     }
 
+    /// The same while something has been accepted that has no number yet, and may be for the subscriber. Returns the channels
+    /// where it stays until that is so; see [`Hub::part_now`].
+    pub fn unsubscribe_later(
+        &mut self,
+        now: Instant,
+        key: SubscriberKey,
+        names: &[&str],
+        patterns: &[Pattern],
+    ) -> Result<Vec<ChannelKey>, HubError> {
+        let left = self.no_longer(key, names, patterns)?;
+        Ok(self.part_later(now, key, left))
+    }
+
     /// The same for a subscriber that has lost the right to them: what was published before is not for it any more.
     pub fn take_away(
         &mut self,

@@ -58,6 +58,8 @@ pub struct Settings {
     pub keep_seconds: u64,
     /// How many.
     pub keep_messages: u64,
+    /// How long they are kept, in seconds, however many there are.
+    pub grace_seconds: u64,
     /// How long publications wait while Redis is away.
     pub patience: Duration,
     /// How many rights taken back are remembered.
@@ -82,6 +84,7 @@ impl Settings {
             ca,
             keep_seconds: engine.keep_seconds,
             keep_messages: engine.keep_messages,
+            grace_seconds: config.history.grace_seconds,
             patience: Duration::from_millis(engine.patience_ms),
             revocations: config.limits.revocations,
             node,
@@ -150,7 +153,7 @@ impl Relay {
         T: Fn(Told) -> bool + Send + Clone + 'static,
     {
         let (orders, received) = mpsc::channel();
-        let state = Arc::new(State::new(settings.keep_seconds, settings.keep_messages, settings.revocations));
+        let state = Arc::new(State::new(&settings));
         let writer =
             writer::Writer::new(settings.clone(), Arc::clone(&state), received, Box::new(tell.clone()));
         let tail = tail::TailReader::new(settings, Arc::clone(&state), Box::new(tell));

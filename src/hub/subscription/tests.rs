@@ -462,3 +462,45 @@ fn a_subscriber_of_one_channel_takes_forty_bytes() {
     assert_eq!(size_of::<Subscriber>(), 40);
     assert_eq!(size_of::<Entry>(), 8);
 }
+
+#[test]
+fn who_leaves_gets_what_has_no_number_yet() {
+    let mut hub = hub();
+    let key = hub.attach(NOW, Owner(0), &["a", "b"], vec![pattern("c/*")], Start::Now).unwrap();
+    publish(&mut hub, "c/1");
+    let mut left = hub.unsubscribe_later(NOW, key, &["a", "b"], &[pattern("c/*")]).unwrap();
+    assert_eq!(left.len(), 3);
+    hub.check();
+    assert_eq!(pull(&mut hub, key), [1]);
+    hub.tick(NOW);
+    hub.check();
+    assert_eq!(hub.channels_of(key), 3, "it may be owed something everywhere");
+    let again = hub.unsubscribe_later(NOW, key, &["a"], &[]).unwrap();
+    assert!(again.is_empty(), "it has left");
+    publish(&mut hub, "a");
+    hub.check();
+    // That is it: what follows is not for it.
+    publish(&mut hub, "a");
+    publish(&mut hub, "b");
+    let others = left.split_off(1);
+    others.into_iter().for_each(|channel| hub.part_now(NOW, key, channel, 2));
+    assert_eq!(hub.channels_of(key), 1);
+    left.iter().for_each(|channel| hub.part_now(NOW, key, *channel, 2));
+    hub.check();
+    assert_eq!(pull(&mut hub, key), [2]);
+    hub.tick(NOW);
+    hub.check();
+    assert_eq!(hub.channels_of(key), 0);
+    // Who comes back meanwhile stays.
+    hub.subscribe(NOW, key, &["a"], &[], |_| Start::Now).unwrap();
+    let left = hub.unsubscribe_later(NOW, key, &["a"], &[]).unwrap();
+    hub.subscribe(NOW, key, &["a"], &[], |_| Start::Now).unwrap();
+    left.iter().for_each(|channel| hub.part_now(NOW, key, *channel, Seq::MAX));
+    publish(&mut hub, "a");
+    hub.check();
+    assert_eq!(pull(&mut hub, key), [5]);
+    hub.unsubscribe_later(NOW, key, &["a"], &[]).unwrap();
+    hub.detach(NOW, key);
+    left.iter().for_each(|channel| hub.part_now(NOW, key, *channel, Seq::MAX));
+    hub.check();
+}

@@ -1,5 +1,6 @@
 //! What writer and tail know together.
 
+use super::Settings;
 use super::retention::Retention;
 use super::scripts::Found;
 use crate::id::Seq;
@@ -50,7 +51,12 @@ struct Shared {
 
 impl State {
     /// Nothing is known.
-    pub fn new(keep_seconds: u64, keep_messages: u64, revocations: usize) -> Self {
+    pub fn new(settings: &Settings) -> Self {
+        let &Settings { keep_seconds, keep_messages, grace_seconds, revocations, .. } = settings;
+        Self::keeping(Retention::new(keep_seconds, keep_messages, grace_seconds), revocations)
+    }
+
+    fn keeping(retention: Retention, revocations: usize) -> Self {
         let shared = Shared {
             generation: 0,
             range: (0, 0),
@@ -59,7 +65,7 @@ impl State {
             beat: 0,
             outstanding: None,
             batches: Outstanding::default(),
-            retention: Retention::new(keep_seconds, keep_messages),
+            retention,
             revoked: Revoked::new(),
             revocations: revocations.max(1),
             figures: Figures::default(),
@@ -237,7 +243,7 @@ mod tests {
 
     #[test]
     fn only_a_beat_that_was_sent_since_proves_that_all_is_well() {
-        let state = State::new(1, 1, 1);
+        let state = State::keeping(Retention::new(1, 1, 0), 1);
         let before = state.begin_beat();
         assert!(state.note_away("gone") && !state.note_away("still gone"));
         assert!(!state.end_beat(before), "it was on its way");
@@ -248,7 +254,7 @@ mod tests {
 
     #[test]
     fn revocations_are_bounded() {
-        let state = State::new(1, 1, 2);
+        let state = State::keeping(Retention::new(1, 1, 0), 2);
         for (name, lapses) in [("a", 10), ("b", 5), ("c", 20)] {
             state.note_revoked(name.into(), name.into(), lapses);
         }

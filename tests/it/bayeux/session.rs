@@ -1,6 +1,9 @@
 //! Handshake, connect, disconnect, expiry.
 
 use super::*;
+use crate::harness::until;
+use crate::redis::Redis;
+use crate::store::Directory;
 
 #[test]
 fn case_1_handshake() {
@@ -265,8 +268,24 @@ fn a_socket_is_told_a_gap_before_the_events_behind_it() {
 
 #[test]
 fn what_was_published_before_a_session_unsubscribes_reaches_it() {
-    let server = start(&[]);
-    let mut socket = Socket::open(&server);
+    reaches_it(&start(&[]));
+}
+
+/// There it has a number only when the session has unsubscribed already.
+#[test]
+fn what_was_published_before_a_session_unsubscribes_reaches_it_by_a_disk() {
+    let directory = Directory::new("unsubscribes");
+    reaches_it(&start(&["--store-dir", &directory.store()]));
+}
+
+#[test]
+fn what_was_published_before_a_session_unsubscribes_reaches_it_by_an_engine() {
+    let redis = Redis::start(&[]);
+    reaches_it(&start(&["--engine-url", &redis.url()]));
+}
+
+fn reaches_it(server: &Encke) {
+    let mut socket = Socket::open(server);
     let id = by_socket(&mut socket);
     let batch = |id: &str| {
         json!([
@@ -281,9 +300,12 @@ fn what_was_published_before_a_session_unsubscribes_reaches_it() {
     assert_eq!(events(&socket.read()), [1]);
     assert_eq!(socket.ask(&json!([])), Vec::<Value>::new(), "nothing else came");
     // By polling it waits for the next connect.
-    let mut session = Session::begin(&server);
+    let mut session = Session::begin(server);
     let replies = post(&mut session.client, &batch(&session.id.clone()));
     assert!(replies.iter().all(ok), "{replies:?}");
     assert_eq!(session.poll(), [1]);
     assert!(session.poll().is_empty());
+    // Nobody is left on the list.
+    let listening = || server.json("/pub/a")["subscribers"].as_u64();
+    until("nobody listens", || (listening() == Some(0)).then_some(()));
 }

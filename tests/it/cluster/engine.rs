@@ -140,7 +140,7 @@ fn a_server_that_was_stopped_catches_up() {
 #[test]
 fn a_server_that_was_stopped_for_too_long_tells_a_gap() {
     let redis = Redis::start(&["--stream-node-max-entries", "1"]);
-    let keep = ["--engine-keep-messages", "10"];
+    let keep = ["--engine-keep-messages", "10", "--history-grace-seconds", "0"];
     let (one, other) = (node(&redis.url(), &keep), node(&redis.url(), &keep));
     [&one, &other].into_iter().for_each(well);
     let place = one.publish("a", "0");

@@ -301,3 +301,30 @@ fn who_has_come_to_another_half_does_not_mix_it_with_its_own() {
     assert_eq!(shown(&mut sim), (false, theirs));
     sim.settle();
 }
+
+/// What a server reads late is as young to its clients as if it had come now.
+#[test]
+fn who_polls_a_server_that_was_cut_off_gets_what_came_meanwhile() {
+    let mut sim = Sim::new(1);
+    let mut few = config();
+    few.history.messages = 3;
+    sim.nodes[1].server.reconfigure(few);
+    sim.quiesce();
+    let (_, place, _) = sim.poll(1, "now");
+    sim.nodes[1].engine = None;
+    for _ in 0..10 {
+        sim.request(0, "POST /pub/a HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
+        while !sim.nodes[0].queue.is_empty() {
+            sim.write(0);
+        }
+        sim.pass(3000);
+    }
+    sim.nodes[1].engine = Some(0);
+    sim.read(1, 100);
+    sim.pass(5000);
+    let (messages, _, gap) = sim.poll(1, &place);
+    assert_eq!((messages.len(), gap), (10, false));
+    sim.pass(6000);
+    let (messages, _, gap) = sim.poll(1, &place);
+    assert_eq!((messages.len(), gap), (3, true));
+}
