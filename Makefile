@@ -48,6 +48,7 @@ test-tools:
 	  [ -e /usr/share/php/Symfony/Component/Mercure/Hub.php ] || missing="$$missing php-cli php-symfony-mercure"; \
 	  [ -z "$$missing" ] || { $(SUDO) apt-get update -qq && \
 	    $(SUDO) apt-get install -y -qq --no-install-recommends $$(echo "$$missing" | sed 's/\bnode\b/nodejs/; s/\bip\b/iproute2/; s/systemd-socket-activate/systemd/'); }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "the tests need Node 20 or newer, this is $$(node --version)"; exit 1; }
 
 .PHONY: check
 check: ## Formatting, lints, documentation, dependencies

@@ -1,5 +1,7 @@
 //! What a limit took away from a client is told to it, and nothing else is.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Encke, data, parts, until};
@@ -65,12 +67,29 @@ fn bytes_and_age_make_gaps_too() {
     assert!(resume(&server, "x", &first).0);
     assert!(!resume(&server, "x", &ids[19]).0);
 
-    let server = Encke::start(&["--history-seconds", "3"]);
-    let first = server.publish("x", "1");
-    server.publish("x", "2");
-    until("the history has aged", || server.history("x").is_empty().then_some(()));
-    server.publish("x", "3");
-    assert_eq!(resume(&server, "x", &first), (true, vec!["3".into()]));
+    while_young(|begun| {
+        let server = Encke::start(&["--history-seconds", "3"]);
+        let first = server.publish("x", "1");
+        server.publish("x", "2");
+        until("the history has aged", || server.history("x").is_empty().then_some(()));
+        begun();
+        server.publish("x", "3");
+        vec![(resume(&server, "x", &first), (true, vec!["3".into()]))]
+    });
+}
+
+/// What a client is told, and what it should be.
+type Told = (bool, Vec<String>);
+
+/// Looks at histories of three seconds: the last message, published when it says that it begins, must be younger than that
+/// when it is asked for. Should the machine have been too slow, it is done again.
+fn while_young(mut ask: impl FnMut(&mut dyn FnMut()) -> Vec<(Told, Told)>) {
+    until("the machine is fast enough once", || {
+        let mut begun = None;
+        let told = ask(&mut || begun = Some(Instant::now()));
+        let is_young = begun.is_some_and(|begun| begun.elapsed() < Duration::from_secs(3));
+        is_young.then(|| told.into_iter().for_each(|(told, expected)| assert_eq!(told, expected)))
+    });
 }
 
 #[test]
@@ -90,13 +109,16 @@ fn over_all_channels_the_globally_oldest_message_goes_first() {
 
 #[test]
 fn a_forgotten_channel_remembers_what_was_lost() {
-    let server = Encke::start(&["--history-seconds", "3", "--channel-idle-seconds", "1"]);
-    let first = server.publish("x", "1");
-    let second = server.publish("x", "2");
-    until("the channel is forgotten", || (server.get("/pub/x", &[]).status == 404).then_some(()));
-    server.publish("x", "3");
-    assert_eq!(resume(&server, "x", &first), (true, vec!["3".into()]));
-    assert_eq!(resume(&server, "x", &second), (false, vec!["3".into()]));
+    while_young(|begun| {
+        let server = Encke::start(&["--history-seconds", "3", "--channel-idle-seconds", "1"]);
+        let first = server.publish("x", "1");
+        let second = server.publish("x", "2");
+        until("the channel is forgotten", || (server.get("/pub/x", &[]).status == 404).then_some(()));
+        begun();
+        server.publish("x", "3");
+        let told = [&first, &second].map(|id| resume(&server, "x", id));
+        told.into_iter().zip([(true, vec!["3".into()]), (false, vec!["3".into()])]).collect()
+    });
 }
 
 #[test]
