@@ -84,12 +84,26 @@ impl Epoch {
 /// What four digits in base 36 reach.
 const HALF: u64 = 36 * 36 * 36 * 36;
 
+/// What two digits in base 36 reach.
+const PAIR: u32 = 36 * 36;
+
+/// All pairs of digits in base 36: half as many divisions as digits.
+static PAIRS: [[u8; 2]; PAIR as usize] = {
+    let digits = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut pairs = [[0; 2]; PAIR as usize];
+    let mut number = 0;
+    while number < pairs.len() {
+        pairs[number] = [digits[number / 36], digits[number % 36]];
+        number += 1;
+    }
+    pairs
+};
+
 /// Four digits in base 36.
 fn four_digits(number: u32) -> [u8; 4] {
-    const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let digit = |number: u32| DIGITS[(number % 36) as usize];
-    let (first, second) = (number / (36 * 36), number % (36 * 36));
-    [digit(first / 36), digit(first), digit(second / 36), digit(second)]
+    let [first, second] = PAIRS[(number / PAIR % PAIR) as usize];
+    let [third, fourth] = PAIRS[(number % PAIR) as usize];
+    [first, second, third, fourth]
 }
 
 /// A message id: `<epoch>:<seq>`, the epoch in base 36, the number in decimal. Opaque to clients.

@@ -176,11 +176,20 @@ impl Server {
 
     /// For whom what is done for a connection is counted: its peer, or whom the trusted proxy there has named. Nobody, if
     /// limits per address do not hold for them.
-    #[inline]
+    #[inline(always)]
     pub(super) fn payer(&self, slot: Slot) -> Option<IpAddr> {
+        let Connection { peer, door, .. } = self.connections[slot];
+        match door {
+            Door::Clients => Some(peer),
+            Door::Exempt if self.aside.clients.is_empty() => None,
+            Door::Exempt | Door::Admin | Door::Closed(_) => self.payer_aside(slot),
+        }
+    }
+
+    #[inline(never)]
+    fn payer_aside(&self, slot: Slot) -> Option<IpAddr> {
         match self.is_exempt(slot) {
             false => Some(self.connections[slot].peer),
-            true if self.aside.clients.is_empty() => None,
             true => {
                 self.aside.clients.get(&slot).filter(|client| client.counted).map(|client| client.address)
             }
