@@ -80,7 +80,10 @@ impl<'a> Incoming<'a> {
 
     /// Whether it begins a session, beside which nothing else in its batch counts.
     pub fn is_handshake(&self) -> bool {
-        matches!(self.channel(), Ok(Some(channel)) if channel == "/meta/handshake")
+        const CHANNEL: &str = "\"/meta/handshake\"";
+        // Escapes make it longer.
+        let may_be = self.channel.is_some_and(|channel| channel.get().len() >= CHANNEL.len());
+        may_be && matches!(self.channel(), Ok(Some(channel)) if channel == "/meta/handshake")
     }
 
     /// Whether it is to the server itself.
@@ -108,6 +111,11 @@ impl<'a> Incoming<'a> {
             true => Ok(Some(token)),
             false => Err(Malformed),
         }
+    }
+
+    /// The same, where it is known to be fit.
+    pub fn fit_id(&self) -> Option<&'a str> {
+        self.id.map(RawValue::get)
     }
 
     /// The session the message says it is of; an id that is no string is one nobody has.
@@ -156,9 +164,9 @@ impl<'a> Incoming<'a> {
 /// The text of a JSON string.
 pub fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    match memchr::memchr(b'\\', inner.as_bytes()) {
-        Some(_) => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
-        None => Some(Cow::Borrowed(inner)),
+    match json::has_backslash(inner.as_bytes()) {
+        true => serde_json::from_str(raw.get()).ok().map(Cow::Owned),
+        false => Some(Cow::Borrowed(inner)),
     }
 }
 

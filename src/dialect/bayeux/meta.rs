@@ -34,12 +34,7 @@ impl Bayeux {
     ) {
         let begun = self.begin_session(cx, exchange, message);
         let out = replies.next();
-        reply::begin(
-            out,
-            HANDSHAKE,
-            message.id().unwrap_or_default(),
-            begun.err().map(|(failure, _)| failure),
-        );
+        reply::begin(out, HANDSHAKE, message.fit_id(), begun.err().map(|(failure, _)| failure));
         out.extend_from_slice(
             b",\"version\":\"1.0\",\"minimumVersion\":\"1.0\",\"supportedConnectionTypes\":",
         );
@@ -122,7 +117,7 @@ impl Bayeux {
         message: &Incoming,
         replies: &mut Replies,
     ) {
-        let id = message.id().unwrap_or_default();
+        let id = message.fit_id();
         let Some(key) = self.session_of(cx, exchange, message) else {
             return refuse_connect(cx, message, replies);
         };
@@ -278,7 +273,7 @@ impl Bayeux {
         let found = self.session_of(cx, exchange, message);
         let failure = found.is_none().then_some(reply::SESSION_UNKNOWN);
         let out = replies.next();
-        reply::begin(out, DISCONNECT, message.id().unwrap_or_default(), failure);
+        reply::begin(out, DISCONNECT, message.fit_id(), failure);
         timesync::write_ext(out, message, cx.now);
         replies.close();
         if let Some(key) = found {
@@ -298,7 +293,7 @@ fn refuse_token(replies: &mut Replies, id: Option<&str>, failure: &str, advice: 
 /// Refuses a connect of a session that is not there: the client has to begin another.
 fn refuse_connect(cx: &Context, message: &Incoming, replies: &mut Replies) {
     let out = replies.next();
-    reply::begin(out, CONNECT, message.id().unwrap_or_default(), Some(reply::SESSION_UNKNOWN));
+    reply::begin(out, CONNECT, message.fit_id(), Some(reply::SESSION_UNKNOWN));
     Advice::Handshake { interval_ms: 0 }.write(out);
     timesync::write_ext(out, message, cx.now);
     replies.close();

@@ -151,17 +151,16 @@ impl Bayeux {
 
     /// Takes one message. Its reply goes to `replies`, unless it is a connect that is held.
     fn take(&mut self, cx: &mut Context, exchange: &Exchange, message: &Incoming, replies: &mut Replies) {
-        let token = message.channel_token();
         let Ok(id) = message.id() else {
-            return refuse(replies, token, None, reply::ID_INVALID);
+            return refuse(replies, message.channel_token(), None, reply::ID_INVALID);
         };
         let channel = match message.channel() {
             Ok(Some(channel)) => channel,
-            Ok(None) => return refuse(replies, token, id, reply::CHANNEL_MISSING),
-            Err(_) => return refuse(replies, token, id, reply::CHANNEL_INVALID),
+            Ok(None) => return refuse(replies, None, id, reply::CHANNEL_MISSING),
+            Err(_) => return refuse(replies, message.channel_token(), id, reply::CHANNEL_INVALID),
         };
         if let Some(failure) = identity::failure(exchange, message) {
-            return identity::refuse(replies, token, id, failure);
+            return identity::refuse(replies, message.channel_token(), id, failure);
         }
         match &*channel {
             "/meta/handshake" => self.handshake(cx, exchange, message, replies),
@@ -171,7 +170,7 @@ impl Bayeux {
             "/meta/unsubscribe" => self.change(cx, exchange, message, replies, false),
             channel => {
                 let failure = self.publish(cx, exchange, message, channel).err();
-                reply::begin(replies.next(), token, id, failure.as_deref());
+                reply::begin(replies.next(), message.channel_token(), id, failure.as_deref());
                 replies.close();
             }
         }

@@ -46,7 +46,7 @@ impl Bayeux {
         }
         let data = message.data.ok_or(reply::DATA_MISSING)?.get();
         json::check_valid(data).map_err(|_| reply::DATA_INVALID)?;
-        let id = message.id().unwrap_or_default();
+        let id = message.fit_id();
         let publication = Publication {
             content_type: Some(media::JSON.into()),
             ..Publication::of(Data::Json(data.into()))

@@ -122,18 +122,17 @@ pub struct Replies {
 
 impl Replies {
     /// None yet.
-    pub fn new() -> Self {
-        // Room for a reply and a short event or two.
-        let mut out = Vec::with_capacity(512);
-        out.push(b'[');
-        Self { out, events: 0, full: false }
+    pub const fn new() -> Self {
+        Self { out: Vec::new(), events: 0, full: false }
     }
 
     /// Where to write the next one.
     pub fn next(&mut self) -> &mut Vec<u8> {
-        if !self.is_empty() {
-            self.out.push(b',');
+        if self.is_empty() {
+            // A connect that is held has none: room for a reply and a short event or two is for those that are not.
+            self.out.reserve(512);
         }
+        self.out.push(if self.out.is_empty() { b'[' } else { b',' });
         &mut self.out
     }
 
@@ -164,12 +163,12 @@ impl Replies {
 
     /// Whether there is none yet.
     pub const fn is_empty(&self) -> bool {
-        self.out.len() == 1
+        self.out.is_empty()
     }
 
     /// The array.
     pub fn finish(mut self) -> Vec<u8> {
-        self.out.push(b']');
+        self.out.extend_from_slice(if self.is_empty() { b"[]" } else { b"]" });
         self.out
     }
 }

@@ -233,13 +233,20 @@ impl Sessions {
     }
 }
 
-/// The value of a digit in base 36; capital letters are none.
-fn digit(byte: u8) -> Option<u64> {
-    match byte {
-        b'0'..=b'9' => Some(u64::from(byte - b'0')),
-        b'a'..=b'z' => Some(u64::from(byte - b'a') + 10),
-        _ => None,
+/// The value of each byte as a digit in base 36; 36 = it is none. Capital letters are none.
+static VALUES: [u8; 256] = {
+    let mut values = [36; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        values[DIGITS[value] as usize] = value as u8;
+        value += 1;
     }
+    values
+};
+
+/// The value of a digit in base 36.
+fn digit(byte: u8) -> Option<u64> {
+    Some(VALUES[usize::from(byte)].into()).filter(|value| *value < 36)
 }
 
 /// A number in base 36; `None` if it has more than 128 bits. Twelve digits at a time fit a machine's word.

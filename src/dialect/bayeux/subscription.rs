@@ -36,7 +36,7 @@ impl Bayeux {
         };
         let out = replies.next();
         let channel = if adds { "\"/meta/subscribe\"" } else { "\"/meta/unsubscribe\"" };
-        reply::begin(out, Some(channel), message.id().unwrap_or_default(), done.err().as_deref());
+        reply::begin(out, Some(channel), message.fit_id(), done.err().as_deref());
         if let Some(subscription) = message.subscription_token() {
             out.extend_from_slice(b",\"subscription\":");
             out.extend_from_slice(subscription.as_bytes());
