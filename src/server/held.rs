@@ -12,6 +12,9 @@ use crate::wire::head::Method;
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket;
 
+/// Room for so many acts is kept from one turn to the next.
+const FEW_ACTS: usize = 64;
+
 impl Server {
     /// Hands a request to the protocol that serves its path. What it asks for the connection at hand goes to
     /// `out`, behind the answers before it.
@@ -138,7 +141,8 @@ impl Server {
 
     /// Does what the protocols asked. Nothing of it calls them again.
     pub(super) fn act(&mut self, now: Now, sink: &mut impl Sink) {
-        for (id, act) in std::mem::take(&mut self.queues.outbox) {
+        let mut acts = std::mem::take(&mut self.queues.outbox);
+        for (id, act) in acts.drain(..) {
             let Some(slot) = self.find(id) else { continue };
             if self.connections[slot].holder().is_none() {
                 continue;
@@ -153,6 +157,10 @@ impl Server {
             if self.find(id).is_some() {
                 self.arm(slot, now.at);
             }
+        }
+        // Room for a few is used again.
+        if self.queues.outbox.capacity() == 0 && acts.capacity() <= FEW_ACTS {
+            self.queues.outbox = acts;
         }
     }
 

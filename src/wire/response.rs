@@ -15,7 +15,7 @@ pub struct Response {
     /// The body; not sent for HEAD, 101, 204 and 304.
     pub body: Cow<'static, [u8]>,
     /// Further header fields, complete lines with CR LF.
-    pub fields: String,
+    pub fields: Cow<'static, str>,
 }
 
 carry! {
@@ -25,7 +25,7 @@ carry! {
 impl Response {
     /// An answer with a body.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Self {
-        Self { status, content_type: content_type.into(), body: body.into(), fields: String::new() }
+        Self { status, content_type: content_type.into(), body: body.into(), fields: Cow::Borrowed("") }
     }
 
     /// An answer without a body.
@@ -67,7 +67,7 @@ impl Response {
     #[must_use]
     pub fn with(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         use std::fmt::Write;
-        let _ = write!(self.fields, "{name}: {value}\r\n");
+        let _ = write!(self.fields.to_mut(), "{name}: {value}\r\n");
         self
     }
 }

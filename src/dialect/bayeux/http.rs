@@ -36,7 +36,7 @@ impl Bayeux {
             Method::Post => self.serve_post(cx, from, request),
             Method::Get => self.serve_get(cx, from, head),
             Method::Options => {
-                Some(Response { fields: cors::preflight(head, "POST, GET"), ..Response::empty(204) })
+                Some(Response { fields: cors::preflight(head, "POST, GET").into(), ..Response::empty(204) })
             }
             _ => {
                 let detail = "Bayeux is spoken by POST, or by GET with `message=`";
@@ -103,7 +103,7 @@ impl Bayeux {
         callback: Option<&str>,
     ) -> Option<Response> {
         let max = cx.config.bayeux.request_messages;
-        let mut messages = Vec::new();
+        let mut messages = Vec::with_capacity(1);
         for text in texts {
             match message::read(text, max, &mut messages) {
                 Ok(()) => {}

@@ -25,10 +25,10 @@ impl Bayeux {
             let detail = "there is no such session; it may have expired: begin another with a handshake";
             return cx.act(from, Act::Answer(Response::problem(404, detail, false)));
         };
-        let head = Response::new(200, media::EVENT_STREAM, &b""[..])
+        let mut head = Response::new(200, media::EVENT_STREAM, &b""[..])
             .with("Cache-Control", NOT_KEPT)
             .with("X-Accel-Buffering", "no");
-        let head = Response { fields: head.fields + INERT, ..head };
+        head.fields.to_mut().push_str(INERT);
         cx.act(from, Act::Begin(head));
         cx.act(from, Act::Write(OPENING.to_vec()));
         let session = self.sessions.get(key);

@@ -12,7 +12,7 @@ const NO_CACHE: &str = "Pragma: no-cache\r\nExpires: Thu, 01 Jan 1970 00:00:00 G
 /// A result word for the application.
 pub fn word(word: &'static str) -> Response {
     let mut response = Response::new(200, media::TEXT, word.as_bytes());
-    response.fields.push_str(NO_CACHE);
+    response.fields.to_mut().push_str(NO_CACHE);
     response
 }
 
@@ -23,14 +23,14 @@ pub fn to_page(text: &[u8], win_st: u32) -> Response {
         0 => Response::new(200, media::TEXT, text.to_vec()).with("Content-Security-Policy", "sandbox"),
         _ => Response::new(200, HTML, script::tagged(text)),
     };
-    response.fields.push_str(NO_CACHE);
+    response.fields.to_mut().push_str(NO_CACHE);
     response
 }
 
 /// The head of a stream.
 pub fn stream_head() -> Response {
     let mut response = Response::new(200, HTML, Vec::new());
-    response.fields.push_str(NO_CACHE);
+    response.fields.to_mut().push_str(NO_CACHE);
     // Proxies that gather an answer before they send it must not gather this one.
     response.with("X-Accel-Buffering", "no").with("X-Content-Type-Options", "nosniff")
 }
@@ -38,7 +38,7 @@ pub fn stream_head() -> Response {
 /// An HTML page for the operator.
 pub fn page(html: String) -> Response {
     let mut response = Response::new(200, HTML, html.into_bytes());
-    response.fields.push_str(NO_CACHE);
+    response.fields.to_mut().push_str(NO_CACHE);
     response.with("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
 }
 

@@ -275,7 +275,7 @@ const METHODS: &str = "GET, HEAD, POST, OPTIONS";
 
 fn options(head: &Head) -> Response {
     let mut response = Response::empty(204).with("Allow", METHODS);
-    response.fields.push_str(&cors::preflight(head, METHODS));
+    response.fields.to_mut().push_str(&cors::preflight(head, METHODS));
     response
 }
 

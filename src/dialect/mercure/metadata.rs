@@ -53,10 +53,10 @@ pub fn challenge(mut response: Response, config: &Config) -> Response {
     match config.mercure.protocol {
         Protocol::Classic => {}
         // What went wrong is told by the draft of who asks; this is for both.
-        Protocol::Both if response.status == 401 => response.fields = format!("{named}\r\n"),
+        Protocol::Both if response.status == 401 => response.fields = format!("{named}\r\n").into(),
         Protocol::V1 | Protocol::Both => {
             let with_error = response.fields.replacen(&format!("{PLAIN} "), &format!("{named}, "), 1);
-            response.fields = with_error.replacen(&format!("{PLAIN}\r"), &format!("{named}\r"), 1);
+            response.fields = with_error.replacen(&format!("{PLAIN}\r"), &format!("{named}\r"), 1).into();
         }
     }
     response

@@ -191,7 +191,7 @@ fn not_allowed(head: &Head, allow: &str) -> Response {
 fn options(head: &Head, allow: &str) -> Response {
     let mut response = Response::empty(204).with("Allow", allow);
     if head.field("access-control-request-method").is_some() {
-        response.fields.push_str(&cors::preflight(head, allow));
+        response.fields.to_mut().push_str(&cors::preflight(head, allow));
     }
     response
 }

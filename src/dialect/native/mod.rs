@@ -323,7 +323,7 @@ fn not_allowed(allow: &str, head: &Head) -> Command<'static> {
 fn options(allow: &str, head: &Head) -> Result<Command<'static>, Refused> {
     let mut response = Response::empty(204).with("Allow", allow);
     if head.field("access-control-request-method").is_some() {
-        response.fields.push_str(&cors::preflight(head, allow));
+        response.fields.to_mut().push_str(&cors::preflight(head, allow));
     }
     Ok(Command::Respond(response))
 }
