@@ -3,10 +3,14 @@
 //! `ENCKE_SIM_SEED=n` replays one seed and prints what happened; `ENCKE_SIM_SEEDS=n` runs that many, from
 //! `ENCKE_SIM_FROM` on.
 
+mod habits;
+mod others;
+mod requests;
+
 use super::bayeux_client::{self, BayeuxClient, LINES, STREAM};
-use super::client::{Client, Kind, Subscription, View};
+use super::client::{Client, Kind, View};
 use super::handover::hand_over;
-use super::oracle::{From, Selection, Watch};
+use super::oracle::Selection;
 use super::sockets::{Seen, Talker};
 use super::trace::{Trace, note};
 use super::world::World;
@@ -15,11 +19,11 @@ use crate::config::Config;
 use crate::conn::ConnId;
 use crate::hub::Message;
 use crate::id::Seed;
-use crate::id::{Epoch, Place, Random, Seq};
+use crate::id::{Epoch, Random, Seq};
 use crate::server::{Effect, Server};
 use crate::time::Instant;
-use crate::transport::{Polling, Streaming, Transport};
-use std::fmt::Write;
+use crate::transport::{Polling, Transport};
+use habits::{Habits, config, habits};
 
 const CHANNELS: [&str; 6] = ["a", "b", "c/x", "c/y", "c/y/z", "d"];
 const SELECTIONS: [&[&str]; 10] = [
@@ -37,44 +41,6 @@ const SELECTIONS: [&[&str]; 10] = [
 const TURNS: usize = 250;
 /// `limits.memory` where memory is short now and then.
 const MEMORY: usize = 1 << 20;
-
-/// Things that a seed may do without: what is rare beside everything else is frequent on its own.
-struct Habits {
-    resets: bool,
-    half_closes: bool,
-    leaps: bool,
-    deletes: bool,
-    stale: bool,
-    slow: bool,
-    batches: bool,
-    ttl: bool,
-    restarts: bool,
-    /// Another server takes over, and nobody notices.
-    hands_over: bool,
-    drains: bool,
-    nonsense: bool,
-    pipelines: bool,
-    /// Writes are cut short, and sometimes the kernel has no memory for any of it.
-    scarce: bool,
-    /// Turns are short.
-    hasty: bool,
-    /// Writes find their connections broken.
-    breaks: bool,
-    /// Somebody sets the wall clock.
-    skews: bool,
-    /// Bare messages are known by what they say alone: then nothing is published twice.
-    raw: bool,
-    /// Some speak through WebSockets.
-    sockets: bool,
-    /// Some speak Bayeux.
-    bayeux: bool,
-    /// What may have been published already is published again, under the same key.
-    repeats: bool,
-    /// Some come from other addresses, and may publish nothing.
-    strangers: bool,
-    /// Memory is short now and then.
-    presses: bool,
-}
 
 struct Sim {
     random: Random,
@@ -95,68 +61,6 @@ struct Sim {
     checked: usize,
     draining: bool,
     trace: Trace,
-}
-
-fn habits(random: &mut Random) -> Habits {
-    let mut one = || random.one_in(2);
-    Habits {
-        resets: one(),
-        half_closes: one(),
-        leaps: one(),
-        deletes: one(),
-        stale: one(),
-        slow: one(),
-        batches: one(),
-        ttl: one(),
-        restarts: one() && one(),
-        hands_over: one(),
-        drains: one(),
-        nonsense: one(),
-        pipelines: one(),
-        scarce: one(),
-        hasty: one(),
-        breaks: one(),
-        skews: one(),
-        raw: one(),
-        sockets: one(),
-        bayeux: one(),
-        repeats: one(),
-        strangers: one(),
-        presses: one() && one(),
-    }
-}
-
-fn config(random: &mut Random) -> Config {
-    let mut pick = |values: &[u64]| values[random.below(values.len() as u64) as usize];
-    let mut config = Config::default();
-    config.history.messages = pick(&[1, 2, 3, 5, 100]) as usize;
-    config.history.grace_seconds = pick(&[0, 0, 1, 10]);
-    config.history.bytes = pick(&[1, 700, 2000, 1 << 20]) as usize;
-    config.history.total_bytes = pick(&[1, 3000, 10_000, 1 << 20]) as usize;
-    config.history.seconds = pick(&[1, 20, 3600]);
-    config.channel_idle_seconds = pick(&[1, 60]);
-    config.heartbeat = pick(&[1, 15]);
-    config.poll.no_news_status = pick(&[204, 304, 408]) as u16;
-    config.turn.deliveries = pick(&[1, 2, 256]) as usize;
-    config.limits.connections = pick(&[2, 100, 100]) as usize;
-    config.limits.connections_per_address = pick(&[1, 2, 100, 100]) as usize;
-    config.limits.channels = pick(&[3, 100, 100]) as usize;
-    config.limits.tombstones = pick(&[1, 3, 100]) as usize;
-    config.limits.idempotency_keys = pick(&[1, 10_000]) as usize;
-    config.limits.stalled_seconds = pick(&[3, 60]);
-    config.limits.unread_bytes_per_second = pick(&[0, 0, 20]) as usize;
-    config.limits.idle_seconds = pick(&[5, 75]);
-    config.limits.head_seconds = pick(&[3, 10]);
-    config.limits.body_seconds = pick(&[3, 30]);
-    config.limits.stream_seconds = pick(&[0, 0, 20]);
-    config.bayeux.publish = vec!["**".into()];
-    config.bayeux.timeout_ms = pick(&[500, 30_000]);
-    config.bayeux.max_interval_ms = pick(&[1000, 10_000]);
-    config.bayeux.end_session_on_gap = pick(&[0, 0, 1]) == 1;
-    config.bayeux.sessions = pick(&[2, 100]) as usize;
-    config.bayeux.answer_messages = pick(&[1, 3, 1000]) as usize;
-    config.bayeux.answer_bytes = pick(&[1, 1 << 20]) as usize;
-    config
 }
 
 impl Sim {
@@ -315,182 +219,12 @@ impl Sim {
         Some((id, stranger))
     }
 
-    /// Something happens to a WebSocket.
-    fn talk(&mut self) {
-        let who = self.random.below(self.talkers.len() as u64) as usize;
-        let newest = self.server.broker.hub.journal.len() as Seq;
-        let Some(id) = self.talkers[who].id else {
-            if self.draining {
-                return;
-            }
-            let Some((id, _)) = self.accept() else { return };
-            let item = self.item();
-            let handshake = self.talkers[who].begin(id, item, newest);
-            note!(self, "socket {who} opens as {id:?} {item}");
-            return self.server.receive(self.world.now, id, handshake.as_bytes(), &mut self.world);
-        };
-        if self.habits.resets && self.random.one_in(20) {
-            note!(self, "socket {who} resets");
-            self.world.socket(id).broken = true;
-            self.server.reset(self.world.now, id);
-            self.stale.extend(self.talkers[who].leave());
-        } else if self.talkers[who].may_speak() && self.server.find(id).is_some() {
-            let bytes = self.say(who, newest);
-            note!(self, "socket {who} says {:?}", String::from_utf8_lossy(&bytes));
-            self.receive_in_pieces(id, &bytes);
-        }
-    }
-
-    /// A command.
-    fn say(&mut self, who: usize, newest: Seq) -> Vec<u8> {
-        match self.random.below(10) {
-            0..3 => {
-                let items = (0..=self.random.below(2)).map(|_| self.item()).collect();
-                self.talkers[who].subscribe(items, newest)
-            }
-            3..5 => {
-                let item = self.item();
-                self.talkers[who].unsubscribe(item, newest)
-            }
-            5 if self.habits.nonsense => self.talkers[who].say_nonsense(),
-            _ => {
-                let (channels, number) = self.keyed_or_new();
-                let (payload, ttl) = self.sent[number].clone();
-                let mut more = serde_json::json!({"ttl": ttl});
-                if self.is_keyed(number) {
-                    more["idempotency_key"] = key(number).into();
-                }
-                self.talkers[who].publish(channels[0], payload, &more)
-            }
-        }
-    }
-
-    /// A message to a channel, now and then one that was sent before, or may have been, with the same key.
-    fn keyed_or_new(&mut self) -> (Vec<&'static str>, usize) {
-        let again = self.habits.repeats && !self.keyed.is_empty() && self.random.one_in(3);
-        if again {
-            let place = self.keyed.len() - 1 - self.random.below(self.keyed.len().min(4) as u64) as usize;
-            let (number, channels) = &self.keyed[place];
-            if channels.len() == 1 {
-                return (channels.clone(), *number);
-            }
-        }
-        let channels = vec![self.channel()];
-        self.message();
-        let number = self.sent.len() - 1;
-        if self.habits.repeats && !self.habits.raw && self.random.one_in(3) {
-            self.keyed.push((number, channels.clone()));
-        }
-        (channels, number)
-    }
-
-    fn is_keyed(&self, number: usize) -> bool {
-        self.keyed.iter().any(|(keyed, _)| *keyed == number)
-    }
-
-    /// Something happens to a client of Bayeux.
-    fn speak_bayeux(&mut self) {
-        let who = self.random.below(self.bayeux.len() as u64) as usize;
-        let line = self.bayeux[who].choose_line(&mut self.random);
-        let Some(id) = self.bayeux[who].connection(line) else {
-            if self.draining {
-                return;
-            }
-            let Some((id, _)) = self.accept() else { return };
-            note!(self, "Bayeux client {who} connects as {id:?}");
-            let begin = self.bayeux[who].open(line, id);
-            return begin
-                .into_iter()
-                .for_each(|bytes| self.server.receive(self.world.now, id, bytes, &mut self.world));
-        };
-        if self.habits.resets && self.random.one_in(20) {
-            note!(self, "Bayeux client {who} resets {id:?}");
-            self.world.socket(id).broken = true;
-            // The reactor may find out by writing before it is told.
-            if self.random.one_in(2) {
-                self.server.reset(self.world.now, id);
-            }
-            self.stale.extend(self.bayeux[who].lose(line, true));
-        } else if self.server.find(id).is_none() || !self.bayeux[who].may_speak(line) {
-            // Nothing can be said.
-        } else if self.habits.half_closes && line != STREAM && self.random.one_in(30) {
-            note!(self, "Bayeux client {who} half-closes {id:?}");
-            self.bayeux[who].half_close(line);
-            self.server.hang_up(self.world.now, id, &mut self.world);
-        } else {
-            let (item, channel, number) = (self.item(), self.channel(), self.sent.len());
-            let filler = ["x", "é\u{2028}"][self.random.below(2) as usize];
-            let payload = format!("{{\"m\":{number},\"x\":\"{filler}\"}}");
-            let view = view(&self.server, self.epochs, self.world.now.at);
-            let mut is_new = false;
-            let message = || {
-                is_new = true;
-                payload.clone()
-            };
-            let said = self.bayeux[who].say(&mut self.random, line, &view, (item, channel), message);
-            if is_new {
-                self.sent.push((payload, None));
-            }
-            let Some(bytes) = said else { return };
-            note!(self, "Bayeux client {who} says {:?}", String::from_utf8_lossy(&bytes));
-            self.receive_in_pieces(id, &bytes);
-            if self.server.is_waiting(id) {
-                self.bayeux[who].waits(line);
-            }
-        }
-    }
-
     /// What a client writes arrives, in one piece or two.
     fn receive_in_pieces(&mut self, id: ConnId, bytes: &[u8]) {
         let cut = if self.random.one_in(4) { self.random.below(bytes.len() as u64) as usize } else { 0 };
         let (first, second) = bytes.split_at(cut);
         for piece in [first, second].into_iter().filter(|piece| !piece.is_empty()) {
             self.server.receive(self.world.now, id, piece, &mut self.world);
-        }
-    }
-
-    /// A client of Bayeux reads.
-    fn hear_bayeux(&mut self, who: usize, line: usize, id: ConnId, slowly: bool) {
-        let max = if slowly { [0, 1, 50, 1 << 30][self.random.below(4) as usize] } else { usize::MAX };
-        let bytes = self.world.read(id, max);
-        if !bytes.is_empty() {
-            note!(self, "Bayeux client {who} reads {:?}", String::from_utf8_lossy(&bytes));
-            self.bayeux[who].take(line, &bytes, &view(&self.server, self.epochs, self.world.now.at));
-        }
-        if self.world.at_end(id) {
-            let is_cut = self.draining || self.is_cut(id);
-            note!(self, "Bayeux client {who} sees the end of {id:?}");
-            self.server.reset(self.world.now, id);
-            self.stale.extend(self.bayeux[who].lose(line, is_cut));
-        }
-    }
-
-    /// A channel or a pattern.
-    fn item(&mut self) -> &'static str {
-        match self.random.below(3) {
-            0 => ["c/*", "c/**", "*", "**"][self.random.below(4) as usize],
-            _ => self.channel(),
-        }
-    }
-
-    /// A WebSocket reads.
-    fn hear(&mut self, who: usize, id: ConnId, slowly: bool) {
-        let max = if slowly { [0, 1, 50, 1 << 30][self.random.below(4) as usize] } else { usize::MAX };
-        let bytes = self.world.read(id, max);
-        if !bytes.is_empty() {
-            note!(self, "socket {who} reads {:?}", String::from_utf8_lossy(&bytes));
-            self.talkers[who].take(&bytes, &view(&self.server, self.epochs, self.world.now.at));
-        }
-        if self.world.at_end(id) {
-            let is_cut = self.is_cut(id);
-            note!(self, "socket {who} sees the end");
-            assert!(
-                is_cut || self.talkers[who].over,
-                "a WebSocket ends without a word: {:?}",
-                self.talkers[who]
-            );
-            self.server.reset(self.world.now, id);
-            self.stale.extend(self.talkers[who].leave());
         }
     }
 
@@ -739,166 +473,6 @@ impl Sim {
     }
 }
 
-/// Requests.
-impl Sim {
-    fn enqueue(&mut self, who: usize) {
-        let client = &self.clients[who];
-        let depth = if self.habits.pipelines { 4 } else { 1 };
-        if client.asks.len() >= depth || client.over || client.half_closed {
-            return;
-        }
-        match self.random.below(20) {
-            0..9 => self.enqueue_subscription(who),
-            9..16 => self.enqueue_publication(who),
-            16 if self.habits.batches => self.enqueue_batch(who),
-            17 if self.habits.deletes => {
-                let channel = self.channel();
-                self.request(who, &format!("DELETE /pub/{channel}"), "", Kind::Other(&[204, 404]));
-            }
-            18 if self.habits.nonsense => self.enqueue_nonsense(who),
-            _ => self.request(who, "GET /stats", "", Kind::Other(&[200])),
-        }
-    }
-
-    /// A request with a body, chunked or not.
-    fn request(&mut self, who: usize, line: &str, body: &str, kind: Kind) {
-        let (line, fields) = line.split_once("\r\n").unwrap_or((line, ""));
-        let mut text = format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}");
-        match body.is_empty() {
-            true => text.push_str("\r\n"),
-            false if self.random.one_in(4) => {
-                let (first, second) = body.split_at(1);
-                text.push_str("Transfer-Encoding: chunked\r\n\r\n");
-                let _ = write!(text, "1\r\n{first}\r\n");
-                if !second.is_empty() {
-                    let _ = write!(text, "{:x}\r\n{second}\r\n", second.len());
-                }
-                text.push_str("0\r\n\r\n");
-            }
-            false => {
-                if self.random.one_in(8) {
-                    text.push_str("Expect: 100-continue\r\n");
-                }
-                let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
-            }
-        }
-        self.clients[who].ask(text.as_bytes(), kind, false);
-    }
-
-    fn channel(&mut self) -> &'static str {
-        CHANNELS[self.random.below(CHANNELS.len() as u64) as usize]
-    }
-
-    /// A message that nobody has sent before.
-    fn message(&mut self) -> (String, Option<u64>) {
-        let filler = ["x", "two\nlines", "é\u{2028}"][self.random.below(3) as usize];
-        let times = [1, 1, 5, 200][self.random.below(4) as usize];
-        let payload = format!("m{} {}", self.sent.len(), filler.repeat(times));
-        let ttl = self.habits.ttl && self.random.one_in(3);
-        let ttl = ttl.then(|| [0, 1, 5, 1000][self.random.below(4) as usize]);
-        self.sent.push((payload.clone(), ttl));
-        (payload, ttl)
-    }
-
-    fn enqueue_publication(&mut self, who: usize) {
-        let (mut channels, number) = self.keyed_or_new();
-        if self.habits.batches && !self.habits.raw && !self.is_keyed(number) && self.random.one_in(4) {
-            let more = self.channel();
-            channels.extend((more != channels[0]).then_some(more));
-        }
-        let (payload, ttl) = self.sent[number].clone();
-        let mut line = format!("POST /pub/{}\r\n", channels.join(","));
-        if let Some(ttl) = ttl {
-            let _ = write!(line, "Encke-TTL: {ttl}\r\n");
-        }
-        let messages: Vec<_> = channels.iter().map(|channel| (*channel, payload.clone())).collect();
-        if !self.habits.raw && !self.is_keyed(number) && self.random.one_in(10) {
-            self.keyed.push((number, channels));
-        }
-        if self.is_keyed(number) {
-            let _ = write!(line, "Idempotency-Key: {}\r\n", key(number));
-        }
-        if self.is_keyed(number) && self.random.one_in(3) {
-            self.request(who, &line, &payload, Kind::Publish(messages.clone()));
-        }
-        self.request(who, &line, &payload, Kind::Publish(messages));
-    }
-
-    fn enqueue_batch(&mut self, who: usize) {
-        let (mut body, mut messages) = (String::new(), Vec::new());
-        for _ in 0..=self.random.below(12) {
-            let channel = self.channel();
-            let (payload, ttl) = self.message();
-            let line = serde_json::json!({"channel": channel, "data": payload, "ttl": ttl});
-            let _ = writeln!(body, "{line}");
-            messages.push((channel, payload));
-        }
-        let line = "POST /pub\r\nContent-Type: application/x-ndjson\r\n";
-        self.request(who, line, &body, Kind::Publish(messages));
-    }
-
-    fn enqueue_nonsense(&mut self, who: usize) {
-        match self.random.below(3) {
-            0 => self.request(who, "GET /nowhere", "", Kind::Other(&[404])),
-            1 => self.request(who, "GET /sub/a?after=rubbish", "", Kind::Other(&[400])),
-            _ => self.clients[who].ask(b"NONSENSE\r\n\r\n", Kind::Other(&[400]), false),
-        }
-    }
-
-    fn enqueue_subscription(&mut self, who: usize) {
-        let (from, after) = self.start(who);
-        let techniques = [
-            (Transport::Poll(Polling::Long), "poll"),
-            (Transport::Poll(Polling::Long), "poll"),
-            (Transport::Poll(Polling::Interval), "interval"),
-            (Transport::Stream(Streaming::Sse), "sse"),
-            (Transport::Stream(Streaming::Lines), "stream"),
-            (Transport::Stream(Streaming::Raw), "raw"),
-        ];
-        // Raw messages tell neither channel nor number: where they begin must be known.
-        let count = if from == From::Kept || !self.habits.raw { 5 } else { 6 };
-        let (transport, name) = techniques[self.random.below(count) as usize];
-        let http11 = transport == Transport::Stream(Streaming::Raw) || !self.random.one_in(6);
-        let batch = self.random.one_in(2);
-        let timeout = [1, 5, 30][self.random.below(3) as usize];
-        let max = [1, 2, 100][self.random.below(3) as usize];
-        let method = if http11 && self.random.one_in(20) { "HEAD" } else { "GET" };
-        let path = self.clients[who].selection.0.join(",");
-        let mut text = format!("{method} /sub/{path}?as={name}&timeout={timeout}&max={max}");
-        let header = self.random.one_in(2);
-        if !header {
-            let _ = write!(text, "&after={after}");
-        }
-        text.push_str(if http11 { " HTTP/1.1\r\nHost: x\r\n" } else { " HTTP/1.0\r\n" });
-        if header {
-            let _ = write!(text, "Last-Event-ID: {after}\r\n");
-        }
-        text.push_str(if batch { "Accept: application/json\r\n\r\n" } else { "\r\n" });
-        let watch = Watch::new(self.clients[who].selection.clone(), from);
-        let kind = Subscription { watch, transport, batch, timeout_ms: timeout * 1000 };
-        self.clients[who].ask(text.as_bytes(), Kind::Subscribe(Box::new(kind)), method == "HEAD");
-    }
-
-    /// Where a client begins: mostly where it was.
-    fn start(&mut self, who: usize) -> (From, String) {
-        match (&self.clients[who].last, self.random.below(10)) {
-            (Some(last), 0..8) => {
-                let place = Place::parse(last).unwrap();
-                let from = match place.id.epoch == Epoch::from_random(self.epochs) {
-                    // Of some channels, not all that comes after it was asked for.
-                    true if place.began.is_some() => From::Kept,
-                    true => From::After(place.id.seq),
-                    false => From::Stranger,
-                };
-                (from, last.clone())
-            }
-            (_, 8) => (From::Kept, "oldest".into()),
-            (_, 9) => (From::Kept, format!("-{}", self.random.below(4))),
-            _ => (From::Now, "now".into()),
-        }
-    }
-}
-
 fn view(server: &Server, epochs: u64, at: Instant) -> View<'_> {
     View { journal: &server.broker.hub.journal, epoch: Epoch::from_random(epochs), at }
 }
@@ -909,11 +483,6 @@ fn number(payload: &[u8]) -> usize {
     let digits = text.trim_start_matches(|first: char| !first.is_ascii_digit());
     let end = digits.find(|behind: char| !behind.is_ascii_digit()).unwrap();
     digits[..end].parse().unwrap()
-}
-
-/// The key of the message with a number.
-fn key(number: usize) -> String {
-    format!("key {number}")
 }
 
 #[test]
