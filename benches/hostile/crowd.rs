@@ -15,10 +15,10 @@ use crate::kinds::{Does, Kind, Reads};
 use crate::secure::{self, Secure};
 use crate::server::Addresses;
 
-/// Connections that one address may have.
-const PER_ADDRESS: usize = 1900;
 /// Connections of one address that speak TLS: it may begin only so many sessions in a second.
 const TLS_PER_ADDRESS: usize = 10;
+/// Addresses of a network.
+const HOSTS: usize = 250;
 /// How long to wait when nobody can do anything.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long a stranger who was sent away waits before it comes back.
@@ -138,8 +138,10 @@ impl Crowd {
     }
 
     fn open(&mut self, place: usize) {
-        let per_address = if self.tls.is_some() { TLS_PER_ADDRESS } else { PER_ADDRESS };
-        let address = Ipv4Addr::new(127, 0, self.kind.address, 1 + (place / per_address) as u8);
+        let per_address = if self.tls.is_some() { TLS_PER_ADDRESS } else { self.kind.per_address };
+        let number = place / per_address;
+        let address =
+            Ipv4Addr::new(127, (number / HOSTS) as u8, self.kind.address, 1 + (number % HOSTS) as u8);
         let receive_bytes = (!matches!(self.kind.reads, Reads::All)).then_some(4096);
         let stranger = &mut self.strangers[place];
         match connect_from(address, self.address, receive_bytes) {

@@ -13,6 +13,8 @@ pub struct Kind {
     /// The third byte of their address.
     pub address: u8,
     pub sockets: usize,
+    /// How many of them have the same address.
+    pub per_address: usize,
     /// So many of them, the first ones, do nothing after that.
     pub stay: usize,
     /// What they say first.
@@ -54,6 +56,7 @@ const fn kind(name: &'static str, address: u8, sockets: usize, begins: fn(usize)
         name,
         address,
         sockets,
+        per_address: PER_ADDRESS,
         stay: 0,
         begins,
         does: Does::Nothing,
@@ -63,6 +66,8 @@ const fn kind(name: &'static str, address: u8, sockets: usize, begins: fn(usize)
 }
 
 const MB: f64 = 1e6;
+/// Connections that one address may have.
+const PER_ADDRESS: usize = 1900;
 
 /// All of them.
 pub static KINDS: &[Kind] = &[
@@ -203,12 +208,13 @@ pub static KINDS: &[Kind] = &[
         bytes_per_second: 0.2 * MB,
         ..kind("snapshots", 34, 100, |_| Vec::new())
     },
-    Kind { does: Does::LeaveAnswered, ..kind("openings", 35, 100, opens_table) },
+    Kind { does: Does::LeaveAnswered, per_address: 1, ..kind("openings", 35, 100, opens_table) },
     // Patches of large values, one by one and in batches.
     Kind { does: Does::Say(patches), bytes_per_second: 0.2 * MB, ..kind("patches", 36, 20, values) },
-    // Readers of patches, who keep step and who do not.
-    Kind { ..kind("deltas", 37, 300, listens_to_tables) },
+    // Readers of patches, each somebody else, who keep step and who do not.
+    Kind { per_address: 1, ..kind("deltas", 37, 300, listens_to_tables) },
     Kind {
+        per_address: 1,
         reads: Reads::Some { bytes: 20_000, every: Duration::from_millis(100) },
         ..kind("laggards", 38, 300, listens_to_tables)
     },

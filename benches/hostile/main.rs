@@ -11,7 +11,7 @@
 //! server    the process: starting, what it is given to keep, what /proc tells
 //! ```
 //! The process itself is that of the soak, TLS that of the load generator, and where it works is said as the suite says it: the
-//! server has a processor of its own and waits for nobody there, and strangers make way for the innocent client and the
+//! server has a processor of its own and goes before others there, and strangers make way for the innocent client and the
 //! application on the other. What is measured is the server, not how a machine with two processors shares them among thirty
 //! threads.
 #![forbid(unsafe_code)]
@@ -22,8 +22,10 @@ mod certificate;
 mod crowd;
 mod innocent;
 mod kinds;
+#[allow(dead_code)]
 #[path = "../soak/process.rs"]
 mod process;
+#[allow(dead_code)]
 #[path = "../suite/processor.rs"]
 mod processor;
 mod rights;

@@ -10,12 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::{Pid, setpriority_process};
+
 use crate::certificate::Certificate;
 use crate::process::Process;
 use crate::processor;
 use crate::rights;
 use crate::words::quote;
 
+/// As nice(1) counts.
+const PRIORITY: i32 = -20;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Channels below `c/`, each with a message.
 pub const CHANNELS: usize = 9000;
@@ -42,7 +46,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a processor, where it has real-time priority if that is allowed.
+    /// Starts it on a processor, where it goes before others if that is allowed. Real-time priority would take a twentieth of
+    /// each second away from it (sched_rt_runtime_us) as soon as it uses all of its processor, and be measured itself.
     pub fn start(program: &Path, memory_mib: u64, cpu: usize) -> io::Result<Self> {
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--limits-memory"]).arg(format!("{memory_mib}MiB"));
@@ -52,7 +57,8 @@ impl Server {
         // It logs every connection that it closes for lack of memory.
         let rest = |mut lines: BufReader<_>| _ = io::copy(&mut lines, &mut io::sink());
         let process = processor::start_on(cpu, || Process::start(command, rest))?;
-        processor::prefer(&[process.child().id()]);
+        let pid = i32::try_from(process.child().id()).ok().and_then(Pid::from_raw);
+        _ = setpriority_process(pid, PRIORITY);
         // They have been read.
         fs::remove_dir_all(&files)?;
         let tls = process.tls.ok_or_else(|| io::Error::other("it speaks no TLS"))?;
@@ -89,9 +95,13 @@ impl Server {
         })
     }
 
-    /// Resident memory in bytes.
+    /// Resident memory in bytes. Of what tells it, this alone takes no lock of the server's memory: with `smaps_rollup`, which
+    /// holds it while it walks through all of that, the server waits for whoever asks, and for its processor.
     pub fn resident(&self) -> io::Result<u64> {
-        self.process.bytes("smaps_rollup", "Rss:")
+        let text = fs::read_to_string(format!("/proc/{}/statm", self.process.child().id()))?;
+        let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        let pages = pages.ok_or_else(|| io::Error::other("statm has another form"))?;
+        Ok(pages * rustix::param::page_size() as u64)
     }
 
     /// Seconds of processor time.

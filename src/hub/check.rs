@@ -119,7 +119,7 @@ impl Hub {
     }
 
     fn check_subscribers(&self) {
-        let queued: BTreeSet<_> = self.ready.iter().collect();
+        let queued: BTreeSet<_> = self.ready.iter().chain(&self.bulk).collect();
         let mut listed = 0;
         for (key, subscriber) in self.subscribers.iter() {
             assert!(!subscriber.queued || queued.contains(&key), "{key:?} is ready but not queued");

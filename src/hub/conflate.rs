@@ -548,22 +548,6 @@ impl Hub {
             });
         }
     }
-
-    /// Marks a subscriber ready for a large delivery, behind those that others wait for.
-    pub fn mark_bulk(&mut self, key: SubscriberKey) {
-        self.bulk.push_back(key);
-    }
-
-    /// The next subscriber with a large delivery before it.
-    pub fn next_bulk(&mut self) -> Option<SubscriberKey> {
-        while let Some(key) = self.bulk.pop_front() {
-            // A key may be stale; then somebody looks in vain.
-            if self.subscribers.get(key).is_some_and(|subscriber| !subscriber.view.is_plain()) {
-                return Some(key);
-            }
-        }
-        None
-    }
 }
 
 /// Adds the first `max` messages of all channels together, in the order of their numbers.

@@ -66,7 +66,7 @@ impl Hub {
     /// The same of all channels, but what subscribers are about to get stays, and `keep` bytes of history in all.
     /// Who comes back for what went is told of the gap.
     pub fn shed_heard(&mut self, now: Instant, bytes: usize, keep: usize) -> usize {
-        let ready = self.ready.iter().filter_map(|&key| self.subscribers.get(key));
+        let ready = self.ready.iter().chain(&self.bulk).filter_map(|&key| self.subscribers.get(key));
         let had = ready.filter(|subscriber| subscriber.queued).map(|subscriber| subscriber.after).min();
         let had = had.unwrap_or(Seq::MAX);
         self.shed(now, bytes.min(self.history.bytes().saturating_sub(keep)), |_, seq| seq <= had)

@@ -2,21 +2,22 @@
 
 use super::Hub;
 use super::key::{Owner, SubscriberKey};
+use super::subscriber::Subscriber;
 use crate::id::MessageId;
+use crate::table::Table;
 use crate::time::Instant;
+use std::collections::VecDeque;
 
 impl Hub {
-    /// The next subscriber that may have something to pull; each is named once until it is marked again.
+    /// The next subscriber that may have something to pull; each is named once until it is marked again, be it here or by
+    /// [`Hub::next_bulk`].
     pub fn next_ready(&mut self) -> Option<SubscriberKey> {
-        while let Some(key) = self.ready.pop_front() {
-            // A key may be stale: its subscriber left, or left and the place was taken again.
-            if let Some(subscriber) = self.subscribers.get_mut(key)
-                && std::mem::take(&mut subscriber.queued)
-            {
-                return Some(key);
-            }
-        }
-        None
+        next_queued(&mut self.ready, &mut self.subscribers)
+    }
+
+    /// The same of those who have a large delivery before them.
+    pub fn next_bulk(&mut self) -> Option<SubscriberKey> {
+        next_queued(&mut self.bulk, &mut self.subscribers)
     }
 
     /// Whether [`Hub::next_ready`] has anybody to name.
@@ -29,7 +30,7 @@ impl Hub {
         !self.bulk.is_empty()
     }
 
-    /// Whether the subscriber waits to be named by [`Hub::next_ready`]. Who does not has nothing to pull.
+    /// Whether the subscriber waits to be named. Who does not has nothing to pull.
     pub fn is_ready(&self, key: SubscriberKey) -> bool {
         self.subscribers[key].queued
     }
@@ -40,6 +41,16 @@ impl Hub {
         if !subscriber.queued {
             subscriber.queued = true;
             self.ready.push_back(key);
+        }
+    }
+
+    /// Marks one subscriber ready for a large delivery, which comes behind those to others. Until then, nothing marks it
+    /// again.
+    pub fn mark_bulk(&mut self, key: SubscriberKey) {
+        let subscriber = &mut self.subscribers[key];
+        if !subscriber.queued {
+            subscriber.queued = true;
+            self.bulk.push_back(key);
         }
     }
 
@@ -74,4 +85,20 @@ impl Hub {
     pub const fn has_overfull(&self) -> bool {
         !self.overfull.is_empty()
     }
+}
+
+/// The first of a queue who is still there and waits.
+fn next_queued(
+    queue: &mut VecDeque<SubscriberKey>,
+    subscribers: &mut Table<SubscriberKey, Subscriber>,
+) -> Option<SubscriberKey> {
+    while let Some(key) = queue.pop_front() {
+        // A key may be stale: its subscriber left, or left and the place was taken again.
+        if let Some(subscriber) = subscribers.get_mut(key)
+            && std::mem::take(&mut subscriber.queued)
+        {
+            return Some(key);
+        }
+    }
+    None
 }

@@ -75,7 +75,7 @@ pub struct Subscriber {
     pub(super) view: View,
     /// What its owner has noted; see [`Hub::note`](super::Hub::note).
     pub(super) note: u8,
-    /// In the ready queue.
+    /// In one of the queues of those who are ready.
     pub(super) queued: bool,
     /// It named an id of another history, or from before a forgotten channel lost messages that its patterns
     /// may have matched, and has not been told of the gap yet.

@@ -50,13 +50,17 @@ impl Server {
             sink.begin_part();
             self.deliver_ready(now, sink);
         }
-        if self.broker.hub.has_bulk() || !self.pages.is_empty() {
+        if self.broker.hub.has_bulk() {
             self.deliver_bulk(now, sink);
         }
         if self.queues.has_last() {
             self.serve_last(now, sink);
         }
-        let is_left = self.broker.hub.has_ready() || !self.queues.put_off.is_empty();
+        let hub = &self.broker.hub;
+        let is_left = hub.has_ready() || hub.has_bulk() || !self.queues.put_off.is_empty();
+        if !is_left && !self.pages.is_empty() {
+            self.pages.clear();
+        }
         // A flood does not keep limits from being kept.
         if !is_left || self.trimmed + TRIM_MS <= now.at {
             self.trimmed = now.at;
@@ -64,7 +68,7 @@ impl Server {
             let removals = self.broker.remove_expired(now.at);
             self.effects.extend(removals.map(|proposal| Effect::Append(Box::new(proposal))));
         }
-        is_left || self.broker.hub.has_bulk()
+        is_left
     }
 
     /// Does what comes last, each with a share of the turn.
@@ -95,7 +99,7 @@ impl Server {
         }
     }
 
-    /// Delivers what is not plain. Returns whether it has, and not put it off.
+    /// Delivers what is not plain. Returns whether it has, and not left it for later.
     #[inline(never)]
     fn deliver_one(&mut self, now: Now, key: SubscriberKey, sink: &mut impl Sink) -> bool {
         let slot = match Holder::from(self.broker.hub.owner(key)) {
@@ -105,22 +109,41 @@ impl Server {
                 return true;
             }
         };
-        let is_now = !self.puts_off(now.at, slot, key);
-        if is_now {
-            self.deliver_to(now, slot, key, sink);
-        }
-        is_now
+        !self.puts_off(now.at, slot, key) && self.deliver_to(now, slot, key, Turn::Early, sink)
     }
 
-    /// Delivers to a connection what is not plain.
+    /// Makes large deliveries, for as long as others can wait, and one of them in any case.
+    #[cold]
+    fn deliver_bulk(&mut self, now: Now, sink: &mut impl Sink) {
+        for _ in 0..self.config.turn.deliveries {
+            let Some(key) = self.broker.hub.next_bulk() else { return };
+            let Holder::Connection(slot) = Holder::from(self.broker.hub.owner(key)) else { continue };
+            if !self.puts_off(now.at, slot, key) {
+                self.deliver_to(now, slot, key, Turn::Late, sink);
+            }
+            if sink.is_late() {
+                return;
+            }
+        }
+    }
+
+    /// Delivers to a connection what is not plain. Returns whether it has, and it was not too early for that.
     #[inline(never)]
-    pub(super) fn deliver_to(&mut self, now: Now, slot: Slot, key: SubscriberKey, sink: &mut impl Sink) {
+    pub(super) fn deliver_to(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        key: SubscriberKey,
+        turn: Turn,
+        sink: &mut impl Sink,
+    ) -> bool {
+        let mut is_early = false;
         let connection = &self.connections[slot];
         match &connection.phase {
             // It pulls when its socket takes bytes again.
             _ if connection.output.is_some() => self.note_newer(now.at, slot, key),
             Phase::Streaming(_) | Phase::Socket(_) => match self.broker.hub.is_latest(key) {
-                true => self.deliver_latest(now, slot, key, sink),
+                true => is_early = !self.deliver_latest(now, slot, key, turn, sink),
                 false => self.deliver_stream(now, slot, key, sink),
             },
             // Its time has not come yet.
@@ -129,6 +152,7 @@ impl Server {
             _ => debug_assert!(false, "only who listens is ready"),
         }
         self.note_work(now.at, slot, 1, sink);
+        !is_early
     }
 
     /// Writes what a stream lacks.
@@ -169,7 +193,7 @@ impl Server {
             }
             None if written.more => {
                 self.note_taken(now.at, slot, written.taken);
-                self.broker.hub.mark(key);
+                self.broker.hub.mark_bulk(key);
             }
             None => self.note_caught_up(slot),
         }
@@ -366,6 +390,15 @@ impl Server {
         self.connections[slot].closing = true;
         self.send_bytes(now, slot, &ending, sink);
     }
+}
+
+/// When somebody is delivered to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Before others: what is large has to wait.
+    Early,
+    /// When nobody waits for what is small any more.
+    Late,
 }
 
 /// What an answer's head says beside what is answered.

@@ -5,9 +5,9 @@
 //! that stage, and written with one call. What a socket does not take of a page is pulled anew when it takes bytes
 //! again, but for the message begun: a slow client is given fresher values, not later ones.
 
+use super::deliver::Turn;
 use super::{Server, Sink, Wrote};
 use crate::conn::{Output, Phase, Slot};
-use crate::dialect::Holder;
 use crate::hub::{Message, Stage, SubscriberKey};
 use crate::id::Seq;
 use crate::time::{Instant, Now};
@@ -20,7 +20,13 @@ use std::rc::Rc;
 /// all of it at once.
 const PAGE_BYTES_MAX: usize = 256 << 10;
 /// Most messages of a page.
-const PAGE_MESSAGES_MAX: usize = 10_000;
+const PAGE_MESSAGES_MAX: usize = 2000;
+/// Microseconds after which a page ends, whatever is left, as others wait meanwhile; the clock is looked at after so many
+/// messages.
+const PAGE_US: u32 = 1000;
+const UNTIMED: usize = 64;
+/// A page that is not larger, and at hand, is given at once.
+const SMALL_BYTES: usize = 16 << 10;
 /// The same on a slow line, whose socket will hardly take more.
 const SLOW_BYTES_MAX: usize = 32 << 10;
 const SLOW_MESSAGES_MAX: usize = 500;
@@ -29,8 +35,6 @@ const PAGES_MAX: usize = 64;
 /// Bytes of patches that are kept for further pages, and what one takes beside its bytes.
 const PATCHES_BYTES_MAX: usize = 2 << 20;
 const PATCH_BYTES: usize = 64;
-/// Bytes of large deliveries in one turn: others wait no longer than these take to be written.
-const BULK_BYTES: usize = 4 << 20;
 
 /// What subscribers at one stage are given.
 #[derive(Debug)]
@@ -103,73 +107,61 @@ impl Patches {
 }
 
 impl Server {
-    /// Writes what a stream of latest values lacks.
-    pub(super) fn deliver_latest(&mut self, now: Now, slot: Slot, key: SubscriberKey, sink: &mut impl Sink) {
+    /// Writes what a stream of latest values lacks. Returns whether it has: what has to be composed for it, or is large, has
+    /// to wait if it is `Early`.
+    pub(super) fn deliver_latest(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        key: SubscriberKey,
+        turn: Turn,
+        sink: &mut impl Sink,
+    ) -> bool {
         let gaps = self.broker.hub.take_gaps(key);
-        let Some(look) = self.connections[slot].look() else { return };
+        let Some(look) = self.connections[slot].look() else { return true };
         if !gaps.is_empty() {
             let Some(notice) = transport::gap_notice(look, &gaps) else {
-                return self.cut_off(now.at, slot, sink);
+                self.cut_off(now.at, slot, sink);
+                return true;
             };
             self.send_bytes(now.at, slot, &notice, sink);
             let connection = &self.connections[slot];
             if connection.output.is_some() || matches!(connection.phase, Phase::Closed) {
-                return;
+                return true;
             }
         }
-        if self.broker.hub.has_snapshot(key) {
-            return self.broker.hub.mark_bulk(key);
+        let stage = self.broker.hub.stage(key);
+        let at_hand = stage.and_then(|stage| self.pages.find(stage, look)).cloned();
+        let is_small = at_hand.as_ref().is_some_and(|page| page.bytes.len() <= SMALL_BYTES);
+        if turn == Turn::Early && (!is_small || self.broker.hub.has_snapshot(key)) {
+            self.broker.hub.mark_bulk(key);
+            return false;
         }
-        self.give_page(now, slot, key, look, sink);
+        let page = at_hand.unwrap_or_else(|| {
+            let page = Rc::new(self.compose_page(now.at, slot, key, look, sink));
+            if let Some(stage) = stage {
+                self.pages.keep(stage, look, &page);
+            }
+            page
+        });
+        self.give_page(now, slot, key, look, &page, sink);
+        true
     }
 
-    /// Goes on with large deliveries, for as long as others can wait.
-    pub(super) fn deliver_bulk(&mut self, now: Now, sink: &mut impl Sink) {
-        let mut left = BULK_BYTES;
-        while left > 0 {
-            let Some(key) = self.broker.hub.next_bulk() else { break };
-            let Holder::Connection(slot) = Holder::from(self.broker.hub.owner(key)) else { continue };
-            let connection = &self.connections[slot];
-            // It may have gone, and its place have been taken.
-            if connection.output.is_some() || connection.subscriber() != Some(key) {
-                continue;
-            }
-            if let Some(look) = connection.look() {
-                left = left.saturating_sub(self.give_page(now, slot, key, look, sink).max(1));
-            }
-            if sink.is_late() {
-                break;
-            }
-        }
-        if !self.broker.hub.has_bulk() && !self.broker.hub.has_ready() {
-            self.pages.clear();
-        }
-    }
-
-    /// Gives a stream one page of what it lacks. Returns how many bytes were written.
+    /// Gives a stream a page of what it lacks.
     fn give_page(
         &mut self,
         now: Now,
         slot: Slot,
         key: SubscriberKey,
         look: Look,
+        page: &Page,
         sink: &mut impl Sink,
-    ) -> usize {
-        let stage = self.broker.hub.stage(key);
-        let at_hand = stage.and_then(|stage| self.pages.find(stage, look)).cloned();
-        let page = at_hand.unwrap_or_else(|| {
-            let is_slow = self.keeps_little(slot);
-            let page = Rc::new(self.compose_page(now.at, key, look, is_slow));
-            if let Some(stage) = stage {
-                self.pages.keep(stage, look, &page);
-            }
-            page
-        });
+    ) {
         let mut taken = 0;
         if !page.bytes.is_empty() {
             let Wrote::Bytes(bytes) = sink.write(self.id(slot), &[IoSlice::new(&page.bytes)]) else {
-                self.close(now.at, slot);
-                return 0;
+                return self.close(now.at, slot);
             };
             taken = bytes;
         }
@@ -179,7 +171,7 @@ impl Server {
         let given = match is_whole {
             true => page.messages.len(),
             false => {
-                page.messages.partition_point(|&(end, _)| end <= taken) + usize::from(is_begun(&page, taken))
+                page.messages.partition_point(|&(end, _)| end <= taken) + usize::from(is_begun(page, taken))
             }
         };
         if !is_whole || page.is_cut {
@@ -191,7 +183,7 @@ impl Server {
         self.broker.stats.messages_delivered += given as u64;
         self.broker.stats.deliveries += u64::from(given > 0);
         if !is_whole {
-            let output = Self::rest_of(now.at, &page, taken);
+            let output = Self::rest_of(now.at, page, taken);
             self.block(slot, output, taken);
             self.arm(slot, now.at);
         } else if page.is_cut {
@@ -204,11 +196,18 @@ impl Server {
                 self.send_bytes(now.at, slot, &transport::place_notice(look, id), sink);
             }
         }
-        taken
     }
 
     /// Composes a page of what a subscriber lacks.
-    fn compose_page(&mut self, now: Instant, key: SubscriberKey, look: Look, is_slow: bool) -> Page {
+    fn compose_page(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        key: SubscriberKey,
+        look: Look,
+        sink: &mut impl Sink,
+    ) -> Page {
+        let is_slow = self.keeps_little(slot);
         let (hub, patches) = (&self.broker.hub, &mut self.pages.patches);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         let max = if is_slow { SLOW_MESSAGES_MAX } else { PAGE_MESSAGES_MAX };
@@ -220,8 +219,12 @@ impl Server {
             false if is_delta => 2 * PAGE_BYTES_MAX,
             false => PAGE_BYTES_MAX,
         };
-        for message in &pulled {
-            if page.bytes.len() > most {
+        let mut spent = sink.spent();
+        for (place, message) in pulled.iter().enumerate() {
+            if place > 0 && place.is_multiple_of(UNTIMED) {
+                spent = spent.saturating_add(sink.spent());
+            }
+            if page.bytes.len() > most || spent > PAGE_US {
                 page.is_cut = true;
                 break;
             }
@@ -233,6 +236,7 @@ impl Server {
             page.messages.push((page.bytes.len(), message.id.seq));
         }
         page.is_cut |= pulled.len() == max;
+        self.note_work(now, slot, spent as usize, sink);
         self.broker.hub.note_encoded(page.messages.len());
         page
     }

@@ -5,6 +5,7 @@
 //! in every turn. Behind a trusted proxy, it is the address that the proxy names. Addresses that limits do not hold for
 //! ask nothing, as far as this goes.
 
+use super::deliver::Turn;
 use super::held::Outbox;
 use super::revoking::Revoked;
 use super::{Server, Sink};
@@ -170,7 +171,7 @@ impl Server {
             if let Some(slot) = self.find(id)
                 && self.connections[slot].subscriber() == Some(key)
             {
-                self.deliver_to(now, slot, key, sink);
+                self.deliver_to(now, slot, key, Turn::Late, sink);
             }
             if sink.is_late() {
                 return;

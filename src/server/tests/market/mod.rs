@@ -11,6 +11,7 @@
 mod items;
 mod life;
 mod lines;
+mod pages;
 mod publish;
 mod reader;
 mod sessions;
