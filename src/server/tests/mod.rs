@@ -14,6 +14,7 @@ mod bayeux;
 mod bayeux_client;
 mod beginning;
 mod budgets;
+mod chains;
 mod client;
 mod delivery;
 mod disk;
