@@ -10,7 +10,7 @@ const MUCH: u64 = 40;
 /// How long it is at least from one batch that is written to the next while there is much.
 pub const WRITE: Duration = Duration::from_micros(1500);
 /// The same for reads, of which each server has as many as all others together write.
-pub const READ: Duration = Duration::from_millis(3);
+pub const READ: Duration = Duration::from_millis(4);
 
 /// How much came lately.
 #[derive(Debug)]
