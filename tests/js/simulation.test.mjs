@@ -209,7 +209,7 @@ async function simulate(seed) {
   }
 }
 
-test(`${ONLY ? 'one world' : `${SEEDS} worlds`}: every message once, in order, or a gap`, { timeout: 600000 }, async context => {
+test(`${ONLY ? 'one world' : `${SEEDS} worlds`}: every message once, in order, or a gap`, { timeout: 3600000 }, async context => {
   let most = 0;
   const seeds = ONLY ? [+ONLY] : [...Array(SEEDS).keys(), ...ONCE.filter(seed => seed >= SEEDS)];
   for (const seed of seeds) most = Math.max(most, await simulate(seed));
