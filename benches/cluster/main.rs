@@ -256,7 +256,16 @@ fn main() {
     let addr = free();
     let mut command = Command::new("redis-server");
     command
-        .args(["--port", &addr.port().to_string(), "--appendonly", "yes", "--save", ""])
+        .args([
+            "--port",
+            &addr.port().to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--appendonly",
+            "yes",
+            "--save",
+            "",
+        ])
         .args(["--latency-monitor-threshold", "10"])
         .current_dir(&folder);
     let redis = Process::start(&mut command);
