@@ -249,7 +249,7 @@ impl Broker {
     pub fn propose(&mut self, now: Instant) -> Option<Proposal> {
         let log = self.log.as_mut().filter(|log| !log.staged.is_empty())?;
         let records = std::mem::take(&mut log.staged);
-        let first = log.first;
+        let (first, last) = (log.first, log.first + records.len() as Seq - 1);
         log.tickets += 1;
         let ticket = Ticket(log.tickets);
         let mut answered = None;
@@ -262,7 +262,7 @@ impl Broker {
         let proposal = Proposal { ticket, first, records, answered, seen };
         let bytes = proposal.bytes();
         log.bytes += bytes;
-        log.open.push_back(Open { ticket, bytes, since: now, first });
+        log.open.push_back(Open { ticket, bytes, since: now, first, last });
         log.closed = log.is_full(now);
         Some(proposal)
     }

@@ -87,8 +87,9 @@ pub(super) struct Open {
     pub(super) ticket: Ticket,
     pub(super) bytes: usize,
     pub(super) since: Instant,
-    /// The number of its first record.
+    /// The numbers of its first record and of its last.
     pub(super) first: Seq,
+    pub(super) last: Seq,
 }
 
 /// What only a shared log needs.
@@ -178,7 +179,7 @@ impl Proposals {
     pub(super) fn invisible(&self) -> Option<(Ticket, Seq)> {
         match self.staged.len() as Seq {
             _ if self.settings.behind => None,
-            0 => self.open.back().map(|open| (open.ticket, Seq::MAX)),
+            0 => self.open.back().map(|open| (open.ticket, open.last)),
             count => Some((Ticket(self.tickets + 1), self.first + count - 1)),
         }
     }

@@ -342,7 +342,7 @@ setting::settings! {
         /// Milliseconds from one write to the next, unless nothing was published for so long.
         pause_ms: u64 = 5, Millis(0..=10_000);
         /// Milliseconds that the disk may be late with "behind"; then publishers get 503.
-        lag_ms: u64 = 200, Millis(1..=HOUR);
+        lag_ms: u64 = 200, Millis(1..=60_000);
         /// Bytes of messages that may wait for the disk; above, publishers get 503.
         staged_bytes: usize = 16 << 20, Bytes(1..=GIB);
     }
