@@ -10,6 +10,7 @@ import vm from "node:vm";
 import {adapt} from "cometd-nodejs-client";
 import {AckExtension, CometD} from "cometd";
 import faye from "faye";
+import {freePort} from "../ports.mjs";
 
 const root = new URL("../../", import.meta.url).pathname;
 const binary = process.env.ENCKE_BIN
@@ -29,18 +30,6 @@ export async function until(what, ask) {
         if (found) return found;
         if (Date.now() > deadline) throw new Error(`waited in vain until ${what}`);
         await new Promise(resolve => setTimeout(resolve, 5));
-    }
-}
-
-let ports = process.pid * 101;
-
-/** A port that is free, and none that the system gives to clients: it stays free while its server is away. */
-async function freePort() {
-    for (;;) {
-        const port = 12_000 + ports++ % 20_000, probe = net.createServer();
-        const isFree = await new Promise(done => probe.once("error", () => done(false)).listen(port, "127.0.0.1", () => done(true)));
-        await new Promise(done => isFree ? probe.close(done) : done());
-        if (isFree) return port;
     }
 }
 

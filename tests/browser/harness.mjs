@@ -5,6 +5,7 @@ import { spawn } from 'node:child_process';
 import net from 'node:net';
 import { after } from 'node:test';
 import { chromium } from 'playwright-core';
+import { freePort } from '../ports.mjs';
 
 const BINARY = process.env.ENCKE ?? new URL('../../target/debug/encke', import.meta.url).pathname;
 const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
@@ -14,21 +15,6 @@ const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
  * for up to 15 s, and one that is full for up to 11 s, so that half a minute would be little on a busy machine.
  */
 export const PATIENCE_MS = 60000;
-
-let ports = process.pid * 101;
-
-/**
- * A port that is free and stays so while its server is away: it is none of those that the system gives to clients, of which
- * a browser that tries to come back takes one after the other.
- */
-async function freePort() {
-  for (;;) {
-    const port = 12000 + ports++ % 20000, probe = net.createServer();
-    const isFree = await new Promise(done => probe.once('error', () => done(false)).listen(port, '127.0.0.1', () => done(true)));
-    await new Promise(done => isFree ? probe.close(done) : done());
-    if (isFree) return port;
-  }
-}
 
 /** Starts the server, on a port of its own unless `--listen` is among the options; it ends with the tests. */
 export async function startServer(...options) {
