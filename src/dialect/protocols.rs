@@ -15,6 +15,7 @@
 use super::bayeux::{self, Bayeux};
 use super::fdajax::Fdajax;
 use super::holder::Holder;
+use super::native::Targets;
 use super::session::{Act, Context};
 use crate::broker::access::{Grant, Revocation};
 use crate::carry::resume;
@@ -25,25 +26,31 @@ use crate::id::Seed;
 use crate::time::{Instant, Now};
 use std::rc::Rc;
 
-/// The protocols with sessions that are switched on.
+/// The protocols with sessions that are switched on, and what the native API, which has none, remembers.
 #[derive(Debug)]
 pub struct Dialects {
     bayeux: Bayeux,
     fdajax: Option<Fdajax>,
+    /// What requests to listen by the native API asked for lately.
+    pub targets: Targets,
 }
 
 resume! {
     Dialects {
         carried: ;
         resumed: bayeux, fdajax;
-        given:
+        given: targets
     }
 }
 
 impl Dialects {
     /// Those that `config` switches on.
     pub fn new(config: &Config, seed: Seed, now: Now) -> Self {
-        Self { bayeux: Bayeux::new(config, seed, now), fdajax: Fdajax::new(config, seed, now) }
+        Self {
+            bayeux: Bayeux::new(config, seed, now),
+            fdajax: Fdajax::new(config, seed, now),
+            targets: Targets::default(),
+        }
     }
 
     /// The protocol that serves `path`.

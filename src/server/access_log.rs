@@ -135,7 +135,7 @@ impl AccessLog {
 impl Server {
     /// Notes a request that has been understood.
     pub(super) fn log_request(&mut self, now: Now, slot: Slot, head: &Head, protocol: Option<Protocol>) {
-        if self.access_log.is_some() {
+        if self.telemetry.access_log.is_some() {
             self.note_request(now, slot, head, protocol);
         }
     }
@@ -143,36 +143,36 @@ impl Server {
     #[cold]
     fn note_request(&mut self, now: Now, slot: Slot, head: &Head, protocol: Option<Protocol>) {
         let client = Client::of(head, self.connections[slot].peer, &self.config).address;
-        if let Some(log) = &mut self.access_log {
+        if let Some(log) = &mut self.telemetry.access_log {
             log.open.insert(slot, Line::new(now.at, client, head, protocol));
         }
     }
 
     /// Notes the answer that was composed in `out` from `begin` on. It is complete, unless it `goes_on`.
     pub(super) fn log_answer(&mut self, now: Instant, slot: Slot, begin: usize, goes_on: bool) {
-        if self.access_log.is_some() {
+        if self.telemetry.access_log.is_some() {
             self.note_answer(now, slot, begin, goes_on);
         }
     }
 
     #[cold]
     fn note_answer(&mut self, now: Instant, slot: Slot, begin: usize, goes_on: bool) {
-        let Some(log) = &mut self.access_log else { return };
-        let answer = &self.out[begin.min(self.out.len())..];
-        let body = self.body.as_ref().map_or(0, |body| body.bytes().len());
+        let Some(log) = &mut self.telemetry.access_log else { return };
+        let answer = &self.writer.out[begin.min(self.writer.out.len())..];
+        let body = self.writer.body.as_ref().map_or(0, |body| body.bytes().len());
         log.note(now, slot, answer, body, goes_on);
     }
 
     /// Notes the last words to whoever listens no longer: the answer to a poll, or the end of a stream.
     pub(super) fn log_goodbye(&mut self, now: Instant, slot: Slot, goodbye: &[u8]) {
-        if let Some(log) = &mut self.access_log {
+        if let Some(log) = &mut self.telemetry.access_log {
             log.note(now, slot, goodbye, 0, false);
         }
     }
 
     /// Notes the answer to a poll that was written without being composed here.
     pub(super) fn log_written(&mut self, now: Instant, slot: Slot, bytes: usize) {
-        if let Some(log) = &mut self.access_log
+        if let Some(log) = &mut self.telemetry.access_log
             && let Some(mut line) = log.open.remove(&slot)
         {
             line.bytes += bytes;
@@ -182,7 +182,7 @@ impl Server {
 
     /// Counts bytes of an endless answer.
     pub(super) fn log_bytes(&mut self, slot: Slot, bytes: usize) {
-        if let Some(log) = &mut self.access_log
+        if let Some(log) = &mut self.telemetry.access_log
             && let Some(line) = log.open.get_mut(&slot).filter(|line| line.status.is_some())
         {
             line.bytes += bytes;
@@ -191,7 +191,7 @@ impl Server {
 
     /// Notes that whatever the connection was doing is over.
     pub(super) fn log_end(&mut self, now: Instant, slot: Slot) {
-        if let Some(log) = &mut self.access_log
+        if let Some(log) = &mut self.telemetry.access_log
             && let Some(line) = log.open.remove(&slot)
         {
             line.write(now, line.status.unwrap_or(CLIENT_LEFT), None);
@@ -201,7 +201,7 @@ impl Server {
     /// Notes a refusal that is answered from `begin` on in `out`; its head may not be known.
     #[cold]
     pub(super) fn log_refusal(&mut self, now: Now, slot: Slot, head: Option<&Head>, begin: usize) {
-        let Some(log) = &mut self.access_log else { return };
+        let Some(log) = &mut self.telemetry.access_log else { return };
         let peer = self.connections[slot].peer;
         let line = match head {
             Some(head) => Line::new(now.at, Client::of(head, peer, &self.config).address, head, None),
@@ -217,7 +217,7 @@ impl Server {
     /// Lines that wait for the end of their answer.
     #[cfg(any(test, feature = "check"))]
     pub(super) fn log_open(&self) -> impl Iterator<Item = Slot> {
-        self.access_log.iter().flat_map(|log| log.open.keys().copied())
+        self.telemetry.access_log.iter().flat_map(|log| log.open.keys().copied())
     }
 }
 

@@ -121,19 +121,19 @@ impl Server {
     /// Notes that somebody watches from now on.
     #[cold]
     pub(super) fn watch(&mut self, now: Now) {
-        self.watch.due.get_or_insert(now.at);
+        self.telemetry.watch.due.get_or_insert(now.at);
     }
 
     /// Goes on telling those who watched the server that parted.
     pub(super) fn watch_again(&mut self) {
-        self.watch.due = self.broker.hub.info(LIVE).map(|_| Instant::default());
+        self.telemetry.watch.due = self.broker.hub.info(LIVE).map(|_| Instant::default());
     }
 
     /// Tells those who watch how the server does, if it is time.
     #[cold]
     pub(super) fn tell_watchers(&mut self, now: Now) {
         let watchers = self.broker.hub.info(LIVE).map_or(0, |info| info.subscribers);
-        self.watch.due = (watchers > 0).then_some(now.at + LIVE_MS);
+        self.telemetry.watch.due = (watchers > 0).then_some(now.at + LIVE_MS);
         if watchers > 0 {
             let data = Data::Json(self.state(now).to_string().into());
             let told = self.publish(now, LIVE, Publication { ttl_ms: Some(0), ..Publication::of(data) });
@@ -146,7 +146,7 @@ impl Server {
     /// Takes a sample now and then, while anything happens.
     #[cold]
     pub(super) fn sample(&mut self, now: Now) {
-        let watch = &self.watch;
+        let watch = &self.telemetry.watch;
         if watch.samples.back().is_some_and(|last| now.unix < last.unix + SAMPLE_SECONDS) {
             return;
         }
@@ -159,10 +159,10 @@ impl Server {
             sent_bytes: self.telemetry.process.sent_bytes,
             gaps: stats.gaps_told,
             memory: self.memory.resident as u64,
-            p50_us: percentile(&self.watch.deliveries, &deliveries, 0.5),
-            p99_us: percentile(&self.watch.deliveries, &deliveries, 0.99),
+            p50_us: percentile(&self.telemetry.watch.deliveries, &deliveries, 0.5),
+            p99_us: percentile(&self.telemetry.watch.deliveries, &deliveries, 0.99),
         };
-        let watch = &mut self.watch;
+        let watch = &mut self.telemetry.watch;
         watch.deliveries = deliveries;
         if watch.samples.len() == SAMPLES {
             watch.samples.pop_front();
@@ -185,9 +185,9 @@ impl Server {
             "version": env!("VERSION_AND_COMMIT"),
             "epoch": self.broker.hub.newest().epoch.to_string(),
             "unix": now.unix,
-            "uptime_ms": now.at.millis_since(self.started.at),
-            "uptime_seconds": now.at.millis_since(self.started.at) / 1000,
-            "draining": self.draining,
+            "uptime_ms": now.at.millis_since(self.telemetry.started.at),
+            "uptime_seconds": now.at.millis_since(self.telemetry.started.at) / 1000,
+            "draining": self.drain.begun,
             "counters": counters,
             "gauges": gauges,
             "clients": clients,
@@ -205,6 +205,7 @@ impl Server {
     /// The last minutes.
     fn past(&self) -> Value {
         let rows: Vec<Value> = self
+            .telemetry
             .watch
             .samples
             .iter()
@@ -359,7 +360,7 @@ impl Server {
             "stalled_ms": output.map(|output| now.at.millis_since(output.progress)),
             "stalled_ms_max": self.config.limits.stalled_seconds * 1000,
             "near_limits": self.near_limits(now.at, slot),
-            "last_closed_of_address": self.closings.last_of(connection.peer).map(|closing| json!({
+            "last_closed_of_address": self.telemetry.closings.last_of(connection.peer).map(|closing| json!({
                 "ms_ago": now.at.millis_since(closing.at), "why": closing.why,
             })),
             "subject": grant.and_then(|grant| grant.subject.clone()),

@@ -14,7 +14,7 @@ impl Server {
         for (slot, connection) in self.connections.iter() {
             if matches!(connection.phase, Phase::Closed) {
                 let end = Effect::Close(self.id(slot));
-                assert!(self.effects.contains(&end), "{slot:?} is closed and nobody is told");
+                assert!(self.queues.effects.contains(&end), "{slot:?} is closed and nobody is told");
                 continue;
             }
             if let Some(subscriber) = connection.subscriber() {
@@ -113,7 +113,7 @@ impl Server {
         assert!(self.aside.is_empty(), "something is kept for nobody");
         assert!(self.broker.presence.is_empty(), "somebody is thought to be there");
         assert!(self.access.hook.is_idle(), "the application is asked for nobody");
-        assert!(self.effects.is_empty());
-        assert!(self.out.capacity() <= 2 * PIPELINE_BYTES_MAX);
+        assert!(self.queues.effects.is_empty());
+        assert!(self.writer.out.capacity() <= 2 * PIPELINE_BYTES_MAX);
     }
 }

@@ -53,7 +53,7 @@ impl Server {
     #[cold]
     pub(super) fn close_quietly(&mut self, now: Instant, slot: Slot, why: impl Into<Cow<'static, str>>) {
         let peer = self.connections[slot].peer.to_canonical();
-        self.closings.note(Closing { peer, at: now, why: why.into() });
+        self.telemetry.closings.note(Closing { peer, at: now, why: why.into() });
         self.close(now, slot);
     }
 }

@@ -58,15 +58,15 @@ impl Server {
         }
         let hub = &self.broker.hub;
         let is_left = hub.has_ready() || hub.has_bulk() || !self.queues.put_off.is_empty();
-        if !is_left && !self.pages.is_empty() {
-            self.pages.clear();
+        if !is_left && !self.writer.pages.is_empty() {
+            self.writer.pages.clear();
         }
         // A flood does not keep limits from being kept.
-        if !is_left || self.trimmed + TRIM_MS <= now.at {
-            self.trimmed = now.at;
+        if !is_left || self.memory.trimmed + TRIM_MS <= now.at {
+            self.memory.trimmed = now.at;
             self.broker.hub.tick_while(now.at, || !sink.is_late());
             let removals = self.broker.remove_expired(now.at);
-            self.effects.extend(removals.map(|proposal| Effect::Append(Box::new(proposal))));
+            self.queues.effects.extend(removals.map(|proposal| Effect::Append(Box::new(proposal))));
         }
         is_left
     }
@@ -271,15 +271,15 @@ impl Server {
     pub(super) fn answer_poll(&mut self, now: Now, slot: Slot, no_news: Option<u16>, sink: &mut impl Sink) {
         let connection = &self.connections[slot];
         let Phase::Parked(poll) = connection.phase else { return };
-        let close = poll.close || connection.is_done() || self.draining;
+        let close = poll.close || connection.is_done() || self.drain.begun;
         let callback = self.take_callback(poll.subscriber);
         let envelope = EnvelopeOf {
             head_only: false,
             close,
-            retry: self.draining.then(|| self.return_ms(slot).div_ceil(1000)),
+            retry: self.drain.begun.then(|| self.return_ms(slot).div_ceil(1000)),
             began: None,
         };
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         if self.compose_poll(now, &poll, callback.as_deref(), no_news, envelope) {
             self.log_answer(now.at, slot, begin, false);
             return self.end_poll(now, slot, close, sink);
@@ -307,12 +307,13 @@ impl Server {
         let is_all = pulled.len() < poll.max();
         let count = pulled.len();
         poll::cut_batch(&mut pulled, self.memory.batch_bytes(), callback.is_some());
-        let mut fields = Cow::Borrowed(self.cors.fields(poll.origin));
+        let mut fields = Cow::Borrowed(self.writer.cors.fields(poll.origin));
         if let Some(seconds) = retry {
             fields = format!("{fields}Retry-After: {seconds}\r\n").into();
         }
         let fields = &*fields;
-        let envelope = Envelope { date: self.dates.at(now.unix), head_only, close, fields, keep_alive: "" };
+        let envelope =
+            Envelope { date: self.writer.dates.at(now.unix), head_only, close, fields, keep_alive: "" };
         let last = pulled.last().map(|message| message.id);
         let is_all = is_all && pulled.len() == count;
         let newest = self.broker.hub.newest();
@@ -341,9 +342,10 @@ impl Server {
         match no_news {
             _ if has_news => {
                 let batch = poll.batch.is_some();
-                self.body = write_answer(&mut self.out, &pulled, batch, callback, next, &gaps, &envelope);
+                self.writer.body =
+                    write_answer(&mut self.writer.out, &pulled, batch, callback, next, &gaps, &envelope);
             }
-            Some(status) => write_no_news(&mut self.out, status, callback, next, &envelope),
+            Some(status) => write_no_news(&mut self.writer.out, status, callback, next, &envelope),
             None => {}
         }
         let count = pulled.len();
@@ -379,7 +381,7 @@ impl Server {
             return self.send(now, slot, sink);
         }
         let Some(look) = connection.look() else { return };
-        let retry_ms = self.draining.then(|| self.return_ms(slot));
+        let retry_ms = self.drain.begun.then(|| self.return_ms(slot));
         let ending = if look.stream == Streaming::Mercure {
             transport::cut_short(look, retry_ms)
         } else {

@@ -14,6 +14,14 @@ const AT_ONCE: u64 = 100;
 /// The others follow, so many a second at least.
 const PER_SECOND_MIN: u64 = 500;
 
+/// Whether a server leaves, and how far it is with that.
+#[derive(Debug, Default)]
+pub(super) struct Drain {
+    pub begun: bool,
+    /// Who has not been sent away yet.
+    pub farewell: Option<Farewell>,
+}
+
 /// Those who are still to be sent away.
 #[derive(Debug)]
 pub(super) struct Farewell {
@@ -40,7 +48,7 @@ impl Server {
     /// Begins to leave: closes idle connections, and sends those away who wait or listen. Requests that are arriving are
     /// still answered.
     pub fn drain(&mut self, now: Now, sink: &mut impl Sink) {
-        self.draining = true;
+        self.drain.begun = true;
         self.drain_sessions(now, sink);
         let mut waiting = VecDeque::new();
         let ids: Vec<ConnId> = self.connections.iter().map(|(slot, _)| self.id(slot)).collect();
@@ -65,7 +73,7 @@ impl Server {
             seconds => (waiting.len() as u64).div_ceil(seconds),
         };
         let per_second = per_second.max(PER_SECOND_MIN);
-        self.farewell = Some(Farewell { waiting, begun: now.at, per_second, sent: 0 });
+        self.drain.farewell = Some(Farewell { waiting, begun: now.at, per_second, sent: 0 });
         self.send_away(now, sink);
     }
 
@@ -73,7 +81,7 @@ impl Server {
     /// over. Requests that are arriving are still answered.
     #[cold]
     pub fn send_some_away(&mut self, now: Now, ids: &[ConnId], sink: &mut impl Sink) {
-        let was_draining = std::mem::replace(&mut self.draining, true);
+        let was_draining = std::mem::replace(&mut self.drain.begun, true);
         for &id in ids {
             let Some(slot) = self.find(id) else { continue };
             let connection = &mut self.connections[slot];
@@ -93,13 +101,13 @@ impl Server {
                 | Phase::Closed => {}
             }
         }
-        self.draining = was_draining;
+        self.drain.begun = was_draining;
     }
 
     /// Sends those away whose time has come, as many as a turn has deliveries.
     #[cold]
     pub(super) fn send_away(&mut self, now: Now, sink: &mut impl Sink) {
-        let Some(mut farewell) = self.farewell.take() else { return };
+        let Some(mut farewell) = self.drain.farewell.take() else { return };
         let due = farewell.due(now.at).min(farewell.sent + self.config.turn.deliveries as u64);
         while farewell.sent < due {
             let Some(id) = farewell.waiting.pop_front() else { return };
@@ -112,16 +120,16 @@ impl Server {
                 _ => {}
             }
         }
-        self.farewell = Some(farewell);
+        self.drain.farewell = Some(farewell);
     }
 
     /// When the next one is sent away.
     pub(super) fn next_farewell(&self) -> Instant {
-        self.farewell.as_ref().map_or(Instant::NEVER, Farewell::next)
+        self.drain.farewell.as_ref().map_or(Instant::NEVER, Farewell::next)
     }
 
     /// Whether a server that drains has no connection left.
     pub fn is_drained(&self) -> bool {
-        self.draining && self.connections.is_empty()
+        self.drain.begun && self.connections.is_empty()
     }
 }

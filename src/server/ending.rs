@@ -24,12 +24,12 @@ impl Server {
         self.broker.stats.requests_refused += 1;
         self.telemetry.note_status(response.status);
         self.leave(now.at, slot);
-        let fields = self.cors.fields(head.and_then(|head| self.cors.find(head)));
+        let fields = self.writer.cors.fields(head.and_then(|head| self.writer.cors.find(head)));
         let head_only = head.is_some_and(|head| head.method == Method::Head);
         let envelope =
-            Envelope { date: self.dates.at(now.unix), head_only, close: true, fields, keep_alive: "" };
-        let begin = self.out.len();
-        response::write_response(&mut self.out, response, &envelope);
+            Envelope { date: self.writer.dates.at(now.unix), head_only, close: true, fields, keep_alive: "" };
+        let begin = self.writer.out.len();
+        response::write_response(&mut self.writer.out, response, &envelope);
         self.log_refusal(now, slot, head, begin);
         let connection = &mut self.connections[slot];
         connection.input = None;
@@ -58,7 +58,7 @@ impl Server {
             self.note_caught_up(slot);
             self.forget_right(slot);
             self.access.hook.leave(id);
-            self.effects.push_back(Effect::Close(id));
+            self.queues.effects.push_back(Effect::Close(id));
         }
     }
 
@@ -106,10 +106,10 @@ impl Server {
     /// has to be looked at for it, and those who stay may sit in the last ones.
     fn shrink(&mut self) {
         let left = self.connections.len();
-        if self.ebb.is_none_or(|ebb| left > ebb) {
+        if self.memory.ebb.is_none_or(|ebb| left > ebb) {
             return;
         }
-        self.ebb = (left > 0).then_some(left / 2);
+        self.memory.ebb = (left > 0).then_some(left / 2);
         self.connections.shrink_to_fit();
         self.wheel.shrink();
         self.broker.hub.shrink();
@@ -156,10 +156,15 @@ impl Server {
             }
             Phase::Parked(parked) => {
                 let close = parked.close || connection.is_done();
-                let fields = self.cors.fields(parked.origin);
-                let keep_alive = &*self.keep_alive;
-                let envelope =
-                    Envelope { date: self.dates.at(now.unix), head_only: false, close, fields, keep_alive };
+                let fields = self.writer.cors.fields(parked.origin);
+                let keep_alive = &*self.writer.keep_alive;
+                let envelope = Envelope {
+                    date: self.writer.dates.at(now.unix),
+                    head_only: false,
+                    close,
+                    fields,
+                    keep_alive,
+                };
                 // Its other channels may live: it can go on from where it was.
                 let gone = Response::problem(status, detail, false).at(position);
                 response::write_response(&mut goodbye, &gone, &envelope);

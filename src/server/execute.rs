@@ -85,9 +85,11 @@ impl Server {
         };
         self.broker.stats.requests_failed += u64::from(response.status >= 400);
         self.telemetry.note_status(response.status);
-        let envelope =
-            Envelope { keep_alive: &self.keep_alive, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
-        response::write_response(&mut self.out, &response, &envelope);
+        let envelope = Envelope {
+            keep_alive: &self.writer.keep_alive,
+            ..envelope(self.writer.dates.at(now.unix), reply, &self.writer.cors)
+        };
+        response::write_response(&mut self.writer.out, &response, &envelope);
         self.answered(slot, reply.close);
     }
 

@@ -51,7 +51,7 @@ impl Server {
     /// Why it cannot part at the moment, if it cannot. To be asked between two turns, when all effects have been taken.
     pub fn parting_waits_for(&self) -> Option<&'static str> {
         match () {
-            () if self.draining => Some("it leaves already"),
+            () if self.drain.begun => Some("it leaves already"),
             // The next one reads what is shared, and clients resume there.
             () if self.broker.is_shared() => Some("its history is shared with other servers"),
             () if self.broker.is_loading() => Some("the history is being loaded"),
@@ -62,7 +62,7 @@ impl Server {
 
     /// All that another server has to know to go on in its place.
     pub fn part(&self) -> Vec<u8> {
-        debug_assert!(self.out.is_empty() && self.body.is_none(), "nobody is being served");
+        debug_assert!(self.writer.out.is_empty() && self.writer.body.is_none(), "nobody is being served");
         let mut parcel = Parcel::default();
         self.seed.pack(&mut parcel);
         self.settings().pack(&mut parcel);
@@ -93,11 +93,11 @@ impl Server {
         if self.mercure.is_some() {
             self.serve_mercure();
         }
-        self.cors.renew(&self.config.cors, self.access.is_on());
+        self.writer.cors.renew(&self.config.cors, self.access.is_on());
         self.count_addresses();
         match self.config.log.access {
-            true => _ = self.access_log.get_or_insert_default(),
-            false => self.access_log = None,
+            true => _ = self.telemetry.access_log.get_or_insert_default(),
+            false => self.telemetry.access_log = None,
         }
         match self.access.is_on() {
             true => {
@@ -135,10 +135,9 @@ impl Server {
 
 resume! {
     Server {
-        carried: connections, generations, ebb, wheel, effects, queues, trimmed, readers, aside, access_log, started;
-        resumed: broker, dialects, mercure, access, rights, work, cors;
+        carried: connections, generations, wheel, readers, aside;
+        resumed: memory, broker, dialects, mercure, access, rights, queues, writer, telemetry;
         // What the settings give, what is found out again, and what is empty when a server parts.
-        given: seed, config, addresses, closings, memory, pages, targets, keep_alive, dates, telemetry, watch,
-            pending, out, body, draining, farewell, #[cfg(any(test, feature = "check"))] serving
+        given: seed, config, addresses, pending, drain
     }
 }

@@ -22,14 +22,14 @@ impl Server {
     pub(super) fn hold(&mut self, now: Now, slot: Slot, protocol: Protocol, request: &Request) {
         let head = &request.head;
         let names = self.dialects.names_origins(protocol, &self.config);
-        let named = self.cors.unlisted(head).filter(|_| names);
+        let named = self.writer.cors.unlisted(head).filter(|_| names);
         let hold = Hold {
             protocol,
             head_only: head.method == Method::Head,
-            close: !head.keep_alive || self.draining,
+            close: !head.keep_alive || self.drain.begun,
             chunked: head.http11,
             begun: false,
-            origin: self.cors.find(head),
+            origin: self.writer.cors.find(head),
         };
         match named {
             Some(origin) => _ = self.aside.origins.insert(slot, origin.into()),
@@ -62,7 +62,7 @@ impl Server {
         let unsent = match connection.phase {
             // Many of its messages are answered before anything is written.
             Phase::Socket(_) => {
-                self.out.len() + connection.output.as_ref().map_or(0, |output| output.own_len())
+                self.writer.out.len() + connection.output.as_ref().map_or(0, |output| output.own_len())
             }
             _ => 0,
         };
@@ -175,30 +175,30 @@ impl Server {
         let fields = match &named {
             Some(named) => named,
             None if self.dialects.names_origins(hold.protocol, &self.config) => {
-                self.cors.varied_fields(hold.origin)
+                self.writer.cors.varied_fields(hold.origin)
             }
-            None => self.cors.fields(hold.origin),
+            None => self.writer.cors.fields(hold.origin),
         };
         let envelope = Envelope {
-            date: self.dates.at(now.unix),
+            date: self.writer.dates.at(now.unix),
             head_only: hold.head_only,
             close,
             fields,
-            keep_alive: &self.keep_alive,
+            keep_alive: &self.writer.keep_alive,
         };
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         match act {
             Act::Answer(response) => {
                 self.broker.stats.requests_failed += u64::from(response.status >= 400);
                 self.telemetry.note_status(response.status);
-                response::write_response(&mut self.out, &response, &envelope);
+                response::write_response(&mut self.writer.out, &response, &envelope);
                 self.log_answer(now.at, slot, begin, false);
                 self.release(now, slot, close);
             }
             Act::Begin(response) => {
                 hold.begun = true;
                 self.telemetry.note_status(response.status);
-                write_stream_head(&mut self.out, &response, chunked, &envelope);
+                write_stream_head(&mut self.writer.out, &response, chunked, &envelope);
                 let head_only = hold.head_only;
                 self.log_answer(now.at, slot, begin, !head_only);
                 if head_only {
@@ -211,21 +211,21 @@ impl Server {
             Act::Upgrade(response) => {
                 let envelope = Envelope { head_only: false, close: false, ..envelope };
                 self.telemetry.note_status(response.status);
-                response::write_response(&mut self.out, &response, &envelope);
+                response::write_response(&mut self.writer.out, &response, &envelope);
                 let user = User::Session(hold.protocol);
                 self.log_answer(now.at, slot, begin, true);
                 self.connections[slot].enter(Phase::Socket(user), now.at);
             }
             Act::Write(bytes) => {
                 match chunked {
-                    true => write_chunk(&mut self.out, &[&bytes]),
-                    false => self.out.extend_from_slice(&bytes),
+                    true => write_chunk(&mut self.writer.out, &[&bytes]),
+                    false => self.writer.out.extend_from_slice(&bytes),
                 }
                 self.log_bytes(slot, bytes.len());
             }
             Act::End => {
                 if begun {
-                    self.out.extend_from_slice(transport::closing(chunked));
+                    self.writer.out.extend_from_slice(transport::closing(chunked));
                 }
                 self.release(now, slot, true);
             }
@@ -238,7 +238,7 @@ impl Server {
     fn write_socket_act(&mut self, now: Now, slot: Slot, act: Act) {
         match act {
             Act::Write(bytes) => {
-                websocket::write_text(&mut self.out, &bytes);
+                websocket::write_text(&mut self.writer.out, &bytes);
                 self.log_bytes(slot, bytes.len());
             }
             Act::End => self.close_socket(now.at, slot, Some(websocket::close::NORMAL), ""),

@@ -131,7 +131,7 @@ impl Server {
             }
         }
         let stage = self.broker.hub.stage(key);
-        let at_hand = stage.and_then(|stage| self.pages.find(stage, look)).cloned();
+        let at_hand = stage.and_then(|stage| self.writer.pages.find(stage, look)).cloned();
         let is_small = at_hand.as_ref().is_some_and(|page| page.bytes.len() <= SMALL_BYTES);
         if turn == Turn::Early && (!is_small || self.broker.hub.has_snapshot(key)) {
             self.broker.hub.mark_bulk(key);
@@ -140,7 +140,7 @@ impl Server {
         let page = at_hand.unwrap_or_else(|| {
             let page = Rc::new(self.compose_page(now.at, slot, key, look, sink));
             if let Some(stage) = stage {
-                self.pages.keep(stage, look, &page);
+                self.writer.pages.keep(stage, look, &page);
             }
             page
         });
@@ -208,7 +208,7 @@ impl Server {
         sink: &mut impl Sink,
     ) -> Page {
         let is_slow = self.keeps_little(slot);
-        let (hub, patches) = (&self.broker.hub, &mut self.pages.patches);
+        let (hub, patches) = (&self.broker.hub, &mut self.writer.pages.patches);
         let mut pulled: Vec<&Rc<Message>> = Vec::new();
         let max = if is_slow { SLOW_MESSAGES_MAX } else { PAGE_MESSAGES_MAX };
         hub.pull(now, key, max, &mut pulled);

@@ -28,7 +28,7 @@ impl Server {
     ) -> Result<(), Response> {
         self.note_right(now, slot, reply.identity);
         let Subscribe { asked, start, transport, .. } = subscribe;
-        if self.draining && native::asks_for_events(reply.head) {
+        if self.drain.begun && native::asks_for_events(reply.head) {
             return Err(self.leaving(slot, native::wants_text(reply.head)));
         }
         // A poll keeps its time itself, and is given values whole.
@@ -123,16 +123,20 @@ impl Server {
             attached.map_err(|error| self.refused(slot, error, native::wants_text(reply.head)))?;
         let start = self.broker.hub.place(subscriber);
         let gaps = self.broker.hub.take_gaps(subscriber);
-        let begin = self.out.len();
-        let envelope = Envelope { close: false, ..envelope(self.dates.at(now.unix), reply, &self.cors) };
-        response::write_head(&mut self.out, response.status, &envelope);
+        let begin = self.writer.out.len();
+        let envelope =
+            Envelope { close: false, ..envelope(self.writer.dates.at(now.unix), reply, &self.writer.cors) };
+        response::write_head(&mut self.writer.out, response.status, &envelope);
         let heartbeat = self.config.heartbeat;
-        let _ =
-            write!(self.out, "{}Encke-Heartbeat: {heartbeat}\r\nEncke-Next: {start}\r\n", response.fields);
-        poll::write_gap_field(&mut self.out, &gaps);
-        self.out.extend_from_slice(b"\r\n");
-        self.out.extend_from_slice(&transport::opening(look, start, "", &self.config));
-        self.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
+        let _ = write!(
+            self.writer.out,
+            "{}Encke-Heartbeat: {heartbeat}\r\nEncke-Next: {start}\r\n",
+            response.fields
+        );
+        poll::write_gap_field(&mut self.writer.out, &gaps);
+        self.writer.out.extend_from_slice(b"\r\n");
+        self.writer.out.extend_from_slice(&transport::opening(look, start, "", &self.config));
+        self.writer.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
         self.broker.stats.streams_started += 1;
         self.telemetry.note_status(response.status);
         let user = User::Subscriber { subscriber, stream, may_publish, loud: asked.loud };
@@ -143,7 +147,7 @@ impl Server {
         self.bound_unsent(slot, subscriber);
         // As with streams, heartbeats are counted from here.
         self.wheel.clear(slot);
-        if self.draining {
+        if self.drain.begun {
             self.close_socket(now.at, slot, Some(close::GOING_AWAY), "come back");
         }
         Ok(())
@@ -164,35 +168,35 @@ impl Server {
         let gaps = self.broker.hub.take_gaps(subscriber);
         let envelope = Envelope {
             close: !chunked || reply.close,
-            ..envelope(self.dates.at(now.unix), reply, &self.cors)
+            ..envelope(self.writer.dates.at(now.unix), reply, &self.writer.cors)
         };
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         self.telemetry.note_status(200);
-        response::write_head(&mut self.out, 200, &envelope);
+        response::write_head(&mut self.writer.out, 200, &envelope);
         let content_type = transport::content_type(look.stream);
         let _ = write!(
-            self.out,
+            self.writer.out,
             "Content-Type: {content_type}\r\nCache-Control: {NOT_KEPT}\r\nX-Accel-Buffering: no\r\n{}\
              Encke-Heartbeat: {}\r\nEncke-Next: {start}\r\n",
             transport::precautions(look.stream),
             if look.stream.has_heartbeat() { self.config.heartbeat } else { 0 },
         );
-        poll::write_gap_field(&mut self.out, &gaps);
+        poll::write_gap_field(&mut self.writer.out, &gaps);
         if chunked {
-            self.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+            self.writer.out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
-        self.out.extend_from_slice(b"\r\n");
+        self.writer.out.extend_from_slice(b"\r\n");
         if reply.head_only {
             self.broker.hub.detach(now.at, subscriber);
             return self.answered(slot, reply.close);
         }
-        self.out.extend_from_slice(&transport::opening(look, start, callback, &self.config));
+        self.writer.out.extend_from_slice(&transport::opening(look, start, callback, &self.config));
         // What cannot be told in band is told in the head.
-        self.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
+        self.writer.out.extend(transport::gap_notice(look, &gaps).unwrap_or_default());
         self.broker.stats.streams_started += 1;
-        if self.draining {
+        if self.drain.begun {
             // Its client comes back to whoever serves next.
-            self.out.extend(transport::ending(look, Some(self.return_ms(slot))));
+            self.writer.out.extend(transport::ending(look, Some(self.return_ms(slot))));
             self.broker.hub.detach(now.at, subscriber);
             return self.answered(slot, true);
         }
@@ -213,7 +217,7 @@ impl Server {
         reply: &Reply,
         callback: Option<&str>,
     ) {
-        let waits = poll.polling.waits() && !reply.head_only && !self.draining;
+        let waits = poll.polling.waits() && !reply.head_only && !self.drain.begun;
         let is_held = !poll.pace.is_none() && !self.broker.hub.has_snapshot(poll.subscriber);
         if waits && (is_held || !self.broker.hub.is_ready(poll.subscriber)) {
             return self.park(now, slot, poll, callback);
@@ -223,7 +227,7 @@ impl Server {
             Polling::Interval => Some(304),
             Polling::Long | Polling::Script => Some(self.config.poll.no_news_status),
         };
-        let retry = self.draining.then(|| self.return_ms(slot).div_ceil(1000));
+        let retry = self.drain.begun.then(|| self.return_ms(slot).div_ceil(1000));
         let began = self.broker.hub.began(poll.subscriber, start);
         let envelope = EnvelopeOf { head_only: reply.head_only, close: reply.close, retry, began };
         if !self.compose_poll(now, &poll, callback, no_news, envelope) {

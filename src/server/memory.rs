@@ -23,6 +23,7 @@
 
 use super::Server;
 use crate::broker::{Shortage, is_exempt};
+use crate::carry::resume;
 use crate::conn::{Connection, Door, Slot};
 use crate::hub::Message;
 use crate::time::{Instant, Now};
@@ -84,11 +85,25 @@ pub struct Memory {
     full: bool,
     /// When it was last short, until that is over.
     short_at: Option<Instant>,
+    /// After a crowd: how few connections must be left for memory to be given back.
+    pub ebb: Option<usize>,
+    /// When the hub last kept its limits.
+    pub trimmed: Instant,
+}
+
+resume! {
+    Memory {
+        carried: ebb, trimmed;
+        resumed: ;
+        // Measured anew.
+        given: max, highest, overhead, forgiven, steady, resident, held, held_now, most_held, gathered, refusing, full,
+            short_at
+    }
 }
 
 impl Memory {
     /// Room for `max` bytes; 0 = any number of them.
-    pub const fn new(max: usize) -> Self {
+    pub const fn new(max: usize, now: Instant) -> Self {
         Self {
             max,
             highest: 0,
@@ -103,6 +118,8 @@ impl Memory {
             refusing: false,
             full: false,
             short_at: None,
+            ebb: None,
+            trimmed: now,
         }
     }
 

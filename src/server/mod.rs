@@ -44,34 +44,31 @@ mod timing;
 mod turns;
 mod writing;
 
-use crate::broker::{self, Broker, Rate};
+use crate::broker::{self, Broker};
 use crate::carry::carry;
 use crate::config::Config;
 use crate::conn::{ConnId, Connection, Input, Phase, Slot};
 use crate::dialect::hook::Ask;
 use crate::dialect::native::Targets;
-use crate::dialect::{Access, Dialects, cors};
+use crate::dialect::{Access, Dialects};
 use crate::hub::{Hub, Publication, ROOM};
 use crate::id::Seed;
 use crate::log::Proposal;
 use crate::stats::Stats;
 use crate::table::Table;
-use crate::time::{Dates, Instant, Now, Wheel};
+use crate::time::{Now, Wheel};
 use crate::transport::Format;
 use crate::wire::response::Response;
-use access_log::AccessLog;
 use addresses::Addresses;
 use aside::Aside;
-use closings::Closings;
 use memory::Memory;
 use queues::Queues;
 use sink::write_slices;
 pub use sink::{Line, Sink, Write, Wrote};
-use std::collections::VecDeque;
 use std::io::IoSlice;
 pub use telemetry::Process;
 use telemetry::Telemetry;
-use writing::Body;
+use writing::{Body, Writer};
 
 /// Bytes that may wait behind a parked poll or an answer that is not taken: as much as one read brings.
 pub const PIPELINE_BYTES_MAX: usize = 64 << 10;
@@ -108,12 +105,6 @@ pub struct Handshakes {
     pub delayed: u64,
 }
 
-/// Tells clients that keep connections open for later when we close them, so that they are the ones who do.
-fn keep_alive(config: &Config) -> Box<str> {
-    let seconds = config.limits.idle_seconds;
-    format!("Keep-Alive: timeout={seconds}\r\n").into()
-}
-
 /// What the server asks of the outside at the end of a turn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -147,21 +138,14 @@ pub struct Server {
     /// How many connections there have been.
     generations: u32,
     addresses: Addresses,
-    closings: Closings,
     memory: Memory,
     /// Who is behind with reading.
     readers: readers::Readers,
-    /// After a crowd: how few connections must be left for memory to be given back.
-    ebb: Option<usize>,
     broker: Broker,
     /// One timer a connection.
     wheel: Wheel<Slot>,
     /// Answers that wait for the log.
     pending: pending::Pending,
-    /// What subscribers of latest values are given who are at the same stage.
-    pages: latest::Pages,
-    /// What requests to listen asked for lately.
-    targets: Targets,
     dialects: Dialects,
     /// Streams of Mercure, where it is served.
     mercure: Option<Box<mercure::Mercure>>,
@@ -169,42 +153,21 @@ pub struct Server {
     access: Access,
     /// By what right each connection listens.
     rights: rights::Rights,
-    effects: VecDeque<Effect>,
     /// What is to be done in this turn or in one of the next.
     queues: Queues,
-    /// When the hub last kept its limits.
-    trimmed: Instant,
-    /// Work done for each address.
-    work: Rate,
-    /// Somebody is being served.
-    #[cfg(any(test, feature = "check"))]
-    serving: bool,
     /// What is known of few connections.
     aside: Aside,
-    /// Answers of the connection at hand, until they are written.
-    out: Vec<u8>,
-    /// What follows `out`, being too large to be copied there.
-    body: Option<Body>,
-    /// The header fields that answers to pages of other origins carry.
-    cors: cors::Rules,
-    /// The header fields of answers after which the connection stays open: for how long.
-    keep_alive: Box<str>,
-    dates: Dates,
-    /// Requests that are being answered, while there is an access log.
-    access_log: Option<Box<AccessLog>>,
+    /// What answers are written with.
+    writer: Writer,
     telemetry: Telemetry,
-    watch: admin::Watch,
-    started: Now,
-    draining: bool,
-    /// While it leaves: who has not been sent away yet.
-    farewell: Option<drain::Farewell>,
+    drain: drain::Drain,
 }
 
 impl Server {
     /// A server without connections. All it draws by chance comes from `seed`.
     pub fn new(mut config: Config, seed: Seed, now: Now) -> Self {
         Self::widen(&mut config);
-        let memory = Memory::new(config.limits.memory);
+        let memory = Memory::new(config.limits.memory, now.at);
         config.history.total_bytes = memory.room_for_history(config.history.total_bytes);
         let access = Access::new(&config, seed);
         let mercure = access.mercure.has_keys().then(|| Box::new(mercure::Mercure::new(seed)));
@@ -212,37 +175,20 @@ impl Server {
             broker: Broker::new(&config, seed, now.at),
             wheel: Wheel::with_room(now.at, ROOM),
             pending: pending::Pending::default(),
-            pages: latest::Pages::default(),
-            targets: Targets::default(),
             dialects: Dialects::new(&config, seed, now),
             mercure,
-            cors: cors::Rules::new(&config.cors, access.is_on()),
+            writer: Writer::new(&config, access.is_on()),
             access,
             rights: rights::Rights::default(),
-            keep_alive: keep_alive(&config),
-            dates: Dates::default(),
-            access_log: config.log.access.then(Box::default),
             connections: Table::with_capacity(ROOM),
             generations: 0,
             addresses: Addresses::default(),
-            closings: Closings::default(),
             memory,
             readers: readers::Readers::new(),
-            ebb: None,
-            effects: VecDeque::new(),
-            queues: Queues::default(),
-            trimmed: now.at,
-            work: Rate::new(seed.key("work by address")),
-            #[cfg(any(test, feature = "check"))]
-            serving: false,
+            queues: Queues::new(seed),
             aside: Aside::default(),
-            out: Vec::new(),
-            body: None,
-            telemetry: Telemetry::default(),
-            watch: admin::Watch::default(),
-            started: now,
-            draining: false,
-            farewell: None,
+            telemetry: Telemetry::new(&config, now),
+            drain: drain::Drain::default(),
             seed,
             config,
         };
@@ -265,15 +211,15 @@ impl Server {
         Self::widen(&mut config);
         self.broker.reconfigure(&config);
         self.access.reconfigure(&config);
-        self.cors.renew(&config.cors, self.access.is_on());
+        self.writer.cors.renew(&config.cors, self.access.is_on());
         match self.access.is_on() {
             true => self.rights.judge_all(self.config.publish.token != config.publish.token),
             // Nobody notes any more who leaves.
             false => self.rights.forget(),
         }
-        self.targets = Targets::default();
-        if self.access_log.is_some() != config.log.access {
-            self.access_log = config.log.access.then(Box::default);
+        self.dialects.targets = Targets::default();
+        if self.telemetry.access_log.is_some() != config.log.access {
+            self.telemetry.access_log = config.log.access.then(Box::default);
         }
         // Who is counted may have changed.
         self.config = config;
@@ -385,7 +331,7 @@ impl Server {
         let input = self.connections[slot].input.get_or_insert_default();
         input.push(bytes);
         if input.waiting_len() > PIPELINE_BYTES_SCARCE {
-            self.effects.push_back(Effect::Pause(id));
+            self.queues.effects.push_back(Effect::Pause(id));
         }
         self.memory.gathered += bytes.len();
     }
@@ -488,7 +434,7 @@ impl Server {
 
     /// The next effect; drain them at the end of each turn.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        let Some(effect) = self.effects.pop_front() else {
+        let Some(effect) = self.queues.effects.pop_front() else {
             return self.access.hook.next_ask().map(|ask| Effect::Ask(Box::new(ask)));
         };
         if let Effect::Close(id) = effect {

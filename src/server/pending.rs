@@ -210,7 +210,7 @@ impl Server {
     fn propose_to_log(&mut self, now: Instant) -> Option<Ticket> {
         let proposal = self.broker.propose(now);
         let ticket = self.broker.must_wait_for(proposal.as_ref());
-        self.effects.extend(proposal.map(|proposal| Effect::Append(Box::new(proposal))));
+        self.queues.effects.extend(proposal.map(|proposal| Effect::Append(Box::new(proposal))));
         ticket
     }
 
@@ -249,8 +249,14 @@ impl Server {
 
     fn envelope_of(&mut self, now: Now, reply: Refused) -> Envelope<'_> {
         let Refused { head_only, close, origin, .. } = reply;
-        let fields = self.cors.fields(origin);
-        Envelope { date: self.dates.at(now.unix), head_only, close, fields, keep_alive: &self.keep_alive }
+        let fields = self.writer.cors.fields(origin);
+        Envelope {
+            date: self.writer.dates.at(now.unix),
+            head_only,
+            close,
+            fields,
+            keep_alive: &self.writer.keep_alive,
+        }
     }
 
     /// Hands back what a protocol asks for a connection of which answers wait: it has to wait, too.
@@ -284,7 +290,7 @@ impl Server {
         let ends = |owner| Holder::connection(owner).is_some();
         let (applied, own) = self.broker.apply_shared(now.at, tails, ends);
         // Numbers may be others' now.
-        self.pages.clear();
+        self.writer.pages.clear();
         applied.ended.into_iter().for_each(|ended| self.end_deleted(now, ended));
         self.take_revoked(now, applied.revoked);
         for (ticket, first) in own {
@@ -408,13 +414,15 @@ impl Server {
                 if matches!(self.connections[slot].phase, Phase::Socket(_)) {
                     let one = answer::one(&earlier.unwrap_or(&receipts).first, told);
                     let answer = commands::answer(reference.as_deref(), Ok(one), false);
-                    answer.iter().for_each(|answer| websocket::write_text(&mut self.out, answer.as_bytes()));
+                    answer
+                        .iter()
+                        .for_each(|answer| websocket::write_text(&mut self.writer.out, answer.as_bytes()));
                     self.send(now.at, slot, sink);
                 }
             }
             Answer::Http { bytes, reply } => self.give_http(now, slot, &bytes, reply.close, sink),
             Answer::Frames { bytes, .. } if matches!(self.connections[slot].phase, Phase::Socket(_)) => {
-                self.out.extend_from_slice(&bytes);
+                self.writer.out.extend_from_slice(&bytes);
                 self.send(now.at, slot, sink);
             }
             Answer::Frames { .. } => {}
@@ -423,16 +431,16 @@ impl Server {
     }
 
     fn give_http(&mut self, now: Now, slot: Slot, bytes: &[u8], close: bool, sink: &mut impl Sink) {
-        let close = close || self.draining;
+        let close = close || self.drain.begun;
         let connection = &mut self.connections[slot];
         if !matches!(connection.phase, Phase::Committing) {
             return;
         }
         connection.enter(Phase::Idle, now.at);
         connection.closing |= close;
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         self.telemetry.note_status(status_of(bytes));
-        self.out.extend_from_slice(bytes);
+        self.writer.out.extend_from_slice(bytes);
         self.log_answer(now.at, slot, begin, false);
         self.send(now.at, slot, sink);
         let connection = &self.connections[slot];
@@ -470,7 +478,9 @@ impl Server {
             }
             Answer::Frames { reference, .. } | Answer::Outcome { reference, .. } if is_socket => {
                 let answer = commands::answer(reference.as_deref(), Err(detail.to_owned()), false);
-                answer.iter().for_each(|answer| websocket::write_text(&mut self.out, answer.as_bytes()));
+                answer
+                    .iter()
+                    .for_each(|answer| websocket::write_text(&mut self.writer.out, answer.as_bytes()));
                 self.send(now.at, slot, sink);
             }
             Answer::Frames { .. } | Answer::Outcome { .. } => {}

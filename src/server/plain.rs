@@ -61,7 +61,7 @@ impl Server {
             let is_settled = outcome == Outcome::Whole && !plain.frame.is_poll();
             delivered += u64::from(is_settled || self.settle_plain(now.at, plain, outcome));
         }
-        if self.access_log.is_some() {
+        if self.telemetry.access_log.is_some() {
             self.log_plain_streams(&batch);
         }
         self.broker.stats.messages_delivered += delivered;
@@ -120,7 +120,7 @@ impl Server {
     fn prepare(&mut self, now: Now, frame: Frame) -> bool {
         let Some((bytes, encoded)) = self.frame(now, frame) else { return false };
         let is_fit = (1..=BYTES_MAX).contains(&bytes.len())
-            && (!frame.is_poll() || poll::is_current(bytes, &self.dates.at(now.unix)));
+            && (!frame.is_poll() || poll::is_current(bytes, &self.writer.dates.at(now.unix)));
         if encoded > 0 {
             self.broker.hub.charge_once(frame.channel, frame.seq, encoded);
         }
@@ -134,9 +134,9 @@ impl Server {
         if let Format::Stream(look) = format {
             return Some(transport::frame(message, look));
         }
-        let fields = self.cors.fields(None);
+        let fields = self.writer.cors.fields(None);
         let envelope = Envelope {
-            date: self.dates.at(now.unix),
+            date: self.writer.dates.at(now.unix),
             head_only: false,
             close: false,
             fields,
@@ -207,7 +207,7 @@ impl Server {
 impl Server {
     /// Notes the answer to a poll in the access log.
     fn log_plain(&mut self, now: Instant, slot: Slot, frame: Frame) {
-        if self.access_log.is_some() {
+        if self.telemetry.access_log.is_some() {
             let bytes = self.encoded_len(frame);
             self.log_written(now, slot, bytes);
         }

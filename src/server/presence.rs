@@ -55,7 +55,7 @@ impl Server {
         }
         self.broker.presence.tick(now.at);
         let told = self.broker.tell_presence(now.at);
-        self.effects.extend(told.map(|proposal| Effect::Append(Box::new(proposal))));
+        self.queues.effects.extend(told.map(|proposal| Effect::Append(Box::new(proposal))));
     }
 
     /// Notes where a connection's subscriber listens, which may end within the turn: an interval poll is there, too.

@@ -8,10 +8,12 @@
 use super::deliver::Turn;
 use super::held::Outbox;
 use super::revoking::Revoked;
-use super::{Server, Sink};
-use crate::carry::carry;
+use super::{Effect, Server, Sink};
+use crate::broker::Rate;
+use crate::carry::{carry, resume};
 use crate::conn::{ConnId, Protocol, Slot};
 use crate::hub::SubscriberKey;
+use crate::id::Seed;
 use crate::time::{Instant, Now};
 use std::collections::{BTreeSet, VecDeque};
 
@@ -22,7 +24,7 @@ const LEVELS: [u32; 3] = [5_000, 50_000, 200_000];
 const LAST_ONE_OF: u32 = 8;
 
 /// What is to be done in this turn or in one of the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queues {
     /// Those in [`Phase::Due`](crate::conn::Phase::Due), in the order in which they came to be. What one connection causes
     /// for another goes through here or through `outbox`: nobody is served inside somebody else's request.
@@ -41,13 +43,42 @@ pub(super) struct Queues {
     pub deleted: Vec<ConnId>,
     /// Connections that have lost a right, and have to be told.
     pub revoked: Revoked,
+    /// What is asked of the outside at the end of the turn.
+    pub effects: VecDeque<Effect>,
+    /// Work done for each address.
+    pub work: Rate,
+    /// Somebody is being served.
+    #[cfg(any(test, feature = "check"))]
+    pub serving: bool,
 }
 
-carry! {
-    struct Queues { due, backlog, put_off, departed, outbox, abandoned, deleted, revoked }
+resume! {
+    Queues {
+        carried: due, backlog, put_off, departed, outbox, abandoned, deleted, revoked, effects;
+        resumed: work;
+        given: #[cfg(any(test, feature = "check"))] serving
+    }
 }
 
 impl Queues {
+    /// There is nothing to be done yet.
+    pub fn new(seed: Seed) -> Self {
+        Self {
+            due: VecDeque::new(),
+            backlog: Backlog::default(),
+            put_off: PutOff::default(),
+            departed: VecDeque::new(),
+            outbox: Outbox::default(),
+            abandoned: Vec::new(),
+            deleted: Vec::new(),
+            revoked: Revoked::default(),
+            effects: VecDeque::new(),
+            work: Rate::new(seed.key("work by address")),
+            #[cfg(any(test, feature = "check"))]
+            serving: false,
+        }
+    }
+
     /// Whether somebody waits to be served.
     pub fn has_waiting(&self) -> bool {
         !self.due.is_empty() || !self.backlog.is_empty()
@@ -140,7 +171,7 @@ impl Server {
     /// After whom a connection is served: 0 = nobody, as little has been done for its address.
     pub(super) fn level(&self, now: Instant, slot: Slot) -> usize {
         let Some(payer) = self.payer(slot) else { return 0 };
-        let work = self.work.recent(now, payer);
+        let work = self.queues.work.recent(now, payer);
         LEVELS.iter().filter(|&&from| work >= from).count()
     }
 
@@ -148,7 +179,7 @@ impl Server {
     pub(super) fn note_work(&mut self, now: Instant, slot: Slot, units: usize, sink: &mut impl Sink) {
         if let Some(payer) = self.payer(slot) {
             let units = u32::try_from(units).unwrap_or(u32::MAX);
-            self.work.add(now, payer, units.max(sink.spent()));
+            self.queues.work.add(now, payer, units.max(sink.spent()));
         }
     }
 

@@ -81,7 +81,7 @@ impl Server {
     /// Has little of what is for a subscriber of latest values wait in the kernel.
     pub(super) fn bound_unsent(&mut self, slot: Slot, subscriber: SubscriberKey) {
         if self.broker.hub.is_latest(subscriber) {
-            self.effects.push_back(Effect::Unsent((self.id(slot), UNSENT_BYTES)));
+            self.queues.effects.push_back(Effect::Unsent((self.id(slot), UNSENT_BYTES)));
         }
     }
 
@@ -96,7 +96,7 @@ impl Server {
             && self.broker.hub.is_latest(subscriber)
         {
             behind.keeps_little = true;
-            self.effects.push_back(Effect::Unsent((id, SLOW_UNSENT_BYTES)));
+            self.queues.effects.push_back(Effect::Unsent((id, SLOW_UNSENT_BYTES)));
         }
     }
 

@@ -99,7 +99,7 @@ fn write_hook(text: &mut String, times: &Times) {
 impl Server {
     pub(super) fn health(&self, now: Now) -> Response {
         match self.broker.complaint(now.at) {
-            _ if self.draining => Response::new(503, media::TEXT, &b"draining\n"[..]),
+            _ if self.drain.begun => Response::new(503, media::TEXT, &b"draining\n"[..]),
             Some(complaint) => Response::new(503, media::TEXT, format!("{complaint}\n").into_bytes()),
             None => Response::new(200, media::TEXT, &b"ok\n"[..]),
         }
@@ -157,7 +157,11 @@ impl Server {
         }
         self.write_telemetry(&mut text);
         let facts = [
-            ("process_start_time_seconds", "When it started, in seconds since 1970.", self.started.unix),
+            (
+                "process_start_time_seconds",
+                "When it started, in seconds since 1970.",
+                self.telemetry.started.unix,
+            ),
             (
                 "process_resident_memory_bytes",
                 "Bytes of the process in memory, as last seen.",
@@ -235,7 +239,7 @@ impl Server {
         let mut all = Map::new();
         all.insert("epoch".into(), self.broker.hub.newest().epoch.to_string().into());
         all.insert("newest".into(), self.broker.hub.newest().to_string().into());
-        all.insert("uptime_seconds".into(), json!(now.at.millis_since(self.started.at) / 1000));
+        all.insert("uptime_seconds".into(), json!(now.at.millis_since(self.telemetry.started.at) / 1000));
         let stats = self.stats();
         let values = stats.each().chain(self.gauges(now.at));
         all.extend(values.map(|(name, _, value)| (name.to_owned(), Value::from(value))));

@@ -61,12 +61,15 @@ impl Server {
     /// are connections, and the stack is not.
     pub(super) fn begin_serving(&mut self) {
         #[cfg(any(test, feature = "check"))]
-        assert!(!std::mem::replace(&mut self.serving, true), "one is served inside another one's request");
+        assert!(
+            !std::mem::replace(&mut self.queues.serving, true),
+            "one is served inside another one's request"
+        );
     }
 
     pub(super) fn end_serving(&mut self) {
         #[cfg(any(test, feature = "check"))]
-        assert!(std::mem::take(&mut self.serving));
+        assert!(std::mem::take(&mut self.queues.serving));
     }
 
     /// Serves the requests in `bytes`, and keeps what is left. Returns why it stopped.
@@ -117,7 +120,7 @@ impl Server {
 
     /// Whether what has been answered must be written first.
     pub(super) fn is_full(&self) -> bool {
-        self.out.len() >= BACKLOG_BYTES_MAX || self.body.is_some()
+        self.writer.out.len() >= BACKLOG_BYTES_MAX || self.writer.body.is_some()
     }
 
     /// Whether the connection can take another request now.
@@ -185,7 +188,7 @@ impl Server {
                     Early::Refused(response) => self.refuse_to(now, slot, Some(head), &response),
                     Early::Asking => {
                         self.connections[slot].enter(Phase::Asking, now.at);
-                        self.effects.push_back(Effect::Pause(self.id(slot)));
+                        self.queues.effects.push_back(Effect::Pause(self.id(slot)));
                         *input = Some(gathering);
                     }
                 }
@@ -194,7 +197,7 @@ impl Server {
             self.connections[slot].enter(Phase::Reading, now.at);
         }
         if gathered.wants_continue {
-            self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+            self.writer.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         *input = Some(gathering);
         Ok(())
@@ -253,7 +256,7 @@ impl Server {
             None => {
                 let is_awaited = request.head.expects_continue && !input.is_complete();
                 if is_awaited && input.body_len() + input.waiting_len() == 0 {
-                    self.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    self.writer.out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                 }
                 self.connections[slot].input = Some(input);
                 true
@@ -346,14 +349,14 @@ impl Server {
         let connection = &self.connections[slot];
         let reply = Reply {
             head_only: head.method == Method::Head,
-            close: !head.keep_alive || self.draining || connection.door.surplus().is_some(),
+            close: !head.keep_alive || self.drain.begun || connection.door.surplus().is_some(),
             head,
             body: request.body,
-            origin: self.cors.find(head),
+            origin: self.writer.cors.find(head),
             identity: &Identity::default(),
         };
         self.log_request(now, slot, head, None);
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         let identity = match self.identify(slot, now, head) {
             Ok(identity) => identity,
             Err(refusal) => {
@@ -362,7 +365,7 @@ impl Server {
                 return self.log_answer(now.at, slot, begin, false);
             }
         };
-        let mut targets = std::mem::take(&mut self.targets);
+        let mut targets = std::mem::take(&mut self.dialects.targets);
         let command = native::command(head, request.body, self.caller(now, slot, &identity), &mut targets);
         // It is large: bound anew, it would be copied.
         if !matches!(command, Command::Ask(_)) {
@@ -370,7 +373,7 @@ impl Server {
         } else if let Command::Ask(unheard) = command {
             self.ask_first(now, slot, request, (identity, *unheard), &reply, sink);
         }
-        self.targets = targets;
+        self.dialects.targets = targets;
         // A poll that waits, and what is endless, has its line later.
         if let Phase::Idle = self.connections[slot].phase {
             self.log_answer(now.at, slot, begin, false);

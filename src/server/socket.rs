@@ -33,7 +33,7 @@ impl Server {
                 break;
             }
             done += 1;
-            if self.out.len() >= BACKLOG_BYTES_MAX {
+            if self.writer.out.len() >= BACKLOG_BYTES_MAX {
                 self.send(now.at, slot, sink);
                 if self.is_flooded(slot) {
                     return self.close_flooded(now.at, slot);
@@ -78,7 +78,7 @@ impl Server {
             let id = self.id(slot);
             let level = self.level(now.at, slot);
             self.queues.backlog.push(level, id);
-            self.effects.push_back(Effect::Pause(id));
+            self.queues.effects.push_back(Effect::Pause(id));
         }
     }
 
@@ -103,7 +103,7 @@ impl Server {
     fn take_message(&mut self, now: Now, slot: Slot, message: Message) {
         let Phase::Socket(user) = self.connections[slot].phase else { return };
         match (message, user) {
-            (Message::Ping(payload), _) => websocket::write_pong(&mut self.out, payload),
+            (Message::Ping(payload), _) => websocket::write_pong(&mut self.writer.out, payload),
             (Message::Pong(_), _) => {}
             (Message::Close(code), _) => self.close_socket(now.at, slot, code, ""),
             (Message::Binary(_), _) => {
@@ -148,7 +148,7 @@ impl Server {
 
     /// Carries out a command of the native API.
     fn obey(&mut self, now: Now, slot: Slot, subscriber: SubscriberKey, may_publish: bool, text: &str) {
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         let native::Request { reference, order } = native::read(text, &self.config);
         // Its client has to know when it ends.
         let told = matches!(order, Ok(native::Order::Token(_)));
@@ -170,10 +170,10 @@ impl Server {
         }
         if let Some(answer) = native::answer(reference, outcome, told) {
             self.log_bytes(slot, answer.len());
-            websocket::write_text(&mut self.out, answer.as_bytes());
+            websocket::write_text(&mut self.writer.out, answer.as_bytes());
         }
         if let Some(ticket) = self.propose(now.at) {
-            let (bytes, reference) = (self.out.split_off(begin), reference.map(ToOwned::to_owned));
+            let (bytes, reference) = (self.writer.out.split_off(begin), reference.map(ToOwned::to_owned));
             let answer = match self.broker.take_receipts() {
                 Some(receipts) => {
                     let may_publish = matches!(
@@ -315,7 +315,7 @@ impl Server {
     /// Says goodbye in `out`, behind what is there, and reads nothing more. Our side is shut down when that is
     /// written; the client's close frame and what else may come is thrown away until it closes, too.
     pub(super) fn close_socket(&mut self, now: Instant, slot: Slot, code: Option<u16>, reason: &str) {
-        websocket::write_close(&mut self.out, code, reason);
+        websocket::write_close(&mut self.writer.out, code, reason);
         self.leave(now, slot);
         self.aside.incoming.remove(&slot);
         let connection = &mut self.connections[slot];

@@ -58,7 +58,7 @@ impl Server {
         };
         let slot = self.connections.insert(Connection::new(generation, peer, door, now.at));
         if self.connections.len() >= CROWD {
-            self.ebb = self.ebb.max(Some(self.connections.len() / 4));
+            self.memory.ebb = self.memory.ebb.max(Some(self.connections.len() / 4));
         }
         self.arm(slot, now.at);
         Some(ConnId { slot, generation })

@@ -2,6 +2,11 @@
 //! takes. None of it reads a clock: the reactor tells.
 
 use super::Server;
+use super::access_log::AccessLog;
+use super::admin::Watch;
+use super::closings::Closings;
+use crate::carry::resume;
+use crate::config::Config;
 use crate::conn::{Connection, Phase, Protocol, User};
 use crate::hub::SubscriberKey;
 use crate::id::Seq;
@@ -10,7 +15,7 @@ use crate::time::{Instant, Now};
 use crate::transport::{Polling, Streaming};
 
 /// What is measured.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Telemetry {
     /// Turns of the reactor, without its sleep.
     pub turns: Histogram,
@@ -22,6 +27,22 @@ pub struct Telemetry {
     pub responses: [u64; 5],
     /// The process, as last seen.
     pub process: Process,
+    /// Why connections were closed lately.
+    pub(super) closings: Closings,
+    /// What those are shown who watch.
+    pub(super) watch: Watch,
+    /// Requests that are being answered, while there is an access log.
+    pub(super) access_log: Option<Box<AccessLog>>,
+    /// When the server began.
+    pub(super) started: Now,
+}
+
+resume! {
+    Telemetry {
+        carried: access_log, started;
+        resumed: ;
+        given: turns, deliveries, prompt, responses, process, closings, watch
+    }
 }
 
 /// What the process takes of the system.
@@ -40,6 +61,21 @@ pub struct Process {
 }
 
 impl Telemetry {
+    /// Nothing has been measured yet.
+    pub fn new(config: &Config, now: Now) -> Self {
+        Self {
+            turns: Histogram::default(),
+            deliveries: Histogram::default(),
+            prompt: 0,
+            responses: [0; 5],
+            process: Process::default(),
+            closings: Closings::default(),
+            watch: Watch::default(),
+            access_log: config.log.access.then(Box::default),
+            started: now,
+        }
+    }
+
     /// Notes `count` deliveries of a message that came at `published`.
     pub fn note_deliveries(&mut self, now: Instant, published: Instant, count: u64) {
         match now.millis_since(published) {

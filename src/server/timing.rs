@@ -156,10 +156,10 @@ impl Server {
         {
             self.tick_sessions(now, sink);
         }
-        if self.farewell.is_some() {
+        if self.drain.farewell.is_some() {
             self.send_away(now, sink);
         }
-        if self.watch.next() <= now.at {
+        if self.telemetry.watch.next() <= now.at {
             self.tell_watchers(now);
         }
     }
@@ -181,7 +181,7 @@ impl Server {
                 let sessions = self.dialects.next_deadline();
                 let words = self.access.hook.next_deadline().min(self.broker.next_presence());
                 let own = own.min(sessions).min(words).min(self.next_look_for_ends(now));
-                own.min(self.next_farewell()).min(self.watch.next()).min(self.next_mercure_end(now))
+                own.min(self.next_farewell()).min(self.telemetry.watch.next()).min(self.next_mercure_end(now))
             }
         }
     }

@@ -19,7 +19,7 @@ impl Server {
                 _ => self.queues.backlog.push(level, id),
             }
             if has_had {
-                self.effects.push_back(Effect::Pause(id));
+                self.queues.effects.push_back(Effect::Pause(id));
             }
             self.arm(slot, now);
         }
@@ -43,7 +43,7 @@ impl Server {
         let is_queued = connection.input.is_some() && matches!(connection.phase, Phase::Socket(_));
         connection.input.get_or_insert_default().push(bytes);
         self.memory.gathered += bytes.len();
-        self.effects.push_back(Effect::Pause(id));
+        self.queues.effects.push_back(Effect::Pause(id));
         match connection.phase {
             Phase::Socket(_) if is_queued => {}
             Phase::Socket(_) if level > 0 => self.queues.backlog.push(level, id),
@@ -128,7 +128,7 @@ impl Server {
             _ => {}
         }
         if !self.is_waiting(id) {
-            self.effects.push_back(Effect::Resume(id));
+            self.queues.effects.push_back(Effect::Resume(id));
         }
     }
 

@@ -1,12 +1,56 @@
 //! Writing answers: what a socket does not take is kept, or shared.
 
+use super::latest::Pages;
 use super::{Effect, PIPELINE_BYTES_MAX, Server, Sink, Wrote, note_of};
+use crate::carry::resume;
+use crate::config::Config;
 use crate::conn::{Output, Phase, Slot};
+use crate::dialect::cors;
 use crate::hub::{Encoded, Message};
-use crate::time::Instant;
+use crate::time::{Dates, Instant};
 use crate::transport::Format;
 use std::io::IoSlice;
 use std::rc::Rc;
+
+/// What answers are written with.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// Answers of the connection at hand, until they are written.
+    pub out: Vec<u8>,
+    /// What follows `out`, being too large to be copied there.
+    pub body: Option<Body>,
+    /// What subscribers of latest values are given who are at the same stage.
+    pub pages: Pages,
+    /// The header fields that answers to pages of other origins carry.
+    pub cors: cors::Rules,
+    /// The header fields of answers after which the connection stays open: for how long.
+    pub keep_alive: Box<str>,
+    pub dates: Dates,
+}
+
+resume! {
+    Writer {
+        carried: ;
+        resumed: cors;
+        // Empty when a server parts, or given by the settings.
+        given: out, body, pages, keep_alive, dates
+    }
+}
+
+impl Writer {
+    /// One that has written nothing. Clients that keep connections open for later are told when we close them, so that they
+    /// are the ones who do.
+    pub fn new(config: &Config, is_judged: bool) -> Self {
+        Self {
+            out: Vec::new(),
+            body: None,
+            pages: Pages::default(),
+            cors: cors::Rules::new(&config.cors, is_judged),
+            keep_alive: format!("Keep-Alive: timeout={}\r\n", config.limits.idle_seconds).into(),
+            dates: Dates::default(),
+        }
+    }
+}
 
 /// What connections share of an answer.
 #[derive(Debug)]
@@ -30,15 +74,15 @@ impl Body {
 impl Server {
     /// Writes the answers in `out`, and the payload that follows, to the connection.
     pub(super) fn send(&mut self, now: Instant, slot: Slot, sink: &mut impl Sink) {
-        let mut out = std::mem::take(&mut self.out);
-        match self.body.is_some() {
+        let mut out = std::mem::take(&mut self.writer.out);
+        match self.writer.body.is_some() {
             false => self.send_bytes(now, slot, &out, sink),
             true => self.send_with_body(now, slot, &out, sink),
         }
         out.clear();
         // One large answer does not stay allocated for ever.
         out.shrink_to(PIPELINE_BYTES_MAX);
-        self.out = out;
+        self.writer.out = out;
     }
 
     /// Writes `bytes` to the connection, or keeps what its socket does not take.
@@ -69,7 +113,7 @@ impl Server {
     /// Writes `bytes` and the payload that follows, of which the connection shares what its socket does not take.
     #[cold]
     fn send_with_body(&mut self, now: Instant, slot: Slot, bytes: &[u8], sink: &mut impl Sink) {
-        let Some(shared) = self.body.take() else { return };
+        let Some(shared) = self.writer.body.take() else { return };
         let mut encoded = Encoded::default();
         encoded.note(&shared.message, shared.encoded);
         self.broker.hub.charge(&encoded);
@@ -110,7 +154,9 @@ impl Server {
         let connection = &mut self.connections[slot];
         connection.closing = false;
         match connection.phase {
-            Phase::Lingering if !connection.half_closed => self.effects.push_back(Effect::HalfClose(id)),
+            Phase::Lingering if !connection.half_closed => {
+                self.queues.effects.push_back(Effect::HalfClose(id));
+            }
             _ => self.close(now, slot),
         }
     }

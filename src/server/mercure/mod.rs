@@ -56,14 +56,14 @@ impl Server {
     pub(super) fn handle_mercure(&mut self, now: Now, slot: Slot, request: &Request, sink: &mut impl Sink) {
         let head = &request.head;
         self.log_request(now, slot, head, None);
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         let identity = Identity::default();
         let reply = Reply {
             head_only: head.method == Method::Head,
-            close: !head.keep_alive || self.draining || self.connections[slot].door.surplus().is_some(),
+            close: !head.keep_alive || self.drain.begun || self.connections[slot].door.surplus().is_some(),
             head,
             body: request.body,
-            origin: self.cors.find(head),
+            origin: self.writer.cors.find(head),
             identity: &identity,
         };
         let asked = match head.has_fragment {

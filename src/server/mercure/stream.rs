@@ -35,7 +35,7 @@ impl Server {
         reply: &Reply,
     ) -> Result<(), Response> {
         let look = Look { stream: Streaming::Mercure, chunked: reply.head.http11 };
-        if self.draining {
+        if self.drain.begun {
             self.turn_mercure_away(now, slot, look, self.return_ms(slot), reply);
             return Ok(());
         }
@@ -51,7 +51,7 @@ impl Server {
             Ok(attached) => attached,
             Err(refusal) => return self.refuse_mercure(now, slot, look, refusal, reply),
         };
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         let gaps = self.broker.hub.take_gaps(subscriber);
         let is_exact = matches!(start, Start::After(_)) && gaps.is_empty();
         let answered = after.as_deref().map(|after| (draft, if is_exact { after } else { "earliest" }));
@@ -76,22 +76,22 @@ impl Server {
     fn write_mercure_head(&mut self, now: Now, look: Look, answered: Option<(Draft, &str)>, reply: &Reply) {
         let envelope = Envelope {
             close: !look.chunked || reply.close,
-            ..envelope(self.dates.at(now.unix), reply, &self.cors)
+            ..envelope(self.writer.dates.at(now.unix), reply, &self.writer.cors)
         };
         self.telemetry.note_status(200);
-        response::write_head(&mut self.out, 200, &envelope);
+        response::write_head(&mut self.writer.out, 200, &envelope);
         let content_type = transport::content_type(look.stream);
         let _ = write!(
-            self.out,
+            self.writer.out,
             "Content-Type: {content_type}\r\nCache-Control: {NOT_KEPT}\r\nX-Accel-Buffering: no\r\n{}",
             transport::precautions(look.stream),
         );
         if let Some((draft, answered)) = answered {
             let prefix = if draft == Draft::V1 { "Mercure-" } else { "" };
-            let _ = write!(self.out, "{prefix}Last-Event-ID: {answered}\r\n");
+            let _ = write!(self.writer.out, "{prefix}Last-Event-ID: {answered}\r\n");
         }
         let coding: &[u8] = if look.chunked { b"Transfer-Encoding: chunked\r\n\r\n" } else { b"\r\n" };
-        self.out.extend_from_slice(coding);
+        self.writer.out.extend_from_slice(coding);
     }
 
     fn write_mercure_opening(
@@ -103,23 +103,23 @@ impl Server {
         tells_start: bool,
     ) {
         let position = self.broker.hub.position(subscriber);
-        self.out.extend(transport::opening(look, position.into(), "", &self.config));
+        self.writer.out.extend(transport::opening(look, position.into(), "", &self.config));
         if self.config.mercure.gap_events {
             for gap in gaps {
-                self.out.extend(transport::mercure::gap_notice(look, gap, after));
+                self.writer.out.extend(transport::mercure::gap_notice(look, gap, after));
             }
         }
         if tells_start {
-            self.out.extend(transport::mercure::start_notice(look, position));
+            self.writer.out.extend(transport::mercure::start_notice(look, position));
         }
     }
 
     /// Answers who cannot be served now with a stream that ends at once: an EventSource takes no for ever.
     fn turn_mercure_away(&mut self, now: Now, slot: Slot, look: Look, retry_ms: u64, reply: &Reply) {
-        let begin = self.out.len();
+        let begin = self.writer.out.len();
         self.write_mercure_head(now, look, None, reply);
         if !reply.head_only {
-            self.out.extend(transport::cut_short(look, Some(retry_ms)));
+            self.writer.out.extend(transport::cut_short(look, Some(retry_ms)));
         }
         self.log_answer(now.at, slot, begin, false);
         self.answered(slot, true);

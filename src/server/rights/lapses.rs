@@ -136,20 +136,20 @@ impl Server {
         let close = parked.close || connection.is_done();
         let next = self.broker.hub.position(key);
         let callback = self.take_callback(key);
-        let fields = self.cors.fields(parked.origin);
+        let fields = self.writer.cors.fields(parked.origin);
         let envelope = Envelope {
-            date: self.dates.at(now.unix),
+            date: self.writer.dates.at(now.unix),
             head_only: false,
             close,
             fields,
-            keep_alive: &self.keep_alive,
+            keep_alive: &self.writer.keep_alive,
         };
         match callback.filter(|_| parked.polling == Polling::Script) {
-            Some(callback) => jsonp::write_ending(&mut self.out, &callback, next, why, &envelope),
+            Some(callback) => jsonp::write_ending(&mut self.writer.out, &callback, next, why, &envelope),
             None => {
                 let response = refusal.response(false).at(next);
                 self.telemetry.note_status(response.status);
-                response::write_response(&mut self.out, &response, &envelope);
+                response::write_response(&mut self.writer.out, &response, &envelope);
             }
         }
         self.end_poll(now, slot, close, sink);
@@ -167,7 +167,7 @@ impl Server {
         let next = self.broker.hub.position(key);
         let notice = transport::farewell(look, why, next);
         if let Phase::Socket(_) = self.connections[slot].phase {
-            self.out.extend_from_slice(&notice);
+            self.writer.out.extend_from_slice(&notice);
             let (code, reason) = match why {
                 Ending::Expired if is_of_token => (close::EXPIRED, "the token has expired"),
                 Ending::Expired => (close::EXPIRED, "the right to listen has ended"),
@@ -244,7 +244,7 @@ impl Server {
         let ended = borrowed.iter().copied().chain(patterns.iter().map(Pattern::as_str));
         let notice = answer::revoked(ended);
         if self.connections[slot].look().is_some_and(|look| look.stream == Streaming::WebSocket) {
-            websocket::write_text(&mut self.out, notice.as_bytes());
+            websocket::write_text(&mut self.writer.out, notice.as_bytes());
         }
     }
 }
