@@ -42,6 +42,7 @@ mod telemetry;
 mod tests;
 mod timing;
 mod turns;
+mod watch;
 mod writing;
 
 use crate::broker::{self, Broker};

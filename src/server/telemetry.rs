@@ -3,8 +3,8 @@
 
 use super::Server;
 use super::access_log::AccessLog;
-use super::admin::Watch;
 use super::closings::Closings;
+use super::watch::Watch;
 use crate::carry::resume;
 use crate::config::Config;
 use crate::conn::{Connection, Phase, Protocol, User};

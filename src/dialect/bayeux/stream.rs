@@ -31,6 +31,11 @@ impl Bayeux {
         head.fields.to_mut().push_str(INERT);
         cx.act(from, Act::Begin(head));
         cx.act(from, Act::Write(OPENING.to_vec()));
+        // Whoever polled until there is a stream goes on with that. If the connection of the poll is lost, and nobody knows
+        // yet, nothing is given to it any more.
+        if self.sessions.get(key).held.as_ref().is_some_and(|held| !held.socket) {
+            self.answer_held(cx, key, Replies::new());
+        }
         let session = self.sessions.get(key);
         session.since = cx.now.at;
         let older = session.pipe.replace(Pipe { connection: from, socket: false });

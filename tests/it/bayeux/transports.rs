@@ -165,6 +165,24 @@ fn eventsource_carries_events_and_connects_follow_their_pace() {
 }
 
 #[test]
+fn a_stream_takes_the_place_of_a_connect_that_is_held() {
+    let server = start(&["--bayeux-timeout-ms", "3600000"]);
+    let mut session = Session::begin(&server);
+    session.subscribe("/a");
+    let mut held = session.hold(&json!({"id": "5"}));
+    let (_, mut stream) = server.open(&format!("/bayeux/{}", session.id), &["Accept: text/event-stream"]);
+    stream.line();
+    let replies = replies(&held.answer());
+    assert_eq!(replies.len(), 1);
+    assert!(ok(&replies[0]), "{replies:?}");
+    session.publish("/a", 1);
+    let reply = session.ask(json!({"channel": "/meta/connect", "connectionType": "eventsource", "id": "1"}));
+    assert!(ok(&reply), "{reply}");
+    assert_eq!(stream.line(), ":\r\n\r\n");
+    assert_eq!(stream.line(), "data: [{\"channel\":\"/a\",\"data\":1}]\r\n\r\n");
+}
+
+#[test]
 fn a_stream_ends_with_its_session() {
     let server = start(&[]);
     let mut session = Session::begin(&server);
