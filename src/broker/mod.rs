@@ -389,13 +389,10 @@ impl Broker {
         names: &[&str],
         patterns: &[Pattern],
     ) -> Result<(), Refusal> {
-        let invisible = self.log.as_mut().and_then(|log| Some((log.invisible()?, &mut log.leaving)));
-        let Some((last, leaving)) = invisible else {
-            return Ok(self.hub.unsubscribe(now, key, names, patterns)?);
-        };
-        let left = self.hub.unsubscribe_later(now, key, names, patterns)?;
-        leaving.extend(left.into_iter().map(|channel| ((key, channel), last)));
-        Ok(())
+        match self.log.as_ref().and_then(|log| log.invisible()) {
+            Some(until) => Ok(self.hub.unsubscribe_later(now, key, names, patterns, until)?),
+            None => Ok(self.hub.unsubscribe(now, key, names, patterns)?),
+        }
     }
 
     /// The same for a subscriber that has lost the right to listen to them: what was published before is not for it any

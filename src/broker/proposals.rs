@@ -384,23 +384,7 @@ impl Broker {
         log.removals.retain(|(ticket, _)| *ticket > upto);
         log.told.retain(|(ticket, _)| *ticket > upto);
         log.closed = log.is_full(now);
-        self.let_go(now, &[]);
-    }
-
-    /// Ends what has been left, where all that was accepted before is visible or refused. Of proposals that are `numbered` only
-    /// now, the first number is given.
-    pub(super) fn let_go(&mut self, now: Instant, numbered: &[(Ticket, Seq)]) {
-        let Some(log) = self.log.as_mut().filter(|log| !log.leaving.is_empty()) else { return };
-        let (open, last) = (&log.open, Ticket(log.tickets));
-        let waits =
-            |ticket: Ticket| ticket > last || open.binary_search_by_key(&ticket, |one| one.ticket).is_ok();
-        let (waiting, over): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut log.leaving).into_iter().partition(|(_, (ticket, _))| waits(*ticket));
-        log.leaving = waiting;
-        for ((key, channel), (ticket, last)) in over {
-            let first = numbered.binary_search_by_key(&ticket, |one| one.0).map_or(1, |at| numbered[at].1);
-            self.hub.part_now(now, key, channel, last.saturating_add(first - 1));
-        }
+        self.hub.part_now(now, &(0..=upto.0), 1);
     }
 
     /// Which of these rows of the log the hub does not keep, and what their channels have lost.

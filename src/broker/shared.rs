@@ -216,7 +216,9 @@ impl Broker {
             }
         }
         log.settle_those(now, own);
-        self.let_go(now, own);
+        for (ticket, first) in own {
+            self.hub.part_now(now, &(ticket.0..=ticket.0), *first);
+        }
         own.iter().for_each(|(ticket, _)| self.presence.note_said(*ticket));
     }
 
@@ -235,7 +237,7 @@ impl Broker {
         let receipts = self.repeats.adopt(now + super::REMEMBERED_MS, place, answer, id);
         self.stats.messages_repeated += u64::from(receipts.is_some());
         log.settle_those(now, &[(ticket, first)]);
-        self.let_go(now, &[(ticket, first)]);
+        self.let_go(now, ticket);
         receipts
     }
 
@@ -248,6 +250,16 @@ impl Broker {
         if let Some(log) = &mut self.log {
             log.settle_those(now, &settled);
         }
-        self.let_go(now, &[]);
+        refused.iter().for_each(|ticket| self.let_go(now, *ticket));
+    }
+
+    /// Nothing of a proposal comes. What was proposed before may still be on its way.
+    fn let_go(&mut self, now: Instant, ticket: Ticket) {
+        let Some(log) = &self.log else { return };
+        let earlier = log.open.partition_point(|open| open.ticket < ticket).checked_sub(1);
+        match earlier.map(|at| log.open[at]) {
+            Some(open) => self.hub.part_with(ticket.0, (open.ticket.0, open.last)),
+            None => self.hub.part_now(now, &(ticket.0..=ticket.0), 0),
+        }
     }
 }

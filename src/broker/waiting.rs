@@ -5,7 +5,7 @@ use super::gathering::{Gathering, Shut};
 use super::nodes::Nodes;
 use super::presence::About;
 use super::repeats::Remembered;
-use crate::hub::{ChannelKey, ExpiredKey, Owner, SubscriberKey};
+use crate::hub::{ExpiredKey, Owner, Until};
 use crate::id::{MessageId, Seq};
 use crate::log::{Answered, Figures, LEASE, LogTime, NodeId, Opening, Record, Ticket};
 use crate::time::Instant;
@@ -66,8 +66,6 @@ pub(super) struct Proposals {
     pub(super) removals: VecDeque<(Ticket, ExpiredKey)>,
     /// What is told of who is on which channels, which waits for it.
     pub(super) told: VecDeque<(Ticket, About)>,
-    /// Who has left which channel after this was proposed, which may still be for them: up to this record.
-    pub(super) leaving: BTreeMap<(SubscriberKey, ChannelKey), (Ticket, Seq)>,
     /// Proposals that the log has not answered.
     pub(super) open: VecDeque<Open>,
     pub(super) bytes: usize,
@@ -128,7 +126,6 @@ impl Proposals {
             keys: BTreeMap::new(),
             removals: VecDeque::new(),
             told: VecDeque::new(),
-            leaving: BTreeMap::new(),
             open: VecDeque::new(),
             bytes: 0,
             places: BTreeMap::new(),
@@ -176,11 +173,11 @@ impl Proposals {
 
     /// The last of what has been accepted and is not visible yet: its proposal, and the last record of that, as records are
     /// counted while they have no numbers.
-    pub(super) fn invisible(&self) -> Option<(Ticket, Seq)> {
+    pub(super) fn invisible(&self) -> Option<Until> {
         match self.staged.len() as Seq {
             _ if self.settings.behind => None,
-            0 => self.open.back().map(|open| (open.ticket, open.last)),
-            count => Some((Ticket(self.tickets + 1), self.first + count - 1)),
+            0 => self.open.back().map(|open| (open.ticket.0, open.last)),
+            count => Some((self.tickets + 1, self.first + count - 1)),
         }
     }
 

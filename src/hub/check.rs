@@ -6,7 +6,7 @@ use super::memory::MEMBERSHIP_BYTES;
 use super::pace::Pace;
 use super::patterns::Patterns;
 use super::shares::Payer;
-use super::subscriber::Memberships;
+use super::subscriber::{Memberships, NOT_YET};
 use super::{Hub, HubError, Publication, Published};
 use crate::time::Instant;
 use std::collections::BTreeSet;
@@ -159,6 +159,14 @@ impl Hub {
         }
         let places: usize = self.channels.iter().map(|(_, channel)| channel.places()).sum();
         assert_eq!(listed, places);
+        let waiting = self.subscribers.iter().flat_map(|(key, subscriber)| match &subscriber.memberships {
+            Memberships::One { .. } => Vec::new(),
+            Memberships::Many(many) => {
+                let waits = many.all.iter().filter(|(_, membership)| membership.until == NOT_YET);
+                waits.map(|(_, membership)| (key, membership.place().0)).collect()
+            }
+        });
+        self.parting.check(waiting);
         self.patterns.check(|key| self.subscribers.contains(key));
         let of_subscribers = self.subscribers.iter().map(|(key, subscriber)| match &subscriber.memberships {
             Memberships::One { .. } => (Payer::NOBODY, 0),

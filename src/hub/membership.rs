@@ -5,10 +5,12 @@ use super::channel::Channel;
 use super::key::{ChannelKey, Entry, SubscriberKey};
 use super::memory::MEMBERSHIP_BYTES;
 use super::pace::Pace;
+use super::parting::Until;
 use super::subscriber::{Membership, Memberships, NOT_YET};
 use super::view::View;
 use crate::id::Seq;
 use crate::time::Instant;
+use std::ops::RangeInclusive;
 
 /// Room for so many subscribers on a channel's list is never given back.
 const CROWD: usize = 64;
@@ -51,45 +53,51 @@ impl Hub {
         }
     }
 
-    /// The same while something has been accepted that has no number yet: that is still for it, too, until
-    /// [`Hub::part_now`] is told. Returns where it stays until then.
-    pub(super) fn part_later(
-        &mut self,
-        now: Instant,
-        key: SubscriberKey,
-        mut left: Vec<ChannelKey>,
-    ) -> Vec<ChannelKey> {
+    /// The same while something has been accepted that has no number yet: that is still for it, too, where it stays until
+    /// [`Hub::part_now`] is told.
+    pub(super) fn part_later(&mut self, now: Instant, key: SubscriberKey, left: &[ChannelKey], until: Until) {
         let subscriber = &mut self.subscribers[key];
-        let Memberships::Many(many) = &mut subscriber.memberships else { return Vec::new() };
+        let Memberships::Many(many) = &mut subscriber.memberships else { return };
         if !subscriber.view.is_plain() {
-            self.part(now, key, &left);
-            return Vec::new();
+            return self.part(now, key, left);
         }
-        left.retain(|&channel| {
-            let Some(place) = many.find(channel) else { return false };
+        for &channel in left {
+            let Some(place) = many.find(channel) else { continue };
             let membership = &mut many.all[place as usize];
             if membership.is_left() {
-                return false;
+                continue;
             }
             membership.until = NOT_YET;
             many.left += 1;
             self.channels[channel].left += 1;
-            true
-        });
-        left
+            self.parting.add(key, channel, until, self.seq);
+        }
     }
 
-    /// What a subscriber may still be owed on a channel that it has left has its number by now: it has been for it up to
-    /// number `last`.
-    pub fn part_now(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, last: Seq) {
-        // It may be another's by now, or have come back.
-        let Some(subscriber) = self.subscribers.get_mut(key) else { return };
+    /// What some proposals have become is known: whoever has left since gets that, and no more. If they begin with number
+    /// `first` only now, their records were counted from 1; 0 = nothing of them has come.
+    pub fn part_now(&mut self, now: Instant, proposals: &RangeInclusive<u64>, first: Seq) {
+        while let Some((key, channel)) = self.parting.next(proposals) {
+            let Some(((_, last), newest)) = self.parting.forget(key, channel) else { return };
+            let last = if first == 0 { newest } else { newest.max(last.saturating_add(first - 1)) };
+            self.part_up_to(now, key, channel, last);
+        }
+    }
+
+    /// Nothing of a proposal has come; who has left since still waits for an earlier one.
+    pub fn part_with(&mut self, proposal: u64, earlier: Until) {
+        while let Some((key, channel)) = self.parting.next(&(proposal..=proposal)) {
+            let Some((_, newest)) = self.parting.forget(key, channel) else { return };
+            self.parting.add(key, channel, earlier, newest);
+        }
+    }
+
+    /// A channel that a subscriber has left has been for it up to number `last`.
+    fn part_up_to(&mut self, now: Instant, key: SubscriberKey, channel: ChannelKey, last: Seq) {
+        let subscriber = &mut self.subscribers[key];
         let Memberships::Many(many) = &mut subscriber.memberships else { return };
         let Some(place) = many.find(channel) else { return };
         let membership = &mut many.all[place as usize];
-        if membership.until != NOT_YET {
-            return;
-        }
         let had = subscriber.after.max(membership.floor);
         let ring = &self.channels[channel].ring;
         let last = last.min(ring.newest().max(ring.evicted()));
@@ -107,6 +115,9 @@ impl Hub {
         if let Some(membership) = many.remove(channel) {
             self.shares.release(many.payer, MEMBERSHIP_BYTES);
             self.channels[channel].left -= u32::from(membership.is_left());
+            if membership.until == NOT_YET {
+                self.parting.forget(key, channel);
+            }
             self.leave(now, membership.channel, membership.index, view);
         }
     }
@@ -134,6 +145,9 @@ impl Hub {
         let membership = &mut many.all[place as usize];
         if !membership.is_left() {
             return;
+        }
+        if membership.until == NOT_YET {
+            self.parting.forget(key, channel);
         }
         membership.until = Seq::MAX;
         if membership.next == 0 {
@@ -216,6 +230,9 @@ impl Hub {
                 self.shares.release(many.payer, patterns + many.all.len() * MEMBERSHIP_BYTES);
                 for (_, membership) in &many.all {
                     self.channels[membership.channel].left -= u32::from(membership.is_left());
+                    if membership.until == NOT_YET {
+                        self.parting.forget(key, membership.channel);
+                    }
                     // Leaving moves others in a channel's list, never this one: it is on each list once.
                     self.leave(now, membership.channel, membership.index, view);
                 }

@@ -36,6 +36,7 @@ mod name;
 mod news;
 mod order;
 mod pace;
+mod parting;
 mod passing;
 mod patterns;
 mod publish;
@@ -72,6 +73,7 @@ pub use name::{
     meets,
 };
 pub use pace::Pace;
+pub use parting::Until;
 pub use publish::Published;
 pub use pull::{EVERYWHERE, GAPS_MAX, Gap, Lacking};
 pub use restore::ExpiredKey;
@@ -95,6 +97,7 @@ use ids::Ids;
 pub use memory::{TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX};
 use memory::{TEMPLATES, share_bounds};
 use pace::Ticks;
+use parting::Parting;
 use patterns::Patterns;
 use shares::Shares;
 use std::collections::{BTreeMap, VecDeque};
@@ -177,6 +180,8 @@ pub struct Hub {
     allowance: u64,
     /// Memberships that have been left, and owe nothing any more: they end with the next [`Hub::tick`].
     settled: Vec<(SubscriberKey, ChannelKey)>,
+    /// Memberships that have been left, and wait until it is known what they are owed.
+    parting: Parting,
     /// What has been counted here.
     pub counts: Counts,
     /// Every message there ever was, for tests to compare with.
@@ -188,7 +193,7 @@ resume! {
     Hub {
         carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, moved, presence_lost, counts;
         resumed: history, tombstones, feeds, ids, shares, compared;
-        given: ahead, idle_seconds, bounds, terms, payer, #[cfg(test)] journal
+        given: parting, ahead, idle_seconds, bounds, terms, payer, #[cfg(test)] journal
     }
 }
 
@@ -243,6 +248,7 @@ impl Hub {
             looked_at: 0,
             allowance: u64::MAX,
             settled: Vec::new(),
+            parting: Parting::default(),
             counts: Counts::default(),
             #[cfg(test)]
             journal: Vec::new(),

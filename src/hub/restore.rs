@@ -142,11 +142,11 @@ impl Hub {
         }
     }
 
-    /// Subscribers of channel `name`, and messages that it keeps.
+    /// Who listens to what is published to channel `name` now, and messages that it keeps.
     pub fn counts_of(&self, name: &str) -> (usize, usize) {
         self.names.get(name).map_or((0, 0), |key| {
             let channel = &self.channels[key];
-            (channel.subscribers.len(), channel.ring.len())
+            (channel.listeners(), channel.ring.len())
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::key::{ChannelKey, SubscriberKey};
 use super::name::Pattern;
+use super::parting::Until;
 use super::subscriber::Memberships;
 use super::{Hub, HubError};
 use crate::time::Instant;
@@ -22,17 +23,19 @@ impl Hub {
         Ok(())
     }
 
-    /// The same while something has been accepted that has no number yet, and may be for the subscriber. Returns the channels
-    /// where it stays until that is so; see [`Hub::part_now`].
+    /// The same while something has been accepted that has no number yet, and may be for the subscriber: what is on its way
+    /// `until` there still is; see [`Hub::part_now`].
     pub fn unsubscribe_later(
         &mut self,
         now: Instant,
         key: SubscriberKey,
         names: &[&str],
         patterns: &[Pattern],
-    ) -> Result<Vec<ChannelKey>, HubError> {
+        until: Until,
+    ) -> Result<(), HubError> {
         let left = self.no_longer(key, names, patterns)?;
-        Ok(self.part_later(now, key, left))
+        self.part_later(now, key, &left, until);
+        Ok(())
     }
 
     /// The same for a subscriber that has lost the right to them: what was published before is not for it any more.

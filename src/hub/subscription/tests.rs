@@ -463,44 +463,92 @@ fn a_subscriber_of_one_channel_takes_forty_bytes() {
     assert_eq!(size_of::<Entry>(), 8);
 }
 
+/// Takes channels and patterns away from a subscriber while a proposal is on its way whose last record has number `last`.
+fn leave(hub: &mut Hub, key: SubscriberKey, names: &[&str], patterns: &[Pattern], (proposal, last): (u64, Seq)) {
+    hub.unsubscribe_later(NOW, key, names, patterns, (proposal, last)).unwrap();
+    hub.check();
+}
+
 #[test]
 fn who_leaves_gets_what_has_no_number_yet() {
     let mut hub = hub();
     let key = hub.attach(NOW, Owner(0), &["a", "b"], vec![pattern("c/*")], Start::Now).unwrap();
     publish(&mut hub, "c/1");
-    let mut left = hub.unsubscribe_later(NOW, key, &["a", "b"], &[pattern("c/*")]).unwrap();
-    assert_eq!(left.len(), 3);
-    hub.check();
+    leave(&mut hub, key, &["a", "b"], &[pattern("c/*")], (1, 2));
     assert_eq!(pull(&mut hub, key), [1]);
     hub.tick(NOW);
     hub.check();
     assert_eq!(hub.channels_of(key), 3, "it may be owed something everywhere");
-    let again = hub.unsubscribe_later(NOW, key, &["a"], &[]).unwrap();
-    assert!(again.is_empty(), "it has left");
+    assert_eq!(hub.counts_of("a").0, 0, "who publishes now is told that nobody listens");
+    leave(&mut hub, key, &["a"], &[], (2, 9));
     publish(&mut hub, "a");
-    hub.check();
     // That is it: what follows is not for it.
     publish(&mut hub, "a");
     publish(&mut hub, "b");
-    let others = left.split_off(1);
-    others.into_iter().for_each(|channel| hub.part_now(NOW, key, channel, 2));
-    assert_eq!(hub.channels_of(key), 1);
-    left.iter().for_each(|channel| hub.part_now(NOW, key, *channel, 2));
+    hub.part_now(NOW, &(2..=9), 1);
+    assert_eq!(hub.channels_of(key), 3, "it has left before what came second");
+    hub.part_now(NOW, &(0..=1), 1);
     hub.check();
+    assert_eq!(hub.channels_of(key), 1);
     assert_eq!(pull(&mut hub, key), [2]);
     hub.tick(NOW);
     hub.check();
     assert_eq!(hub.channels_of(key), 0);
     // Who comes back meanwhile stays.
     hub.subscribe(NOW, key, &["a"], &[], |_| Start::Now).unwrap();
-    let left = hub.unsubscribe_later(NOW, key, &["a"], &[]).unwrap();
+    leave(&mut hub, key, &["a"], &[], (3, Seq::MAX));
     hub.subscribe(NOW, key, &["a"], &[], |_| Start::Now).unwrap();
-    left.iter().for_each(|channel| hub.part_now(NOW, key, *channel, Seq::MAX));
+    hub.check();
+    hub.part_now(NOW, &(0..=3), 1);
     publish(&mut hub, "a");
     hub.check();
     assert_eq!(pull(&mut hub, key), [5]);
-    hub.unsubscribe_later(NOW, key, &["a"], &[]).unwrap();
+    // Who comes and goes again waits for what is on its way by then.
+    leave(&mut hub, key, &["a"], &[], (4, 6));
+    hub.subscribe(NOW, key, &["a"], &[], |_| Start::Now).unwrap();
+    leave(&mut hub, key, &["a"], &[], (5, 7));
+    hub.part_now(NOW, &(0..=4), 1);
+    publish(&mut hub, "a");
+    publish(&mut hub, "a");
+    publish(&mut hub, "a");
+    hub.part_now(NOW, &(0..=5), 1);
+    assert_eq!(pull(&mut hub, key), [6, 7]);
+    hub.subscribe(NOW, key, &["a"], &[], |_| Start::Now).unwrap();
+    leave(&mut hub, key, &["a"], &[], (6, 9));
     hub.detach(NOW, key);
-    left.iter().for_each(|channel| hub.part_now(NOW, key, *channel, Seq::MAX));
     hub.check();
+}
+
+#[test]
+fn who_leaves_gets_what_there_was_whatever_becomes_of_the_rest() {
+    let mut hub = hub();
+    let key = hub.attach(NOW, Owner(0), &["a", "b"], Vec::new(), Start::Now).unwrap();
+    publish(&mut hub, "b");
+    publish(&mut hub, "a");
+    // What has no numbers counts from 1; both are refused, the second first.
+    leave(&mut hub, key, &["a"], &[], (2, 1));
+    hub.part_with(2, (1, 3));
+    publish(&mut hub, "a");
+    hub.part_now(NOW, &(2..=2), 0);
+    hub.check();
+    hub.part_now(NOW, &(1..=1), 0);
+    hub.check();
+    assert_eq!(pull(&mut hub, key), [1, 2]);
+}
+
+#[test]
+fn an_answer_costs_what_waits_for_it_and_not_what_waits() {
+    const COUNT: u64 = 1000;
+    let mut hub = hub();
+    let keys: Vec<SubscriberKey> = (0..COUNT)
+        .map(|_| hub.attach(NOW, Owner(0), &["a", "b"], Vec::new(), Start::Now).unwrap())
+        .collect();
+    for (proposal, key) in (1..).zip(&keys) {
+        hub.unsubscribe_later(NOW, *key, &["a"], &[], (proposal, proposal)).unwrap();
+    }
+    (1..=COUNT).for_each(|proposal| hub.part_now(NOW, &(0..=proposal), 1));
+    hub.check();
+    assert!(keys.iter().all(|key| hub.channels_of(*key) == 1));
+    let looked_at = hub.parting.looked_at as u64;
+    assert!(looked_at <= 2 * COUNT, "{looked_at} looked at for {COUNT} who have left");
 }
