@@ -43,7 +43,7 @@ pub enum HubError {
     /// `limits.memory_per_address` is reached, or what all strangers may have together.
     ShareExceeded,
     /// [`TEMPLATE_BYTES_MAX`](super::TEMPLATE_BYTES_MAX) or [`TEMPLATE_BYTES_IN_ALL`](super::TEMPLATE_BYTES_IN_ALL) is
-    /// reached.
+    /// reached, or a topic would be compared with more than [`COMPARED_MAX`](super::COMPARED_MAX).
     TooManyTemplates,
     /// `limits.keys_per_channel` or `limits.keys` is reached.
     TooManyKeys,

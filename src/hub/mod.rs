@@ -92,6 +92,7 @@ use bounds::Bounds;
 use channel::Channel;
 use directory::Directory;
 use feed::Feeds;
+pub use feed::{COMPARED_MAX, COMPARED_OF_ONE_MAX};
 use history::History;
 use ids::Ids;
 pub use memory::{TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX};

@@ -86,7 +86,7 @@ impl Selection {
     }
 
     /// The selectors that have to be tried.
-    fn templates(&self) -> impl Iterator<Item = &Selector> {
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Selector> {
         self.selectors
             .iter()
             .rev()

@@ -4,10 +4,22 @@ use super::super::key::ChannelKey;
 use super::super::name::{covers, topic_of};
 use super::super::selection::Selection;
 use super::super::selector::Selector;
+use super::super::shares::{Bounds, Payer, Shares};
+use super::compared::{COMPARED_MAX, COMPARED_OF_ONE_MAX, Compared};
 use crate::carry::resume;
 use crate::id::Seq;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+/// What asking wide feeds costs, in looks at a channel.
+#[derive(Debug)]
+pub struct Asked(pub Shares);
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self(Shares::new(Bounds { each: COMPARED_OF_ONE_MAX, all: COMPARED_MAX }))
+    }
+}
 
 /// All feeds, and how they are found.
 #[derive(Debug, Default)]
@@ -16,10 +28,11 @@ pub struct Feeds {
     pub(super) known: BTreeMap<Rc<Selection>, ChannelKey>,
     /// Feeds by a topic that they ask for.
     exact: BTreeMap<Rc<str>, Vec<ChannelKey>>,
-    /// Feeds by what their templates begin with, and how long these beginnings are.
-    templates: BTreeMap<Rc<str>, BTreeMap<Selector, Vec<ChannelKey>>>,
-    lengths: BTreeMap<usize, usize>,
+    /// Feeds by their templates.
+    pub(super) templates: Compared,
     pub(super) wide: BTreeSet<ChannelKey>,
+    /// What it costs to ask these about a message, as that is asked of every one.
+    pub(super) asked: Asked,
     /// Names and patterns of channels, and whether they are shown to who does not name them; the first counts that
     /// covers a name.
     pub(super) shown: Vec<(Box<str>, bool)>,
@@ -39,7 +52,7 @@ resume! {
         carried: lost, lost_beside, filled;
         resumed: ;
         // What follows from the feeds is found out again when selections are served.
-        given: is_on, known, exact, templates, lengths, wide, shown, walked
+        given: is_on, known, exact, templates, wide, asked, shown, walked
     }
 }
 
@@ -68,75 +81,52 @@ impl Feeds {
     /// Whether no topic is asked for.
     #[cfg(test)]
     pub(super) fn asks_nothing(&self) -> bool {
-        self.exact.is_empty() && self.templates.is_empty() && self.lengths.is_empty()
+        self.exact.is_empty() && self.templates.is_empty() && self.asked.0.bytes() == 0
     }
 
-    /// Enters what a feed asks for.
-    #[expect(clippy::mutable_key_type, reason = "selectors are compared by their texts")]
+    /// Enters the topics that a feed asks for by their names; its templates are entered where they are admitted.
     pub(super) fn enter(&mut self, key: ChannelKey, selection: &Selection) {
-        for selector in selection.selectors() {
-            match selector {
-                Selector::All => {}
-                Selector::Exact(topic) => self.exact.entry(Rc::clone(topic)).or_default().push(key),
-                Selector::Template(_) | Selector::Url(_) => {
-                    let prefix = selector.prefix();
-                    if !self.templates.contains_key(prefix) {
-                        *self.lengths.entry(prefix.len()).or_default() += 1;
-                    }
-                    let under = self.templates.entry(prefix.into()).or_default();
-                    under.entry(selector.clone()).or_default().push(key);
-                }
-            }
+        for topic in topics(selection) {
+            self.exact.entry(Rc::clone(topic)).or_default().push(key);
         }
     }
 
-    /// Strikes it out.
+    /// Strikes out what a feed asks for.
     pub(super) fn strike(&mut self, key: ChannelKey, selection: &Selection) {
-        for selector in selection.selectors() {
-            match selector {
-                Selector::All => {}
-                Selector::Exact(topic) => {
-                    if let Some(feeds) = self.exact.get_mut(topic) {
-                        feeds.retain(|other| *other != key);
-                        if feeds.is_empty() {
-                            self.exact.remove(topic);
-                        }
-                    }
+        for topic in topics(selection) {
+            if let Some(feeds) = self.exact.get_mut(topic) {
+                feeds.retain(|other| *other != key);
+                if feeds.is_empty() {
+                    self.exact.remove(topic);
                 }
-                Selector::Template(_) | Selector::Url(_) => self.strike_template(key, selector),
             }
         }
+        self.templates.strike(key, selection);
     }
 
-    fn strike_template(&mut self, key: ChannelKey, selector: &Selector) {
-        let prefix = selector.prefix();
-        let Some(under) = self.templates.get_mut(prefix) else { return };
-        if let Some(feeds) = under.get_mut(selector) {
-            feeds.retain(|other| *other != key);
-            if feeds.is_empty() {
-                under.remove(selector);
-            }
-        }
-        if under.is_empty() {
-            self.templates.remove(prefix);
-            if let Some(count) = self.lengths.get_mut(&prefix.len()) {
-                *count -= 1;
-                if *count == 0 {
-                    self.lengths.remove(&prefix.len());
-                }
-            }
+    /// Has a feed asked about each message, which costs that much.
+    pub(super) fn add_wide(&mut self, key: ChannelKey, payer: Payer, weight: usize) {
+        self.wide.insert(key);
+        self.asked.0.add(payer, weight);
+    }
+
+    /// Asks it no longer.
+    pub(super) fn drop_wide(&mut self, key: ChannelKey, payer: Payer, weight: usize) {
+        if self.wide.remove(&key) {
+            self.asked.0.release(payer, weight);
         }
     }
 
     /// The feeds with selectors that select `topic`, but for those of everything.
     pub(super) fn asking(&self, topic: &str) -> BTreeSet<ChannelKey> {
-        let mut found: BTreeSet<ChannelKey> = self.exact.get(topic).into_iter().flatten().copied().collect();
-        let lengths = self.lengths.keys().take_while(|length| **length <= topic.len());
-        let prefixes = lengths.filter_map(|&length| topic.get(..length));
-        let under = prefixes.filter_map(|prefix| self.templates.get(prefix)).flatten();
-        for (_, feeds) in under.filter(|(template, _)| template.matches(topic)) {
-            found.extend(feeds);
-        }
-        found
+        self.exact.get(topic).into_iter().flatten().copied().chain(self.templates.matching(topic)).collect()
     }
+}
+
+/// The topics that a selection has by their names.
+fn topics(selection: &Selection) -> impl Iterator<Item = &Rc<str>> {
+    selection.selectors().iter().filter_map(|selector| match selector {
+        Selector::Exact(topic) => Some(topic),
+        Selector::All | Selector::Template(_) | Selector::Url(_) => None,
+    })
 }

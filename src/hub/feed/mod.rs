@@ -11,6 +11,7 @@
 //!
 //! What limits take from channels that a feed reaches is noted with the feed, so that its subscribers are told.
 
+mod compared;
 mod index;
 mod losses;
 mod open;
@@ -18,6 +19,7 @@ mod open;
 mod tests;
 mod walk;
 
+pub use compared::{COMPARED_MAX, COMPARED_OF_ONE_MAX};
 pub use index::Feeds;
 
 use super::Hub;
@@ -65,6 +67,11 @@ impl Feed {
     const fn paid(&self, channels: usize) -> usize {
         self.bytes + channels * REACHED_BYTES
     }
+
+    /// What it costs to ask it about a message while it is wide. Of everything nothing is compared.
+    fn asked(&self) -> usize {
+        if self.selection.has_all() { 0 } else { self.selection.weight() }
+    }
 }
 
 impl Hub {
@@ -90,9 +97,10 @@ impl Hub {
         for (key, channel) in self.channels.iter() {
             let Some(feed) = &channel.feed else { continue };
             self.feeds.enter(key, &feed.selection);
+            self.feeds.templates.enter(key, feed.payer, &feed.selection);
             self.feeds.known.insert(Rc::clone(&feed.selection), key);
             if feed.is_wide {
-                self.feeds.wide.insert(key);
+                self.feeds.add_wide(key, feed.payer, feed.asked());
             }
         }
     }
@@ -143,11 +151,16 @@ impl Hub {
         let Some(of) = &mut self.channels[feed].feed else { return };
         of.is_wide = true;
         let channels = std::mem::take(&mut of.channels);
-        self.shares.release(of.payer, channels.len() * REACHED_BYTES);
+        let (payer, weight) = (of.payer, of.asked());
+        self.shares.release(payer, channels.len() * REACHED_BYTES);
         for key in channels {
             self.channels[key].feeds.retain(|other| *other != feed);
         }
-        self.feeds.wide.insert(feed);
+        // Where too much is asked for each message already, it ends.
+        if !self.feeds.asked.0.admits(payer, weight) {
+            self.overfull.extend(self.channels[feed].members().map(|entry| entry.subscriber));
+        }
+        self.feeds.add_wide(feed, payer, weight);
     }
 
     /// Has the feeds forget a channel that goes.
@@ -271,6 +284,9 @@ impl Hub {
             assert!(feed.told.keys().all(|&key| self.subscribers.contains(key)));
         }
         let feeds = || self.channels.iter().filter_map(|(_, channel)| channel.feed.as_ref());
+        self.feeds.templates.check();
+        let wide = feeds().filter(|feed| feed.is_wide);
+        self.feeds.asked.0.check(wide.map(|feed| (feed.payer, feed.asked())));
         self.compared.check(feeds().map(|feed| (feed.payer, feed.compared)));
         assert_eq!(self.feeds.known.len(), self.channels.iter().filter(|(_, it)| it.feed.is_some()).count());
     }

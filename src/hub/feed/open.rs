@@ -56,6 +56,8 @@ impl Hub {
         }
         self.admit_bytes(payer, bytes)?;
         self.spend(selection.selectors().len() + selection.weight())?;
+        let most = usize::try_from(self.allowance).unwrap_or(usize::MAX);
+        self.spend(self.feeds.templates.breadth(&selection, most))?;
         let found = self.search(&selection)?;
         let is_wide = selection.has_all() || found.len() > self.bounds.matches;
         let mut losses = Losses::default();
@@ -79,13 +81,19 @@ impl Hub {
         let channels = BTreeSet::new();
         let selected = Rc::clone(&selection);
         let feed = Feed { selection: selected, channels, is_wide, losses, told, payer, bytes, compared };
+        let asks_too_much = is_wide && !self.feeds.asked.0.admits(payer, feed.asked());
+        if asks_too_much || !self.feeds.templates.admit(self.channels.vacant(), payer, &selection) {
+            self.counts.subscriptions_refused += 1;
+            return Err(HubError::TooManyTemplates);
+        }
+        let asked = feed.asked();
         let feed = self.insert_feed(feed);
         self.shares.add(payer, bytes);
         self.compared.add(payer, compared);
         self.feeds.enter(feed, &selection);
         self.feeds.known.insert(selection, feed);
         match is_wide {
-            true => _ = self.feeds.wide.insert(feed),
+            true => self.feeds.add_wide(feed, payer, asked),
             false => found.into_iter().for_each(|key| self.note_reached(feed, key)),
         }
         Ok(feed)
@@ -147,7 +155,7 @@ impl Hub {
         }
         self.shares.release(feed.payer, feed.paid(feed.channels.len()));
         self.compared.release(feed.payer, feed.compared);
-        self.feeds.wide.remove(&key);
+        self.feeds.drop_wide(key, feed.payer, feed.asked());
         self.feeds.strike(key, &feed.selection);
         self.feeds.known.remove(&feed.selection);
     }

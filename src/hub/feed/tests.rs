@@ -3,7 +3,10 @@
 use super::*;
 use crate::config::{Config, History};
 use crate::hub::subscriber::Memberships;
-use crate::hub::{Data, HubError, Owner, Publication, Selector, Start, TEMPLATE_BYTES_MAX, Update};
+use crate::hub::{
+    COMPARED_MAX, COMPARED_OF_ONE_MAX, Data, HubError, Owner, Publication, Selector, Start,
+    TEMPLATE_BYTES_MAX, Update,
+};
 use crate::id::{Epoch, Random, Seq};
 use crate::time::Instant;
 
@@ -299,4 +302,85 @@ fn who_takes_long_to_compare_walks_in_shorter_steps() {
     });
     let [cheap, dear] = feeds.map(|feed| hub.steps(feed));
     assert!(cheap == 4096 && (64..=128).contains(&dear), "{cheap} {dear}");
+}
+
+/// Opens feeds of one template each, each paid by somebody else, until one is refused.
+fn fill(hub: &mut Hub, template: impl Fn(usize) -> String) -> Vec<SubscriberKey> {
+    let mut all = Vec::new();
+    loop {
+        hub.pays(Payer(100 + all.len() as u64));
+        match listen(hub, &[&template(all.len())], Start::Now) {
+            Ok(key) => all.push(key),
+            Err(error) => {
+                assert_eq!(error, HubError::TooManyTemplates);
+                return all;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_one_topic_is_compared_with_is_bounded() {
+    let mut hub = bounded(usize::MAX);
+    // By one, of what begins alike; what does not has room.
+    let own = |number: usize| format!("/a/{{+x}}{number}");
+    let mine = (0..).take_while(|&number| listen(&mut hub, &[&own(number)], Start::Now).is_ok()).count();
+    assert!((50..=COMPARED_OF_ONE_MAX).contains(&mine), "{mine}");
+    listen(&mut hub, &["/b/{+x}"], Start::Now).unwrap();
+    hub.check();
+    // By all, whatever it begins with that any topic has: from the longest beginning to the shortest.
+    let deep = |number: usize| format!("{}{{+x}}{number}", &"/a/b/c/d/e/f/g"[..14 - number % 15]);
+    let all = fill(&mut hub, deep);
+    hub.check();
+    let most = hub.feeds.templates.most();
+    assert!((COMPARED_MAX - 4..=COMPARED_MAX).contains(&most), "{most}");
+    // Who asks for what is compared anyway is served, and so is who asks for what other topics begin with.
+    listen(&mut hub, &[&deep(0), "named"], Start::Now).unwrap();
+    listen(&mut hub, &["/c/{+x}"], Start::Now).unwrap();
+    // A selection is entered as a whole, or not at all.
+    let error = listen(&mut hub, &["/c/{+y}", "/a/b/{+z}"], Start::Now).unwrap_err();
+    assert_eq!(error, HubError::TooManyTemplates);
+    hub.check();
+    all.into_iter().for_each(|key| hub.detach(NOW, key));
+    hub.check();
+    listen(&mut hub, &["/c/{+y}", "/a/b/{+z}"], Start::Now).unwrap();
+}
+
+#[test]
+fn what_each_message_is_compared_with_is_bounded() {
+    let mut config = Config::default();
+    config.limits.channels_per_pattern = 10;
+    let mut hub = Hub::new(&config, Epoch::from_random(1), NOW);
+    hub.serve_selections(Vec::new());
+    (0..20).for_each(|number| _ = say(&mut hub, &format!("/a/{number}")));
+    // All have the dear templates; each takes all of them, and one more.
+    let dear: Vec<String> = (0..40).map(|number| format!("/a/{{+x}}/{number}")).collect();
+    let open = |hub: &mut Hub, last: &str| {
+        let mut texts: Vec<&str> = dear.iter().map(String::as_str).collect();
+        texts.push(last);
+        listen(hub, &texts, Start::Now)
+    };
+    let mut count = 0;
+    let refused = loop {
+        hub.pays(Payer(100 + count));
+        match open(&mut hub, &format!("/a/{{x}}{{y{count}}}")) {
+            Ok(_) => count += 1,
+            Err(error) => break error,
+        }
+        hub.check();
+    };
+    assert_eq!(refused, HubError::TooManyTemplates);
+    assert!(hub.feeds.asked.0.bytes() <= COMPARED_MAX && count > 20, "{count}");
+    // Who comes to reach too much ends, then.
+    let key = listen(&mut hub, &["/b/{x}", "/b/{x}/{y}"], Start::Now).unwrap();
+    (0..10).for_each(|number| _ = say(&mut hub, &format!("/b/{number}")));
+    assert!(!hub.has_overfull() && hub.subscribers.contains(key));
+    for number in 0..200 {
+        hub.pays(Payer(7000 + number));
+        _ = listen(&mut hub, &["/a/{x}", &format!("/none/{number}/{{x}}")], Start::Now);
+    }
+    say(&mut hub, "/b/10");
+    assert!(hub.has_overfull());
+    assert_eq!(hub.take_overfull(NOW).len(), 1);
+    hub.check();
 }

@@ -464,7 +464,13 @@ fn a_subscriber_of_one_channel_takes_forty_bytes() {
 }
 
 /// Takes channels and patterns away from a subscriber while a proposal is on its way whose last record has number `last`.
-fn leave(hub: &mut Hub, key: SubscriberKey, names: &[&str], patterns: &[Pattern], (proposal, last): (u64, Seq)) {
+fn leave(
+    hub: &mut Hub,
+    key: SubscriberKey,
+    names: &[&str],
+    patterns: &[Pattern],
+    (proposal, last): (u64, Seq),
+) {
     hub.unsubscribe_later(NOW, key, names, patterns, (proposal, last)).unwrap();
     hub.check();
 }
@@ -540,9 +546,8 @@ fn who_leaves_gets_what_there_was_whatever_becomes_of_the_rest() {
 fn an_answer_costs_what_waits_for_it_and_not_what_waits() {
     const COUNT: u64 = 1000;
     let mut hub = hub();
-    let keys: Vec<SubscriberKey> = (0..COUNT)
-        .map(|_| hub.attach(NOW, Owner(0), &["a", "b"], Vec::new(), Start::Now).unwrap())
-        .collect();
+    let keys: Vec<SubscriberKey> =
+        (0..COUNT).map(|_| hub.attach(NOW, Owner(0), &["a", "b"], Vec::new(), Start::Now).unwrap()).collect();
     for (proposal, key) in (1..).zip(&keys) {
         hub.unsubscribe_later(NOW, *key, &["a"], &[], (proposal, proposal)).unwrap();
     }
