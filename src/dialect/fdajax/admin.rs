@@ -10,7 +10,6 @@ use crate::broker::Publishing;
 use crate::dialect::Context;
 use crate::dialect::holder::{Holder, UserKey, WindowKey};
 use crate::hub::{Data, Owner, Publication, Start};
-use crate::id::Seq;
 use crate::wire::response::Response;
 use std::net::IpAddr;
 
@@ -136,7 +135,7 @@ impl Fdajax {
         text: Vec<u8>,
     ) -> Result<(), Response> {
         let publication = publication(context, types::NAMES[usize::from(kind)], text)?;
-        publish(context, group_channel(kind), publication).map(|_| ())
+        publish(context, group_channel(kind), publication)
     }
 
     /// Publishes a message for a user, of the type and `amode` that `query` names.
@@ -150,12 +149,8 @@ impl Fdajax {
         // What a window past its time would have taken is unwanted.
         self.expire_windows(context);
         self.judge_new(context, user);
-        let publication = publication(context, &query.types.print(), text)?;
-        let channel = user_channel(self.users.get(user).id());
-        let seq = publish(context, channel, publication)?;
-        if let Some(account) = &mut self.users.get_mut(user).account {
-            account.post.expect(seq, query.amode);
-        }
+        let publication = publication(context, &types::event(&query.types, query.amode), text)?;
+        publish(context, user_channel(self.users.get(user).id()), publication)?;
         self.judge_new(context, user);
         Ok(())
     }
@@ -223,10 +218,10 @@ fn account(context: &mut Context, id: u32, key: UserKey) -> Result<Box<Account>,
 }
 
 /// Publishes a message for whoever asks; returns its number.
-fn publish(context: &mut Context, channel: String, publication: Publication) -> Result<Seq, Response> {
+fn publish(context: &mut Context, channel: String, publication: Publication) -> Result<(), Response> {
     let what = Publishing::of(channel, publication);
-    let published = context.broker.publish(context.now.at, context.client, what).map_err(refused)?;
-    Ok(published.first.published.id.seq)
+    context.broker.publish(context.now.at, context.client, what).map_err(refused)?;
+    Ok(())
 }
 
 fn publication(context: &Context, event: &str, text: Vec<u8>) -> Result<Publication, Response> {

@@ -63,12 +63,17 @@ impl Room {
     }
 }
 
+/// What the event of a message for a user says.
+fn of_event(message: &Message) -> (Types, u32) {
+    message.publication.event.as_deref().map(types::of_event).unwrap_or_default()
+}
+
 /// The type of a message, and the ids that it names for it.
 fn kind(message: &Message) -> (u8, Types) {
     if let Some(group) = message.channel.strip_prefix("fdajax/groups/") {
         return (types::find(group).unwrap_or(MES), Types::default());
     }
-    let named = message.publication.event.as_deref().and_then(Types::parse).unwrap_or_default();
+    let (named, _) = of_event(message);
     let kind = named.only().filter(|&kind| !types::is_group(kind));
     kind.map_or_else(|| (MES, Types::default()), |kind| (kind, named))
 }
@@ -127,7 +132,7 @@ impl Fdajax {
         context.broker.hub.pull(now, window.subscriber, usize::MAX, &mut pulled);
         let (mut parts, mut groups) = (Vec::new(), Vec::new());
         let mut room = Room { left: context.room, used: false };
-        let mut seen = None;
+        let (mut seen, mut is_full) = (None, false);
         for message in &pulled {
             let seq = message.id.seq;
             // FDAjax has no word for a key that is gone.
@@ -144,7 +149,8 @@ impl Fdajax {
             let is_old = fresh && message.published + context.config.fdajax.mes_live_max < now;
             let is_withdrawn = post.is_some_and(|post| post.fate(seq) == Some(Fate::Withdrawn));
             if is_wanted && !is_old && !is_withdrawn && window.lacks(kind, seq, message.published) {
-                if !room.take(message.publication.data.bytes().len()) {
+                is_full = !room.take(message.publication.data.bytes().len());
+                if is_full {
                     break;
                 }
                 let text = message.publication.data.bytes().to_vec();
@@ -155,9 +161,8 @@ impl Fdajax {
         }
         groups.sort_by_key(|(kind, _)| *kind);
         let mut parts: Vec<Part> = parts.into_iter().map(|(_, part)| part).collect();
-        if let Some(post) = post
-            && window.types.has(UNW)
-        {
+        // What it takes itself comes first: what has no room waits, and is not told as unwanted meanwhile.
+        if let Some(post) = post.filter(|_| window.types.has(UNW) && !is_full) {
             // What it takes by another of its types is not told once more. The user's messages are in order.
             let told: Vec<Seq> = parts.iter().filter_map(Part::seq).collect();
             let is_told = |seq: Seq| told.binary_search(&seq).is_ok();
@@ -228,7 +233,8 @@ impl Fdajax {
         let fdajax = &context.config.fdajax;
         account.post.expire(context.now.at, fdajax.mes_live_max);
         for message in pulled {
-            account.post.store(Rc::clone(message), Bounds::of(context.config));
+            let (_, amode) = of_event(message);
+            account.post.store(Rc::clone(message), amode, Bounds::of(context.config));
         }
         context.broker.hub.advance(account.subscriber, newest);
         self.judge(context, user);

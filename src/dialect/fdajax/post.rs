@@ -82,30 +82,21 @@ pub struct Post {
     /// Bytes of these.
     bytes: usize,
     alerts: VecDeque<Alert>,
-    /// What senders wanted for messages that have their number and have not come yet.
-    expected: VecDeque<(Seq, u32)>,
     /// Alerts there have been.
     numbers: u32,
 }
 
 carry! {
-    struct Post { stored, bytes, alerts, expected, numbers }
+    struct Post { stored, bytes, alerts, numbers }
 }
 
 impl Post {
-    /// Notes what is wanted for message `seq` in case that it is unwanted; those of others have no such wish.
-    pub fn expect(&mut self, seq: Seq, amode: u32) {
-        self.expected.push_back((seq, amode));
-    }
-
-    /// Takes a new message. The oldest are given up for it if there is no room.
-    pub fn store(&mut self, message: Rc<Message>, max: Bounds) {
-        let mut amode = 0;
-        while let Some(&(seq, wanted)) = self.expected.front()
-            && seq <= message.id.seq
-        {
-            self.expected.pop_front();
-            amode = if seq == message.id.seq { wanted } else { 0 };
+    /// Takes a new message, of which its sender wants `amode`. The oldest are given up for it if there is no room.
+    pub fn store(&mut self, message: Rc<Message>, amode: u32, max: Bounds) {
+        // A shared history that has lost its end goes on before that.
+        while self.stored.back().is_some_and(|last| last.message.id.seq >= message.id.seq) {
+            let lost = self.stored.pop_back();
+            self.bytes -= lost.map_or(0, |lost| lost.message.cost());
         }
         self.bytes += message.cost();
         self.stored.push_back(Stored { message, amode, fate: Fate::Waiting });
@@ -212,16 +203,18 @@ mod tests {
         let cost = message(1, "").cost();
         let max = Bounds { messages: 100, bytes: 3 * (cost + 1000) };
         let seqs = |post: &Post| post.stored().map(|it| it.message.id.seq).collect::<Vec<_>>();
-        (1..=5).for_each(|seq| post.store(message(seq, &"x".repeat(1000)), max));
+        (1..=5).for_each(|seq| post.store(message(seq, &"x".repeat(1000)), 0, max));
         assert_eq!(seqs(&post), [3, 4, 5]);
         post.delivered(4);
-        post.store(message(6, &"x".repeat(1000)), max);
+        post.store(message(6, &"x".repeat(1000)), 0, max);
         assert_eq!(seqs(&post), [3, 5, 6], "what was delivered makes room");
-        post.store(message(7, &"x".repeat(9000)), max);
+        post.store(message(7, &"x".repeat(9000)), 0, max);
         assert_eq!(seqs(&post), [7], "the newest stays");
         post.expire(Instant::default() + 10, 5);
         assert_eq!((seqs(&post), post.bytes), (vec![], 0));
-        (8..=20).for_each(|seq| post.store(message(seq, ""), Bounds { messages: 2, bytes: 1 << 20 }));
+        (8..=20).for_each(|seq| post.store(message(seq, ""), 0, Bounds { messages: 2, bytes: 1 << 20 }));
         assert_eq!(seqs(&post), [19, 20]);
+        post.store(message(20, ""), 0, max);
+        assert_eq!(seqs(&post), [19, 20], "a number that is given anew");
     }
 }

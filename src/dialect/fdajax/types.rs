@@ -129,6 +129,27 @@ impl Types {
     }
 }
 
+/// Types and `amode` of a message for a user, as the event of what is published: so they are known wherever it is read, on
+/// another server or in another life, too.
+pub fn event(types: &Types, amode: u32) -> String {
+    match amode {
+        0 => types.print(),
+        amode => format!("{}{AMODE}{amode}", types.print()),
+    }
+}
+
+/// What the event of a message says; what it does not say is of no type, or 0.
+pub fn of_event(event: &str) -> (Types, u32) {
+    let (types, amode) = match event.split_once(AMODE) {
+        Some((types, amode)) => (types, number(amode)),
+        None => (event, Some(0)),
+    };
+    Types::parse(types).zip(amode).unwrap_or_default()
+}
+
+/// What stands between both.
+const AMODE: &str = ";amode=";
+
 /// One to ten digits that make no more than [`ID_MAX`].
 pub fn number(text: &str) -> Option<u32> {
     let is_number = (1..=10).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -162,6 +183,25 @@ mod tests {
         check(&ids(17), None);
         for (kind, name) in (0..).zip(NAMES) {
             assert_eq!(Types::parse(name).unwrap().only(), Some(kind));
+        }
+    }
+
+    #[test]
+    fn events() {
+        for (text, types, amode) in [
+            ("chat,5", "chat,5", 0),
+            ("chat,5|ord;amode=1", "chat,5|ord", 1),
+            ("ord;amode=2", "ord", 2),
+            ("ord;amode=", "", 0),
+            ("ord;amode=x", "", 0),
+            ("ord;amode=1;amode=2", "", 0),
+            ("other;amode=1", "", 0),
+            (";amode=1", "", 0),
+            ("", "", 0),
+        ] {
+            let (read, mode) = of_event(text);
+            assert_eq!((&*read.print(), mode), (types, amode), "{text}");
+            assert!(read.is_empty() || event(&read, mode) == text, "{text}");
         }
     }
 

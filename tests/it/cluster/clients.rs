@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use super::*;
+use crate::fdajax::{Page, Site};
 use crate::harness::parts;
 use crate::{access, mercure};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 #[test]
 fn one_history_on_every_server() {
@@ -190,4 +192,51 @@ fn updates_of_mercure_have_one_history() {
         let (_, mut client) = node.open(&mercure::target(&["/authors/7"], ""), &[&before]);
         assert_eq!(seen(&mut client), all[0]);
     }
+}
+
+/// What its sender wants of a message goes with it: a number is known only when Redis has given it.
+#[test]
+fn what_no_window_of_fdajax_wants_is_kept_as_its_sender_says() {
+    let redis = Redis::start(&[]);
+    let [site, other] = [(); 2].map(|()| Site::start(&["--engine-url", &redis.url()]));
+    for site in [&site, &other] {
+        well(&site.server);
+        site.login(1);
+    }
+    let push = |site: &Site, types: &str, text: &str| {
+        assert_eq!(site.admin(&format!("cmd=push&peer_id=1&types={types}&mes={text}")), "CMD_OK");
+        until("it is read", || {
+            other.server.history("fdajax/users/1").contains(&text.to_owned()).then_some(())
+        });
+        until("it is read", || {
+            site.server.history("fdajax/users/1").contains(&text.to_owned()).then_some(())
+        });
+    };
+    push(&site, "ord&amode=1", "one");
+    push(&other, "chat&amode=1", "two");
+    push(&site, "ord", "three");
+    // The window that asks for what nobody wanted is told of each once, and so is one that takes some of them itself.
+    let since = || format!("sec={}", SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() - 60);
+    for site in [&site, &other] {
+        let mut page = site.page(1).at("www1.example.com");
+        let mut told = Vec::new();
+        while told.len() < 4 {
+            let query = format!("cmd=wait&user_id=1&win_id=11&types=ord|unw&{}", since());
+            told.extend(page.get(&query).lines().map(str::to_owned));
+        }
+        assert_eq!(told, ["one", "unw.two", "js_alert_id_func(1);", "unw.three"]);
+        let mut new = site.page(1).at("www2.example.com");
+        assert_eq!(
+            new.get(&format!("cmd=wait&user_id=1&win_id=12&types=chat|unw&{}", since())),
+            "two\njs_alert_id_func(1);\nunw.three"
+        );
+    }
+    let mut pages = [&site, &other].map(|site| {
+        let mut page = site.page(1).at("www1.example.com");
+        page.send("cmd=wait&user_id=1&win_id=11&types=ord|unw");
+        site.window(11, "open");
+        page
+    });
+    push(&site, "ord&amode=1", "end");
+    assert_eq!(pages.each_mut().map(Page::text), ["end", "end"], "nothing is left of them");
 }
