@@ -66,10 +66,8 @@ fn is_other_site(head: &Head) -> bool {
         let host = head.authority().to_ascii_lowercase();
         authority(origin).as_ref() != Some(&host) || !is_local_name(&host)
     };
-    // Browsers that send neither of the newer fields with a form still tell where it is.
-    let page = || head.field("referer").map(cors::origin_of);
-    head.field("origin").or_else(page).is_some_and(is_foreign)
-        || head.field("sec-fetch-site").is_some_and(|site| matches!(site, "cross-site" | "same-site"))
+    let is_far = |site: &[u8]| matches!(site, b"cross-site" | b"same-site");
+    cors::pages(head).any(is_foreign) || head.fields("sec-fetch-site").any(is_far)
 }
 
 /// Whether the request names the server by a name that anybody can own: such have a dot. Names without one are
@@ -128,6 +126,20 @@ mod tests {
         check("Referer: http://localhost:8080/demo/chat\r\n", "127.0.0.1", 200);
         check("Referer: http://evil.example/form\r\n", "127.0.0.1", 403);
         check("Referer: http://evil.example\r\n", "127.0.0.1", 403);
+        check("Referer: http://evil.example\r\nReferer: http://localhost:8080/\r\n", "127.0.0.1", 403);
+        check("Origin: http://evil.example\r\nOrigin: http://localhost:8080\r\n", "127.0.0.1", 403);
+        check("Origin: http://evil.example@localhost:8080\r\n", "127.0.0.1", 403);
+    }
+
+    /// Old browsers send bytes of a query as they are.
+    #[test]
+    fn a_page_whose_address_cannot_be_read_is_foreign() {
+        let bytes =
+            b"POST /pub/a HTTP/1.1\r\nHost: localhost:8080\r\nReferer: http://evil.example/?\xe4\r\n\r\n";
+        let mut slots = head::slots();
+        let head = head::parse(bytes, &mut slots).unwrap();
+        let verdict = may_publish(&head, [127, 0, 0, 1].into(), &Config::default());
+        assert_eq!(verdict.map_err(|denied| denied.status), Err(403));
     }
 
     #[test]

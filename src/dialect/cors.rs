@@ -175,6 +175,13 @@ pub fn origin_of(url: &str) -> &str {
     &url[..end]
 }
 
+/// The origins of the pages that a request comes from, as it says: one, or whatever several fields say. Older browsers tell
+/// only by `Referer`. What cannot be read is nobody's.
+pub fn pages<'b>(head: &Head<'b>) -> impl Iterator<Item = &'b str> {
+    let name = if head.fields("origin").next().is_some() { "origin" } else { "referer" };
+    head.fields(name).map(|value| origin_of(std::str::from_utf8(value).unwrap_or_default()))
+}
+
 /// The fields of answers that name an origin. A listed origin gets credentials; `*` never does.
 pub fn listed_fields(origin: &str) -> String {
     format!(

@@ -27,15 +27,29 @@ pub fn asked(host: &str) -> Asked {
     Asked { slot, force: false }
 }
 
+/// What registries give names below, under the code of a country: `co.uk` is nobody's site.
+const PUBLIC: [&str; 15] =
+    ["ac", "co", "com", "edu", "go", "gob", "gov", "ltd", "me", "mil", "ne", "net", "nom", "or", "org"];
+
 /// The host without what tells its slot, so that the hosts of one site compare equal. A name that only begins like a
-/// slot is somebody else's, and so is `www.com`, which is no slot of `com`.
+/// slot is somebody else's, and so are `www.com`, which is no slot of `com`, and `www.co.uk`.
 pub fn site(host: &str) -> &str {
     let Some((label, rest)) = host.split_once('.') else { return host };
     let is_slot = match label.strip_prefix("www") {
         Some(number) => number.len() <= 1 && number.bytes().all(|byte| byte.is_ascii_digit()),
         None => label == "secure",
     };
-    if is_slot && rest.contains('.') { rest } else { host }
+    if is_slot && is_site(rest) { rest } else { host }
+}
+
+/// Whether somebody can have that host as a site of his own.
+fn is_site(host: &str) -> bool {
+    let name = host.split(':').next().unwrap_or_default();
+    let name = name.strip_suffix('.').unwrap_or(name);
+    match name.rsplit_once('.') {
+        Some((second, country)) => !(country.len() == 2 && PUBLIC.contains(&second)),
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -80,5 +94,12 @@ mod tests {
         {
             assert_eq!(site(host), host);
         }
+        for host in
+            ["www.com.", "secure.com.:80", "www.co.uk", "secure.com.au:80", "www1.co.uk.", "www.", "www.:80"]
+        {
+            assert_eq!(site(host), host);
+        }
+        assert_eq!(site("www.example.co.uk."), "example.co.uk.");
+        assert_eq!(site("www.abc.de"), "abc.de");
     }
 }

@@ -12,6 +12,7 @@ use crate::broker::forwarded_for;
 use crate::conn::{ConnId, Door};
 use crate::dialect::Context;
 use crate::dialect::access::{self, Denied};
+use crate::dialect::cors;
 use crate::dialect::holder::UserKey;
 use crate::dialect::token;
 use crate::wire::head::Head;
@@ -136,22 +137,17 @@ fn is_foreign_page(head: &Head) -> bool {
         let origin = origin.to_ascii_lowercase();
         origin.split_once("://").is_none_or(|(_, from)| site(from) != site(&host))
     };
-    // Who tells an origin has told the page's; older browsers tell only its address.
-    let page = head.field("origin").or_else(|| head.field("referer").map(origin_of));
-    head.field("sec-fetch-site") == Some("cross-site") || page.is_some_and(is_foreign)
-}
-
-/// The origin of the page at that address.
-fn origin_of(address: &str) -> &str {
-    let begin = address.find("://").map_or(0, |at| at + 3);
-    let end = address[begin..].find(['/', '?', '#']).map_or(address.len(), |at| begin + at);
-    &address[..end]
+    let is_far = |site: &[u8]| site == b"cross-site";
+    head.fields("sec-fetch-site").any(is_far) || cors::pages(head).any(is_foreign)
 }
 
 /// Whether the page is of an origin that is listed by name.
 fn is_listed(head: &Head, origins: &[String]) -> bool {
-    let origin = head.field("origin").unwrap_or_default();
-    origins.iter().any(|listed| listed != "*" && listed.eq_ignore_ascii_case(origin))
+    let is_it = |origin: &[u8]| {
+        let mut listed = origins.iter().filter(|listed| *listed != "*");
+        listed.any(|listed| listed.as_bytes().eq_ignore_ascii_case(origin))
+    };
+    head.fields("origin").next().is_some() && head.fields("origin").all(is_it)
 }
 
 /// The session id in the cookie of that name (RFC 6265, section 4.2.1).
@@ -210,6 +206,23 @@ mod tests {
             ("Origin: http://www.example.com:80\r\nReferer: http://evil.example/\r\n", true, false),
             ("Origin: http://secure.evil.example:80\r\n", true, true),
             ("Origin: null\r\n", true, true),
+            ("Origin:\r\n", true, true),
+            ("Referer: http://www.example.com:80?/\r\n", true, false),
+            ("Referer: http://www.example.com:80@evil.example/\r\n", true, true),
+            ("Referer: http://evil.example@www1.example.com:80/\r\n", true, true),
+            ("Referer: http://evil.example\\@www1.example.com:80/\r\n", true, true),
+            ("Referer: //www1.example.com:80/\r\n", true, true),
+            ("Referer: about:blank\r\n", true, true),
+            ("Origin: http://www.example.com\r\n", true, true),
+            ("Origin: http://www.example.com:8080\r\n", true, true),
+            ("Origin: http://www.example.com.:80\r\n", true, true),
+            ("Origin: http://notexample.com:80\r\n", true, true),
+            ("Origin: http://www.notexample.com:80\r\n", true, true),
+            ("Origin: http://www1.example.com.evil.example:80\r\n", true, true),
+            ("Origin: http://evil.example:80\r\nOrigin: http://www.example.com:80\r\n", true, true),
+            ("Origin: http://www.example.com:80\r\nOrigin: http://evil.example:80\r\n", true, true),
+            ("Referer: http://evil.example/\r\nReferer: http://www.example.com:80/\r\n", true, true),
+            ("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Site: same-origin\r\n", true, true),
         ] {
             assert_eq!(with_head(fields, is_of_page), of_page, "{fields}");
             assert_eq!(with_head(fields, is_foreign_page), foreign, "{fields}");
@@ -219,5 +232,10 @@ mod tests {
         assert!(
             listed("Origin: http://a.example\r\n") && !listed("Origin: http://b.example\r\n") && !listed("")
         );
+        assert!(!listed("Origin: http://b.example\r\nOrigin: http://a.example\r\n"));
+        // Old browsers send bytes of a query as they are.
+        let bytes = b"GET / HTTP/1.1\r\nHost: www.example.com\r\nReferer: http://evil.example/?\xe4\r\n\r\n";
+        let mut slots = head::slots();
+        assert!(is_foreign_page(&head::parse(bytes, &mut slots).unwrap()));
     }
 }
