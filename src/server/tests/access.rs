@@ -5,7 +5,7 @@ mod revoking;
 mod sessions;
 mod story;
 
-use super::delivery::Bench;
+use super::bench::Bench;
 use crate::cli::token::sign::Signer;
 use crate::config::{Algorithm, ChannelRule, Config, KeyText, TokenKey, Who};
 use crate::conn::ConnId;

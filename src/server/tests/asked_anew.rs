@@ -2,7 +2,7 @@
 //! asked about anew.
 
 use super::access::{handshake, has, rule, status};
-use super::delivery::Bench;
+use super::bench::Bench;
 use super::handover::adopt;
 use super::hook::{COOKIE, config};
 use crate::config::{Config, Who};

@@ -2,8 +2,8 @@
 //! publications, acknowledgements, goodbyes, clients that leave, a clock that leaps. Nothing may panic, what is kept
 //! must agree, and the same seed must have the server write the same bytes.
 
+use super::bench::Bench;
 use super::budgets::{connect, frame, request};
-use super::delivery::Bench;
 use super::handover::hand_over;
 use crate::config::Config;
 use crate::conn::ConnId;

@@ -1,7 +1,7 @@
 //! Clients of several channels that begin with the oldest messages, or the last so many, in answers of any size: each channel
 //! brings what was asked of it, and a gap is told exactly when something of that is lost.
 
-use super::delivery::Bench;
+use super::bench::Bench;
 use crate::config::Config;
 use crate::id::Random;
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! What a stranger can make the server do: chains through many connections, answers many times the question, work that
 //! is not in proportion to what was sent.
 
-use super::delivery::Bench;
+use super::bench::Bench;
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::id::Random;

@@ -1,8 +1,8 @@
 //! Chains through many connections, in every dialect: each connection is held, and behind what holds it stands what lets go
 //! the next one. Nobody is served inside somebody else's request, so the stack is as deep for the last as for the first.
 
+use super::bench::{Bench, post};
 use super::budgets::{connect, request};
-use super::delivery::{Bench, post};
 use crate::config::Config;
 use crate::conn::ConnId;
 use serde_json::json;

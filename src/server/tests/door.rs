@@ -1,7 +1,7 @@
 //! One door for all who publish and search: what is counted, and how repeats are recognised, whatever a client speaks.
 
+use super::bench::Bench;
 use super::budgets::frame;
-use super::delivery::Bench;
 use crate::config::Config;
 use crate::conn::ConnId;
 

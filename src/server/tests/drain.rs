@@ -1,6 +1,6 @@
 //! A crowd that is sent away.
 
-use super::delivery::Bench;
+use super::bench::Bench;
 use crate::config::Config;
 use crate::conn::ConnId;
 use std::collections::BTreeSet;

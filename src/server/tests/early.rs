@@ -1,6 +1,6 @@
 //! Who comes before the history is there.
 
-use super::delivery::Bench;
+use super::bench::Bench;
 use super::disk::Disk;
 use super::limits::{field, status};
 use crate::broker::LogSettings;

@@ -1,6 +1,6 @@
 //! Who is between two polls while more comes than a channel keeps.
 
-use super::delivery::Bench;
+use super::bench::Bench;
 use super::disk::Disk;
 use crate::broker::LogSettings;
 use crate::config::Config;

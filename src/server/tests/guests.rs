@@ -1,7 +1,7 @@
 //! Guests of the demo's chat at the door: a token for whoever keeps a secret, good there and nowhere else.
 
 use super::access::{NOW, config, has, status, with};
-use super::delivery::Bench;
+use super::bench::Bench;
 use crate::broker::{GUESTS, GUESTS_BY_ONE};
 use crate::config::{Config, Shows, Who};
 use serde_json::Value;

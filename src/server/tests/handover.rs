@@ -1,7 +1,7 @@
 //! A server goes over to another one, in the midst of anything.
 
+use super::bench::{Bench, post};
 use super::budgets::frame;
-use super::delivery::{Bench, post};
 use crate::carry::Damaged;
 use crate::config::Config;
 use crate::conn::ConnId;

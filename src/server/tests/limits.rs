@@ -1,6 +1,6 @@
 //! Limits, each reached and exceeded by one, on the virtual clock.
 
-use super::delivery::{Bench, post};
+use super::bench::{Bench, post};
 use crate::config::{Config, Limits};
 use crate::conn::ConnId;
 use crate::hub::HubError;

@@ -2,7 +2,7 @@
 //!
 //! `world` is what surrounds the server, `client` speaks HTTP to it, `oracle` knows what a subscriber must
 //! get, `trace` what a run was, `sim` lets a seed decide what happens, `sockets` speaks through WebSockets in it
-//! and `bayeux_client` Bayeux, whose `ledger` knows what must come while subscriptions change, `delivery` counts what a delivery costs,
+//! and `bayeux_client` Bayeux, whose `ledger` knows what must come while subscriptions change, `bench` is what most of the others begin with, `delivery` counts what a delivery costs,
 //! `budgets` asks for more than is given, `limits` goes to each limit and one beyond, `memory` takes all there is,
 //! `beginning` asks for the last messages of several channels, `door` publishes in every language, `proxied` comes by a proxy, `market` lets a seed publish prices, `access` asks for what rules and tokens do not
 //! give, `hook` is the application that is asked, `asked_anew` by the next server, `presence` looks who is here, `fdajax`, `bayeux` and `mercure` let a seed
@@ -13,6 +13,7 @@ mod asked_anew;
 mod bayeux;
 mod bayeux_client;
 mod beginning;
+mod bench;
 mod budgets;
 mod chains;
 mod client;

@@ -1,7 +1,7 @@
 //! Presence: who listens, by what anybody is told, and who may know.
 
 use super::access::{NOW, bayeux, handshake, revoke, rule, status, token, with};
-use super::delivery::Bench;
+use super::bench::Bench;
 use crate::config::{Config, Shows, Who};
 use crate::conn::ConnId;
 use crate::id::Random;

@@ -1,8 +1,8 @@
 //! Clients behind a trusted proxy, which brings the requests of all of them by a few connections: what is done for each is
 //! counted for it, and nobody waits because of somebody else.
 
+use super::bench::Bench;
 use super::budgets::frame;
-use super::delivery::Bench;
 use crate::config::Config;
 use crate::conn::ConnId;
 

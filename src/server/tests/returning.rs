@@ -2,7 +2,7 @@
 //! seed: who comes back with another token goes on where they were, is given what it covers, once, and nothing else.
 
 use super::access::{NOW, config, has, revoke, signed, status, token, with};
-use super::delivery::Bench;
+use super::bench::Bench;
 use crate::conn::ConnId;
 use crate::id::Random;
 use serde_json::json;

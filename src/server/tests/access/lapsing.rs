@@ -1,6 +1,6 @@
 //! Tokens that expire, are renewed, or come later.
 
-use super::super::delivery::Bench;
+use super::super::bench::Bench;
 use super::{NOW, alice, bench, config, has, status, token, with};
 use crate::config::Config;
 

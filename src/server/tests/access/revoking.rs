@@ -1,6 +1,6 @@
 //! Rights that are taken back, and settings that change.
 
-use super::super::delivery::Bench;
+use super::super::bench::Bench;
 use super::{NOW, SECRET, alice, bayeux, bench, config, handshake, has, revoke, rule, status, token, with};
 use crate::cli::token::sign::Signer;
 use crate::config::{Algorithm, Config, KeyText, Who};

@@ -1,6 +1,6 @@
 //! Tokens in protocols with sessions: Bayeux, FDAjax.
 
-use super::super::delivery::Bench;
+use super::super::bench::Bench;
 use super::{NOW, alice, bayeux, bench, config, handshake, has, rule, status, token, with};
 use crate::config::Who;
 use serde_json::{Value, json};

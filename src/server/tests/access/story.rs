@@ -1,6 +1,6 @@
 //! A seed decides who comes with which token, and nobody hears what is not granted.
 
-use super::super::delivery::Bench;
+use super::super::bench::Bench;
 use super::{SECRET, bench, has, revoke, status, with};
 use crate::cli::token::sign::Signer;
 use crate::config::Algorithm;

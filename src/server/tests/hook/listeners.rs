@@ -5,7 +5,7 @@ use crate::config::Who;
 use crate::conn::ConnId;
 use crate::dialect::hook::Reply;
 use crate::server::tests::access::{has, revoke, rule, status};
-use crate::server::tests::delivery::Bench;
+use crate::server::tests::bench::Bench;
 use serde_json::{Value, json};
 
 /// Somebody who listens by the application's word for ten seconds.

@@ -5,7 +5,7 @@ mod sessions;
 mod story;
 
 use super::access::{NOW, has, rule, status, with};
-use super::delivery::Bench;
+use super::bench::Bench;
 use crate::config::{Config, Who};
 use crate::conn::ConnId;
 use crate::dialect::hook::{Ask, Reply};

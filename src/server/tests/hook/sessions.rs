@@ -3,7 +3,7 @@
 use super::{COOKIE, bench, config};
 use crate::config::Who;
 use crate::server::tests::access::{bayeux, handshake, has, revoke, rule, status};
-use crate::server::tests::delivery::Bench;
+use crate::server::tests::bench::Bench;
 use serde_json::json;
 
 #[test]

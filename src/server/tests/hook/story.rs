@@ -5,7 +5,7 @@ use crate::conn::ConnId;
 use crate::dialect::hook::{Ask, Reply};
 use crate::id::Random;
 use crate::server::tests::access::{has, revoke};
-use crate::server::tests::delivery::Bench;
+use crate::server::tests::bench::Bench;
 use serde_json::{Value, json};
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::hub::{Data, Publication};
-use crate::server::tests::delivery::Bench;
+use crate::server::tests::bench::Bench;
 
 fn put(bench: &mut Bench, number: usize) {
     let value = format!("{{\"n\":{number},\"text\":\"{}\"}}", "x".repeat(1000));

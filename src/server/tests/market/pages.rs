@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::conn::ConnId;
 use crate::hub::{Data, Publication};
-use crate::server::tests::delivery::Bench;
+use crate::server::tests::bench::Bench;
 use std::net::Ipv4Addr;
 
 /// Sets so many values of a table.

@@ -297,9 +297,9 @@ impl Sim {
 fn a_deleted_channel_with_keys_is_a_gap_for_sessions_at_once() {
     let mut config = crate::config::Config::default();
     config.fdajax.enabled = false;
-    let mut bench = crate::server::tests::delivery::Bench::new(config);
+    let mut bench = crate::server::tests::bench::Bench::new(config);
     let mut session = Session::new(Protocol::Bayeux(&["/q/a"]));
-    let mut ask = |bench: &mut crate::server::tests::delivery::Bench| {
+    let mut ask = |bench: &mut crate::server::tests::bench::Bench| {
         let (conn, answer) = bench.client(&session.request());
         let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
         if let Ok(replies) = serde_json::from_str::<Value>(&body) {
