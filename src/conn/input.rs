@@ -103,6 +103,14 @@ impl Input {
         }
     }
 
+    /// What there is of the head.
+    pub fn head(&self) -> &[u8] {
+        match self.stage {
+            Stage::Head => &self.bytes,
+            Stage::Sized { head_end, .. } | Stage::Chunked { head_end, .. } => &self.bytes[..head_end],
+        }
+    }
+
     /// What there is of a head that is not complete, unless a body has begun.
     pub fn head_so_far(&self) -> Option<&[u8]> {
         matches!(self.stage, Stage::Head).then_some(&*self.bytes)
@@ -202,11 +210,7 @@ impl Input {
 
     /// The request, once it is complete.
     pub fn request<'b>(&'b self, slots: &'b mut Slots<'b>) -> Result<Request<'b>, Refusal> {
-        let head_end = match self.stage {
-            Stage::Head => self.bytes.len(),
-            Stage::Sized { head_end, .. } | Stage::Chunked { head_end, .. } => head_end,
-        };
-        let (head, body) = self.bytes.split_at(head_end);
+        let (head, body) = self.bytes.split_at(self.head().len());
         Ok(Request { head: head::parse(head, slots)?, body })
     }
 }

@@ -8,6 +8,7 @@
 //! costs nothing for it.
 
 use super::Server;
+use super::ending::Seen;
 use crate::broker::Client;
 use crate::carry::{Carry, Damaged, Parcel, Shape, Unpack, carry};
 use crate::conn::{Protocol, Slot};
@@ -79,15 +80,11 @@ impl Carry for Line {
 
 impl Line {
     fn new(now: Instant, client: IpAddr, head: &Head, protocol: Option<Protocol>) -> Self {
-        let target = match protocol {
-            Some(_) => without_ids(head.path),
-            None => head.target.to_owned(),
-        };
         Self {
             client,
             method: name(head.method),
-            target: Shown(&target).to_string(),
-            agent: shown_agent(head.field("user-agent").unwrap_or("-")),
+            target: shown_target(head.target, head.path, protocol),
+            agent: shown_agent(&String::from_utf8_lossy(head.bytes("user-agent").unwrap_or(b"-"))),
             since: now,
             status: None,
             bytes: 0,
@@ -198,14 +195,22 @@ impl Server {
         }
     }
 
-    /// Notes a refusal that is answered from `begin` on in `out`; its head may not be known.
+    /// Notes a refusal that is answered from `begin` on in `out`.
     #[cold]
-    pub(super) fn log_refusal(&mut self, now: Now, slot: Slot, head: Option<&Head>, begin: usize) {
+    pub(super) fn log_refusal(&mut self, now: Now, slot: Slot, seen: Seen, begin: usize) {
         let Some(log) = &mut self.telemetry.access_log else { return };
         let peer = self.connections[slot].peer;
-        let line = match head {
-            Some(head) => Line::new(now.at, Client::of(head, peer, &self.config).address, head, None),
-            None => Line::unread(now.at, peer),
+        let line = match seen {
+            Seen::Head(head) => {
+                let protocol = self.dialects.claim(head.path);
+                Line::new(now.at, Client::of(head, peer, &self.config).address, head, protocol)
+            }
+            Seen::Line(method, target) => {
+                let path = target.split(['?', '#']).next().unwrap_or_default();
+                let target = shown_target(target, path, self.dialects.claim(path));
+                Line { method: method.map_or("-", name), target, ..Line::unread(now.at, peer) }
+            }
+            Seen::Nothing => Line::unread(now.at, peer),
         };
         // What it had asked before is not answered any more.
         if let Some(earlier) = log.open.insert(slot, line) {
@@ -242,6 +247,14 @@ const fn name(method: Method) -> &'static str {
         Method::Delete => "DELETE",
         Method::Options => "OPTIONS",
         Method::Query => "QUERY",
+    }
+}
+
+/// A target as it may be logged. The protocols with sessions have all that they say in their queries.
+fn shown_target(target: &str, path: &str, protocol: Option<Protocol>) -> String {
+    match protocol {
+        Some(_) => Shown(&without_ids(path)).to_string(),
+        None => Shown(target).to_string(),
     }
 }
 

@@ -2,45 +2,73 @@
 
 use super::{Effect, Server, Sink};
 use crate::conn::{ConnId, Output, Phase, Slot};
-use crate::dialect::Holder;
+use crate::dialect::{Holder, native};
 use crate::hub::{HubError, Owner, SubscriberKey};
 use crate::id::MessageId;
 use crate::time::{Instant, Now};
 use crate::transport;
-use crate::wire::head::{Head, Method, Refusal};
+use crate::wire::head::{self, Head, Method, Refusal};
 use crate::wire::response::{self, Envelope, Response};
 use crate::wire::websocket::{self, close};
 
+/// What has been seen of a request that is refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<'a> {
+    /// Its head.
+    Head(&'a Head<'a>),
+    /// Its method, if we know that, and its target.
+    Line(Option<Method>, &'a str),
+    /// It is none yet, or cannot be read.
+    Nothing,
+}
+
 impl Server {
-    /// Answers what cannot be served, and nothing after it.
+    /// Answers what cannot be served, and nothing after it. `retry` = the seconds after which to try again.
     #[cold]
-    pub(super) fn refuse(&mut self, now: Now, slot: Slot, response: &Response) {
-        self.refuse_to(now, slot, None, response);
+    pub(super) fn refuse(&mut self, now: Now, slot: Slot, refusal: Refusal, retry: Option<u64>) {
+        // What has come of the request says whose it is, and how they want to be told.
+        let input = self.connections[slot].input.take();
+        let begun = input.as_ref().map_or(&[][..], |input| input.head());
+        let mut slots = head::slots();
+        let parsed = head::parse(begun, &mut slots);
+        let seen = match &parsed {
+            Ok(head) => Seen::Head(head),
+            Err(_) => {
+                head::glimpse(begun).map_or(Seen::Nothing, |(method, target)| Seen::Line(method, target))
+            }
+        };
+        let as_text = matches!(seen, Seen::Head(head) if native::wants_text(head));
+        let response = Response::problem(refusal.status, refusal.detail, as_text);
+        let response = match retry {
+            Some(seconds) => response.with("Retry-After", seconds),
+            None => response,
+        };
+        self.refuse_to(now, slot, seen, &response);
     }
 
-    /// The same, if the head of the request is known.
+    /// The same, with that answer, to a request of which that has been seen.
     #[cold]
-    pub(super) fn refuse_to(&mut self, now: Now, slot: Slot, head: Option<&Head>, response: &Response) {
+    pub(super) fn refuse_to(&mut self, now: Now, slot: Slot, seen: Seen, response: &Response) {
         self.broker.stats.requests_refused += 1;
         self.telemetry.note_status(response.status);
         self.leave(now.at, slot);
-        let fields = self.writer.cors.fields(head.and_then(|head| self.writer.cors.find(head)));
-        let head_only = head.is_some_and(|head| head.method == Method::Head);
+        let (origin, method) = match seen {
+            Seen::Head(head) => (self.writer.cors.find(head), Some(head.method)),
+            Seen::Line(method, _) => (None, method),
+            Seen::Nothing => (None, None),
+        };
+        let fields = self.writer.cors.fields(origin);
+        let head_only = method == Some(Method::Head);
         let envelope =
             Envelope { date: self.writer.dates.at(now.unix), head_only, close: true, fields, keep_alive: "" };
         let begin = self.writer.out.len();
         response::write_response(&mut self.writer.out, response, &envelope);
-        self.log_refusal(now, slot, head, begin);
+        self.log_refusal(now, slot, seen, begin);
         let connection = &mut self.connections[slot];
         connection.input = None;
         connection.closing = true;
         connection.enter(Phase::Lingering, now.at);
         self.arm(slot, now.at);
-    }
-
-    #[cold]
-    pub(super) fn refuse_head(&mut self, now: Now, slot: Slot, refusal: Refusal) {
-        self.refuse(now, slot, &Response::problem(refusal.status, refusal.detail, false));
     }
 
     /// Closes a connection at the end of the turn.

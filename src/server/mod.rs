@@ -59,7 +59,7 @@ use crate::stats::Stats;
 use crate::table::Table;
 use crate::time::{Now, Wheel};
 use crate::transport::Format;
-use crate::wire::response::Response;
+use crate::wire::head::Refusal;
 use addresses::Addresses;
 use aside::Aside;
 use memory::Memory;
@@ -319,9 +319,8 @@ impl Server {
             self.memory.gathered += bytes.len();
             return input.push(bytes);
         }
-        let problem =
-            Response::problem(431, "too much is pipelined behind a request that is not answered yet", false);
-        self.refuse(now, slot, &problem);
+        let detail = "too much is pipelined behind a request that is not answered yet";
+        self.refuse(now, slot, Refusal { status: 431, detail }, None);
         self.send(now.at, slot, sink);
     }
 

@@ -1,5 +1,6 @@
 //! Requests: from bytes to commands.
 
+use super::ending::Seen;
 pub(super) use super::execute::{Reply, envelope};
 use super::surplus::softened;
 use super::{BACKLOG_BYTES_MAX, Effect, Server, Sink};
@@ -97,7 +98,7 @@ impl Server {
                 continue;
             }
             if let Err(refusal) = self.gather(now, slot, &mut input, &mut rest, sink) {
-                self.refuse_head(now, slot, refusal);
+                self.refuse(now, slot, refusal, None);
                 return Stop::Done;
             }
         }
@@ -136,7 +137,7 @@ impl Server {
         self.broker.stats.pipelines_refused += 1;
         let detail = "more requests arrive together than limits.pipelined_requests";
         let retry = self.retry_after(slot, 1, 10);
-        self.refuse(now, slot, &Response::problem(429, detail, false).with("Retry-After", retry));
+        self.refuse(now, slot, Refusal { status: 429, detail }, Some(retry));
     }
 
     /// Serves the request at the front of `rest`, if all of it is there. Returns whether it was.
@@ -165,7 +166,13 @@ impl Server {
         let mut slots = head::slots();
         let mut gathering = input.take().unwrap_or_default();
         let was_in_body = gathering.in_body();
-        let gathered = gathering.gather(rest, &self.config.limits)?;
+        let gathered = match gathering.gather(rest, &self.config.limits) {
+            Ok(gathered) => gathered,
+            Err(refusal) => {
+                self.connections[slot].input = Some(gathering);
+                return Err(refusal);
+            }
+        };
         *rest = &rest[gathered.used..];
         if gathered.complete {
             self.handle(now, slot, &gathering.request(&mut slots)?, sink);
@@ -176,6 +183,7 @@ impl Server {
         }
         // What is left over may be all of its body.
         if gathering.in_body() && rest.is_empty() && self.is_short_on(slot) {
+            self.connections[slot].input = Some(gathering);
             self.refuse_body(now, slot);
             return Ok(());
         }
@@ -185,7 +193,7 @@ impl Server {
             if let Some(refusal) = self.judge_before_body(now, slot, head) {
                 match refusal {
                     Early::Surplus => self.turn_away(now, slot, Some(head)),
-                    Early::Refused(response) => self.refuse_to(now, slot, Some(head), &response),
+                    Early::Refused(response) => self.refuse_to(now, slot, Seen::Head(head), &response),
                     Early::Asking => {
                         self.connections[slot].enter(Phase::Asking, now.at);
                         self.queues.effects.push_back(Effect::Pause(self.id(slot)));
@@ -208,7 +216,7 @@ impl Server {
     fn refuse_body(&mut self, now: Now, slot: Slot) {
         let detail = "memory is short (limits.memory); try again later, with a body that arrives at once";
         let retry = self.retry_after(slot, 1, 10);
-        self.refuse(now, slot, &Response::problem(503, detail, false).with("Retry-After", retry));
+        self.refuse(now, slot, Refusal { status: 503, detail }, Some(retry));
     }
 
     /// Whether a request is refused whatever its body, which then need not be kept, nor asked for.
@@ -268,7 +276,7 @@ impl Server {
             }
             Some(Early::Refused(response)) => {
                 self.access.hook.forget(self.id(slot));
-                self.refuse_to(now, slot, Some(&request.head), &response);
+                self.refuse_to(now, slot, Seen::Head(&request.head), &response);
                 self.send(now.at, slot, sink);
                 false
             }

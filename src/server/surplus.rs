@@ -5,6 +5,7 @@
 //! heard, and a health check is answered as ever.
 
 use super::addresses::Addresses;
+use super::ending::Seen;
 use super::{CROWD, Server};
 use crate::broker::{Client, is_exempt};
 use crate::conn::{ConnId, Connection, Door, Phase, Slot, Surplus};
@@ -125,8 +126,8 @@ impl Server {
         let problem =
             Response::problem(status, detail, false).with("Retry-After", self.retry_after(slot, 1, 10));
         match head {
-            Some(head) => self.refuse_to(now, slot, Some(head), &softened(problem, head)),
-            None => self.refuse(now, slot, &problem),
+            Some(head) => self.refuse_to(now, slot, Seen::Head(head), &softened(problem, head)),
+            None => self.refuse_to(now, slot, Seen::Nothing, &problem),
         }
     }
 
@@ -142,8 +143,8 @@ impl Server {
             Response::problem(503, detail, false).with("Retry-After", self.retry_after(slot, 1, 10));
         let mut slots = head::slots();
         match head::parse_front(&waiting, &mut slots) {
-            Some((head, _)) => self.refuse_to(now, slot, Some(&head), &softened(problem, &head)),
-            None => self.refuse(now, slot, &problem),
+            Some((head, _)) => self.refuse_to(now, slot, Seen::Head(&head), &softened(problem, &head)),
+            None => self.refuse_to(now, slot, Seen::Nothing, &problem),
         }
     }
 

@@ -7,7 +7,7 @@ use crate::conn::{Phase, Slot, User};
 use crate::hub::Pace;
 use crate::time::{Instant, Now};
 use crate::transport::{self, Look};
-use crate::wire::response::Response;
+use crate::wire::head::Refusal;
 use crate::wire::websocket::{EMPTY_PING, close};
 
 /// Milliseconds of a body in which its pace does not matter.
@@ -231,7 +231,8 @@ impl Server {
             }
             Phase::Reading => {
                 self.broker.stats.heads_timed_out += 1;
-                self.refuse(now, slot, &Response::problem(408, "the request took too long to arrive", false));
+                let detail = "the request took too long to arrive";
+                self.refuse(now, slot, Refusal { status: 408, detail }, None);
                 self.send(now.at, slot, sink);
             }
             Phase::Idle => {

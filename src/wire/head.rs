@@ -139,6 +139,17 @@ pub fn parse<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Result<Head<'b>, 
     }
 }
 
+/// Method and target in the first line of a head that cannot be read, if that line can: who is refused is to be known all
+/// the same. Of a method that we do not know there is none.
+pub fn glimpse(bytes: &[u8]) -> Option<(Option<Method>, &str)> {
+    let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next()?;
+    let words: Vec<&str> = std::str::from_utf8(line).ok()?.split(' ').collect();
+    match words[..] {
+        [name, target, version] if version.starts_with("HTTP/") => Some((method(name).ok(), target)),
+        _ => None,
+    }
+}
+
 /// Reads the head at the front of `bytes` and its length, in one go: `None` if it is not complete, or if there
 /// is anything about it that [`find_end`] and [`parse`] have to refuse.
 pub fn parse_front<'b>(bytes: &'b [u8], slots: &'b mut Slots<'b>) -> Option<(Head<'b>, usize)> {
@@ -182,6 +193,9 @@ fn understand<'b>(request: httparse::Request<'b, 'b>) -> Result<Head<'b>, Refusa
     let http11 = request.version == Some(1);
     let fields: &'b [httparse::Header<'b>] = request.headers;
     let method = method(request.method.unwrap_or_default())?;
+    if target == "*" && method != Method::Options {
+        return Err(bad("the target * is the server as a whole, and for OPTIONS only"));
+    }
     let Target { path, query, authority, has_fragment } = split_target(target).map_err(bad)?;
     let mut head = Head {
         method,
@@ -510,14 +524,33 @@ mod tests {
             ("/a?#c#d", "/a", "", true),
             ("*", "*", "", false),
         ] {
-            let head = format!("GET {target} HTTP/1.0\r\n\r\n");
+            let method = if target == "*" { "OPTIONS" } else { "GET" };
+            let head = format!("{method} {target} HTTP/1.0\r\n\r\n");
             let mut slots = slots();
             let head = parse(head.as_bytes(), &mut slots).unwrap();
             let parts = (head.path, head.query, head.has_fragment);
             assert_eq!(parts, (path, query, has_fragment), "{target}");
         }
-        for target in ["/%", "/%2", "/%2g", "/a%%20", "/a%?b"] {
+        for target in
+            ["*", "/%", "/%2", "/%2g", "/a%%20", "/a%?b", "http://:80/", "http:///", "http://[abc]/"]
+        {
             assert_eq!(status(&format!("GET {target} HTTP/1.0\r\n\r\n")), 400, "{target}");
+        }
+    }
+
+    #[test]
+    fn who_is_refused_is_known_by_the_first_line() {
+        assert_eq!(glimpse(b"PUT /a HTTP/3.0\r\nHo st: x\r\n\r\n"), Some((Some(Method::Put), "/a")));
+        assert_eq!(glimpse(b"BREW /a HTTP/1.1\nX"), Some((None, "/a")));
+        for unknown in [
+            &b""[..],
+            b"GET",
+            b"GET /a",
+            b"GET /a b HTTP/1.1\r\n",
+            b"GET /\xff HTTP/1.1\r\n",
+            b"\x16\x03\x01",
+        ] {
+            assert_eq!(glimpse(unknown), None, "{unknown:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::query::is_encoded_well;
 use memchr::memchr;
+use std::net::Ipv6Addr;
 
 /// Letters, digits, `-`, `.` and `_`, of which nearly all hosts are.
 const PLAIN: [bool; 256] = {
@@ -19,9 +20,15 @@ pub fn is_plain_host(value: &[u8]) -> bool {
     let end = value.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(value.len());
     match &value[end..] {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => is_port(digits),
         _ => false,
     }
+}
+
+/// Whether these are the digits of a port, which may be none.
+fn is_port(digits: &[u8]) -> bool {
+    let add = |port: u32, digit: &u8| digit.is_ascii_digit().then(|| port * 10 + u32::from(digit - b'0'));
+    digits.len() <= 5 && digits.iter().try_fold(0, add).is_some_and(|port| port <= u16::MAX.into())
 }
 
 /// Whether `value` is `uri-host [ ":" port ]` (RFC 9110, section 7.2), which may be empty. A comma is none of it: it
@@ -32,8 +39,9 @@ pub fn is_host(value: &[u8]) -> bool {
         [b'[', rest @ ..] => {
             let Some(end) = memchr(b']', rest) else { return false };
             let (address, behind) = (&rest[..end], &rest[end + 1..]);
-            let is_address = |&byte: &u8| byte.is_ascii_hexdigit() || b":.%".contains(&byte);
-            if address.is_empty() || !address.iter().all(is_address) {
+            let address =
+                std::str::from_utf8(address).ok().and_then(|address| address.parse::<Ipv6Addr>().ok());
+            if address.is_none() {
                 return false;
             }
             (&b""[..], behind)
@@ -41,12 +49,12 @@ pub fn is_host(value: &[u8]) -> bool {
         _ => value.split_at(memchr(b':', value).unwrap_or(value.len())),
     };
     let is_named = |&byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(&byte);
-    let is_port = match port {
+    let has_port = match port {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => is_port(digits),
         _ => false,
     };
-    is_port && host.iter().all(is_named) && is_encoded_well(host)
+    has_port && host.iter().all(is_named) && is_encoded_well(host)
 }
 
 #[cfg(test)]
@@ -55,13 +63,32 @@ mod tests {
 
     #[test]
     fn the_short_way_to_tell_a_host_says_the_same() {
-        for host in ["", "a", "A-b_c.example", "127.0.0.1:8080", ":80", "a:", "a:65535"] {
+        for host in ["", "a", "A-b_c.example", "127.0.0.1:8080", ":80", "a:", "a:65535", "a:00080"] {
             assert!(is_plain_host(host.as_bytes()) && is_host(host.as_bytes()), "{host}");
         }
-        for host in ["[::1]", "[::1]:80", "a%20b", "a~b", "a!"] {
+        for host in ["[::1]", "[::1]:80", "[2001:db8::7f00:1]", "[::ffff:127.0.0.1]", "a%20b", "a~b", "a!"] {
             assert!(!is_plain_host(host.as_bytes()) && is_host(host.as_bytes()), "{host}");
         }
-        for host in ["a:123456", "a:b", "a:1:2", "a b", "a,b", "a/b", "\u{e4}", "a%2", "[", "[]", "a@b"] {
+        for host in [
+            "a:123456",
+            "a:65536",
+            "a:99999",
+            "a:b",
+            "a:1:2",
+            "a b",
+            "a,b",
+            "a/b",
+            "\u{e4}",
+            "a%2",
+            "a@b",
+            "[",
+            "[]",
+            "[abc]",
+            "[:::]",
+            "[1.2.3.4]",
+            "[::1%25lo]",
+            "[::1]:65536",
+        ] {
             assert!(!is_plain_host(host.as_bytes()) && !is_host(host.as_bytes()), "{host}");
         }
     }

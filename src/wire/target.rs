@@ -66,7 +66,9 @@ fn split_absolute(target: &str) -> Result<(&str, &str), &'static str> {
         return Err("the scheme of the request target is neither http nor https");
     }
     let (authority, origin) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    match !authority.is_empty() && is_host(authority.as_bytes()) {
+    // A Host may be empty; where a target names a host, it is one.
+    let is_named = !authority.is_empty() && !authority.starts_with(':');
+    match is_named && is_host(authority.as_bytes()) {
         true => Ok((authority, origin)),
         false => Err("the request target names no host"),
     }

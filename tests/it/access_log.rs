@@ -69,7 +69,56 @@ fn refusals_tell_their_reason_and_secrets_stay_secret() {
     client.rest();
     let unread = line(&server, "127.0.0.1 - - ");
     assert!(unread[3] == "400" && !unread[8].is_empty(), "{unread:?}");
-    assert!(!server.log().contains("wr0ng"));
+    for target in [
+        "/sub/f?x=1#access_token=wr0ng",
+        "/sub/g#access_token=wr0ng",
+        "/sub/h?as=x;access_token=wr0ng",
+        "/sub/i?as=interval&x=1?token=wr0ng",
+        "/sub/j?as=interval&password=wr0ng&code=wr0ng",
+    ] {
+        server.get(target, &[]);
+        line(&server, &format!("127.0.0.1 GET {}", &target[..6]));
+    }
+    assert!(!server.log().contains("wr0ng"), "{}", server.log());
+}
+
+#[test]
+fn what_is_refused_before_it_is_understood_is_named_all_the_same() {
+    let server = Encke::start(&["--log-access", "--limits-head-seconds", "1", "--limits-body-seconds", "1"]);
+    for (request, begin, status) in [
+        ("POST /pub/big HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", "POST /pub/big", "413"),
+        ("POST /pub/old HTTP/1.0\r\n\r\n", "POST /pub/old", "411"),
+        ("PUT /pub/odd HTTP/1.1\r\nHost: x\r\nExpect: more\r\n\r\n", "PUT /pub/odd", "417"),
+        ("POST /pub/te HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", "POST /pub/te", "501"),
+        (
+            "POST /pub/ch HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+            "POST /pub/ch",
+            "400",
+        ),
+        ("BREW /pot?token=s3cret HTTP/1.1\r\nHost: x\r\n\r\n", "- /pot?token=[redacted]", "501"),
+        ("GET /new HTTP/9.0\r\nHost: x\r\n\r\n", "GET /new", "505"),
+        ("GET /name HTTP/1.1\r\nHo st: x\r\n\r\n", "GET /name", "400"),
+        ("GET http://me:s3cret@x/ HTTP/1.1\r\nHost: x\r\n\r\n", "GET http://[redacted]@x/", "400"),
+        ("GET /bayeux/0123456789012345678901234567 HTTP/1.1\r\n\r\n", "GET /bayeux/[redacted]", "400"),
+        ("POST /pub/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\na", "POST /pub/slow", "408"),
+        ("GET /slower HTTP/1.1\r\nHost:", "GET /slower", "408"),
+    ] {
+        let mut client = server.connect();
+        client.send(request);
+        client.rest();
+        let refused = line(&server, &format!("127.0.0.1 {begin} "));
+        assert!(refused[3] == status && !refused[8].is_empty(), "{request}: {refused:?}");
+    }
+    assert!(!server.log().contains("s3cret"));
+}
+
+#[test]
+fn an_agent_that_is_no_text_is_shown_as_far_as_it_is() {
+    let server = Encke::start(&["--log-access"]);
+    let mut client = server.connect();
+    client.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nUser-Agent: odd\xff\xc2\x85one\r\n\r\n");
+    client.answer();
+    assert_eq!(line(&server, "127.0.0.1 GET /healthz ")[6], "odd\u{fffd}\\u{85}one");
 }
 
 #[test]

@@ -306,3 +306,29 @@ fn leaving_in_mid_head_disturbs_nobody() {
     server.publish("x", "news");
     assert_eq!(poll.answer().text(), "news");
 }
+
+#[test]
+fn a_refusal_is_told_as_it_was_asked_for() {
+    let server = Encke::start(&["--cors-origins", "https://a.example"]);
+    // Whoever asks by HEAD takes what follows the head for the next answer.
+    for head in [
+        "HEAD /a HTTP/1.1\r\n\r\n",
+        "HEAD /a HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "HEAD /a HTTP/9.1\r\nHost: a\r\n\r\n",
+    ] {
+        let mut client = server.connect();
+        client.send(head);
+        let answer = client.head();
+        assert!(matches!(answer.status, 400 | 505), "{head}");
+        assert!(client.rest().is_empty(), "{head}");
+    }
+    for (fields, status) in [("Content-Length: 99999999", 413), ("Transfer-Encoding: chunked", 400)] {
+        let mut client = server.connect();
+        client.send(format!(
+            "POST /bayeux HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\nAccept: text/plain\r\n{fields}\r\n\r\nno size\r\n"
+        ));
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.media_type()), (status, "text/plain"), "{fields}");
+        assert_eq!(answer.get("access-control-allow-origin"), Some("https://a.example"), "{fields}");
+    }
+}
