@@ -204,9 +204,10 @@ pub fn nearest(word: &str, names: impl Iterator<Item = String>) -> Option<String
     (changes <= tolerance(word)).then_some(nearest)
 }
 
-/// Whether `word` is the known `name` with a slip in it: other capitals, one letter too many, too few or another, or
-/// two that have changed places. Words of one or two letters are too short to tell.
+/// Whether `word` is the known `name` with a slip in it: other capitals, other signs between its words or behind them, one
+/// letter too many, too few or another, or two that have changed places. Words of one or two letters are too short to tell.
 pub fn is_misspelled(word: &str, name: &str) -> bool {
+    let (word, name) = (&*plain(word), &*plain(name));
     let sorted = |text: &str| {
         let mut bytes = text.as_bytes().to_vec();
         bytes.sort_unstable();
@@ -218,7 +219,14 @@ pub fn is_misspelled(word: &str, name: &str) -> bool {
         _ => false,
     };
     let is_near = word.len().abs_diff(name.len()) <= 1 && word.len() > 2 && name.len() > 2;
-    word.eq_ignore_ascii_case(name) || is_near && is_slip()
+    word == name || is_near && is_slip()
+}
+
+/// A name without what names of one meaning differ by from one program to the next: case, and signs between words or
+/// behind them, such as the `[]` of PHP.
+fn plain(name: &str) -> String {
+    let is_sign = |sign: &char| sign.is_ascii_punctuation() || sign.is_whitespace();
+    name.chars().filter(|char| !is_sign(char)).map(|char| char.to_ascii_lowercase()).collect()
 }
 
 /// How many changes make a word another one rather than a misspelled one.

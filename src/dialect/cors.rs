@@ -192,14 +192,13 @@ pub fn listed_fields(origin: &str) -> String {
 /// Fields that scripts may send in any case.
 const ALLOWED: &str = "Accept, Authorization, Cache-Control, Content-Type, Encke-Event, Encke-Key, Encke-TTL, \
     Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Pragma, X-Requested-With";
-/// Bytes of further fields that are allowed to who asks: pages whose requests are measured or traced send some.
-const ASKED_BYTES_MAX: usize = 1024;
 
 /// The fields that answer a preflight request for one of `methods`, complete lines. Whatever fields it asks for are
-/// allowed: what they may do is decided when they come.
+/// allowed, as pages whose requests are measured or traced send some: what they may do is decided when they come.
 pub fn preflight(head: &Head, methods: &str) -> String {
-    let asked = head.field("access-control-request-headers").filter(|asked| asked.len() <= ASKED_BYTES_MAX);
-    let names = asked.unwrap_or_default().split(',').map(str::trim).filter(|name| is_field_name(name));
+    let asked =
+        head.fields("access-control-request-headers").filter_map(|asked| std::str::from_utf8(asked).ok());
+    let names = asked.flat_map(|asked| asked.split(',')).map(str::trim).filter(|name| is_field_name(name));
     let is_new = |name: &&str| !ALLOWED.split(", ").any(|allowed| allowed.eq_ignore_ascii_case(name));
     let further: String = names.filter(is_new).map(|name| format!(", {name}")).collect();
     format!(

@@ -8,9 +8,14 @@ pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// The pairs of a query, decoded. A pair that is not UTF-8 once decoded yields `None`.
 pub fn pairs(query: &str) -> impl Iterator<Item = Option<Pair<'_>>> {
+    named(query).map(|(_, pair)| pair)
+}
+
+/// The same, each beside its name as it came.
+pub fn named(query: &str) -> impl Iterator<Item = (&str, Option<Pair<'_>>)> {
     split(query, b'&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = split_once(pair, b'=').unwrap_or((pair, ""));
-        Some((decode_form(name)?, decode_form(value)?))
+        (name, decode_form(name).zip(decode_form(value)))
     })
 }
 

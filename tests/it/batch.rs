@@ -92,6 +92,11 @@ fn one_bad_line_refuses_the_batch() {
         "{\"channel\":\"a\",\"data\":\"x\",\"event\":\"a\\nb\"}",
         "{\"channel\":\"a\",\"data\":\"x\",\"ttl\":-1}",
         "{\"channel\":\"a\",\"data\":\"x\",\"ttl\":\"soon\"}",
+        // Blank to some, and not to JSON.
+        "\u{a0}",
+        "\u{2003}",
+        "\u{c}",
+        "\u{b}",
         &event,
         &key,
     ] {

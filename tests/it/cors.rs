@@ -165,3 +165,16 @@ fn a_preflight_names_the_methods_of_the_resource() {
         assert!(!others.iter().any(|method| is_named(&method)), "{target}: {answer:?}");
     }
 }
+
+#[test]
+fn all_fields_that_a_preflight_asks_for_are_allowed() {
+    let server = Encke::start(&[]);
+    let many: Vec<String> = (0..200).map(|number| format!("x-custom-{number}")).collect();
+    let many = format!("Access-Control-Request-Headers: {}", many.join(","));
+    let headers =
+        [ORIGIN, "Access-Control-Request-Method: GET", "Access-Control-Request-Headers: x-first", &many];
+    let answer = server.ask("OPTIONS", "/sub/x", &headers, b"");
+    for name in ["x-first", "x-custom-0", "x-custom-199"] {
+        assert!(answer.lists("access-control-allow-headers", name), "{name}: {answer:?}");
+    }
+}

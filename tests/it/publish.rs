@@ -107,6 +107,20 @@ fn event_and_key_come_from_headers_or_query() {
 }
 
 #[test]
+fn an_empty_event_is_none() {
+    let server = Encke::start(&[]);
+    server.admin().publish("x", &["Encke-Event:"], b"1");
+    server.admin().publish("x?event=", &[], b"2");
+    let line = b"{\"channel\":\"x\",\"data\":\"3\",\"event\":\"\"}";
+    assert_eq!(server.ask("POST", "/pub", &["Content-Type: application/x-ndjson"], line).status, 202);
+    let batch = server.get("/sub/x?after=oldest", &["Accept: application/json"]).json();
+    let messages = batch["messages"].as_array().unwrap();
+    assert_eq!(messages.len(), 3);
+    assert!(messages.iter().all(|message| message.get("event").is_none()), "{messages:?}");
+    assert_eq!(server.get("/sub/x?after=oldest", &[]).get("encke-event"), None);
+}
+
+#[test]
 fn ttl_zero_is_only_for_those_connected_now() {
     let server = Encke::start(&[]);
     let before = server.publish("x", "kept");

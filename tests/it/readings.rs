@@ -92,6 +92,35 @@ fn positions_that_browsers_fill_in_are_taken_for_those_of_another_history() {
 }
 
 #[test]
+fn a_position_that_is_no_text_is_one_of_another_history() {
+    let server = Encke::start(&[]);
+    server.publish("x", "kept");
+    for query in ["lastEventId=%ff", "last_event_id=a%c0%af", "after=now&lastEventId=%ed%a0%80"] {
+        let answer = server.get(&format!("/sub/x?as=interval&{query}"), &[JSON]);
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        assert_eq!((data(&answer.json()), answer.get("encke-gap")), (vec!["kept".into()], Some("x")));
+        let (_, mut stream) = server.open(&format!("/sub/x?as=sse&{query}"), &[]);
+        stream.read_until(b"event: encke.gap");
+    }
+    for query in ["after=%ff", "lastEventId=x&max=%ff", "%ff=x"] {
+        assert_eq!(server.get(&format!("/sub/x?as=interval&{query}"), &[]).status, 400, "{query}");
+    }
+}
+
+#[test]
+fn the_target_that_is_the_whole_server_is_for_options_alone() {
+    let server = Encke::start(&[]);
+    let ask =
+        |method: &str| raw(&server, format!("{method} * HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"));
+    let options = ask("OPTIONS");
+    assert_eq!(options.status, 204);
+    assert!(options.lists("allow", "POST"), "{options:?}");
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "QUERY"] {
+        assert_eq!(ask(method).status, 400, "{method}");
+    }
+}
+
+#[test]
 fn entity_tags_that_proxies_changed_are_read() {
     let server = Encke::start(&[]);
     let ids: Vec<String> = ["1", "2", "3"].map(|body| server.publish("x", body)).into();
@@ -138,6 +167,7 @@ fn the_host_of_the_target_counts() {
     assert_eq!(ask("http://localhost?prefix=", "localhost"), 200, "no path is the first page");
     for bad in [
         "http:///pub/",
+        "http://:80/pub/",
         "http://user@localhost/pub/",
         "http://a b/",
         "ftp://localhost/",
@@ -165,6 +195,12 @@ fn a_host_is_a_host() {
         ("localhost:123456", 400),
         ("localhost:80:80", 400),
         ("http://localhost", 400),
+        ("localhost:65535", 200),
+        ("localhost:65536", 400),
+        ("[::ffff:127.0.0.1]", 200),
+        ("[abc]", 400),
+        ("[:::]", 400),
+        ("[127.0.0.1]", 400),
         ("[::1", 400),
         ("[::1]x", 400),
         ("a, b", 400),
@@ -255,6 +291,10 @@ fn parameters_that_look_like_a_slip_are_refused() {
         "timout=3",
         "afetr=oldest",
         "lasteventid=1",
+        "last-event-id=1",
+        "Last_Event_ID=1",
+        "max[]=1",
+        "after[0]=oldest",
         "heartbeet=message",
     ] {
         assert_eq!(server.get(&format!("/sub/c?as=interval&{slip}"), &[]).status, 400, "{slip}");
@@ -263,6 +303,23 @@ fn parameters_that_look_like_a_slip_are_refused() {
         assert_eq!(server.get(&format!("/sub/c?as=interval&{fine}"), &[]).status, 304, "{fine}");
     }
     assert_eq!(server.get("/pub/?prefx=a", &[]).status, 400);
+    for field in [
+        "Idempotency-Key=1",
+        "idempotency_key=1",
+        "Encke-TTL=5",
+        "encke-event=e",
+        "Encke-Key=k",
+        "encke_key=k",
+    ] {
+        for (method, target) in
+            [("POST", "/pub/c"), ("PUT", "/pub/c"), ("DELETE", "/pub/c"), ("PATCH", "/pub/c")]
+        {
+            let merge = ["Content-Type: application/merge-patch+json"];
+            let answer = server.ask(method, &format!("{target}?{field}"), &merge, b"{}");
+            assert_eq!(answer.status, 400, "{method} {field}");
+            assert!(answer.text().contains("header field"), "{method} {field}: {}", answer.text());
+        }
+    }
     let batch = |query: &str| {
         let target = format!("/pub?{query}");
         server
@@ -270,6 +327,7 @@ fn parameters_that_look_like_a_slip_are_refused() {
             .status
     };
     assert_eq!((batch("ttl=5"), batch("evnt=5"), batch("_=5")), (400, 400, 202), "it would be dropped");
+    assert_eq!(batch("idempotency-key=5"), 400);
 }
 
 #[test]

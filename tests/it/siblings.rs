@@ -1,6 +1,7 @@
 //! What holds for the native API holds for what came after it: Mercure, keys, presence, revocation, the operators' API.
 //! Whatever could be overlooked, or taken in two ways, is refused there as well.
 
+use crate::access::{KEY, settings};
 use crate::client::Answer;
 use crate::harness::Encke;
 use crate::mercure::{FORM, HUB, bearer, form, hub, publisher, subscriber};
@@ -136,4 +137,33 @@ fn scripts_may_read_the_event_of_a_message() {
     let answer = server.get("/sub/a?after=oldest", &["Origin: https://app.example"]);
     assert_eq!(answer.get("encke-event"), Some("news"));
     assert!(answer.lists("access-control-expose-headers", "Encke-Event"));
+}
+
+#[test]
+fn parameters_of_bayeux_that_look_like_a_slip_are_refused() {
+    let server = Encke::start(&["--bayeux-publish", "**"]);
+    let publication = "%5B%7B%22channel%22%3A%22%2Fa%22%2C%22data%22%3A1%7D%5D";
+    for slip in
+        ["jsnop=f", "Jsonp=f", "mesage=%5B%5D", "message[]=%5B%5D", "message=%ff", "jsonp=%ff", "%ff=1"]
+    {
+        let query = format!("message={publication}&{slip}");
+        assert_eq!(server.get(&format!("/bayeux?{query}"), &[]).status, 400, "{slip}");
+        assert_eq!(server.ask("POST", "/bayeux", &[FORM], query.as_bytes()).status, 400, "{slip}");
+    }
+    assert_eq!(server.get("/sub/a?as=interval&after=oldest", &[]).status, 304, "nothing was published");
+    let fine = server.get(&format!("/bayeux?message={publication}&_=1&jsonp=f"), &[]);
+    assert_eq!((fine.status, fine.text().starts_with("/**/f([")), (200, true), "{}", fine.text());
+    let options = server.ask("OPTIONS", "/bayeux", &[], b"");
+    assert!(options.status == 204 && options.lists("allow", "POST"), "{options:?}");
+}
+
+#[test]
+fn a_channel_whose_name_ends_as_requests_of_fdajax_do_is_a_channel() {
+    let folder = settings("fdajax-names", "[[channels]]\nmatch = \"**\"\npresence = \"public\"\n", KEY);
+    let server = Encke::start(&["--fdajax", "--config", folder.join("encke.toml").to_str().unwrap()]);
+    std::fs::remove_dir_all(folder).unwrap();
+    server.publish("a.fdajax", "x");
+    assert_eq!(server.get("/sub/a.fdajax?as=interval&after=oldest", &[]).text(), "x");
+    assert_eq!(server.json("/presence/a.fdajax")["channel"], "a.fdajax");
+    assert_eq!(server.json("/admin/channels/a.fdajax")["channel"], "a.fdajax");
 }

@@ -3,6 +3,7 @@
 use super::message::{self, Incoming, Unreadable};
 use super::reply::Replies;
 use super::{Bayeux, Exchange, Visitor};
+use crate::config::is_misspelled;
 use crate::conn::{ConnId, Request};
 use crate::dialect::native::{HAS_FRAGMENT, encoded};
 use crate::dialect::{Act, Context, cors, upgrade};
@@ -12,6 +13,7 @@ use crate::wire::{media, query};
 use data_encoding::HEXLOWER;
 use std::borrow::Cow;
 
+const METHODS: &str = "GET, POST, OPTIONS";
 const COOKIE: &str = "BAYEUX_BROWSER";
 /// The function that is called if a callback-polling client names none.
 const CALLBACK: &str = "jsonpcallback";
@@ -36,11 +38,13 @@ impl Bayeux {
             Method::Post => self.serve_post(cx, from, request),
             Method::Get => self.serve_get(cx, from, head),
             Method::Options => {
-                Some(Response { fields: cors::preflight(head, "POST, GET").into(), ..Response::empty(204) })
+                let mut response = Response::empty(204).with("Allow", METHODS);
+                response.fields.to_mut().push_str(&cors::preflight(head, "POST, GET"));
+                Some(response)
             }
             _ => {
                 let detail = "Bayeux is spoken by POST, or by GET with `message=`";
-                Some(Response::problem(405, detail, false).with("Allow", "GET, POST, OPTIONS"))
+                Some(Response::problem(405, detail, false).with("Allow", METHODS))
             }
         }
     }
@@ -53,12 +57,13 @@ impl Bayeux {
         let Ok(body) = std::str::from_utf8(request.body) else { return Some(bad("the body is not UTF-8")) };
         match body.trim_start().as_bytes().first() {
             Some(b'[' | b'{') => self.serve_messages(cx, from, &request.head, &[body.into()], None),
-            _ => {
-                let Some(messages) = form_messages(body) else {
-                    return Some(bad("the body is neither JSON nor a form with `message=`"));
-                };
-                self.serve_messages(cx, from, &request.head, &messages, None)
-            }
+            _ => match read_form(body) {
+                Ok(form) if form.messages.is_empty() => {
+                    Some(bad("the body is neither JSON nor a form with `message=`"))
+                }
+                Ok(form) => self.serve_messages(cx, from, &request.head, &form.messages, None),
+                Err(detail) => Some(bad(&detail)),
+            },
         }
     }
 
@@ -71,10 +76,14 @@ impl Bayeux {
             self.begin_stream(cx, from, &client_id, visitor);
             return None;
         }
-        let Some(messages) = form_messages(head.query) else {
-            return Some(bad(
-                "this is for Bayeux clients: POST messages, or GET with `message=` and `jsonp=`",
-            ));
+        let form = match read_form(head.query) {
+            Ok(form) if form.messages.is_empty() => {
+                return Some(bad(
+                    "this is for Bayeux clients: POST messages, or GET with `message=` and `jsonp=`",
+                ));
+            }
+            Ok(form) => form,
+            Err(detail) => return Some(bad(&detail)),
         };
         if cx.config.techniques_off.iter().any(|name| name == "jsonp") {
             let detail = "jsonp is switched off here (techniques_off), and callback polling with it";
@@ -84,13 +93,11 @@ impl Bayeux {
             let detail = "pages of this origin may not ask for scripts; see --cors-origins";
             return Some(Response::problem(403, detail, false));
         }
-        let pairs = query::pairs(head.query).flatten();
-        let callback = pairs.filter(|(name, _)| name == "jsonp").last().map(|(_, callback)| callback);
-        let callback = callback.unwrap_or(Cow::Borrowed(CALLBACK));
+        let callback = form.callback.unwrap_or(Cow::Borrowed(CALLBACK));
         if !is_callback(&callback) {
             return Some(bad("`jsonp` is not the name of a function"));
         }
-        self.serve_messages(cx, from, head, &messages, Some(&callback))
+        self.serve_messages(cx, from, head, &form.messages, Some(&callback))
     }
 
     /// Takes the messages in `texts`, each JSON.
@@ -181,11 +188,33 @@ impl Bayeux {
     }
 }
 
-/// The values of `message` in a form or a query; `None` if there is none.
-fn form_messages(text: &str) -> Option<Vec<Cow<'_, str>>> {
-    let pairs = query::pairs(text).flatten();
-    let found: Vec<_> = pairs.filter(|(name, _)| name == "message").map(|(_, value)| value).collect();
-    (!found.is_empty()).then_some(found)
+/// What a form or a query says.
+#[derive(Debug, Default)]
+struct Form<'b> {
+    /// The values of `message`.
+    messages: Vec<Cow<'b, str>>,
+    /// The last value of `jsonp`.
+    callback: Option<Cow<'b, str>>,
+}
+
+/// Reads a form or a query; or says what is wrong with it, as nothing of it may be overlooked.
+fn read_form(text: &str) -> Result<Form<'_>, String> {
+    let mut form = Form::default();
+    for pair in query::pairs(text) {
+        let (name, value) = pair.ok_or("it is not UTF-8 once it is decoded")?;
+        match &*name {
+            "message" => form.messages.push(value),
+            "jsonp" => form.callback = Some(value),
+            _ => {
+                if let Some(meant) =
+                    ["message", "jsonp"].into_iter().find(|known| is_misspelled(&name, known))
+                {
+                    return Err(format!("there is no parameter {name}=; {meant}= may be meant"));
+                }
+            }
+        }
+    }
+    Ok(form)
 }
 
 /// The answer to a message too many of a session that does not exist.
@@ -240,9 +269,12 @@ mod tests {
 
     #[test]
     fn forms() {
-        assert_eq!(form_messages("a=b&message=%5B%5D&message=+x").unwrap(), ["[]", " x"]);
-        assert_eq!(form_messages("hello"), None);
-        assert_eq!(form_messages("message=%ff"), None);
+        let form = read_form("a=b&message=%5B%5D&jsonp=f&message=+x&jsonp=g").unwrap();
+        assert_eq!((form.messages, form.callback.as_deref()), (vec!["[]".into(), " x".into()], Some("g")));
+        assert!(read_form("hello").is_ok_and(|form| form.messages.is_empty()));
+        for bad in ["message=%ff", "message=%5B%5D&message=%ff", "mesage=%5B%5D", "message=%5B%5D&jsnop=f"] {
+            assert!(read_form(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Fdajax {
 
     /// Whether it serves that path. A channel whose name has our ending stays a channel.
     pub fn claims(&self, path: &str) -> bool {
-        let is_native = path.starts_with("/pub/") || path.starts_with("/sub/");
+        let is_native = NATIVE.iter().any(|root| path.starts_with(root));
         !is_native && decode_path(path).ends_with(self.ending.as_bytes())
     }
 
@@ -267,6 +267,9 @@ impl Fdajax {
         }
     }
 }
+
+/// Below these, names of channels stand in the path.
+const NATIVE: [&str; 4] = ["/pub/", "/sub/", "/presence/", "/admin/"];
 
 /// Lines a second about what is refused.
 const REFUSALS_LOGGED: u32 = 10;

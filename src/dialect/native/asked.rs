@@ -4,7 +4,7 @@
 //! header fields are, the target is the one that was read a moment ago. What it means depends on nothing but
 //! the settings, so a handful of them is kept.
 
-use super::read::{bad, number, read_position, read_start, select};
+use super::read::{NO_ID, bad, number, read_position, read_start, select};
 use super::{Refused, check_unknown};
 use crate::config::Config;
 use crate::hub::{Pace, Pattern, Start, Wish, place_of};
@@ -138,11 +138,13 @@ impl Asked {
 
     fn with_query(mut self, query: &str, config: &Config) -> Result<Self, Refused> {
         let mut reached = None;
-        for pair in query::pairs(query) {
-            let (name, value) = pair.ok_or_else(|| bad("the query is not UTF-8"))?;
-            match &*name {
-                "last_event_id" | "lastEventId" => reached = read_position(&value),
-                _ => self.set(&name, &value, config)?,
+        for (written, pair) in query::named(query) {
+            match pair {
+                Some((name, value)) if is_position(&name) => reached = read_position(&value),
+                Some((name, value)) => self.set(&name, &value, config)?,
+                // What is not even text is no id of ours, either.
+                None if is_position(written) => reached = read_position(NO_ID),
+                None => return Err(bad("the query is not UTF-8")),
             }
         }
         self.start = reached.or(self.start);
@@ -178,6 +180,11 @@ impl Asked {
         }
         Ok(())
     }
+}
+
+/// Whether a parameter of that name says where its client has come to.
+fn is_position(name: &str) -> bool {
+    matches!(name, "last_event_id" | "lastEventId")
 }
 
 /// A flag is set by its name alone.

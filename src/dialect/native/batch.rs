@@ -1,7 +1,7 @@
 //! `POST /pub`: batches, a message a line; what a WebSocket publishes looks like such a line.
 
-use super::properties::{EVENT_BYTES_MAX, KEY_BYTES_MAX, PARAMETERS, checked, milliseconds, once};
-use super::{Refused, check_unknown, keys, pairs, wants_text};
+use super::properties::{self, KEY_BYTES_MAX, checked, milliseconds, once};
+use super::{Refused, check_publishing, keys, pairs, wants_text};
 use crate::broker::{Publishing, Several, Terms};
 use crate::config::Config;
 use crate::dialect::{Command, Publish};
@@ -60,13 +60,13 @@ pub fn read<'b>(head: &Head<'b>, body: &[u8], config: &Config) -> Result<Command
             "event" | "key" | "ttl" => {
                 return Err(bad(format!("{name}= is for one message; in a batch it stands in each line")));
             }
-            _ => check_unknown(&name, &PARAMETERS)?,
+            _ => check_publishing(&name)?,
         }
     }
     let text = std::str::from_utf8(body).map_err(|_| bad("the batch is not UTF-8"))?;
     let max = config.limits.batch_messages;
     let (mut messages, mut patches) = (Vec::new(), Vec::new());
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !is_blank(line.as_bytes())) {
         let number = index + 1;
         let (channel, publication, is_patch) =
             read_line(line).map_err(|(status, detail)| (status, format!("line {number}: {detail}")))?;
@@ -85,10 +85,15 @@ pub fn read<'b>(head: &Head<'b>, body: &[u8], config: &Config) -> Result<Command
     Ok(Command::Publish(Publish { what, list: true, as_text: wants_text(head), is_removal: false }))
 }
 
+/// Whether there is nothing on a line but what JSON takes for blanks.
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+}
+
 /// The number of the line that message number `place` of a batch stands in, counted from 1.
 pub fn line_of(body: &[u8], place: usize) -> usize {
     let lines = body.split(|byte| *byte == b'\n').enumerate();
-    let mut messages = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    let mut messages = lines.filter(|(_, line)| !is_blank(line));
     messages.nth(place).map_or(place, |(line, _)| line) + 1
 }
 
@@ -137,7 +142,7 @@ pub fn line_publication(line: Line) -> Result<(String, Publication, bool), Refus
     let publication = Publication {
         data,
         content_type,
-        event: line.event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
+        event: line.event.map_or(Ok(None), |text| properties::event(&text))?,
         key: line.key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
         ttl_ms: line.ttl.map(milliseconds),
         update: None,

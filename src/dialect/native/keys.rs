@@ -1,9 +1,7 @@
 //! Keys of a channel over HTTP: the latest value of one, its patches and its removal, and their conditions.
 
-use super::properties::{
-    EVENT_BYTES_MAX, KEY_BYTES_MAX, PARAMETERS, checked, milliseconds, once, text_field,
-};
-use super::{Refused, check_unknown, one_channel, pairs, wants_text};
+use super::properties::{self, KEY_BYTES_MAX, checked, milliseconds, once, text_field};
+use super::{Refused, check_publishing, one_channel, pairs, wants_text};
 use crate::broker::{IfMatch, Publishing, Several, Terms};
 use crate::dialect::{Command, Operation, Publish};
 use crate::hub::{Data, Publication};
@@ -27,7 +25,7 @@ pub fn named<'b>(head: &Head<'b>) -> Result<Option<Box<str>>, Refused> {
     for (name, value) in pairs(head)? {
         match &*name {
             "key" => in_query = Some(value),
-            _ => check_unknown(&name, &PARAMETERS)?,
+            _ => check_publishing(&name)?,
         }
     }
     field.or(in_query).map(|key| checked("key", &key, KEY_BYTES_MAX)).transpose()
@@ -58,7 +56,7 @@ pub fn patch<'b>(head: &Head<'b>, body: &[u8], channels: &'b str) -> Result<Comm
     let ttl: Option<u64> =
         ttl.map(|ttl| query::number(&ttl).ok_or_else(|| bad("ttl is a number of seconds"))).transpose()?;
     let publication = Publication {
-        event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
+        event: event.map_or(Ok(None), |text| properties::event(&text))?,
         key: Some(key),
         ttl_ms: ttl.map(milliseconds),
         ..Publication::of(Data::Json(text.into()))

@@ -286,6 +286,19 @@ fn prefix(head: &Head) -> Result<String, Refused> {
     Ok(prefix)
 }
 
+/// What publishers say in header fields, beside what may stand in the query as well.
+const FIELDS: [&str; 4] = ["Idempotency-Key", "Encke-Event", "Encke-Key", "Encke-TTL"];
+
+/// The same for a request that publishes, whose header fields some would write into the query.
+fn check_publishing(name: &str) -> Result<(), Refused> {
+    match FIELDS.iter().find(|field| is_misspelled(name, field)) {
+        Some(field) => {
+            Err((400, format!("{name}= means nothing in the query: send the header field {field}")))
+        }
+        None => check_unknown(name, &properties::PARAMETERS),
+    }
+}
+
 /// Refuses a parameter that is none of the `known`, but nearly one: it would be overlooked in silence.
 fn check_unknown(name: &str, known: &[&str]) -> Result<(), Refused> {
     let is_known = known.contains(&name);

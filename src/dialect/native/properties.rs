@@ -6,7 +6,7 @@ use crate::wire::head::{Head, Method};
 
 /// What may stand in the query of a request that publishes.
 pub const PARAMETERS: [&str; 4] = ["event", "key", "ttl", "access_token"];
-pub const EVENT_BYTES_MAX: usize = 64;
+const EVENT_BYTES_MAX: usize = 64;
 /// What the names of the server's own events begin with.
 const RESERVED_EVENTS: &str = "encke.";
 /// Events that an EventSource takes for its own, so that no page would get them as messages.
@@ -29,6 +29,11 @@ pub fn text_field<'b>(head: &Head<'b>, name: &str) -> Result<Option<&'b str>, Re
 /// A time to live is given in seconds.
 pub const fn milliseconds(seconds: u64) -> u64 {
     seconds.saturating_mul(1000)
+}
+
+/// An event's name; an empty one is none.
+pub fn event(text: &str) -> Result<Option<Box<str>>, Refused> {
+    (!text.is_empty()).then(|| checked("event", text, EVENT_BYTES_MAX)).transpose()
 }
 
 pub fn checked(name: &str, text: &str, max: usize) -> Result<Box<str>, Refused> {

@@ -1,9 +1,7 @@
 //! `POST /pub/{channel}`: requests that publish a message.
 
-use super::properties::{
-    EVENT_BYTES_MAX, KEY_BYTES_MAX, PARAMETERS, checked, milliseconds, once, text_field,
-};
-use super::{Refused, channel, check_unknown, keys, pairs, wants_text};
+use super::properties::{self, KEY_BYTES_MAX, checked, milliseconds, once, text_field};
+use super::{Refused, channel, check_publishing, keys, pairs, wants_text};
 use crate::broker::{Publishing, Several};
 use crate::config::Config;
 use crate::dialect::{Command, Publish};
@@ -85,7 +83,7 @@ fn with_properties(publication: Publication, head: &Head) -> Result<Publication,
             "event" => event = Some(value),
             "key" => key = Some(value),
             "ttl" => ttl = Some(value),
-            _ => check_unknown(&name, &PARAMETERS)?,
+            _ => check_publishing(&name)?,
         }
     }
     for (place, name) in [&mut event, &mut key, &mut ttl].into_iter().zip(PROPERTIES) {
@@ -96,7 +94,7 @@ fn with_properties(publication: Publication, head: &Head) -> Result<Publication,
     let ttl: Option<u64> =
         ttl.map(|ttl| query::number(&ttl).ok_or_else(|| bad("ttl is a number of seconds"))).transpose()?;
     Ok(Publication {
-        event: event.map(|text| checked("event", &text, EVENT_BYTES_MAX)).transpose()?,
+        event: event.map_or(Ok(None), |text| properties::event(&text))?,
         key: key.map(|text| checked("key", &text, KEY_BYTES_MAX)).transpose()?,
         ttl_ms: ttl.map(milliseconds),
         ..publication

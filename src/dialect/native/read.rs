@@ -47,6 +47,9 @@ fn text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
     }
 }
 
+/// What stands for an id that is not even text.
+pub const NO_ID: &str = "?";
+
 /// Where a client has come to, as it was told earlier, by us or by another server: browsers and libraries send that
 /// by themselves, so an id of another kind is one of another history; none is nothing.
 pub fn read_position(value: &str) -> Option<Start> {

@@ -2,7 +2,7 @@
 
 use super::Refused;
 use super::asked::Asked;
-use super::read::{bad, read_position};
+use super::read::{NO_ID, bad, read_position};
 use crate::config::Config;
 use crate::dialect::{Subscribe, cors, upgrade};
 use crate::hub::Start;
@@ -159,6 +159,3 @@ fn tagged(head: &Head) -> Option<Start> {
         _ => None,
     })
 }
-
-/// What stands for an id that is not even text.
-const NO_ID: &str = "?";
