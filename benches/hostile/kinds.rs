@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::words::{
-    frame, get, handshake, hub, join, listens_to_tables, names, opens_table, patches, post, reads_table,
-    replay, storm, templates, upgrade, values, who_is_there,
+    compared, frame, get, handshake, hub, join, listens_to_tables, names, opens_table, patches, post,
+    reads_table, replay, storm, subscribes, templates, upgrade, values, who_is_there, who_subscribes,
 };
 
 /// A kind of strangers.
@@ -177,6 +177,15 @@ pub static KINDS: &[Kind] = &[
     Kind { does: Does::Handshake, ..kind("handshakes", 28, 400, |_| Vec::new()) },
     // Selections of topics that come and go, and those who are told of each.
     Kind { does: Does::Leave, stay: 20, ..kind("templates", 29, 200, templates) },
+    // Templates that every new topic is compared with, by many addresses.
+    Kind { per_address: 20, ..kind("compared", 39, 800, compared) },
+    // Who subscribes, asked again and again.
+    Kind {
+        does: Does::Say(|_| who_subscribes().repeat(10)),
+        stay: 100,
+        bytes_per_second: 0.1 * MB,
+        ..kind("lists", 40, 150, |place| if place < 100 { subscribes(place) } else { Vec::new() })
+    },
     // Everything that is kept, again and again.
     Kind {
         does: Does::LeaveAnswered,
@@ -187,7 +196,7 @@ pub static KINDS: &[Kind] = &[
     },
     // Members who go together, and a crowd that comes and goes, each time by other names.
     Kind {
-        does: Does::LeaveTogether { every: Duration::from_secs(2) },
+        does: Does::LeaveTogether { every: Duration::from_millis(250) },
         stay: 50,
         ..kind("members", 31, 500, |place| join("lobby", place < 50))
     },

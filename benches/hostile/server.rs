@@ -78,7 +78,7 @@ impl Server {
         (0..10).try_for_each(|_| application.publish_big())
     }
 
-    /// Publishes ten large messages a second, and changes values, until `stop`.
+    /// Publishes ten large messages a second, and as many on new topics, and changes values, until `stop`.
     pub fn publish_on(&self, stop: Arc<AtomicBool>) -> JoinHandle<io::Result<()>> {
         let address = self.addresses.plain;
         thread::spawn(move || {
@@ -89,6 +89,8 @@ impl Server {
                 }
                 application.publish_big()?;
                 application.publish_quotes(number * CHANGES, CHANGES)?;
+                let topic = format!("/pub/new/{number}/{}?ttl=1", "x".repeat(150));
+                application.post(&topic, "text/plain", "new")?;
                 thread::sleep(Duration::from_millis(CHANGES_MS));
             }
             Ok(())

@@ -101,6 +101,29 @@ pub fn templates(place: usize) -> Vec<u8> {
     hub(&topics.iter().map(String::as_str).collect::<Vec<_>>(), "", None)
 }
 
+/// A hundred templates, each another one, that take any topic or none.
+pub fn compared(_: usize) -> Vec<u8> {
+    let own = newcomer();
+    let one = |number: usize| match number % 2 {
+        0 => format!("{{+x{own}_{number}}}"),
+        _ => format!("{{+x}}{}{{y}}", own * 100 + number),
+    };
+    let topics: Vec<String> = (0..100).map(one).collect();
+    hub(&topics.iter().map(String::as_str).collect::<Vec<_>>(), "", None)
+}
+
+/// Several hundred topics, by their names.
+pub fn subscribes(place: usize) -> Vec<u8> {
+    let topics: Vec<String> = (0..400).map(|number| format!("s{place}-{number}")).collect();
+    hub(&topics.iter().map(String::as_str).collect::<Vec<_>>(), "", None)
+}
+
+/// Asks for a document of everybody's subscriptions.
+pub fn who_subscribes() -> Vec<u8> {
+    const ALL: &str = "/.well-known/mercure/subscriptions";
+    with_token("GET", ALL, &Rights::Told(ALL).token(), "", "")
+}
+
 /// Somebody who is seen in a room, or who looks on.
 pub fn join(room: &str, looks_on: bool) -> Vec<u8> {
     let token = Rights::Named(newcomer()).token();

@@ -294,13 +294,14 @@ impl Broker {
         self.gate.end_search(now, search, &mut self.hub);
     }
 
-    /// Does what has channels looked at for `client`: both of the above.
+    /// Does what has channels looked at for `client`: both of the above, for a request that has nothing else to be looked at.
     pub fn searching<R>(
         &mut self,
         now: Instant,
         client: Client,
         work: impl FnOnce(&mut Self, &Search) -> Result<R, Refusal>,
     ) -> Result<R, Refusal> {
+        self.begin_visit();
         let search = self.search(now, client)?;
         let done = work(self, &search);
         self.end_search(now, search);

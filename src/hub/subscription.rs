@@ -476,7 +476,7 @@ impl Hub {
 
     /// Counts work that is about to be done for somebody who asked for it in few bytes: channels looked at, or compared
     /// with patterns. Refused if it is more than was allowed.
-    pub(super) fn spend(&mut self, work: usize) -> Result<(), HubError> {
+    pub fn spend(&mut self, work: usize) -> Result<(), HubError> {
         let work = work as u64;
         if work > self.allowance {
             self.counts.subscriptions_refused += 1;

@@ -372,6 +372,12 @@ pub static LIMITS: &[Limit] = &[
     ),
     fixed(
         "bytes of subscriptions in one answer of Mercure",
+        mercure::subscriptions::DOCUMENT_BYTES_OF_ONE,
+        "503",
+        FAILED,
+    ),
+    fixed(
+        "the same to the application, which no budget counts",
         mercure::subscriptions::DOCUMENT_BYTES_MAX,
         "503",
         FAILED,

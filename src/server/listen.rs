@@ -85,7 +85,6 @@ impl Server {
             }
             names => {
                 let names: Vec<&str> = names.iter().map(|name| &**name).collect();
-                self.broker.begin_visit();
                 let client = self.client(slot, head);
                 self.broker.searching(now.at, client, |broker, search| {
                     broker.attach_searching(

@@ -33,6 +33,8 @@ pub struct Query {
 
 /// Bytes of the documents in one answer.
 pub const DOCUMENT_BYTES_MAX: usize = 16 << 20;
+/// The same for those whose budgets are counted: everybody else waits while an answer is made.
+pub const DOCUMENT_BYTES_OF_ONE: usize = 1 << 20;
 /// Where subscriptions are, below the hub's path.
 pub const BELOW: &str = "/subscriptions";
 /// What documents mean.

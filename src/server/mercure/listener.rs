@@ -28,6 +28,11 @@ impl Listener {
         (0..).map_while(move |place| self.subscription(place, hub, true))
     }
 
+    /// How many these are.
+    pub(super) fn count(&self) -> usize {
+        self.name.as_ref().map_or(0, |_| self.selection.selectors().len())
+    }
+
     /// One of them, as it begins or ends.
     pub(super) fn subscription<'a>(
         &'a self,

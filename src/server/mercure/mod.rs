@@ -16,7 +16,7 @@ use super::request::Reply;
 use super::{Server, Sink};
 use crate::broker::Client;
 use crate::conn::{Request, Slot};
-use crate::dialect::mercure::subscriptions::{self, DOCUMENT_BYTES_MAX, Query};
+use crate::dialect::mercure::subscriptions::{self, DOCUMENT_BYTES_MAX, DOCUMENT_BYTES_OF_ONE, Query};
 use crate::dialect::mercure::{self, Asked, Judge, WELL_KNOWN};
 use crate::dialect::{Command, Identity, native};
 use crate::hub::Publication;
@@ -26,6 +26,12 @@ use crate::wire::head::{Head, Method};
 use crate::wire::media;
 use crate::wire::response::Response;
 use crate::wire::tags;
+
+/// What telling of a subscription costs, in looks at one.
+const LOOKS_PER_DOCUMENT: usize = 32;
+const NONE_SUCH: &str = "there is no such subscription";
+const TOO_MANY: &str =
+    "there are more subscriptions than one answer has room for: ask for those of one topic";
 
 impl Server {
     /// Has the hub serve what Mercure needs, by the rules that hold now.
@@ -87,7 +93,7 @@ impl Server {
                 Ok(()) => return,
                 Err(response) => response,
             },
-            Asked::List(query) => self.list_subscriptions(&query),
+            Asked::List(query) => self.list_subscriptions(now, slot, head, &query),
         };
         self.execute(now, slot, Command::Respond(response), &reply, sink);
         self.log_answer(now.at, slot, begin, false);
@@ -113,8 +119,8 @@ impl Server {
         }
     }
 
-    /// Who subscribes, as the API tells it.
-    fn list_subscriptions(&self, query: &Query) -> Response {
+    /// Who subscribes, as the API tells it. Each look at a subscription counts, and more so each that is told.
+    fn list_subscriptions(&mut self, now: Now, slot: Slot, head: &Head, query: &Query) -> Response {
         let newest = self.broker.hub.newest();
         let cursor = if newest.seq == 0 { "earliest".into() } else { transport::mercure::own_id(newest) };
         let dress = |response: Response| {
@@ -125,31 +131,38 @@ impl Server {
         if query.has.iter().any(|has| **has == *cursor || **has == *tags::ANY) {
             return dress(Response::empty(304));
         }
-        let listeners = self.mercure.iter().flat_map(|mercure| mercure.listeners.values());
-        let all = listeners.flat_map(|listener| listener.subscriptions(&self.config.mercure.path));
-        let mut wanted = all.filter(|one| {
-            query.draft == one.draft
-                && query.kind.as_deref().is_none_or(|kind| kind == one.kind())
-                && query.topic.as_deref().is_none_or(|topic| topic == one.topic)
-                && query.subscriber.as_deref().is_none_or(|subscriber| subscriber == one.subscriber)
-        });
-        let body = match query.subscriber {
-            Some(_) => match wanted.next() {
-                Some(one) => subscriptions::single(one.document(true), query.draft, &cursor),
-                None => return Response::problem(404, "there is no such subscription", query.as_text),
-            },
-            None => {
-                let mut documents = String::new();
-                for one in wanted {
-                    documents += if documents.is_empty() { "" } else { "," };
-                    documents += &one.document(false);
-                    if documents.len() > DOCUMENT_BYTES_MAX {
-                        let detail = "there are more subscriptions than one answer has room for: ask for those of one topic";
-                        return Response::problem(503, detail, query.as_text);
-                    }
-                }
-                subscriptions::collection(query, &cursor, &documents)
+        let client = Client::of(head, self.connections[slot].peer, &self.config);
+        let most = if client.counted { DOCUMENT_BYTES_OF_ONE } else { DOCUMENT_BYTES_MAX };
+        let Self { broker, mercure, config, .. } = self;
+        let listeners = || mercure.iter().flat_map(|mercure| mercure.listeners.values());
+        let body = broker.searching(now.at, client, |broker, _| {
+            broker.hub.spend(listeners().map(|listener| listener.count()).sum())?;
+            let all = listeners().flat_map(|listener| listener.subscriptions(&config.mercure.path));
+            let mut wanted = all.filter(|one| {
+                query.draft == one.draft
+                    && query.kind.as_deref().is_none_or(|kind| kind == one.kind())
+                    && query.topic.as_deref().is_none_or(|topic| topic == one.topic)
+                    && query.subscriber.as_deref().is_none_or(|subscriber| subscriber == one.subscriber)
+            });
+            if query.subscriber.is_some() {
+                let one = wanted.next().map(|one| one.document(true)).ok_or((404, NONE_SUCH));
+                return Ok(one.map(|document| subscriptions::single(document, query.draft, &cursor)));
             }
+            let mut documents = String::new();
+            for one in wanted {
+                broker.hub.spend(LOOKS_PER_DOCUMENT)?;
+                documents += if documents.is_empty() { "" } else { "," };
+                documents += &one.document(false);
+                if documents.len() > most {
+                    return Ok(Err((503, TOO_MANY)));
+                }
+            }
+            Ok(Ok(subscriptions::collection(query, &cursor, &documents)))
+        });
+        let body = match body {
+            Ok(Ok(body)) => body,
+            Ok(Err((status, detail))) => return Response::problem(status, detail, query.as_text),
+            Err(refusal) => return self.refused(slot, refusal, query.as_text),
         };
         dress(subscriptions::answer(query, &self.config.mercure.path, &cursor, body))
     }

@@ -267,7 +267,7 @@ fn taking_patterns_away_is_counted_before_it_is_done() {
     patterns.chunks(90).for_each(|some| bench.send_bytes(id, &subscribe(some)));
     bench.world.advance(1000);
     let before = bench.server.hub().looked_at();
-    let pair = [frame(r#"{"unsubscribe":["c/*"]}"#), frame(r#"{"subscribe":["c/*"]}"#)].concat();
+    let pair = [frame(r#"{"unsubscribe":["c/*"]}"#), frame(r#"{"subscribe":["c/*"],"ref":"1"}"#)].concat();
     bench.send_bytes(id, &pair.repeat(100));
     bench.turn();
     let text = String::from_utf8_lossy(&bench.world.read(id, usize::MAX)).into_owned();
@@ -444,6 +444,29 @@ fn one_request_has_one_budget_of_subscriptions() {
     bench.server.check(bench.world.now);
 }
 
+/// What one has had looked at by a WebSocket is nobody else's.
+#[test]
+fn commands_have_a_budget_each() {
+    let mut bench = Bench::new(Config::default());
+    (0..5000).for_each(|number| bench.publish(&format!("c/{number}"), "x", None));
+    let upgrade = UPGRADE.replace("/bayeux", "/sub/own");
+    let mut command = |address: [u8; 4]| {
+        let id = bench.connect_from(address).unwrap();
+        bench.send(id, &upgrade);
+        bench.read_text(id);
+        bench.send_bytes(id, &frame(r#"{"subscribe":["c/*"],"ref":"1"}"#));
+        bench.turn();
+        let answer = bench.read_text(id);
+        (answer.contains(r#""ok":true"#), answer)
+    };
+    // All of them together are looked at more than one of them may have.
+    for stranger in 0..100 {
+        let (done, answer) = command([192, 0, 2, stranger]);
+        assert!(done, "{stranger}: {answer}");
+    }
+    assert!(bench.server.hub().looked_at() > 500_000, "{}", bench.server.hub().looked_at());
+}
+
 /// Thousands of sessions that nobody asks for any more do not end in one turn.
 #[test]
 fn sessions_that_end_at_once_have_several_turns() {
@@ -489,11 +512,49 @@ fn patches_of_one_request_have_one_budget() {
     assert_eq!(newest, 6, "nothing was published");
 }
 
+const SUBSCRIBER_KEY: &str = "a secret of thirty-two bytes at least";
+
+/// Few bytes ask for a document of each of thousands of subscriptions.
+#[test]
+fn asking_who_subscribes_has_a_budget() {
+    let mut config = Config::default();
+    config.mercure.subscriber_key = Some(SUBSCRIBER_KEY.into());
+    (config.mercure.anonymous, config.mercure.subscriptions) = (true, true);
+    let mut bench = Bench::new(config);
+    for stream in 0..50 {
+        let topics: Vec<String> = (0..400).map(|number| format!("topic=t{stream}-{number}")).collect();
+        bench.client(&format!("GET /.well-known/mercure?{} HTTP/1.1\r\nHost: x\r\n\r\n", topics.join("&")));
+    }
+    let all = "/.well-known/mercure/subscriptions";
+    let claims = json!({"mercure": {"subscribe": [all, format!("{all}/{{topic}}")]}});
+    let token = super::mercure::signed("JWT", &claims, SUBSCRIBER_KEY);
+    let mut ask = |address: [u8; 4], target: &str| {
+        let id = bench.connect_from(address).unwrap();
+        let before = bench.server.hub().looked_at();
+        bench.send(id, &format!("GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"));
+        bench.turn();
+        let answer = bench.read(id);
+        let looked_at = bench.server.hub().looked_at() - before;
+        (answer.split(' ').nth(1).unwrap().to_owned(), answer.len(), looked_at)
+    };
+    // Who is told little pays for a look at each; for all of them, one answer has no room.
+    let (status, bytes, looked_at) = ask([192, 0, 2, 1], &format!("{all}/t7-7"));
+    assert!(status == "200" && bytes < 2000 && looked_at < 25_000, "{status}, {bytes} bytes, {looked_at}");
+    let (status, _, looked_at) = ask([192, 0, 2, 1], all);
+    assert!(status == "503" && (100_000..250_000).contains(&looked_at), "{status}, {looked_at}");
+    let statuses: Vec<String> = (0..8).map(|_| ask([192, 0, 2, 1], all).0).collect();
+    assert_eq!(statuses.last().unwrap(), "429", "{statuses:?}");
+    assert_eq!(ask([192, 0, 2, 2], &format!("{all}/t7-7")).0, "200", "another address");
+    // The application has its own.
+    let (status, bytes, _) = ask([127, 0, 0, 1], all);
+    assert!(status == "200" && bytes > 2 << 20, "{status}, {bytes} bytes");
+}
+
 /// A stream of Mercure asks for hundreds of topics in one request, and each is an event when it comes and when it goes.
 #[test]
 fn events_about_subscriptions_have_a_budget_and_several_turns() {
     let mut config = Config::default();
-    config.mercure.subscriber_key = Some("a secret of thirty-two bytes at least".into());
+    config.mercure.subscriber_key = Some(SUBSCRIBER_KEY.into());
     (config.mercure.anonymous, config.mercure.subscriptions) = (true, true);
     config.limits.publishes_per_second = 1000;
     let mut bench = Bench::new(config);

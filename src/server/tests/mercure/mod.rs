@@ -73,7 +73,7 @@ struct Sim {
     trace: Trace,
 }
 
-fn signed(kind: &str, claims: &Value, key: &str) -> String {
+pub(super) fn signed(kind: &str, claims: &Value, key: &str) -> String {
     let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let message = format!("{}.{}", part(&json!({"alg": "HS256", "typ": kind})), part(claims));
     let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key.as_bytes());
