@@ -34,10 +34,10 @@ pub fn whole_request<'b>(
     slots: &'b mut Slots<'b>,
 ) -> Option<(Request<'b>, usize)> {
     let within = &bytes[..bytes.len().min(limits.head_bytes)];
-    let (head, end) = within
-        .first()
-        .filter(|first| first.is_ascii_alphabetic())
-        .and_then(|_| head::parse_front(within, slots))?;
+    if !within.first()?.is_ascii_alphabetic() {
+        return None;
+    }
+    let (head, end) = head::parse_front(within, slots)?;
     let Framing::Length(length) = head.framing else { return None };
     let total = end + sized(length, limits).ok()?;
     let body = bytes.get(end..total).filter(|_| head.target.len() <= limits.target_bytes)?;

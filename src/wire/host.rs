@@ -1,6 +1,7 @@
 //! Hosts and ports, as `Host` and the targets of requests name them.
 
 use super::query::is_encoded_well;
+use super::words::first_of;
 use memchr::memchr;
 use std::net::Ipv6Addr;
 
@@ -17,12 +18,13 @@ const PLAIN: [bool; 256] = {
 
 /// The same as [`is_host`] of a name or an IPv4 address that need not be encoded; of any other it says no.
 pub fn is_plain_host(value: &[u8]) -> bool {
-    let end = value.iter().position(|byte| !PLAIN[usize::from(*byte)]).unwrap_or(value.len());
-    match &value[end..] {
+    let (host, port) = value.split_at(first_of(value, [b':']).unwrap_or(value.len()));
+    let has_port = match port {
         [] => true,
-        [b':', digits @ ..] => is_port(digits),
-        _ => false,
-    }
+        [_, digits @ ..] => is_port(digits),
+    };
+    // Without a branch for each byte: nearly always all are plain.
+    has_port && host.iter().fold(true, |is_plain, byte| is_plain & PLAIN[usize::from(*byte)])
 }
 
 /// Whether these are the digits of a port, which may be none.

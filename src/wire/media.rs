@@ -44,6 +44,11 @@ pub fn wants_text(head: &Head) -> bool {
 
 /// Whether the body is coded for the way (`Content-Encoding`), and so is not what it says it is.
 pub fn is_encoded(head: &Head) -> bool {
+    head.may_have("content-encoding") && names_coding(head)
+}
+
+#[cold]
+fn names_coding(head: &Head) -> bool {
     let codings = head.fields("content-encoding").flat_map(|value| value.split(|&byte| byte == b','));
     codings
         .map(<[u8]>::trim_ascii)

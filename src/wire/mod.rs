@@ -12,3 +12,4 @@ pub mod shown;
 pub mod tags;
 mod target;
 pub mod websocket;
+pub mod words;

@@ -2,7 +2,8 @@
 
 use super::host::is_host;
 use super::query::is_encoded_well;
-use memchr::memchr;
+use super::words::first_of;
+use memchr::memchr2;
 
 /// A request target, taken apart.
 pub struct Target<'b> {
@@ -37,20 +38,19 @@ struct Parts<'b> {
     is_encoded: bool,
 }
 
-/// Takes apart a target in origin form, of which each byte is looked at once: it is short, and this is run for every
-/// request.
+/// Takes apart a target in origin form.
 fn split_origin(origin: &str) -> Parts<'_> {
     let bytes = origin.as_bytes();
-    let mut is_encoded = false;
-    let ends_path = |&byte: &u8| {
-        is_encoded |= byte == b'%';
-        matches!(byte, b'?' | b'#')
+    let found = first_of(bytes, [b'?', b'#', b'%']).unwrap_or(bytes.len());
+    let is_encoded = bytes.get(found) == Some(&b'%');
+    let path_end = match is_encoded {
+        true => memchr2(b'?', b'#', bytes).unwrap_or(bytes.len()),
+        false => found,
     };
-    let path_end = bytes.iter().position(ends_path).unwrap_or(bytes.len());
     let (query_start, query_end) = match bytes.get(path_end) {
         Some(b'?') => {
             let start = path_end + 1;
-            (start, memchr(b'#', &bytes[start..]).map_or(bytes.len(), |at| start + at))
+            (start, first_of(&bytes[start..], [b'#']).map_or(bytes.len(), |at| start + at))
         }
         _ => (path_end, path_end),
     };
