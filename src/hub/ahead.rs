@@ -84,6 +84,7 @@ impl Ahead {
 
 impl Hub {
     /// Notes where somebody comes from who may know more than we do. Returns whether it is so.
+    #[inline(always)]
     pub(super) fn note_claim(&mut self, start: Start) -> bool {
         let is_ahead = self.is_ahead(start);
         // Who wants latest values is told at once.
@@ -94,6 +95,7 @@ impl Hub {
     }
 
     /// The same of somebody who listens from now on.
+    #[inline(always)]
     pub(super) fn note_claimant(&mut self, key: SubscriberKey, start: Start) {
         if self.note_claim(start) {
             self.ahead.claimants.insert(key);
@@ -101,6 +103,7 @@ impl Hub {
     }
 
     /// Whether somebody comes with a number of this history that we do not know yet.
+    #[inline(always)]
     fn is_ahead(&self, start: Start) -> bool {
         matches!(start, Start::After(id) if id.seq > self.seq && self.is_ours(id))
     }

@@ -106,9 +106,20 @@ impl Directory {
 pub fn place_of(text: &[u8], places: usize) -> usize {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
     let mix = |hash: u64, word: u64| (hash.rotate_left(29) ^ word).wrapping_mul(ODD);
-    let (words, rest) = text.as_chunks::<8>();
-    let hash = words.iter().fold(0, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let hash = rest.iter().fold(hash, |hash, &byte| mix(hash, byte.into()));
+    let begin = text.len() as u64;
+    let hash = match (text.last_chunk(), text.first_chunk(), text.last_chunk()) {
+        // The last word may overlap the one before.
+        (Some(last), ..) => {
+            let hash =
+                text.as_chunks().0.iter().fold(begin, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+            mix(hash, u64::from_le_bytes(*last))
+        }
+        (None, Some(first), Some(last)) => {
+            let (first, last) = (u32::from_le_bytes(*first), u32::from_le_bytes(*last));
+            mix(begin, u64::from(first) << 32 | u64::from(last))
+        }
+        _ => text.iter().fold(begin, |hash, &byte| mix(hash, byte.into())),
+    };
     // The highest bits of a product depend on all bits of what was multiplied.
     (((hash >> 32) * places as u64) >> 32) as usize
 }

@@ -243,14 +243,16 @@ impl Hub {
     /// Takes place `index` off the list of `channel` and tells whoever is moved there.
     fn leave(&mut self, now: Instant, channel: ChannelKey, index: u32, view: View) {
         self.take_off(channel, index, view.list());
-        if self.channels[channel].feed.is_some() && self.channels[channel].places() == 0 {
+        let left = &self.channels[channel];
+        let (is_empty, is_feed, spoken) = (left.places() == 0, left.feed.is_some(), left.spoken);
+        if is_empty && is_feed {
             return self.close_feed(channel);
         }
         if !view.is_plain() {
             self.change_groups(channel, |channel| leave_group(channel, view));
         }
-        if self.channels[channel].places() == 0 {
-            match self.channels[channel].spoken {
+        if is_empty {
+            match spoken {
                 true => self.schedule(now, channel),
                 false => self.forget(channel),
             }
