@@ -5,7 +5,6 @@ mod seed;
 pub use seed::{Key, Secrets, Seed};
 
 use crate::carry::carry;
-use arrayvec::ArrayString;
 use std::fmt;
 
 /// Number of a message in the one process-wide sequence, from 1; 0 stands before all messages.
@@ -13,11 +12,6 @@ pub type Seq = u64;
 
 /// Longest message id accepted from a client, in bytes.
 pub const ID_BYTES_MAX: usize = 40;
-
-/// Digits in base 36 of the largest epoch that is understood.
-const EPOCH_BYTES_MAX: usize = 13;
-
-type EpochText = ArrayString<EPOCH_BYTES_MAX>;
 
 /// The random name of one history: drawn anew whenever the history starts empty, so that ids of a former
 /// life of the process are told from ours.
@@ -45,40 +39,38 @@ impl Epoch {
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = EpochText::new();
-        self.push_to(&mut text);
-        f.write_str(&text)
+        f.write_str(&text_of(|out| self.write_to(out)))
     }
 }
 
 impl Epoch {
-    /// Appends it in base 36. All ids of an answer begin with it, so it is written without a loop that depends on it: those that
-    /// are ours have at most eight digits, which are two halves that the processor works out side by side.
-    fn push_to<const N: usize>(self, text: &mut ArrayString<N>) {
+    /// Appends it in base 36. All ids of an answer begin with it, so it is written without a loop: those that are ours have at
+    /// most eight digits, which are two halves that the processor works out side by side.
+    fn write_to(self, out: &mut Vec<u8>) {
         let (high, low) = (self.0 / HALF, (self.0 % HALF) as u32);
-        match u32::try_from(high) {
-            Ok(high) if u64::from(high) < HALF => {
-                let mut digits = [0; 8];
-                digits[..4].copy_from_slice(&four_digits(high));
-                digits[4..].copy_from_slice(&four_digits(low));
-                let zeros = digits[..7].iter().take_while(|&&digit| digit == b'0').count();
-                text.push_str(std::str::from_utf8(&digits[zeros..]).unwrap_or_default());
-            }
-            _ => text.push_str(&self.long_text()),
+        if high >= HALF {
+            return self.write_long_to(out);
         }
+        let digits = u64::from_le_bytes(eight_digits(high as u32, low));
+        let zeros = ((digits ^ u64::from_le_bytes([b'0'; 8])).trailing_zeros() / 8).min(7);
+        out.extend_from_slice(&(digits >> (8 * zeros)).to_le_bytes());
+        out.truncate(out.len() - zeros as usize);
     }
 
     /// The same for those of others, which may have more digits.
     #[cold]
-    fn long_text(self) -> EpochText {
-        let mut text = EpochText::new();
-        Self(self.0 / (HALF * HALF)).push_to(&mut text);
+    fn write_long_to(self, out: &mut Vec<u8>) {
+        Self(self.0 / (HALF * HALF)).write_to(out);
         let rest = self.0 % (HALF * HALF);
-        for digits in [four_digits((rest / HALF) as u32), four_digits((rest % HALF) as u32)] {
-            text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
-        }
-        text
+        out.extend_from_slice(&eight_digits((rest / HALF) as u32, (rest % HALF) as u32));
     }
+}
+
+/// What is written so: it is ASCII.
+fn text_of(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::with_capacity(ID_BYTES_MAX);
+    write(&mut out);
+    String::from_utf8(out).unwrap_or_default()
 }
 
 /// What four digits in base 36 reach.
@@ -99,11 +91,11 @@ static PAIRS: [[u8; 2]; PAIR as usize] = {
     pairs
 };
 
-/// Four digits in base 36.
-fn four_digits(number: u32) -> [u8; 4] {
-    let [first, second] = PAIRS[(number / PAIR % PAIR) as usize];
-    let [third, fourth] = PAIRS[(number % PAIR) as usize];
-    [first, second, third, fourth]
+/// Four digits in base 36 of each.
+fn eight_digits(high: u32, low: u32) -> [u8; 8] {
+    let pairs = [high / PAIR % PAIR, high % PAIR, low / PAIR % PAIR, low % PAIR];
+    let [[a, b], [c, d], [e, f], [g, h]] = pairs.map(|pair| PAIRS[pair as usize]);
+    [a, b, c, d, e, f, g, h]
 }
 
 /// A message id: `<epoch>:<seq>`, the epoch in base 36, the number in decimal. Opaque to clients.
@@ -123,17 +115,16 @@ impl MessageId {
     /// What stands for an id of another kind than ours.
     pub const FOREIGN: Self = Self { epoch: Epoch::NOBODYS, seq: 0 };
 
-    /// As it is written: two ids an answer, so that the formatter's detours would show.
-    pub fn text(self) -> ArrayString<ID_BYTES_MAX> {
-        let mut text = ArrayString::new();
-        self.push_to(&mut text);
-        text
+    /// As it is written.
+    pub fn text(self) -> String {
+        text_of(|out| self.write_to(out))
     }
 
-    fn push_to<const N: usize>(self, text: &mut ArrayString<N>) {
-        self.epoch.push_to(text);
-        text.push_str(":");
-        text.push_str(itoa::Buffer::new().format(self.seq));
+    /// Appends it as it is written: one or two ids an answer, so that detours would show.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        self.epoch.write_to(out);
+        out.push(b':');
+        out.extend_from_slice(itoa::Buffer::new().format(self.seq).as_bytes());
     }
 
     /// Reads what [`MessageId`]'s `Display` writes; `None` for anything else, longer than
@@ -178,25 +169,25 @@ impl From<MessageId> for Place {
     }
 }
 
-/// Bytes of the longest text of a place.
-const PLACE_BYTES_MAX: usize = ID_BYTES_MAX + 3 * 21;
-
 impl Place {
     /// As it is written.
-    pub fn text(self) -> ArrayString<PLACE_BYTES_MAX> {
-        let mut text = ArrayString::new();
-        self.id.push_to(&mut text);
+    pub fn text(self) -> String {
+        text_of(|out| self.write_to(out))
+    }
+
+    /// Appends it as it is written.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        self.id.write_to(out);
         if self.ahead > 0 || self.began.is_some() {
-            text.push('~');
-            text.push_str(itoa::Buffer::new().format(self.ahead));
+            out.push(b'~');
+            out.extend_from_slice(itoa::Buffer::new().format(self.ahead).as_bytes());
         }
         if let Some(Began { last, moment }) = self.began {
-            text.push('~');
-            text.push_str(itoa::Buffer::new().format(last));
-            text.push('~');
-            Epoch(moment).push_to(&mut text);
+            out.push(b'~');
+            out.extend_from_slice(itoa::Buffer::new().format(last).as_bytes());
+            out.push(b'~');
+            Epoch(moment).write_to(out);
         }
-        text
     }
 
     /// Whether a client can come back with it.

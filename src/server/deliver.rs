@@ -302,11 +302,20 @@ impl Server {
         let key = poll.subscriber;
         let mut gaps = self.broker.hub.take_gaps_of_poll(key);
         let place = self.broker.hub.place(key);
-        let mut pulled: Vec<&Rc<Message>> = Vec::with_capacity(poll.max().min(4));
-        self.broker.hub.pull(now.at, key, poll.max(), &mut pulled);
+        let (mut one, mut batch) = (ArrayVec::<&Rc<Message>, 1>::new(), Vec::new());
+        let pulled = match poll.max() {
+            1 => {
+                self.broker.hub.pull(now.at, key, 1, &mut one);
+                &one[..]
+            }
+            max => {
+                self.broker.hub.pull(now.at, key, max, &mut batch);
+                &batch[..]
+            }
+        };
         let is_all = pulled.len() < poll.max();
         let count = pulled.len();
-        poll::cut_batch(&mut pulled, self.memory.batch_bytes(), callback.is_some());
+        let pulled = poll::cut_batch(pulled, self.memory.batch_bytes(), callback.is_some());
         let mut fields = Cow::Borrowed(self.writer.cors.fields(poll.origin));
         if let Some(seconds) = retry {
             fields = format!("{fields}Retry-After: {seconds}\r\n").into();
@@ -343,12 +352,13 @@ impl Server {
             _ if has_news => {
                 let batch = poll.batch.is_some();
                 self.writer.body =
-                    write_answer(&mut self.writer.out, &pulled, batch, callback, next, &gaps, &envelope);
+                    write_answer(&mut self.writer.out, pulled, batch, callback, next, &gaps, &envelope);
             }
             Some(status) => write_no_news(&mut self.writer.out, status, callback, next, &envelope),
             None => {}
         }
         let count = pulled.len();
+        drop(one);
         let has_waited = poll.polling.waits() && !head_only;
         self.broker.stats.polls_timed_out += u64::from(!has_news && no_news.is_some() && has_waited);
         if has_news || no_news.is_some() {

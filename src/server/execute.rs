@@ -13,6 +13,7 @@ use crate::log::Ticket;
 use crate::time::{HttpDate, Now};
 use crate::wire::head::Head;
 use crate::wire::response::{self, Envelope, Response};
+use std::borrow::Cow;
 
 /// What an answer takes from its request.
 pub(super) struct Reply<'a> {
@@ -90,6 +91,9 @@ impl Server {
             ..envelope(self.writer.dates.at(now.unix), reply, &self.writer.cors)
         };
         response::write_response(&mut self.writer.out, &response, &envelope);
+        if let Cow::Owned(body) = response.body {
+            self.writer.keep_room(body);
+        }
         self.answered(slot, reply.close);
     }
 
@@ -188,7 +192,7 @@ impl Server {
     ) -> Response {
         let client = self.client(slot, reply.head);
         match self.broker.publish(now.at, client, publish.what) {
-            Ok(receipts) => form.answer(&receipts),
+            Ok(receipts) => form.answer(&receipts, std::mem::take(&mut self.writer.room)),
             Err(refusal) if publish.list => answer::refused_line(refusal, reply.body, publish.as_text)
                 .unwrap_or_else(|| self.refused(slot, refusal, publish.as_text)),
             Err(refusal) => self.refused(slot, refusal, publish.as_text),

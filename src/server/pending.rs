@@ -85,7 +85,7 @@ pub(super) enum Shape {
 impl Shape {
     fn answer(self, receipts: &Receipts) -> Response {
         match self {
-            Self::Native(form) => form.answer(receipts),
+            Self::Native(form) => form.answer(receipts, Vec::new()),
             Self::Update => {
                 let id = transport::mercure::own_id(receipts.first.published.id);
                 Response::new(200, media::TEXT, id.into_bytes())
@@ -108,10 +108,13 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// The answer.
-    pub(super) fn answer(self, receipts: &Receipts) -> Response {
-        let response = answer::published(receipts, self.list, self.as_text, self.told);
-        if self.is_removal { Response { status: 200, ..response } } else { response }
+    /// The answer, written in `room`.
+    pub(super) fn answer(self, receipts: &Receipts, room: Vec<u8>) -> Response {
+        let mut response = answer::published(receipts, (self.list, self.as_text), self.told, room);
+        if self.is_removal {
+            response.status = 200;
+        }
+        response
     }
 }
 

@@ -17,6 +17,8 @@ use std::rc::Rc;
 pub(super) struct Writer {
     /// Answers of the connection at hand, until they are written.
     pub out: Vec<u8>,
+    /// Where the next answer to a publication is written, until it is known how long it is.
+    pub room: Vec<u8>,
     /// What follows `out`, being too large to be copied there.
     pub body: Option<Body>,
     /// What subscribers of latest values are given who are at the same stage.
@@ -33,7 +35,7 @@ resume! {
         carried: ;
         resumed: cors;
         // Empty when a server parts, or given by the settings.
-        given: out, body, pages, keep_alive, dates
+        given: out, room, body, pages, keep_alive, dates
     }
 }
 
@@ -43,6 +45,7 @@ impl Writer {
     pub fn new(config: &Config, is_judged: bool) -> Self {
         Self {
             out: Vec::new(),
+            room: Vec::new(),
             body: None,
             pages: Pages::default(),
             cors: cors::Rules::new(&config.cors, is_judged),
@@ -50,7 +53,18 @@ impl Writer {
             dates: Dates::default(),
         }
     }
+
+    /// Keeps the room of a body that has been written for the next answer to a publication, unless it is much.
+    pub fn keep_room(&mut self, mut body: Vec<u8>) {
+        if body.capacity() <= ROOM_BYTES {
+            body.clear();
+            self.room = body;
+        }
+    }
 }
+
+/// Room for an answer that is kept from one to the next.
+const ROOM_BYTES: usize = 1024;
 
 /// What connections share of an answer.
 #[derive(Debug)]

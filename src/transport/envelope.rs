@@ -9,7 +9,7 @@ use data_encoding::BASE64;
 /// Appends the envelope of `message` up to its data.
 fn write_begin(out: &mut Vec<u8>, message: &Message) {
     out.extend_from_slice(b"{\"id\":\"");
-    out.extend_from_slice(message.id.text().as_bytes());
+    message.id.write_to(out);
     out.extend_from_slice(b"\",\"channel\":");
     write_string(out, &message.channel);
     let publication = &message.publication;
@@ -63,7 +63,9 @@ pub fn patch_envelope(base: &Message, message: &Message) -> Option<Vec<u8>> {
 
 /// Appends `{"next":…}`: where a stream stands.
 pub fn write_next(out: &mut Vec<u8>, next: MessageId) {
-    write_all(out, &["{\"next\":\"", &next.text(), "\"}"]);
+    out.extend_from_slice(b"{\"next\":\"");
+    next.write_to(out);
+    out.extend_from_slice(b"\"}");
 }
 
 /// Bytes of the envelope of `message`, or some more: an answer is bounded by what is written, not by what was

@@ -28,9 +28,13 @@ pub fn shared_answer<'m>(message: &'m Rc<Message>, format: Format, envelope: &En
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Cuts what was pulled to what one answer carries: `max` bytes, or one message. In a script, more is escaped.
-pub fn cut_batch(pulled: &mut Vec<&Rc<Message>>, max: usize, in_script: bool) {
+pub fn cut_batch<'p, 'm>(
+    pulled: &'p [&'m Rc<Message>],
+    max: usize,
+    in_script: bool,
+) -> &'p [&'m Rc<Message>] {
     if pulled.len() < 2 {
-        return;
+        return pulled;
     }
     let mut bytes = 0;
     let mut fits = |message: &&Rc<Message>| {
@@ -38,7 +42,7 @@ pub fn cut_batch(pulled: &mut Vec<&Rc<Message>>, max: usize, in_script: bool) {
         bytes <= max
     };
     let count = pulled.iter().take_while(|message| fits(message)).count();
-    pulled.truncate(count.max(1));
+    &pulled[..count.max(1)]
 }
 
 /// Whether an answer rendered earlier still tells the time.
@@ -151,8 +155,9 @@ fn batch_body(messages: &[&Rc<Message>], next: Place, gap: bool) -> Vec<u8> {
         }
         write_envelope(&mut body, message);
     }
-    let gap = if gap { "true}" } else { "false}" };
-    write_all(&mut body, &["],\"next\":\"", &next.text(), "\",\"gap\":", gap]);
+    body.extend_from_slice(b"],\"next\":\"");
+    next.write_to(&mut body);
+    write_all(&mut body, &["\",\"gap\":", if gap { "true}" } else { "false}" }]);
     body
 }
 
@@ -172,8 +177,13 @@ const BEFORE_ID: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosn
 
 /// The fields from which a client continues, and the channels it missed messages of.
 pub fn write_ids(out: &mut Vec<u8>, next: Place, gaps: &[Gap]) {
-    let next = &next.text();
-    write_all(out, &[BEFORE_ID, next, "\"\r\nEncke-Next: ", next, "\r\n"]);
+    out.extend_from_slice(BEFORE_ID.as_bytes());
+    let begin = out.len();
+    next.write_to(out);
+    let end = out.len();
+    out.extend_from_slice(b"\"\r\nEncke-Next: ");
+    out.extend_from_within(begin..end);
+    out.extend_from_slice(b"\r\n");
     write_gap_field(out, gaps);
 }
 

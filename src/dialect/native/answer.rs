@@ -7,7 +7,7 @@ use crate::hub::{ChannelInfo, KeyError, Published};
 use crate::id::MessageId;
 use crate::transport::write_string;
 use crate::wire::media;
-use crate::wire::response::{Response, write_all};
+use crate::wire::response::{Response, write_all, write_number};
 
 /// Room for what is told of a channel with a name that is not long.
 const JSON_BYTES: usize = 128;
@@ -47,9 +47,9 @@ struct Answer {
 }
 
 impl Answer {
-    /// An answer that tells nothing yet; unless it is a `list`, it has to tell of one channel.
-    fn new(list: bool, as_text: bool) -> Self {
-        Self { list, as_text, heard: false, body: Vec::with_capacity(JSON_BYTES) }
+    /// An answer that tells nothing yet, to be written in `room`; unless it is a `list`, it has to tell of one channel.
+    fn new(list: bool, as_text: bool, room: Vec<u8>) -> Self {
+        Self { list, as_text, heard: false, body: room }
     }
 
     /// Tells what a publication did.
@@ -103,16 +103,23 @@ struct Description<'a> {
 impl Description<'_> {
     fn write_json(&self, out: &mut Vec<u8>) {
         match self.id {
-            Some(id) => write_all(out, &["{\"id\":\"", &id.text(), "\",\"channel\":"]),
-            None => write_all(out, &["{\"id\":null,\"channel\":"]),
+            Some(id) => {
+                out.extend_from_slice(b"{\"id\":\"");
+                id.write_to(out);
+                out.extend_from_slice(b"\",\"channel\":");
+            }
+            None => out.extend_from_slice(b"{\"id\":null,\"channel\":"),
         }
         write_string(out, self.channel);
         if let Some(subscribers) = self.subscribers {
-            write_all(out, &[",\"subscribers\":", itoa::Buffer::new().format(subscribers)]);
+            out.extend_from_slice(b",\"subscribers\":");
+            write_number(out, subscribers);
         }
-        write_all(out, &[",\"messages\":", itoa::Buffer::new().format(self.messages)]);
+        out.extend_from_slice(b",\"messages\":");
+        write_number(out, self.messages);
         if let Some(keys) = self.keys {
-            write_all(out, &[",\"keys\":", itoa::Buffer::new().format(keys)]);
+            out.extend_from_slice(b",\"keys\":");
+            write_number(out, keys);
         }
         out.push(b'}');
     }
@@ -135,9 +142,9 @@ fn describe_published<'a>(channel: &'a str, published: &Published, told: bool) -
 }
 
 /// The answer to a publication. How many listen is told to who may publish everything, and not to who publishes by the
-/// grant of a token.
-pub fn published(receipts: &Receipts, list: bool, as_text: bool, told: bool) -> Response {
-    let mut answer = Answer::new(list, as_text);
+/// grant of a token. It is written in `room`, which is empty.
+pub fn published(receipts: &Receipts, (list, as_text): (bool, bool), told: bool, room: Vec<u8>) -> Response {
+    let mut answer = Answer::new(list, as_text, room);
     receipts.iter().for_each(|receipt| answer.tell_published(&receipt.channel, &receipt.published, told));
     answer.published()
 }
@@ -193,14 +200,14 @@ pub fn one(receipt: &Receipt, told: bool) -> String {
 
 /// What is known of one channel.
 pub fn info(info: &ChannelInfo, as_text: bool) -> Response {
-    let mut answer = Answer::new(false, as_text);
+    let mut answer = Answer::new(false, as_text, Vec::with_capacity(JSON_BYTES));
     answer.tell(&describe(info));
     answer.finish(200)
 }
 
 /// What is known of several channels.
 pub fn list(channels: impl Iterator<Item = ChannelInfo>, as_text: bool) -> Response {
-    let mut answer = Answer::new(true, as_text);
+    let mut answer = Answer::new(true, as_text, Vec::new());
     channels.for_each(|info| answer.tell(&describe(&info)));
     answer.finish(200)
 }
