@@ -1,9 +1,9 @@
 //! Keys of a channel over HTTP: the latest value of one, its patches and its removal, and their conditions.
 
-use super::properties::{self, KEY_BYTES_MAX, checked, milliseconds, once, text_field};
+use super::properties::{self, KEY_BYTES_MAX, checked, milliseconds, once, text_field, whose};
 use super::{Refused, check_publishing, one_channel, pairs, wants_text};
 use crate::broker::{IfMatch, Publishing, Several, Terms};
-use crate::dialect::{Command, Operation, Publish};
+use crate::dialect::{Caller, Command, Operation, Publish};
 use crate::hub::{Data, Publication};
 use crate::id::MessageId;
 use crate::wire::head::Head;
@@ -32,7 +32,12 @@ pub fn named<'b>(head: &Head<'b>) -> Result<Option<Box<str>>, Refused> {
 }
 
 /// `PATCH /pub/{channel}?key=…`.
-pub fn patch<'b>(head: &Head<'b>, body: &[u8], channels: &'b str) -> Result<Command<'b>, Refused> {
+pub fn patch<'b>(
+    head: &Head<'b>,
+    body: &[u8],
+    channels: &'b str,
+    caller: Caller,
+) -> Result<Command<'b>, Refused> {
     let content_type = head.field("content-type").unwrap_or_default();
     if !media::essence(content_type).eq_ignore_ascii_case(MERGE_PATCH) {
         let detail = format!("a value is patched by {MERGE_PATCH} (RFC 7396)");
@@ -61,7 +66,8 @@ pub fn patch<'b>(head: &Head<'b>, body: &[u8], channels: &'b str) -> Result<Comm
         ttl_ms: ttl.map(milliseconds),
         ..Publication::of(Data::Json(text.into()))
     };
-    publish(head, name, publication, Terms { patches: vec![0], if_match: if_match(head)? }, false)
+    let terms = Terms { patches: vec![0], if_match: if_match(head)? };
+    publish(head, name, publication, (terms, false), caller)
 }
 
 /// Whether a text is a merge patch: a JSON object.
@@ -76,10 +82,14 @@ pub fn check_patch(text: &str) -> Result<(), String> {
 }
 
 /// `DELETE /pub/{channel}?key=…`; none if it names no key, and so is for the channel.
-pub fn delete<'b>(head: &Head<'b>, channels: &'b str) -> Result<Option<Command<'b>>, Refused> {
+pub fn delete<'b>(
+    head: &Head<'b>,
+    channels: &'b str,
+    caller: Caller,
+) -> Result<Option<Command<'b>>, Refused> {
     let Some(key) = named(head)? else { return Ok(None) };
     let terms = Terms { patches: Vec::new(), if_match: if_match(head)? };
-    publish(head, one_channel(channels)?, Publication::removal(&key), terms, true).map(Some)
+    publish(head, one_channel(channels)?, Publication::removal(&key), (terms, true), caller).map(Some)
 }
 
 /// `GET /pub/{channel}?key=…`; none if it names no key.
@@ -93,11 +103,12 @@ fn publish<'b>(
     head: &Head<'b>,
     name: String,
     publication: Publication,
-    terms: Terms,
-    is_removal: bool,
+    (terms, is_removal): (Terms, bool),
+    caller: Caller,
 ) -> Result<Command<'b>, Refused> {
     let messages = Several::one((name.into(), publication));
-    let what = Publishing { messages, once: once(head)?, whose: None, terms: Some(Box::new(terms)) };
+    let (whose, terms) = (whose(head, caller), Some(Box::new(terms)));
+    let what = Publishing { messages, once: once(head)?, whose, terms };
     Ok(Command::Publish(Publish { what, list: false, as_text: wants_text(head), is_removal }))
 }
 

@@ -200,30 +200,19 @@ fn publication_command<'b>(
         return Ok(not_allowed(allowed_methods(rest), head));
     }
     match (head.method, channels.is_empty()) {
-        (Method::Post | Method::Put, false) => {
-            let mut command = publish::read(head, body, channels, caller.config)?;
-            rights::note_subject(&mut command, head, caller);
-            Ok(command)
-        }
+        (Method::Post | Method::Put, false) => publish::read(head, body, channels, caller),
         (Method::Post, true) => {
             let batch = batch::read(head, body, caller.config)?;
             Ok(rights::judge_batch(head, body, batch, caller))
         }
-        (Method::Patch, false) => {
-            let mut command = keys::patch(head, body, channels)?;
-            rights::note_subject(&mut command, head, caller);
-            Ok(command)
-        }
+        (Method::Patch, false) => keys::patch(head, body, channels, caller),
         (Method::Get | Method::Head, false) => match keys::get(head, channels)? {
             Some(value) => Ok(value),
             None => Ok(Command::Operate(Operation::Info(one_channel(channels)?))),
         },
         (Method::Get | Method::Head, true) => Ok(Command::Operate(Operation::List(prefix(head)?))),
-        (Method::Delete, false) => match keys::delete(head, channels)? {
-            Some(mut removal) => {
-                rights::note_subject(&mut removal, head, caller);
-                Ok(removal)
-            }
+        (Method::Delete, false) => match keys::delete(head, channels, caller)? {
+            Some(removal) => Ok(removal),
             None => Ok(Command::Operate(Operation::Delete(one_channel(channels)?))),
         },
         _ => Ok(not_allowed(allowed_methods(rest), head)),

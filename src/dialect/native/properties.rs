@@ -2,6 +2,7 @@
 
 use super::Refused;
 use crate::broker::Once;
+use crate::dialect::{Caller, access};
 use crate::wire::head::{Head, Method};
 
 /// What may stand in the query of a request that publishes.
@@ -64,6 +65,21 @@ fn read_key(key: &[u8], method: Method) -> Result<Once<'_>, Refused> {
         false => Err(bad(format!("Idempotency-Key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes"))),
         true => Ok(Once::Key { key, method: method_name(method) }),
     }
+}
+
+/// Whose a publication is, and so its idempotency key: one that somebody else guesses must not make the application's
+/// message a repeat. Those who may publish without rules share theirs, as they always did.
+pub fn whose(head: &Head, caller: Caller) -> Option<Box<str>> {
+    if caller.access.is_on() { whose_by_rules(head, caller) } else { None }
+}
+
+#[cold]
+fn whose_by_rules(head: &Head, caller: Caller) -> Option<Box<str>> {
+    // The loopback rule does not count for what a token grants, or the application.
+    let is_somebody = caller.identity.grant.is_some() || !caller.identity.said.is_empty();
+    let by_itself = || !is_somebody && access::may_publish(head, caller.peer, caller.config).is_ok();
+    let is_application = caller.admin && (caller.identity.publisher || by_itself());
+    (!is_application).then(|| caller.identity.subject().unwrap_or_default().into())
 }
 
 /// The methods that publish.

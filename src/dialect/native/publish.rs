@@ -1,10 +1,9 @@
 //! `POST /pub/{channel}`: requests that publish a message.
 
-use super::properties::{self, KEY_BYTES_MAX, checked, milliseconds, once, text_field};
+use super::properties::{self, KEY_BYTES_MAX, checked, milliseconds, once, text_field, whose};
 use super::{Refused, channel, check_publishing, keys, pairs, wants_text};
 use crate::broker::{Publishing, Several};
-use crate::config::Config;
-use crate::dialect::{Command, Publish};
+use crate::dialect::{Caller, Command, Publish};
 use crate::hub::{Data, Publication};
 use crate::wire::head::Head;
 use crate::wire::{json, media, query};
@@ -24,16 +23,16 @@ pub fn read<'b>(
     head: &Head<'b>,
     body: &[u8],
     channels: &'b str,
-    config: &Config,
+    caller: Caller,
 ) -> Result<Command<'b>, Refused> {
     let (first, others) = query::split_once(channels, b',').map_or((channels, None), |(a, b)| (a, Some(b)));
     let mut messages = Several::one((channel(first)?, publication(head, body)?));
     if let Some(others) = others {
-        add_channels(&mut messages, others, config.limits.channels_per_request)?;
+        add_channels(&mut messages, others, caller.config.limits.channels_per_request)?;
     }
     let list = messages.len() > 1;
     let terms = keys::terms(head, &messages.first.1)?;
-    let what = Publishing { messages, once: once(head)?, whose: None, terms };
+    let what = Publishing { messages, once: once(head)?, whose: whose(head, caller), terms };
     Ok(Command::Publish(Publish { what, list, as_text: wants_text(head), is_removal: false }))
 }
 

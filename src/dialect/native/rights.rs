@@ -1,6 +1,7 @@
 //! Whether who asks may do it: requests of the native API before the judge.
 
 use super::batch::line_of;
+use super::properties::whose;
 use super::{Asked, channel, keys, refusal, wants_text};
 use crate::broker::access::{Action, Bearer};
 use crate::dialect::{Caller, Command, Denial, Unheard, access};
@@ -138,31 +139,12 @@ pub fn judge_batch<'b>(head: &Head, body: &[u8], mut batch: Command<'b>, caller:
     }
     match ask(unheard) {
         Ok(()) => {
-            note_subject(&mut batch, head, caller);
+            if let Command::Publish(publish) = &mut batch {
+                publish.what.whose = whose(head, caller);
+            }
             batch
         }
         Err(question) => *question,
-    }
-}
-
-/// Notes whose a publication is, and so its idempotency key: one that somebody else guesses must not make the
-/// application's message a repeat. Those who may publish without rules share theirs, as they always did.
-pub fn note_subject(command: &mut Command, head: &Head, caller: Caller) {
-    if caller.access.is_on() {
-        note_subject_by_rules(command, head, caller);
-    }
-}
-
-#[cold]
-fn note_subject_by_rules(command: &mut Command, head: &Head, caller: Caller) {
-    // The loopback rule does not count for what a token grants, or the application.
-    let is_somebody = caller.identity.grant.is_some() || !caller.identity.said.is_empty();
-    let by_itself = || !is_somebody && access::may_publish(head, caller.peer, caller.config).is_ok();
-    let is_application = || caller.admin && (caller.identity.publisher || by_itself());
-    if let Command::Publish(publish) = command
-        && !is_application()
-    {
-        publish.what.whose = Some(caller.identity.subject().unwrap_or_default().into());
     }
 }
 
