@@ -23,7 +23,14 @@ pub(super) const LINGER_MS: u64 = 2000;
 impl Server {
     /// Sees to it that the connection's timer fires in time; [`Server::timeout`] looks what for.
     pub(super) fn arm(&mut self, slot: Slot, now: Instant) {
-        let deadline = self.deadline(slot, now);
+        let connection = &self.connections[slot];
+        let deadline = match connection.phase {
+            // So it is after nearly every answer.
+            Phase::Idle if connection.output.is_none() && connection.door.surplus().is_none() => {
+                connection.since.plus_seconds(self.config.limits.idle_seconds)
+            }
+            _ => self.deadline(slot, now),
+        };
         match deadline {
             Instant::NEVER => self.wheel.clear(slot),
             deadline => self.wheel.set_by(slot, deadline),
@@ -41,6 +48,9 @@ impl Server {
             Phase::Idle | Phase::Reading if connection.door.surplus().is_some() => since + SURPLUS_MS,
             Phase::Idle | Phase::Due => since.plus_seconds(limits.idle_seconds),
             Phase::Reading => self.reading_end(slot),
+            Phase::Parked(parked) if parked.pace.is_none() => {
+                since.plus_seconds(parked.timeout_seconds.into())
+            }
             Phase::Parked(parked) => match self.broker.hub.wish(parked.subscriber).pace {
                 Pace::HELD => since + parked.pace.period(),
                 _ => since.plus_seconds(parked.timeout_seconds.into()).max(since + parked.pace.period()),
