@@ -107,7 +107,15 @@ impl Hub {
 
     /// Message `seq`, if `channel` keeps it.
     pub fn message(&self, channel: ChannelKey, seq: Seq) -> Option<&Rc<Message>> {
-        self.channels[channel].ring.after(seq - 1).next().filter(|message| message.id.seq == seq)
+        self.channels[channel].ring.find(seq)
+    }
+
+    /// Whether there is nothing to pull for sure, and no gap to be told: the subscriber has had the newest message of all, and
+    /// listens to one channel. False if it takes a closer look.
+    pub fn has_had_all(&self, key: SubscriberKey) -> bool {
+        let subscriber = &self.subscribers[key];
+        let is_one = matches!(subscriber.memberships, Memberships::One { .. }) && subscriber.view.is_plain();
+        is_one && !subscriber.stranger && subscriber.after >= self.seq
     }
 
     /// Adds at most `max` messages newer than the subscriber's cursor to `pulled`, oldest first. Tell

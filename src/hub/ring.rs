@@ -190,6 +190,12 @@ impl Ring {
 
     /// Message `seq`, if it is kept.
     pub fn find(&self, seq: Seq) -> Option<&Rc<Message>> {
+        // Nearly always it is the last.
+        if let Some((newest, message)) = self.messages.back()
+            && *newest == seq
+        {
+            return Some(message);
+        }
         let place = self.messages.binary_search_by_key(&seq, |&(seq, _)| seq).ok()?;
         self.messages.get(place).map(|(_, message)| message)
     }

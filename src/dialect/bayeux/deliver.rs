@@ -83,6 +83,9 @@ impl Bayeux {
         let settings = &cx.config.bayeux;
         let session = self.sessions.get(key);
         let Some(subscriber) = session.subscriber else { return Some(false) };
+        if cx.broker.hub.has_had_all(subscriber) {
+            return Some(!session.gaps.is_empty());
+        }
         self.note_gaps(cx, key)?;
         let session = self.sessions.get(key);
         // What waits for an acknowledgement would be told again by each further connect in the same answer.

@@ -205,7 +205,7 @@ impl Bayeux {
         self.unknown.so_far(cx.now.at, visitor.address) >= cx.config.bayeux.unknown_per_second
     }
 
-    /// Sets the session's timer to the end of its held connect, or to its own end.
+    /// Sees to it that the session's timer fires at the end of its held connect, or at its own end.
     fn arm(&mut self, cx: &Context, key: SessionKey) {
         let deadline = self.deadline(cx.config, key);
         self.sessions.arm(key, deadline);

@@ -217,9 +217,9 @@ impl Sessions {
         self.all.remove(key)
     }
 
-    /// Sets a session's timer.
+    /// Sees to it that a session's timer fires at the latest then.
     pub fn arm(&mut self, key: SessionKey, deadline: Instant) {
-        self.wheel.set(key, deadline);
+        self.wheel.set_by(key, deadline);
     }
 
     /// A session whose timer has run out.
