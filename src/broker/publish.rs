@@ -36,15 +36,17 @@ pub enum IfMatch {
     Any,
     /// It is one of these.
     Ids(Vec<MessageId>),
+    /// That does not hold.
+    Not(Box<Self>),
 }
 
 impl IfMatch {
     /// Whether it holds for that id; none = there is no value.
     pub fn holds(&self, id: Option<MessageId>) -> bool {
-        match (self, id) {
-            (_, None) => false,
-            (Self::Any, Some(_)) => true,
-            (Self::Ids(ids), Some(id)) => ids.contains(&id),
+        match self {
+            Self::Any => id.is_some(),
+            Self::Ids(ids) => id.is_some_and(|id| ids.contains(&id)),
+            Self::Not(condition) => !condition.holds(id),
         }
     }
 }

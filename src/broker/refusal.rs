@@ -92,7 +92,7 @@ impl Refusal {
             }
             Self::Key { error, .. } => error.detail(),
             Self::NotLatest => {
-                "the latest value of the key is another one than If-Match names; nothing was published"
+                "the latest value of the key is not what If-Match or If-None-Match asks for; nothing was published"
             }
         }
     }

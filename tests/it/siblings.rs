@@ -167,3 +167,42 @@ fn a_channel_whose_name_ends_as_requests_of_fdajax_do_is_a_channel() {
     assert_eq!(server.json("/presence/a.fdajax")["channel"], "a.fdajax");
     assert_eq!(server.json("/admin/channels/a.fdajax")["channel"], "a.fdajax");
 }
+
+#[test]
+fn conditions_are_kept_or_refused() {
+    let server = Encke::start(&[]);
+    let put = |target: &str, conditions: &[&str], body: &str| {
+        server.ask("PUT", target, conditions, body.as_bytes())
+    };
+    let value = || server.get("/pub/c?key=k", &[]);
+    assert_eq!(put("/pub/c?key=k", &["If-None-Match: *"], "first").status, 202, "there is none yet");
+    let tag = format!("If-None-Match: {}", value().get("etag").expect("an id"));
+    for condition in ["If-None-Match: *", &tag, "If-None-Match: \"x\", *", "If-Match: \"x\""] {
+        assert_eq!(put("/pub/c?key=k", &[condition], "second").status, 412, "{condition}");
+    }
+    let merge = ["Content-Type: application/merge-patch+json", "If-None-Match: *"];
+    assert_eq!(put("/pub/c?key=j", &["Content-Type: application/json"], "{}").status, 202);
+    assert_eq!(server.ask("PATCH", "/pub/c?key=j", &merge, b"{\"a\":1}").status, 412);
+    assert_eq!(server.ask("DELETE", "/pub/c?key=k", &[&tag], b"").status, 412);
+    assert_eq!(value().text(), "first");
+    assert_eq!(put("/pub/c?key=k", &["If-None-Match: \"x\""], "third").status, 202, "it is another one");
+    // Where there is no value that it could be for, it would be dropped in silence.
+    let batch = ["Content-Type: application/x-ndjson", "If-Match: *"];
+    let line = b"{\"channel\":\"c\",\"key\":\"k\",\"data\":1}";
+    for condition in ["If-Match: *", "If-Match: \"x\"", "If-None-Match: *", &tag] {
+        assert_eq!(put("/pub/c", &[condition], "fourth").status, 400, "{condition}");
+        assert_eq!(server.ask("DELETE", "/pub/c", &[condition], b"").status, 400, "{condition}");
+    }
+    assert_eq!(server.ask("POST", "/pub", &batch, line).status, 400);
+    assert_eq!(put("/pub/c?key=k", &["If-Match: *", "If-None-Match: *"], "fifth").status, 400);
+    assert_eq!(value().text(), "third");
+}
+
+#[test]
+fn options_of_one_connection_are_told() {
+    let server = Encke::start(&[]);
+    let options = server.ask("OPTIONS", "/admin/connections/1.1", &[], b"");
+    assert!(options.status == 204 && options.lists("allow", "DELETE"), "{options:?}");
+    let refused = server.ask("PUT", "/admin/connections/1.1", &[], b"");
+    assert!(refused.status == 405 && refused.lists("allow", "OPTIONS"), "{refused:?}");
+}

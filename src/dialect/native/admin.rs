@@ -1,7 +1,7 @@
 //! `/admin`: what operators look at, and the page that shows it. It is served where `/stats` is, and what it tells only to
 //! who may publish everything: the token, or the loopback rule.
 
-use super::{Refused, channel, check_unknown, get_only, not_allowed, pages, pairs, refusal};
+use super::{Refused, channel, check_unknown, get_only, not_allowed, options, pages, pairs, refusal};
 use crate::conn::{ConnId, Slot};
 use crate::dialect::native::Targets;
 use crate::dialect::{Caller, Command, Operation, Subscribe, access};
@@ -14,6 +14,9 @@ use std::net::SocketAddr;
 /// The channel on which the page is told each second how the server does. No client can name it, and no pattern matches
 /// it; see [`crate::hub::HIDDEN`].
 pub const LIVE: &str = "\u{1}admin";
+
+/// What may be done with one connection.
+const METHODS_OF_ONE: &str = "GET, HEAD, DELETE, OPTIONS";
 
 /// What an operator asks.
 #[derive(Debug)]
@@ -113,7 +116,8 @@ pub fn command<'b>(
         (Method::Delete, Inquiry::End(_)) => Ok(inquire(inquiry)),
         (_, Inquiry::End(named)) => match head.method {
             Method::Get | Method::Head => Ok(inquire(Inquiry::Connection(*named))),
-            _ => Ok(not_allowed("GET, HEAD, DELETE", head)),
+            Method::Options => options(METHODS_OF_ONE, head),
+            _ => Ok(not_allowed(METHODS_OF_ONE, head)),
         },
         _ => get_only(head, || Ok(inquire(inquiry))),
     }

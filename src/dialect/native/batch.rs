@@ -55,6 +55,7 @@ pub fn read<'b>(head: &Head<'b>, body: &[u8], config: &Config) -> Result<Command
             format!("a batch is published as {}; a single message to /pub/{{channel}}", media::NDJSON);
         return Err((415, detail));
     }
+    keys::check_unconditional(head)?;
     for (name, _) in pairs(head)? {
         match &*name {
             "event" | "key" | "ttl" => {

@@ -66,7 +66,7 @@ pub fn patch<'b>(
         ttl_ms: ttl.map(milliseconds),
         ..Publication::of(Data::Json(text.into()))
     };
-    let terms = Terms { patches: vec![0], if_match: if_match(head)? };
+    let terms = Terms { patches: vec![0], if_match: condition(head)? };
     publish(head, name, publication, (terms, false), caller)
 }
 
@@ -87,8 +87,8 @@ pub fn delete<'b>(
     channels: &'b str,
     caller: Caller,
 ) -> Result<Option<Command<'b>>, Refused> {
-    let Some(key) = named(head)? else { return Ok(None) };
-    let terms = Terms { patches: Vec::new(), if_match: if_match(head)? };
+    let Some(key) = named(head)? else { return check_unconditional(head).map(|()| None) };
+    let terms = Terms { patches: Vec::new(), if_match: condition(head)? };
     publish(head, one_channel(channels)?, Publication::removal(&key), (terms, true), caller).map(Some)
 }
 
@@ -113,8 +113,22 @@ fn publish<'b>(
 }
 
 /// The condition that the request makes for the latest value of its key.
-pub fn if_match(head: &Head) -> Result<Option<IfMatch>, Refused> {
-    ids(head, "if-match")
+fn condition(head: &Head) -> Result<Option<IfMatch>, Refused> {
+    match (ids(head, "if-match")?, ids(head, "if-none-match")?) {
+        (Some(_), Some(_)) => Err(bad("If-Match or If-None-Match: one condition is enough")),
+        (condition, None) => Ok(condition),
+        (None, Some(condition)) => Ok(Some(IfMatch::Not(Box::new(condition)))),
+    }
+}
+
+/// Refuses a condition where there is no value that it could be for: it would be dropped in silence.
+pub fn check_unconditional(head: &Head) -> Result<(), Refused> {
+    match condition(head)? {
+        None => Ok(()),
+        Some(_) => {
+            Err(bad("If-Match and If-None-Match are for the value of a key: name it by key= or Encke-Key"))
+        }
+    }
 }
 
 /// The ids that a condition names; those that are none of ours are nobody's.
@@ -136,11 +150,9 @@ fn ids(head: &Head, field: &str) -> Result<Option<IfMatch>, Refused> {
 /// Terms of a publication with a key, if it has any.
 pub fn terms(head: &Head, publication: &Publication) -> Result<Option<Box<Terms>>, Refused> {
     match publication.key.is_some() {
-        false => Ok(None),
-        true => {
-            Ok(if_match(head)?
-                .map(|if_match| Box::new(Terms { patches: Vec::new(), if_match: Some(if_match) })))
-        }
+        false => check_unconditional(head).map(|()| None),
+        true => Ok(condition(head)?
+            .map(|if_match| Box::new(Terms { patches: Vec::new(), if_match: Some(if_match) }))),
     }
 }
 
