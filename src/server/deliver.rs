@@ -22,6 +22,8 @@ const GATHER_MAX: usize = 64;
 const TRIM_MS: u64 = 1000;
 /// A write is not made larger than this by a further message.
 const GATHER_BYTES_MAX: usize = 256 << 10;
+/// What is larger comes after what is not. So does a page of latest values that is not at hand.
+pub(super) const SMALL_BYTES: usize = 16 << 10;
 
 impl Server {
     /// Writes to subscribers that are ready, at most as many as the turn's budget allows. Once nobody waits
@@ -51,6 +53,7 @@ impl Server {
             self.deliver_ready(now, sink);
         }
         if self.broker.hub.has_bulk() {
+            sink.begin_part();
             self.deliver_bulk(now, sink);
         }
         if self.queues.has_last() {
@@ -144,10 +147,14 @@ impl Server {
             _ if connection.output.is_some() => self.note_newer(now.at, slot, key),
             Phase::Streaming(_) | Phase::Socket(_) => match self.broker.hub.is_latest(key) {
                 true => is_early = !self.deliver_latest(now, slot, key, turn, sink),
-                false => self.deliver_stream(now, slot, key, sink),
+                false => is_early = !self.deliver_stream(now, slot, key, turn, sink),
             },
             // Its time has not come yet.
             Phase::Parked(_) if self.broker.hub.wish(key).pace == Pace::HELD => {}
+            Phase::Parked(_) if turn == Turn::Early && self.begins_large(now.at, key) => {
+                self.broker.hub.mark_bulk(key);
+                is_early = true;
+            }
             Phase::Parked(_) => self.answer_poll(now, slot, None, sink),
             _ => debug_assert!(false, "only who listens is ready"),
         }
@@ -155,26 +162,46 @@ impl Server {
         !is_early
     }
 
-    /// Writes what a stream lacks.
-    fn deliver_stream(&mut self, now: Now, slot: Slot, key: SubscriberKey, sink: &mut impl Sink) {
+    /// Whether the first message that a subscriber lacks is large.
+    fn begins_large(&self, now: Instant, key: SubscriberKey) -> bool {
+        let mut first: ArrayVec<&Rc<Message>, 1> = ArrayVec::new();
+        self.broker.hub.pull(now, key, 1, &mut first);
+        first.first().is_some_and(|message| message.publication.data.bytes().len() > SMALL_BYTES)
+    }
+
+    /// Writes what a stream lacks. Returns whether it has: what is large has to wait if it is `Early`.
+    fn deliver_stream(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        key: SubscriberKey,
+        turn: Turn,
+        sink: &mut impl Sink,
+    ) -> bool {
         let gaps = self.broker.hub.take_gaps_for(now.at, key, GATHER_MAX);
         let id = self.id(slot);
-        let Some(look) = self.connections[slot].look() else { return };
+        let Some(look) = self.connections[slot].look() else { return true };
         if !gaps.is_empty() {
             let Some(notice) = transport::gap_notice(look, &gaps) else {
-                return self.cut_off(now.at, slot, sink);
+                self.cut_off(now.at, slot, sink);
+                return true;
             };
             self.log_bytes(slot, notice.len());
             self.send_bytes(now.at, slot, &notice, sink);
             let connection = &self.connections[slot];
             if connection.output.is_some() || matches!(connection.phase, Phase::Closed) {
-                return;
+                return true;
             }
         }
-        let mut written = self.write_pulled(now.at, id, key, look, sink);
+        let mut written = self.write_pulled(now.at, id, key, look, turn, sink);
         self.broker.hub.charge(&written.encoded);
+        if written.is_early {
+            self.broker.hub.mark_bulk(key);
+            return false;
+        }
         if written.broken {
-            return self.close(now.at, slot);
+            self.close(now.at, slot);
+            return true;
         }
         self.log_bytes(slot, written.offered);
         if let Some((seq, published)) = written.newest {
@@ -197,6 +224,7 @@ impl Server {
             }
             None => self.note_caught_up(slot),
         }
+        true
     }
 
     /// Ends a stream whose technique cannot tell the gap it has.
@@ -218,6 +246,7 @@ impl Server {
         id: ConnId,
         key: SubscriberKey,
         look: Look,
+        turn: Turn,
         sink: &mut impl Sink,
     ) -> Written {
         let mut pulled: ArrayVec<&Rc<Message>, GATHER_MAX> = ArrayVec::new();
@@ -234,6 +263,9 @@ impl Server {
             frames.push(IoSlice::new(bytes));
         }
         written.offered = offered;
+        if turn == Turn::Early && offered > SMALL_BYTES {
+            return Written { is_early: true, ..written };
+        }
         let Wrote::Bytes(taken) = write_slices(sink, id, &frames) else {
             return Written { broken: true, ..written };
         };
@@ -449,6 +481,8 @@ struct Written {
     rest: Option<Output>,
     /// The connection is broken.
     broken: bool,
+    /// Nothing was: it is large, and others come first.
+    is_early: bool,
 }
 
 /// How many of `frames` were written whole, and how many bytes of the next.

@@ -5,7 +5,7 @@
 //! that stage, and written with one call. What a socket does not take of a page is pulled anew when it takes bytes
 //! again, but for the message begun: a slow client is given fresher values, not later ones.
 
-use super::deliver::Turn;
+use super::deliver::{SMALL_BYTES, Turn};
 use super::{Server, Sink, Wrote};
 use crate::conn::{Output, Phase, Slot};
 use crate::hub::{Message, Stage, SubscriberKey};
@@ -25,8 +25,6 @@ const PAGE_MESSAGES_MAX: usize = 2000;
 /// messages.
 const PAGE_US: u32 = 1000;
 const UNTIMED: usize = 64;
-/// A page that is not larger, and at hand, is given at once.
-const SMALL_BYTES: usize = 16 << 10;
 /// The same on a slow line, whose socket will hardly take more.
 const SLOW_BYTES_MAX: usize = 32 << 10;
 const SLOW_MESSAGES_MAX: usize = 500;

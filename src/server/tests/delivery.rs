@@ -99,6 +99,30 @@ fn the_publisher_is_answered_before_the_fan_out() {
     assert_eq!(bench.order, [publisher, stream]);
 }
 
+/// A hundred kilobytes for each of many others take longer than anybody should wait for ten bytes.
+#[test]
+fn what_is_large_comes_after_what_is_small() {
+    let mut bench = Bench::new(Config::default());
+    let many =
+        ["big?as=sse", "big,other?as=stream", "big?as=poll", "big,other?as=poll", "big?as=iframe&callback=f"];
+    let many = many.map(|query| bench.subscriber(query));
+    let few = ["small?as=stream", "small,other?as=sse", "small?as=poll"].map(|query| bench.subscriber(query));
+    let large = "x".repeat(100_000);
+    bench.publish("big", &large, None);
+    bench.publish("small", "x", None);
+    bench.order.clear();
+    bench.turn();
+    assert_eq!(bench.order.len(), many.len() + few.len(), "each is written to once");
+    let places = |ids: &[ConnId]| -> Vec<usize> {
+        ids.iter().map(|id| bench.order.iter().position(|other| other == id).unwrap()).collect()
+    };
+    assert!(places(&few).into_iter().max() < places(&many).into_iter().min(), "{:?}", bench.order);
+    for id in many {
+        assert!(bench.read(id).contains(&large));
+    }
+    bench.server.check(bench.world.now);
+}
+
 #[test]
 fn who_waits_holds_no_buffer() {
     let mut bench = Bench::new(Config::default());
