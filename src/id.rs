@@ -163,6 +163,10 @@ pub struct Began {
     pub moment: u64,
 }
 
+carry! {
+    struct Began { last, moment }
+}
+
 impl From<MessageId> for Place {
     fn from(id: MessageId) -> Self {
         Self { id, ahead: 0, began: None }

@@ -153,6 +153,7 @@ impl Hub {
                 *seq = newest;
             }
         };
+        self.beginnings.remove(&key);
         let subscriber = &mut self.subscribers[key];
         back(&mut subscriber.after);
         back(&mut subscriber.joined);

@@ -1,15 +1,34 @@
-//! Where each of several channels begins, for clients that are given what they asked for in several answers.
+//! Where each of several channels begins, for clients that are given what they asked for in several answers, or by a stream
+//! that is cut in the midst of it.
 //!
-//! Who asks for the oldest messages of several channels, or the last so many, begins elsewhere on each of them. An answer may
-//! end before all of these beginnings, and its client comes back with one id. So it is told a place instead, that says how it
-//! began: with how many, up to which number, and after what had been lost by then. From this, each beginning is found again:
-//! what was asked for is all there, or something has been lost since, and that is known by its moment.
+//! Who asks for the oldest messages of several channels, or the last so many, begins elsewhere on each of them; and who is
+//! told of a gap goes on behind it on that channel alone. A client may come back before it has come to all of these
+//! beginnings, and it comes back with one id. So it is told a place instead, that says how it began: with how many, up to
+//! which number, and after what had been lost by then. From this, each beginning is found again: what was asked for is all
+//! there, or something has been lost since, and that is known by its moment.
 
 use super::Hub;
 use super::key::{ChannelKey, SubscriberKey};
+use super::pull::Gap;
 use super::subscriber::{Memberships, Start};
+use crate::carry::carry;
 use crate::id::{Began, MessageId, Place, Seq};
 use crate::time::Instant;
+use std::collections::BTreeMap;
+
+/// How a subscriber began that has not come to where all its channels begin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginning {
+    began: Began,
+    /// Which message was the newest then.
+    newest: Seq,
+    /// Where the last of its channels begins.
+    upto: Seq,
+}
+
+carry! {
+    struct Beginning { began, newest, upto }
+}
 
 impl Hub {
     /// Counts moments of loss from there, so that those of others are not taken for ours.
@@ -17,36 +36,70 @@ impl Hub {
         self.history.count_moments_from(first);
     }
 
-    /// How a subscriber began that has just come, and which message was the newest then; none if a message's number is enough
-    /// for it to go on.
-    pub fn began(&mut self, key: SubscriberKey, start: Start) -> Option<(Began, Seq)> {
-        let subscriber = &self.subscribers[key];
-        if !subscriber.view.is_plain() || !matches!(subscriber.memberships, Memberships::Many(_)) {
-            return None;
-        }
+    /// Notes how a subscriber of several channels begins that has just come, unless a message's number is enough for it
+    /// to go on.
+    pub(super) fn note_beginning(&mut self, key: SubscriberKey, start: Start) {
         let last = match start {
             Start::Oldest => 0,
-            // None of a channel: all begin now.
-            Start::Last(0) => return None,
             Start::Last(last) => last as u64,
-            Start::At(place) => {
-                return self.is_taken_up(place).then_some(place.began?).map(|began| (began, place.rest()));
-            }
-            Start::Now | Start::After(_) | Start::Snapshot | Start::Since(_) => return None,
+            Start::At(place) if place.began.is_some() => 0,
+            Start::Now | Start::After(_) | Start::At(_) | Start::Snapshot | Start::Since(_) => return,
         };
-        let moment = self.history.next_moment();
-        Some((Began { last, moment }, self.seq))
+        let subscriber = &self.subscribers[key];
+        let Memberships::Many(many) = &subscriber.memberships else { return };
+        let upto = many.all.iter().map(|(_, membership)| membership.floor).max().unwrap_or(0);
+        // What forgotten channels had lost that its patterns might have matched was not asked for either.
+        let forgotten = if self.patterns.of(key).is_empty() { 0 } else { self.tombstones.highest() };
+        let upto = upto.max(forgotten);
+        if !subscriber.view.is_plain() || upto <= subscriber.after {
+            return;
+        }
+        let (began, newest) = match start {
+            Start::At(place @ Place { began: Some(began), .. }) => (began, place.rest()),
+            _ => (Began { last, moment: self.history.next_moment() }, self.seq),
+        };
+        self.beginnings.insert(key, Beginning { began, newest, upto });
     }
 
-    /// The place of a subscriber who has had everything up to `last`, and began so.
-    pub fn place_after(&self, key: SubscriberKey, last: MessageId, began: Option<(Began, Seq)>) -> Place {
-        let Some((began, newest)) = began else { return last.into() };
-        let is_before = match &self.subscribers[key].memberships {
-            Memberships::One { .. } => false,
-            Memberships::Many(many) => many.all.iter().any(|(_, membership)| membership.floor > last.seq),
-        };
+    /// Notes that a subscriber has been told of all gaps that it has: on each of these channels, it goes on behind what is
+    /// lost, and is not to be told of that again.
+    pub(super) fn note_told(&mut self, key: SubscriberKey, gaps: &[Gap]) {
+        let subscriber = &self.subscribers[key];
+        let upto = gaps.iter().map(|gap| gap.position.seq).max().unwrap_or(0);
+        let is_one = matches!(subscriber.memberships, Memberships::One { .. });
+        if is_one || upto <= subscriber.after && !self.beginnings.contains_key(&key) {
+            return;
+        }
+        let moment = self.history.next_moment();
+        let began = Began { last: 0, moment };
+        let beginning = self.beginnings.entry(key).or_insert(Beginning { began, newest: self.seq, upto });
+        beginning.began.moment = moment;
+        beginning.upto = beginning.upto.max(upto);
+    }
+
+    /// Notes that a subscriber has everything up to `seq`.
+    pub(super) fn note_position(
+        beginnings: &mut BTreeMap<SubscriberKey, Beginning>,
+        key: SubscriberKey,
+        seq: Seq,
+    ) {
+        if beginnings.get(&key).is_some_and(|beginning| beginning.upto <= seq) {
+            beginnings.remove(&key);
+        }
+    }
+
+    /// Whether a subscriber has not come to where all its channels begin, so that a message's number is not enough for it
+    /// to go on.
+    pub fn is_beginning(&self, key: SubscriberKey) -> bool {
+        self.beginnings.contains_key(&key)
+    }
+
+    /// The place of a subscriber who has had everything up to `last`.
+    pub fn place_after(&self, key: SubscriberKey, last: MessageId) -> Place {
+        let beginning = self.beginnings.get(&key).filter(|beginning| beginning.upto > last.seq);
+        let Some(&Beginning { began, newest, .. }) = beginning else { return last.into() };
         let place = Place { id: last, ahead: newest.saturating_sub(last.seq), began: Some(began) };
-        if is_before && place.is_fit() { place } else { last.into() }
+        if place.is_fit() { place } else { last.into() }
     }
 
     /// A start as it can be taken up: of a place that somebody else has told of, its id is left.

@@ -8,6 +8,7 @@ use super::patterns::Patterns;
 use super::shares::Payer;
 use super::subscriber::{Memberships, NOT_YET};
 use super::{Hub, HubError, Publication, Published};
+use crate::id::Seq;
 use crate::time::Instant;
 use std::collections::BTreeSet;
 
@@ -37,6 +38,11 @@ impl Hub {
     /// Whose the subscribers are.
     pub(crate) fn owners(&self) -> impl Iterator<Item = Owner> {
         self.subscribers.iter().map(|(_, subscriber)| subscriber.owner)
+    }
+
+    /// Up to which number any channel that nobody remembers may have lost something.
+    pub fn suspected(&self) -> Seq {
+        self.tombstones.lost("")
     }
 
     /// Panics if lists, indices, marks or sums contradict each other.
@@ -177,5 +183,6 @@ impl Hub {
         });
         self.shares.check(of_subscribers.chain(self.paid_for_feeds()));
         assert!(self.strangers.keys().all(|&key| self.subscribers.contains(key)));
+        assert!(self.beginnings.keys().all(|&key| self.subscribers.contains(key)));
     }
 }

@@ -410,6 +410,9 @@ impl Hub {
     /// From where the subscriber would continue if it lost its connection now.
     pub fn place(&self, key: SubscriberKey) -> Place {
         let after = self.subscribers[key].after;
+        if self.is_beginning(key) {
+            return self.place_after(key, self.id(after));
+        }
         let horizon = self.aside(key).map_or(0, |aside| aside.horizon);
         Place { id: self.id(after), ahead: horizon.saturating_sub(after), began: None }
     }

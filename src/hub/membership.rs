@@ -211,6 +211,9 @@ impl Hub {
             self.strangers.remove(&key);
         }
         self.ahead.forget(key);
+        if !self.beginnings.is_empty() {
+            self.beginnings.remove(&key);
+        }
         let view = subscriber.view;
         if view.has_aside() {
             self.asides.remove(&key);

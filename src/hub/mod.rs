@@ -88,6 +88,7 @@ use crate::id::{Epoch, MessageId, Seq};
 use crate::table::Table;
 use crate::time::{Instant, Wheel};
 use ahead::Ahead;
+use beginning::Beginning;
 use bounds::Bounds;
 use channel::Channel;
 use directory::Directory;
@@ -137,6 +138,8 @@ pub struct Hub {
     ready: VecDeque<SubscriberKey>,
     /// Those with a large delivery before them, which must not keep others waiting.
     bulk: VecDeque<SubscriberKey>,
+    /// Those who have not come to where all their channels begin.
+    beginnings: BTreeMap<SubscriberKey, Beginning>,
     /// What is known of few subscribers of latest values.
     asides: BTreeMap<SubscriberKey, Aside>,
     /// Channels with news for subscribers of some pace.
@@ -192,7 +195,7 @@ pub struct Hub {
 
 resume! {
     Hub {
-        carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, moved, presence_lost, counts;
+        carried: epoch, seq, channels, names, subscribers, patterns, strangers, ready, bulk, beginnings, asides, ticks, in_delivery, keys, value_bytes, base_bytes, removals, timers, lost, is_numbered_outside, expired_keys, silent, overfull, looked_at, allowance, settled, moved, presence_lost, counts;
         resumed: history, tombstones, feeds, ids, shares, compared;
         given: parting, ahead, idle_seconds, bounds, terms, payer, #[cfg(test)] journal
     }
@@ -223,6 +226,7 @@ impl Hub {
             strangers: BTreeMap::new(),
             ready: VecDeque::new(),
             bulk: VecDeque::new(),
+            beginnings: BTreeMap::new(),
             asides: BTreeMap::new(),
             ticks: Ticks::default(),
             in_delivery: Vec::new(),

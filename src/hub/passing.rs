@@ -147,7 +147,8 @@ impl Hub {
         match channel.spoken {
             true => {
                 self.history.note_buried();
-                self.tombstones.bury(channel.name(), channel.ring.evicted().max(newest_removal));
+                let upto = channel.ring.evicted().max(newest_removal);
+                self.tombstones.bury(channel.name(), upto, channel.ring.lost_at());
             }
             false => self.silent -= 1,
         }

@@ -143,12 +143,16 @@ impl Hub {
     pub(super) fn open_channel(&mut self, now: Instant, name: &str) -> ChannelKey {
         let name: Rc<str> = name.into();
         let mut evicted = self.tombstones.lost(&name);
+        let lost_at = self.tombstones.lost_at(&name).filter(|_| self.presence_lost == 0);
         if self.presence_lost > 0 && name.starts_with(PRESENCE) {
             evicted = evicted.max(self.presence_lost);
         }
         let (terms, shows) = self.terms_of(&name);
         let key = self.channels.insert(Channel { terms, shows, ..Channel::new(Rc::clone(&name), evicted) });
-        self.history.note_lost(&mut self.channels[key]);
+        match lost_at {
+            Some(moment) => self.channels[key].ring.note_lost_at(moment),
+            None => self.history.note_lost(&mut self.channels[key]),
+        }
         self.names.insert(name, key);
         self.silent += 1;
         if self.feeds.is_on() {

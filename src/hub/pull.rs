@@ -3,7 +3,8 @@
 use super::Hub;
 use super::key::{ChannelKey, Owner, SubscriberKey};
 use super::message::Message;
-use super::subscriber::{Many, Memberships, NOT_YET, Stranger, Subscriber};
+use super::ring::Ring;
+use super::subscriber::{Many, Membership, Memberships, NOT_YET, Stranger, Subscriber};
 use crate::id::{MessageId, Seq};
 use crate::time::Instant;
 use std::cmp::Reverse;
@@ -193,6 +194,9 @@ impl Hub {
         }
         subscriber.after = seq;
         let Memberships::Many(many) = &mut subscriber.memberships else { return };
+        if !self.beginnings.is_empty() {
+            Self::note_position(&mut self.beginnings, key, seq);
+        }
         let mut looked_at = 0;
         while let Some((next, place)) = many.news.first() {
             many.note_looks(1);
@@ -271,9 +275,9 @@ impl Hub {
             return self.look_for_feed_gap(key, channel);
         }
         let channels = &self.channels;
-        let lost = |channel: ChannelKey, after: Seq| channels[channel].ring.evicted() > after;
+        let ring = |channel: ChannelKey| &channels[channel].ring;
         let has_gap = match &mut subscriber.memberships {
-            Memberships::One { channel, .. } => lost(*channel, after) || stranger,
+            Memberships::One { channel, .. } => channels[*channel].ring.evicted() > after || stranger,
             Memberships::Many(many) => {
                 many.news.looked_up_to = up_to;
                 let mut entries = many.news.in_order().take_while(|&(next, _)| next < up_to);
@@ -281,8 +285,7 @@ impl Hub {
                     || entries.any(|(_, place)| {
                         many.note_looks(1);
                         let membership = &many.all[place as usize];
-                        let had = after.max(membership.floor);
-                        membership.stranger || had < membership.until && lost(membership.channel, had)
+                        membership.stranger || has_lost(&ring, many, membership, after)
                     })
             }
         };
@@ -325,6 +328,7 @@ impl Hub {
         let subscriber = &mut self.subscribers[key];
         subscriber.stranger = false;
         let channels = &self.channels;
+        let ring = |channel: ChannelKey| &channels[channel].ring;
         let gap = |channel: ChannelKey, cursor: Seq| {
             let channel = &channels[channel];
             Gap {
@@ -341,16 +345,21 @@ impl Hub {
                 subscriber.after = subscriber.after.max(channels[*channel].ring.evicted());
             }
             Memberships::Many(many) => {
-                let Many { all, news, .. } = &mut **many;
-                for (_, place) in news.in_order().take_while(|(next, _)| *next < news.looked_up_to) {
-                    let membership = &mut all[place as usize];
-                    let evicted = channels[membership.channel].ring.evicted();
-                    let cursor = subscriber.after.max(membership.floor);
-                    let has_lost = evicted > cursor && cursor < membership.until;
-                    if std::mem::take(&mut membership.stranger) || has_lost {
-                        gaps.push(gap(membership.channel, cursor));
-                        membership.floor = membership.floor.max(evicted);
-                    }
+                if self.beginnings.contains_key(&key) {
+                    // Its place says of which losses it has been told: of all that there were at some time.
+                    many.news.looked_up_to = Seq::MAX;
+                }
+                let looked_at = many.news.in_order().take_while(|(next, _)| *next < many.news.looked_up_to);
+                let has_gap = |&place: &u32| {
+                    let membership = &many.all[place as usize];
+                    membership.stranger || has_lost(&ring, many, membership, subscriber.after)
+                };
+                let places: Vec<u32> = looked_at.map(|(_, place)| place).filter(has_gap).collect();
+                for place in places {
+                    let membership = &mut many.all[place as usize];
+                    membership.stranger = false;
+                    gaps.push(gap(membership.channel, subscriber.after.max(membership.floor)));
+                    membership.floor = membership.floor.max(channels[membership.channel].ring.evicted());
                 }
             }
         }
@@ -362,6 +371,9 @@ impl Hub {
             position: newest,
         }));
         self.counts.gaps_told += gaps.len() as u64;
+        if !self.is_cut(key) {
+            self.note_told(key, &gaps);
+        }
         if gaps.len() > GAPS_MAX {
             let rest = gaps.split_off(GAPS_MAX - 1);
             let after = rest.iter().map(|gap| gap.after).next().unwrap_or(newest);
@@ -379,6 +391,25 @@ impl Hub {
     pub fn is_new_to(&self, key: SubscriberKey, seq: Seq) -> bool {
         self.subscribers.get(key).is_some_and(|subscriber| seq > subscriber.joined)
     }
+}
+
+/// Of so many channels of a subscriber it is found out whether they have what another of them has lost.
+const SEARCHED_MAX: usize = 256;
+
+/// Whether a subscriber lacks something that one of its channels has lost, and none of its others has.
+fn has_lost<'a>(
+    ring: &impl Fn(ChannelKey) -> &'a Ring,
+    many: &Many,
+    membership: &Membership,
+    after: Seq,
+) -> bool {
+    let had = after.max(membership.floor);
+    let has = |other: &Membership, seq: Seq| {
+        other.floor < seq && seq <= other.until && ring(other.channel).contains(seq)
+    };
+    let is_elsewhere =
+        |seq: Seq| many.all.len() <= SEARCHED_MAX && many.all.iter().any(|(_, other)| has(other, seq));
+    had < membership.until && ring(membership.channel).has_lost(had, is_elsewhere)
 }
 
 /// The number of a ring's next message.

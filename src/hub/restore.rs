@@ -54,7 +54,7 @@ impl Hub {
 
     /// Notes, before its first message is committed, that channel `name` lost messages up to `upto`.
     pub fn restore_loss(&mut self, name: &str, upto: Seq) {
-        self.tombstones.bury(&name.into(), upto);
+        self.tombstones.bury(&name.into(), upto, 0);
     }
 
     /// Notes, when what is kept of channel `name` is here, that of what was lost `upto` there, who wants latest values misses
@@ -111,7 +111,7 @@ impl Hub {
         let has_lost = |gap: &Gap| match Pattern::parse(gap.channel.as_bytes()) {
             // One that stands for many may stand for any.
             _ if count == GAPS_MAX && &*gap.channel == EVERYWHERE => true,
-            Ok(Some(pattern)) => self.tombstones.may_have_lost(&pattern, gap.after.seq).0,
+            Ok(Some(pattern)) => self.tombstones.may_have_lost(&pattern, gap.after.seq, 0).0,
             _ => self.lost_on(&gap.channel) > gap.after.seq,
         };
         gaps.retain(has_lost);

@@ -34,11 +34,30 @@ pub struct Ring {
     soonest: Instant,
     /// The moment at which something was lost last.
     lost_at: u64,
+    /// What was thrown away here last, if it was in other rings then.
+    beside: Option<Box<Beside>>,
 }
 
 carry! {
-    struct Ring { messages, bytes, evicted, evicted_unkeyed, soonest, lost_at }
+    struct Ring { messages, bytes, evicted, evicted_unkeyed, soonest, lost_at, beside }
 }
+
+/// Messages that a limit threw away here, and that were in the ring of another of their topics then. Whoever listens there,
+/// too, may not lack them.
+#[derive(Debug, Default)]
+struct Beside {
+    /// What was thrown away up to this number is lost, as far as is known.
+    alone: Seq,
+    /// The numbers of the others.
+    others: VecDeque<Seq>,
+}
+
+carry! {
+    struct Beside { alone, others }
+}
+
+/// So many of them are remembered; earlier ones count as lost.
+const BESIDE_MAX: usize = 64;
 
 impl Ring {
     /// An empty ring of a channel that lost messages up to `evicted` in a former life.
@@ -66,6 +85,31 @@ impl Ring {
         self.evicted
     }
 
+    /// Whether something newer than `had` was thrown away by a limit that is at hand nowhere else; `is_elsewhere` is asked of
+    /// what was in other rings then.
+    pub fn has_lost(&self, had: Seq, is_elsewhere: impl Fn(Seq) -> bool) -> bool {
+        self.evicted > had
+            && self.beside.as_ref().is_none_or(|beside| {
+                let Beside { alone, others } = &**beside;
+                *alone > had || others.iter().any(|&seq| seq > had && !is_elsewhere(seq))
+            })
+    }
+
+    /// Notes that message `seq` was thrown away by a limit, and whether it is in another ring.
+    fn note_evicted(&mut self, seq: Seq, is_elsewhere: bool) {
+        let before = std::mem::replace(&mut self.evicted, seq);
+        if !is_elsewhere {
+            self.beside = None;
+            return;
+        }
+        let beside =
+            self.beside.get_or_insert_with(|| Box::new(Beside { alone: before, ..Beside::default() }));
+        beside.others.push_back(seq);
+        if beside.others.len() > BESIDE_MAX {
+            beside.alone = beside.others.pop_front().unwrap_or(seq);
+        }
+    }
+
     /// The moment at which something was lost last.
     pub const fn lost_at(&self) -> u64 {
         self.lost_at
@@ -82,8 +126,9 @@ impl Ring {
     }
 
     /// Notes that everything up to `seq` is lost, whatever it was.
-    pub const fn lose(&mut self, seq: Seq) {
+    pub fn lose(&mut self, seq: Seq) {
         (self.evicted, self.evicted_unkeyed) = (seq, seq);
+        self.beside = None;
     }
 
     /// Notes that of what was lost up to `upto`, nothing after `unkeyed` had no key.
@@ -97,6 +142,7 @@ impl Ring {
     /// Notes that nothing after `seq` was ever lost.
     pub fn lower_loss(&mut self, seq: Seq) {
         self.evicted = self.evicted.min(seq);
+        self.beside = None;
         self.evicted_unkeyed = self.evicted_unkeyed.min(seq);
     }
 
@@ -269,14 +315,15 @@ impl Ring {
     fn remove(&mut self, message: &Message, now: Instant, latest: Option<&Latest>) -> Gone {
         self.bytes -= message.cost();
         let expired = message.expired(now);
+        // With several topics it is in several rings, and counts once.
+        let is_elsewhere = !message.let_go();
         if !expired {
-            self.evicted = message.id.seq;
+            self.note_evicted(message.id.seq, is_elsewhere);
             if message.key().is_none() {
                 self.evicted_unkeyed = message.id.seq;
             }
         }
-        // With several topics it is in several rings, and counts once.
-        let stays = !message.let_go() || latest.is_some_and(|latest| latest.contains(message.id.seq));
+        let stays = is_elsewhere || latest.is_some_and(|latest| latest.contains(message.id.seq));
         Gone {
             expired: usize::from(expired),
             evicted: usize::from(!expired),

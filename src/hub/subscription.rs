@@ -68,6 +68,7 @@ impl Hub {
         if matches!(start, Start::Oldest | Start::Last(_)) {
             self.begin_at_floors(key);
         }
+        self.note_beginning(key, start);
         if self.subscribers[key].stranger || start == Start::Snapshot {
             self.mark(key);
         }
@@ -157,14 +158,21 @@ impl Hub {
         matches!(start, Start::At(place) if !self.is_place(place))
     }
 
-    /// Moves the cursor of a subscriber of several channels up to where the first of them begins: what is
+    /// Moves the cursor of a subscriber of several channels up to the first message that it is given: what is
     /// older was not asked for, and an id from before it would be taken for a gap when it comes back.
     fn begin_at_floors(&mut self, key: SubscriberKey) {
         let newest = self.seq;
         let subscriber = &mut self.subscribers[key];
         if let Memberships::Many(many) = &subscriber.memberships {
-            let first = many.all.iter().map(|(_, membership)| membership.floor).min();
-            subscriber.after = first.unwrap_or(newest);
+            let first = |membership: &Membership| {
+                self.channels[membership.channel]
+                    .ring
+                    .after(membership.floor)
+                    .next()
+                    .map(|message| message.id.seq)
+            };
+            let first = many.all.iter().filter_map(|(_, membership)| first(membership)).min();
+            subscriber.after = first.map_or(newest, |first| first - 1);
         }
     }
 
@@ -342,14 +350,17 @@ impl Hub {
         for pattern in patterns {
             let start = start(pattern.as_str());
             let Some(id) = start.rest() else { continue };
-            if matches!(start, Start::At(Place { began: Some(began), .. }) if self.history.is_unburied(began.moment))
-            {
+            let since = match start {
+                Start::At(Place { began: Some(began), .. }) => began.moment,
+                _ => 0,
+            };
+            if since > 0 && self.history.is_unburied(since) {
                 continue;
             }
             self.note_claim(start);
             let mut had_lost = !self.is_known(id) || self.is_foreign(start);
             if self.is_ours(id) {
-                let (lost, looked_at) = self.tombstones.may_have_lost(pattern, id.seq);
+                let (lost, looked_at) = self.tombstones.may_have_lost(pattern, id.seq, since);
                 had_lost |= lost;
                 self.spend(2 * looked_at * pattern.weight())?;
             }

@@ -5,7 +5,7 @@ use super::{Body, Effect, Server, Sink, Wrote, write_slices};
 use crate::conn::{ConnId, Output, Phase, Poll, Slot};
 use crate::dialect::Holder;
 use crate::hub::{Encoded, Gap, Message, Pace, SubscriberKey};
-use crate::id::{Began, Place, Seq};
+use crate::id::{Place, Seq};
 use crate::time::{Instant, Now};
 use crate::transport::websocket::CLOSE_GAP;
 use crate::transport::{self, Format, Look, Streaming, jsonp, poll};
@@ -193,6 +193,14 @@ impl Server {
                 return true;
             }
         }
+        if self.broker.hub.is_beginning(key) {
+            // It is composed for it.
+            match turn {
+                Turn::Early => self.broker.hub.mark_bulk(key),
+                Turn::Late => self.deliver_beginning(now, slot, key, look, sink),
+            }
+            return turn == Turn::Late;
+        }
         let mut written = self.write_pulled(now.at, id, key, look, turn, sink);
         self.broker.hub.charge(&written.encoded);
         if written.is_early {
@@ -290,7 +298,7 @@ impl Server {
     }
 
     /// Notes what was delivered.
-    fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
+    pub(super) fn settle(&mut self, key: SubscriberKey, last: Option<Seq>, count: usize) {
         let last = last.unwrap_or_else(|| self.broker.hub.position(key).seq);
         self.broker.hub.advance(key, last);
         self.broker.stats.messages_delivered += count as u64;
@@ -309,7 +317,6 @@ impl Server {
             head_only: false,
             close,
             retry: self.drain.begun.then(|| self.return_ms(slot).div_ceil(1000)),
-            began: None,
         };
         let begin = self.writer.out.len();
         if self.compose_poll(now, &poll, callback.as_deref(), no_news, envelope) {
@@ -329,7 +336,7 @@ impl Server {
         poll: &Poll,
         callback: Option<&str>,
         no_news: Option<u16>,
-        EnvelopeOf { head_only, close, retry, began }: EnvelopeOf,
+        EnvelopeOf { head_only, close, retry }: EnvelopeOf,
     ) -> bool {
         let key = poll.subscriber;
         let mut gaps = self.broker.hub.take_gaps_of_poll(key);
@@ -362,7 +369,7 @@ impl Server {
             Some(_) => self.broker.hub.put_off_gaps(&mut gaps),
             None => 0,
         };
-        let next = match place.ahead > 0 {
+        let next = match place.ahead > 0 && place.began.is_none() {
             // A snapshot: values up to the last of them, everything else up to when it began, or up to now.
             true => {
                 let id = last.unwrap_or(place.id);
@@ -372,7 +379,9 @@ impl Server {
             false => match last {
                 // What a crash took was told of, and what is left is all given: it is not to be told again.
                 Some(last) if !is_all || self.broker.hub.is_known(last) => {
-                    self.broker.hub.place_after(key, last, began.filter(|_| !is_all))
+                    let next = self.broker.hub.place_after(key, last);
+                    // Behind all there is, a number says everything.
+                    if is_all && next.began.is_some() { newest.into() } else { next }
                 }
                 // Its client may have been told more by another server than we know of yet.
                 _ if place.id.seq > newest.seq => place,
@@ -454,8 +463,6 @@ pub(super) struct EnvelopeOf {
     pub close: bool,
     /// Seconds after which its client is to come back.
     pub retry: Option<u64>,
-    /// How its client began, and which message was the newest then, if each of its channels has a beginning of its own.
-    pub began: Option<(Began, Seq)>,
 }
 
 /// What became of one delivery to a stream.
@@ -509,7 +516,7 @@ fn write_answer(
 ) -> Option<Body> {
     match (messages, callback) {
         (_, Some(callback)) => jsonp::write_answer(out, callback, messages, next, gaps, envelope),
-        (_, None) if batch => match poll::write_batch_to_one(out, messages, gaps, envelope) {
+        (_, None) if batch => match poll::write_batch_to_one(out, messages, next, gaps, envelope) {
             Some(encoded) => {
                 let (message, format) = (Rc::clone(messages[0]), Some(Format::BatchBody));
                 return Some(Body { message, format, encoded });

@@ -191,7 +191,7 @@ impl Server {
             let end = hub.finish(now.at, key);
             self.note_caught_up(slot);
             if let Some((_, id)) = end {
-                self.send_bytes(now.at, slot, &transport::place_notice(look, id), sink);
+                self.send_bytes(now.at, slot, &transport::place_notice(look, id.into()), sink);
             }
         }
     }

@@ -62,7 +62,7 @@ impl Server {
                     pace: if wish.pace == Pace::HELD { asked.wish.pace } else { Pace::NONE },
                     close: reply.close,
                 };
-                self.begin_poll(now, slot, (poll, start), reply, subscribe.callback);
+                self.begin_poll(now, slot, poll, reply, subscribe.callback);
             }
         }
         Ok(())
@@ -212,7 +212,7 @@ impl Server {
         &mut self,
         now: Now,
         slot: Slot,
-        (poll, start): (Poll, Start),
+        poll: Poll,
         reply: &Reply,
         callback: Option<&str>,
     ) {
@@ -227,8 +227,7 @@ impl Server {
             Polling::Long | Polling::Script => Some(self.config.poll.no_news_status),
         };
         let retry = self.drain.begun.then(|| self.return_ms(slot).div_ceil(1000));
-        let began = self.broker.hub.began(poll.subscriber, start);
-        let envelope = EnvelopeOf { head_only: reply.head_only, close: reply.close, retry, began };
+        let envelope = EnvelopeOf { head_only: reply.head_only, close: reply.close, retry };
         if !self.compose_poll(now, &poll, callback, no_news, envelope) {
             return self.park(now, slot, poll, callback);
         }

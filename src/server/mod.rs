@@ -11,6 +11,7 @@ mod addresses;
 mod admin;
 mod aside;
 mod asking;
+mod beginning;
 #[cfg(any(test, feature = "check"))]
 mod check;
 mod closings;

@@ -1,7 +1,7 @@
 //! The JSON envelope: `{"id":…,"channel":…,"event":…,"key":…,"data":…}`, always on one line.
 
 use crate::hub::{Data, Gap, Message, one_line};
-use crate::id::{MessageId, Place};
+use crate::id::Place;
 use crate::merge;
 use crate::wire::response::write_all;
 use data_encoding::BASE64;
@@ -62,7 +62,7 @@ pub fn patch_envelope(base: &Message, message: &Message) -> Option<Vec<u8>> {
 }
 
 /// Appends `{"next":…}`: where a stream stands.
-pub fn write_next(out: &mut Vec<u8>, next: MessageId) {
+pub fn write_next(out: &mut Vec<u8>, next: Place) {
     out.extend_from_slice(b"{\"next\":\"");
     next.write_to(out);
     out.extend_from_slice(b"\"}");

@@ -9,7 +9,7 @@ use super::envelope;
 use super::script;
 use crate::config::Config;
 use crate::hub::{Gap, Message};
-use crate::id::{MessageId, Place};
+use crate::id::Place;
 use std::io::Write;
 
 /// The name of the callback that sends messages to pages of other origins.
@@ -72,8 +72,8 @@ pub fn write_farewell(out: &mut Vec<u8>, object: &str) {
 }
 
 /// Appends a place without a message.
-pub fn write_place(out: &mut Vec<u8>, id: MessageId) {
+pub fn write_place(out: &mut Vec<u8>, place: Place) {
     let mut json = Vec::new();
-    envelope::write_next(&mut json, id);
+    envelope::write_next(&mut json, place);
     write_call(out, &json);
 }

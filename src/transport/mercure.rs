@@ -6,7 +6,7 @@
 
 use super::{Look, envelope, framed, sse};
 use crate::hub::{Gap, Message};
-use crate::id::MessageId;
+use crate::id::{MessageId, Place};
 use std::io::Write;
 
 /// Appends a message as an event.
@@ -68,6 +68,6 @@ pub fn write_gap(out: &mut Vec<u8>, gap: &Gap, after: Option<&str>) {
 }
 
 /// Appends the event that tells why the stream ends; its id is where the client goes on.
-pub fn write_farewell(out: &mut Vec<u8>, name: &str, next: MessageId) {
-    let _ = write!(out, "event: encke.{name}\nid: {}\ndata: {{\"{name}\":true}}\n\n", own_id(next));
+pub fn write_farewell(out: &mut Vec<u8>, name: &str, next: Place) {
+    let _ = write!(out, "event: encke.{name}\nid: {}\ndata: {{\"{name}\":true}}\n\n", own_id(next.id));
 }

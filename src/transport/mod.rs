@@ -28,7 +28,7 @@ pub use script::is_callback;
 use crate::carry::carry;
 use crate::config::Config;
 use crate::hub::{Gap, Message};
-use crate::id::{MessageId, Place};
+use crate::id::Place;
 use crate::wire::chunked::{LAST_CHUNK, chunk_length, write_chunk};
 use crate::wire::media;
 use crate::wire::response::{INERT, Response};
@@ -256,20 +256,20 @@ pub fn opening(look: Look, start: Place, callback: &str, config: &Config) -> Vec
     framed(payload, look.chunked)
 }
 
-/// That a stream stands at `id` without a message that says so: a snapshot is complete. Empty where the technique has no
-/// room for it.
-pub fn place_notice(look: Look, id: MessageId) -> Vec<u8> {
+/// That a stream stands at `place`, which no message says: a snapshot is complete, or some of its channels begin behind it.
+/// Empty where the technique has no room for it.
+pub fn place_notice(look: Look, place: Place) -> Vec<u8> {
     let mut payload = Vec::new();
     match look.stream {
-        Streaming::Sse => sse::write_place(&mut payload, id),
-        Streaming::SseEnvelope => sse::write_place_envelope(&mut payload, id),
+        Streaming::Sse => sse::write_place(&mut payload, place),
+        Streaming::SseEnvelope => sse::write_place_envelope(&mut payload, place),
         Streaming::Lines => {
-            envelope::write_next(&mut payload, id);
+            envelope::write_next(&mut payload, place);
             payload.push(b'\n');
         }
-        Streaming::Iframe => iframe::write_place(&mut payload, id),
-        Streaming::Multipart => multipart::write_place(&mut payload, id),
-        Streaming::WebSocket => websocket::write_place(&mut payload, id),
+        Streaming::Iframe => iframe::write_place(&mut payload, place),
+        Streaming::Multipart => multipart::write_place(&mut payload, place),
+        Streaming::WebSocket => websocket::write_place(&mut payload, place),
         Streaming::Raw | Streaming::Replace | Streaming::WebSocketRaw | Streaming::Mercure => return payload,
     }
     framed(payload, look.chunked)
@@ -281,7 +281,7 @@ pub fn write_patch(out: &mut Vec<u8>, look: Look, base: &Message, message: &Mess
     let Some(envelope) = envelope::patch_envelope(base, message) else { return false };
     let mut payload = Vec::with_capacity(envelope.len() + 64);
     match look.stream {
-        Streaming::SseEnvelope => sse::write_enveloped(&mut payload, message.id, &envelope),
+        Streaming::SseEnvelope => sse::write_enveloped(&mut payload, message.id.into(), &envelope),
         Streaming::Lines => {
             payload.extend_from_slice(&envelope);
             payload.push(b'\n');
@@ -388,7 +388,7 @@ impl Ending {
 
 /// What a stream is told whose right to listen ends, and which goes on at `next` if it comes back with another. Nothing
 /// where the technique has no words for it.
-pub fn farewell(look: Look, why: Ending, next: MessageId) -> Vec<u8> {
+pub fn farewell(look: Look, why: Ending, next: Place) -> Vec<u8> {
     let name = why.name();
     let object = format!("{{\"{name}\":true,\"next\":\"{next}\"}}");
     let mut payload = Vec::new();

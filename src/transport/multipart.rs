@@ -11,7 +11,7 @@
 use super::poll::{write_gap_field, write_key_field};
 use super::{Ending, envelope};
 use crate::hub::{Gap, Message};
-use crate::id::MessageId;
+use crate::id::Place;
 use crate::wire::media;
 use crate::wire::query::encode_path;
 use data_encoding::BASE64_MIME;
@@ -74,7 +74,7 @@ pub fn write_gap_ahead(out: &mut Vec<u8>, gap: &Gap) {
 }
 
 /// Appends the part that tells why the stream ends, in its fields for who shows parts.
-pub fn write_farewell(out: &mut Vec<u8>, why: Ending, next: MessageId, object: &[u8]) {
+pub fn write_farewell(out: &mut Vec<u8>, why: Ending, next: Place, object: &[u8]) {
     let field = match why {
         Ending::Expired => "Encke-Expired",
         Ending::Revoked => "Encke-Revoked",
@@ -84,8 +84,8 @@ pub fn write_farewell(out: &mut Vec<u8>, why: Ending, next: MessageId, object: &
 }
 
 /// Appends a place without a message, as a part.
-pub fn write_place(out: &mut Vec<u8>, id: MessageId) {
+pub fn write_place(out: &mut Vec<u8>, place: Place) {
     let mut json = Vec::new();
-    envelope::write_next(&mut json, id);
+    envelope::write_next(&mut json, place);
     write_body(out, media::JSON, &json);
 }

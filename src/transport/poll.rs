@@ -127,12 +127,13 @@ pub fn write_batch(
 pub fn write_batch_to_one(
     out: &mut Vec<u8>,
     messages: &[&Rc<Message>],
+    next: Place,
     gaps: &[Gap],
     envelope: &Envelope,
 ) -> Option<usize> {
     let [message] = messages else { return None };
     let is_large = message.publication.data.bytes().len() >= SHARED_BATCH_BYTES_MIN;
-    if !is_large || !gaps.is_empty() || envelope.head_only {
+    if !is_large || !gaps.is_empty() || envelope.head_only || next != message.id.into() {
         return None;
     }
     let encode = |_: &Message| batch_body(messages, message.id.into(), false).into();

@@ -2,7 +2,7 @@
 
 use super::envelope;
 use crate::hub::{Data, Gap, Message};
-use crate::id::{MessageId, Place};
+use crate::id::Place;
 use std::io::Write;
 
 /// Appends a message as an event: one `data:` per line of the message. An event stream is UTF-8, so other
@@ -85,29 +85,29 @@ pub fn write_retry(out: &mut Vec<u8>, retry_ms: u64) {
 }
 
 /// Appends the event that tells why the stream ends; its id is where the client goes on.
-pub fn write_farewell(out: &mut Vec<u8>, name: &str, next: MessageId) {
+pub fn write_farewell(out: &mut Vec<u8>, name: &str, next: Place) {
     let _ = write!(out, "event: encke.{name}\nid: {next}\ndata: {{\"{name}\":true}}\n\n");
 }
 
 /// The same among envelopes.
-pub fn write_farewell_envelope(out: &mut Vec<u8>, object: &str, next: MessageId) {
+pub fn write_farewell_envelope(out: &mut Vec<u8>, object: &str, next: Place) {
     let _ = write!(out, "id: {next}\ndata: {object}\n\n");
 }
 
 /// Appends a place without a message.
-pub fn write_place(out: &mut Vec<u8>, id: MessageId) {
-    let _ = write!(out, "id: {id}\n\n");
+pub fn write_place(out: &mut Vec<u8>, place: Place) {
+    let _ = write!(out, "id: {place}\n\n");
 }
 
 /// The same among envelopes.
-pub fn write_place_envelope(out: &mut Vec<u8>, id: MessageId) {
+pub fn write_place_envelope(out: &mut Vec<u8>, place: Place) {
     let mut json = Vec::new();
-    envelope::write_next(&mut json, id);
-    write_enveloped(out, id, &json);
+    envelope::write_next(&mut json, place);
+    write_enveloped(out, place, &json);
 }
 
 /// Appends an event whose data is `json`.
-pub fn write_enveloped(out: &mut Vec<u8>, id: MessageId, json: &[u8]) {
+pub fn write_enveloped(out: &mut Vec<u8>, id: Place, json: &[u8]) {
     let _ = write!(out, "id: {id}\ndata: ");
     out.extend_from_slice(json);
     out.extend_from_slice(b"\n\n");

@@ -6,7 +6,7 @@
 
 use super::envelope;
 use crate::hub::{Data, Gap, Message};
-use crate::id::{MessageId, Place};
+use crate::id::Place;
 use crate::wire::websocket::{write_binary, write_text};
 
 /// The close code that tells a subscriber of bare messages that some are missing (RFC 6455 leaves the numbers
@@ -53,8 +53,8 @@ pub fn write_farewell(out: &mut Vec<u8>, object: &str) {
 }
 
 /// Appends a place without a message.
-pub fn write_place(out: &mut Vec<u8>, id: MessageId) {
+pub fn write_place(out: &mut Vec<u8>, place: Place) {
     let mut payload = Vec::new();
-    envelope::write_next(&mut payload, id);
+    envelope::write_next(&mut payload, place);
     write_text(out, &payload);
 }

@@ -132,7 +132,7 @@ impl Server {
         if connection.output.is_some() {
             return self.close(now.at, slot);
         }
-        let mut bytes = transport::farewell(look, why, self.broker.hub.position(subscriber));
+        let mut bytes = transport::farewell(look, why, self.broker.hub.position(subscriber).into());
         bytes.extend(transport::ending(look, None));
         self.log_bytes(slot, bytes.len());
         self.leave(now.at, slot);

@@ -164,7 +164,7 @@ impl Server {
         sink: &mut impl Sink,
     ) {
         let Some(look) = self.connections[slot].look() else { return };
-        let next = self.broker.hub.position(key);
+        let next = self.broker.hub.place(key);
         let notice = transport::farewell(look, why, next);
         if let Phase::Socket(_) = self.connections[slot].phase {
             self.writer.out.extend_from_slice(&notice);

@@ -1,8 +1,8 @@
 //! A simulated client: writes requests in any pieces and takes the answers apart, strictly.
 
-use super::oracle::{From, Selection, Watch};
+use super::oracle::{Debt, From, Selection, Watch};
 use crate::conn::ConnId;
-use crate::hub::Message;
+use crate::hub::{Hub, Message};
 use crate::id::{Epoch, MessageId, Place, Seq};
 use crate::time::Instant;
 use crate::transport::{Streaming, Transport};
@@ -15,9 +15,18 @@ pub struct View<'a> {
     pub journal: &'a [Message],
     pub epoch: Epoch,
     pub at: Instant,
+    /// What the server keeps.
+    pub hub: &'a Hub,
+    /// Up to here, any forgotten channel may have lost something.
+    pub suspected: Seq,
 }
 
 impl View<'_> {
+    /// Whether the server keeps a message.
+    pub fn keeps(&self, message: &Message) -> bool {
+        self.hub.keeps(&message.channel, message.id.seq)
+    }
+
     pub fn newest(&self) -> Seq {
         self.journal.len() as Seq
     }
@@ -85,6 +94,8 @@ pub struct Client {
     pub selection: Selection,
     /// The id to resume from.
     pub last: Option<String>,
+    /// What is owed to who resumes from there, if that is known.
+    pub debt: Option<Debt>,
 }
 
 /// An answer's head.
@@ -122,7 +133,8 @@ impl Client {
     /// Forgets the connection, not how far it has read.
     pub fn leave(&mut self) {
         let (selection, last) = (std::mem::take(&mut self.selection), self.last.take());
-        *self = Self { selection, last, ..Self::default() };
+        let debt = self.debt.take();
+        *self = Self { selection, last, debt, ..Self::default() };
     }
 
     /// Adds a request.
@@ -135,7 +147,7 @@ impl Client {
     /// What it has asked waits for its turn: where the first of it begins, its answer will tell.
     pub fn waits(&mut self) {
         if let Some(Ask { kind: Kind::Subscribe(subscription), .. }) = self.asks.front_mut() {
-            subscription.watch.began = None;
+            subscription.watch.wait();
         }
     }
 
@@ -150,7 +162,7 @@ impl Client {
                     subscription.watch.asked = view.newest();
                     // Nothing stands before it: it is served at once.
                     if index == 0 {
-                        subscription.watch.began = Some(view.newest());
+                        subscription.watch.serve(view);
                     }
                 }
             }
@@ -181,7 +193,11 @@ impl Client {
         if let Some(stream) = &mut self.stream {
             let Some(payload) = stream.next(&mut self.inbox) else { return false };
             if !payload.is_empty() {
+                let before = self.last.clone();
                 stream.payload(&payload, view, &mut self.last);
+                if self.last != before {
+                    self.debt = stream.debt();
+                }
             }
             return true;
         }
@@ -234,12 +250,14 @@ impl Client {
         let Kind::Subscribe(mut subscription) = ask.kind else { panic!("{} without a length", head.status) };
         assert_eq!(head.status, 200);
         let position = head.field("encke-next").expect("a position");
-        subscription.watch.begin(view.seq(position), view.newest());
-        if subscription.transport == Transport::Stream(Streaming::Raw) {
-            gap_field(head, &mut subscription.watch, view.newest());
-        }
+        let place = Place::parse(position).expect("a place");
+        subscription.watch.begin(view.seq(&place.id.to_string()), view.newest());
         if subscription.watch.from != From::Stranger {
             self.last = Some(position.to_owned());
+            self.debt = subscription.watch.debt();
+        }
+        if subscription.transport == Transport::Stream(Streaming::Raw) {
+            gap_field(head, &mut subscription.watch, view.newest(), view);
         }
         self.over = true;
         self.stream = Some(Stream { subscription: *subscription, chunked, ended: false });
@@ -278,6 +296,7 @@ impl Client {
             }
             Kind::Subscribe(mut subscription) => {
                 self.last = Some(polled(head, body, &mut subscription, view));
+                self.debt = subscription.watch.debt();
             }
         }
     }
@@ -315,11 +334,15 @@ fn polled(head: &Head, body: &[u8], subscription: &mut Subscription, view: &View
     for name in head.field("encke-gap").into_iter().flat_map(|names| names.split(", ")) {
         let name = String::from_utf8_lossy(&crate::wire::query::decode_path(name)).into_owned();
         let first = payloads.iter().find(|(seq, _)| channel(*seq) == name);
-        watch.gap(&name, first.map_or(upto, |(seq, _)| seq - 1));
+        // Its place says how far it had come when it was told.
+        let told = Place::parse(&next).unwrap().rest();
+        watch.gap(&name, first.map_or((0, told), |(seq, _)| (seq - 1, seq - 1)), view);
     }
     watch.began.get_or_insert_with(|| view.newest());
     for (seq, payload) in &payloads {
         watch.message(view.journal, *seq, payload, view.at);
+        // Its answer tells it.
+        watch.lacks_place = false;
     }
     assert!(watch.from != From::Stranger || watch.was_told(), "a foreign id, but no gap was told");
     watch.account(view.journal, upto, view.at);
@@ -349,14 +372,20 @@ fn data(envelope: &Value) -> Vec<u8> {
 }
 
 /// Gaps told in the head, of which only the channels are known.
-fn gap_field(head: &Head, watch: &mut Watch, upto: Seq) {
+fn gap_field(head: &Head, watch: &mut Watch, upto: Seq, view: &View) {
     for name in head.field("encke-gap").into_iter().flat_map(|names| names.split(", ")) {
         let name = crate::wire::query::decode_path(name);
-        watch.gap(&String::from_utf8_lossy(&name), upto);
+        watch.gap(&String::from_utf8_lossy(&name), (0, upto), view);
     }
 }
 
 impl Stream {
+    /// What is owed to who comes back with the last it had. Bare messages have no place, but an id that somebody knows.
+    fn debt(&self) -> Option<Debt> {
+        let is_raw = self.subscription.transport == Transport::Stream(Streaming::Raw);
+        if is_raw || self.subscription.watch.lacks_place { None } else { self.subscription.watch.debt() }
+    }
+
     /// The next chunk, or event or line of a stream without chunks; empty for what says nothing.
     fn next(&mut self, inbox: &mut Vec<u8>) -> Option<Vec<u8>> {
         if self.ended {
@@ -382,6 +411,7 @@ impl Stream {
             }
             Transport::Stream(Streaming::Raw) => {
                 let watch = &mut self.subscription.watch;
+                watch.lacks_place = false;
                 let seq = watch.find(view.journal, payload, view.at).expect("a message that was published");
                 watch.message(view.journal, seq, payload, view.at);
                 *last = Some(view.journal[seq as usize - 1].id.to_string());
@@ -394,9 +424,10 @@ impl Stream {
     fn line(&mut self, line: &[u8], view: &View, last: &mut Option<String>) {
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "one line a chunk");
         let value: Value = serde_json::from_slice(line).unwrap();
-        match value.get("gap") {
-            Some(gap) => self.gap(gap, view),
-            None => {
+        match (value.get("gap"), value.get("next")) {
+            (Some(gap), _) => self.gap(gap, view),
+            (None, Some(next)) => self.place(next.as_str().unwrap(), view, last),
+            (None, None) => {
                 let (seq, payload) = unwrap(&value, view);
                 self.subscription.watch.message(view.journal, seq, &payload, view.at);
                 *last = value["id"].as_str().map(str::to_owned);
@@ -420,6 +451,8 @@ impl Stream {
         if field("event: ").next() == Some("encke.open") {
             let place: Value = serde_json::from_str(&data).unwrap();
             assert!(place["next"].as_str() == Some(id) && place["heartbeat"].is_u64(), "{place}");
+        } else if field("data:").next().is_none() {
+            return self.place(id, view, last);
         } else {
             let seq = view.seq(id);
             let binary =
@@ -435,11 +468,19 @@ impl Stream {
         }
     }
 
+    /// A place is told behind a message.
+    fn place(&mut self, place: &str, view: &View, last: &mut Option<String>) {
+        let told = Place::parse(place).unwrap_or_else(|| panic!("{place:?} is no place"));
+        assert!(told.rest() <= view.newest(), "a place that nobody has come to: {place}");
+        self.subscription.watch.place(told.id.seq);
+        *last = Some(place.to_owned());
+    }
+
     fn gap(&mut self, gap: &Value, view: &View) {
         let oldest = view.seq(gap["oldest"].as_str().unwrap());
         let channel = gap["channel"].as_str().unwrap();
         // If nothing is kept, the oldest is the newest of all, which may be lost as well.
-        self.subscription.watch.gap(channel, oldest);
+        self.subscription.watch.gap(channel, (oldest, oldest), view);
     }
 }
 

@@ -151,15 +151,7 @@ impl Sim {
             0..35 => self.enqueue(who),
             35..80 => self.write(who, id),
             80..90 => self.read(who, id, self.habits.slow),
-            90 if self.habits.resets => {
-                note!(self, "{who} resets");
-                self.world.socket(id).broken = true;
-                // The reactor may find out by writing before it is told.
-                if self.random.one_in(2) {
-                    self.server.reset(self.world.now, id);
-                }
-                self.forget(who);
-            }
+            90 if self.habits.resets => self.cut(who, id),
             91 if self.habits.half_closes && !self.clients[who].half_closed => {
                 note!(self, "{who} half-closes");
                 self.clients[who].half_closed = true;
@@ -241,6 +233,17 @@ impl Sim {
         broken || is_shed || stalled_at <= self.world.now.at
     }
 
+    /// The network cuts a connection.
+    fn cut(&mut self, who: usize, id: ConnId) {
+        note!(self, "{who} resets");
+        self.world.socket(id).broken = true;
+        // The reactor may find out by writing before it is told.
+        if self.random.one_in(2) {
+            self.server.reset(self.world.now, id);
+        }
+        self.forget(who);
+    }
+
     /// The client will not look at this connection again.
     fn forget(&mut self, who: usize) {
         self.stale.extend(self.clients[who].id);
@@ -315,6 +318,10 @@ impl Sim {
             if let Some(id) = self.clients[who].id {
                 let slowly = self.habits.slow && self.random.one_in(2);
                 self.read(who, id, slowly);
+                let is_cut = self.habits.cuts && slowly && self.random.one_in(6);
+                if is_cut && self.clients[who].stream.is_some() {
+                    self.cut(who, id);
+                }
             }
         }
         for who in 0..self.talkers.len() {
@@ -474,7 +481,8 @@ impl Sim {
 }
 
 fn view(server: &Server, epochs: u64, at: Instant) -> View<'_> {
-    View { journal: &server.broker.hub.journal, epoch: Epoch::from_random(epochs), at }
+    let hub = &server.broker.hub;
+    View { journal: &hub.journal, epoch: Epoch::from_random(epochs), at, hub, suspected: hub.suspected() }
 }
 
 /// The number in a payload.

@@ -536,13 +536,15 @@ impl Reader {
         let place = view.place(&next);
         self.take_items(items, view, is_prompt);
         let is_new = self.place.is_none();
+        // Who wants all messages has them up to the id; what is said beside it is how its channels began.
+        let upto = if place.began.is_some() { place.id.seq } else { place.rest() };
         if is_new {
             for channel in super::CHANNELS {
                 let rest = self.rest.entry(channel.to_owned()).or_default();
-                *rest = place.rest().max(*rest);
+                *rest = upto.max(*rest);
             }
         } else {
-            self.account(place.rest(), view);
+            self.account(upto, view);
         }
         self.place = Some(next);
         self.advance(place.id.seq);

@@ -6,6 +6,8 @@ use crate::id::Random;
 /// Things that a seed may do without: what is rare beside everything else is frequent on its own.
 pub(super) struct Habits {
     pub(super) resets: bool,
+    /// Streams are cut in the midst of what comes, more often than connections are reset.
+    pub(super) cuts: bool,
     pub(super) half_closes: bool,
     pub(super) leaps: bool,
     pub(super) deletes: bool,
@@ -45,6 +47,7 @@ pub(super) fn habits(random: &mut Random) -> Habits {
     let mut one = || random.one_in(2);
     Habits {
         resets: one(),
+        cuts: one(),
         half_closes: one(),
         leaps: one(),
         deletes: one(),

@@ -1,7 +1,7 @@
 //! What clients of the simulation ask for by HTTP, and what is published.
 
 use super::super::client::{Kind, Subscription};
-use super::super::oracle::{From, Watch};
+use super::super::oracle::{Debt, From, Last, Watch};
 use super::{CHANNELS, Sim};
 use crate::id::{Epoch, Place};
 use crate::transport::{Polling, Streaming, Transport};
@@ -144,7 +144,7 @@ impl Sim {
     }
 
     pub(super) fn enqueue_subscription(&mut self, who: usize) {
-        let (from, after) = self.start(who);
+        let (from, after, last) = self.start(who);
         let techniques = [
             (Transport::Poll(Polling::Long), "poll"),
             (Transport::Poll(Polling::Long), "poll"),
@@ -172,27 +172,35 @@ impl Sim {
             let _ = write!(text, "Last-Event-ID: {after}\r\n");
         }
         text.push_str(if batch { "Accept: application/json\r\n\r\n" } else { "\r\n" });
-        let watch = Watch::new(self.clients[who].selection.clone(), from);
+        let selection = self.clients[who].selection.clone();
+        let watch = match (from, self.clients[who].debt.clone()) {
+            (From::After(seq), Some(debt)) => Watch::resumed(selection, seq, debt),
+            (From::After(seq), None) => Watch::resumed(selection, seq, Debt::after(seq)),
+            _ => Watch::new(selection, from).with_last(last),
+        };
         let kind = Subscription { watch, transport, batch, timeout_ms: timeout * 1000 };
         self.clients[who].ask(text.as_bytes(), Kind::Subscribe(Box::new(kind)), method == "HEAD");
     }
 
-    /// Where a client begins: mostly where it was.
-    pub(super) fn start(&mut self, who: usize) -> (From, String) {
+    /// Where a client begins, mostly where it was; and with how many of each channel, if it is not there.
+    pub(super) fn start(&mut self, who: usize) -> (From, String, Last) {
         match (&self.clients[who].last, self.random.below(10)) {
             (Some(last), 0..8) => {
                 let place = Place::parse(last).unwrap();
                 let from = match place.id.epoch == Epoch::from_random(self.epochs) {
-                    // Of some channels, not all that comes after it was asked for.
-                    true if place.began.is_some() => From::Kept,
+                    // Of some channels, not all that comes after it was asked for, and of what is not known.
+                    true if place.began.is_some() && self.clients[who].debt.is_none() => From::Kept,
                     true => From::After(place.id.seq),
                     false => From::Stranger,
                 };
-                (from, last.clone())
+                (from, last.clone(), Last::Unknown)
             }
-            (_, 8) => (From::Kept, "oldest".into()),
-            (_, 9) => (From::Kept, format!("-{}", self.random.below(4))),
-            _ => (From::Now, "now".into()),
+            (_, 8) => (From::Kept, "oldest".into(), Last::All),
+            (_, 9) => {
+                let count = self.random.below(4);
+                (From::Kept, format!("-{count}"), Last::Some(count as usize))
+            }
+            _ => (From::Now, "now".into(), Last::Unknown),
         }
     }
 }
