@@ -123,6 +123,9 @@ fn condition(head: &Head) -> Result<Option<IfMatch>, Refused> {
 
 /// Refuses a condition where there is no value that it could be for: it would be dropped in silence.
 pub fn check_unconditional(head: &Head) -> Result<(), Refused> {
+    if !head.may_have("if-match") && !head.may_have("if-none-match") {
+        return Ok(());
+    }
     match condition(head)? {
         None => Ok(()),
         Some(_) => {
