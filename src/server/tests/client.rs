@@ -334,15 +334,17 @@ fn polled(head: &Head, body: &[u8], subscription: &mut Subscription, view: &View
     for name in head.field("encke-gap").into_iter().flat_map(|names| names.split(", ")) {
         let name = String::from_utf8_lossy(&crate::wire::query::decode_path(name)).into_owned();
         let first = payloads.iter().find(|(seq, _)| channel(*seq) == name);
-        // Its place says how far it had come when it was told.
-        let told = Place::parse(&next).unwrap().rest();
+        // Its place says how far it had come when it was told; and if it tells how somebody began, of which losses it has been
+        // told, which are all that there were by then.
+        let place = Place::parse(&next).unwrap();
+        let told = if place.began.is_some() { view.newest() } else { place.rest() };
         watch.gap(&name, first.map_or((0, told), |(seq, _)| (seq - 1, seq - 1)), view);
     }
     watch.began.get_or_insert_with(|| view.newest());
     for (seq, payload) in &payloads {
         watch.message(view.journal, *seq, payload, view.at);
         // Its answer tells it.
-        watch.lacks_place = false;
+        (watch.lacks_place, watch.forgets_gap) = (false, false);
     }
     assert!(watch.from != From::Stranger || watch.was_told(), "a foreign id, but no gap was told");
     watch.account(view.journal, upto, view.at);
@@ -383,7 +385,8 @@ impl Stream {
     /// What is owed to who comes back with the last it had. Bare messages have no place, but an id that somebody knows.
     fn debt(&self) -> Option<Debt> {
         let is_raw = self.subscription.transport == Transport::Stream(Streaming::Raw);
-        if is_raw || self.subscription.watch.lacks_place { None } else { self.subscription.watch.debt() }
+        let watch = &self.subscription.watch;
+        if is_raw || watch.lacks_place || watch.forgets_gap { None } else { watch.debt() }
     }
 
     /// The next chunk, or event or line of a stream without chunks; empty for what says nothing.

@@ -130,6 +130,8 @@ pub struct Watch {
     pub asked: Seq,
     /// The message that came last is not enough to go on: its client has to be told a place.
     pub lacks_place: bool,
+    /// A gap was told that is ahead of what has come, and no place behind it: whoever is cut there is told of it again.
+    pub forgets_gap: bool,
     /// Channels that have delivered something.
     seen: HashSet<String>,
     /// Channels (or patterns) and the number up to which a gap was told.
@@ -149,6 +151,7 @@ impl Watch {
             began: None,
             asked: 0,
             lacks_place: false,
+            forgets_gap: false,
             seen,
             gaps,
         }
@@ -203,6 +206,7 @@ impl Watch {
         if let Some(debt) = self.debt().filter(|_| !is_suspicion) {
             assert!(debt.has_lost(channel, cursor, view), "a false gap on {channel}: {self:?}");
         }
+        self.forgets_gap = true;
         self.gaps.push((channel.to_owned(), upto));
         if let Some(debt) = &mut self.debt {
             debt.surely.push((channel.to_owned(), surely));
@@ -243,13 +247,14 @@ impl Watch {
             let is_sure = |message: &Message| message.publication.ttl_ms.is_none();
             before.iter().any(|of| self.selection.matches(&of.channel) && !debt.owes(of) && is_sure(of))
         });
+        self.forgets_gap = self.gaps.iter().any(|(_, upto)| *upto > seq);
         self.seen.insert(message.channel.to_string());
     }
 
     /// The place behind message `seq` is told.
     pub fn place(&mut self, seq: Seq) {
         assert_eq!(self.cursor, Some(seq), "a place behind another message: {self:?}");
-        self.lacks_place = false;
+        (self.lacks_place, self.forgets_gap) = (false, false);
     }
 
     /// Everything up to `upto` has been delivered or explained.
