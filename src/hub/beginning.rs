@@ -115,6 +115,16 @@ impl Hub {
         is_ours && place.id.epoch == self.epoch && place.rest() <= self.seq
     }
 
+    /// Up to which number a channel that speaks for the first time had lost all before a subscriber began that is still
+    /// beginning: that is no loss to it.
+    pub(super) fn lost_before(&self, key: SubscriberKey, channel: ChannelKey) -> Seq {
+        let ring = &self.channels[channel].ring;
+        match self.beginnings.get(&key) {
+            Some(beginning) if ring.lost_at() < beginning.began.moment => ring.evicted(),
+            _ => 0,
+        }
+    }
+
     /// Where a channel began for a client that began so when `newest` was the newest number.
     pub(super) fn began_on(&self, now: Instant, channel: ChannelKey, newest: Seq, began: Began) -> Seq {
         let ring = &self.channels[channel].ring;

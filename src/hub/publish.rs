@@ -196,7 +196,7 @@ impl Hub {
                 {
                     self.overfull.push(subscriber);
                 }
-                _ => self.join(subscriber, key, 0),
+                _ => self.join(subscriber, key, self.lost_before(subscriber, key)),
             }
         }
     }

@@ -60,9 +60,10 @@ use crate::stats::Stats;
 use crate::table::Table;
 use crate::time::{Now, Wheel};
 use crate::transport::Format;
-use crate::wire::head::Refusal;
+use crate::wire::response::Response;
 use addresses::Addresses;
 use aside::Aside;
+use ending::Seen;
 use memory::Memory;
 use queues::Queues;
 use sink::write_slices;
@@ -321,7 +322,9 @@ impl Server {
             return input.push(bytes);
         }
         let detail = "too much is pipelined behind a request that is not answered yet";
-        self.refuse(now, slot, Refusal { status: 431, detail }, None);
+        // It answers that request, not the one that waits first.
+        connection.input = None;
+        self.refuse_to(now, slot, Seen::Nothing, &Response::problem(431, detail, false));
         self.send(now.at, slot, sink);
     }
 

@@ -347,3 +347,19 @@ fn a_place_is_told_with_a_large_message_too() {
     let batch: Value = serde_json::from_str(body).unwrap();
     assert_eq!((batch["next"].as_str(), batch["messages"][0]["channel"].as_str()), (Some(place), Some("b")));
 }
+
+#[test]
+fn what_a_channel_lost_before_somebody_began_is_no_loss_when_it_comes_back() {
+    let mut bench = Bench::new(Config::default());
+    for channel in ["a", "b", "a", "d"] {
+        bench.publish(channel, "x", None);
+        bench.turn();
+    }
+    bench.client("DELETE /pub/d HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (id, text) = bench.client("GET /sub/**?as=stream&after=-3 HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(text.matches("\"data\"").count(), 3, "{text}");
+    bench.publish("d", "again", None);
+    bench.turn();
+    let text = bench.read(id);
+    assert!(text.contains("again") && !text.contains("gap"), "{text}");
+}

@@ -4,6 +4,7 @@ use super::bench::{Bench, post};
 use crate::config::{Config, Limits};
 use crate::conn::ConnId;
 use crate::hub::HubError;
+use crate::server::PIPELINE_BYTES_MAX;
 use crate::stats::Stats;
 
 fn bench(change: impl FnOnce(&mut Limits)) -> Bench {
@@ -482,6 +483,20 @@ fn an_idempotency_key_holds_however_its_channels_are_written() {
     let answers = ["a,b", "%61,b", "a%2Cb", "b,a"].map(|path| status(&bench.ask(&publish(path))));
     assert_eq!(answers, [202, 202, 422, 422], "other channels are another request");
     assert_eq!((bench.stats().messages_published, bench.stats().messages_repeated), (2, 1));
+}
+
+/// What waits first behind it is a HEAD, whose answer would have no body.
+#[test]
+fn what_is_pipelined_behind_a_poll_is_bounded_and_the_poll_is_told() {
+    let mut bench = bench(|_| ());
+    let (poll, _) = bench.client("GET /sub/a?as=poll HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.send(poll, "HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    bench.send(poll, &"x".repeat(PIPELINE_BYTES_MAX));
+    bench.turn();
+    let answer = bench.read(poll);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!((status(head), field(head, "Content-Length").unwrap()), (431, &*body.len().to_string()));
+    assert!(body.contains("too much is pipelined"), "{answer}");
 }
 
 #[test]
