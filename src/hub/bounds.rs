@@ -43,7 +43,8 @@ pub enum HubError {
     /// `limits.memory_per_address` is reached, or what all strangers may have together.
     ShareExceeded,
     /// [`TEMPLATE_BYTES_MAX`](super::TEMPLATE_BYTES_MAX) or [`TEMPLATE_BYTES_IN_ALL`](super::TEMPLATE_BYTES_IN_ALL) is
-    /// reached, or a topic would be compared with more than [`COMPARED_MAX`](super::COMPARED_MAX).
+    /// reached, a topic would be compared with more than
+    /// [`COMPARED_MAX`](super::COMPARED_MAX), or a message asked of more than [`ASKED_MAX`](super::ASKED_MAX).
     TooManyTemplates,
     /// `limits.keys_per_channel` or `limits.keys` is reached.
     TooManyKeys,

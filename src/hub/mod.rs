@@ -93,7 +93,7 @@ use bounds::Bounds;
 use channel::Channel;
 use directory::Directory;
 use feed::Feeds;
-pub use feed::{COMPARED_MAX, COMPARED_OF_ONE_MAX};
+pub use feed::{ASKED_MAX, ASKED_OF_ONE_MAX, COMPARED_MAX, COMPARED_OF_ONE_MAX};
 use history::History;
 use ids::Ids;
 pub use memory::{TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX};

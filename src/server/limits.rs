@@ -16,9 +16,9 @@ use crate::dialect::hook::BODY_BYTES_MAX;
 use crate::dialect::mercure;
 use crate::dialect::native::POLL_SECONDS_MAX;
 use crate::hub::{
-    CLAIMS_MAX, COMPARED_MAX, COMPARED_OF_ONE_MAX, GAPS_MAX, IDS_REMEMBERED_MAX, LOOKED_AT_IN_ALL,
-    LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT, NAME_BYTES_MAX, PATCHED_BYTES_MAX, SHOWN_MAX,
-    TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX,
+    ASKED_MAX, ASKED_OF_ONE_MAX, CLAIMS_MAX, COMPARED_MAX, COMPARED_OF_ONE_MAX, GAPS_MAX, IDS_REMEMBERED_MAX,
+    LOOKED_AT_IN_ALL, LOOKED_AT_PER_SECOND, LOOKED_AT_PER_VISIT, NAME_BYTES_MAX, PATCHED_BYTES_MAX,
+    SHOWN_MAX, TEMPLATE_BYTES_IN_ALL, TEMPLATE_BYTES_MAX,
 };
 use crate::transport::poll::BATCH_BYTES_MAX;
 use crate::wire::{chunked, head, websocket};
@@ -360,6 +360,18 @@ pub static LIMITS: &[Limit] = &[
     fixed(
         "the same of one address, of templates that begin alike",
         COMPARED_OF_ONE_MAX,
+        "429 with `Retry-After`; to who wants an event stream, one that ends at once and says when to return",
+        &["subscriptions_refused"],
+    ),
+    fixed(
+        "looks at selections of Mercure, for one message, that reach more than `limits.channels_per_pattern` channels",
+        ASKED_MAX,
+        "429 with `Retry-After`; to who wants an event stream, one that ends at once and says when to return",
+        &["subscriptions_refused"],
+    ),
+    fixed(
+        "the same of one address",
+        ASKED_OF_ONE_MAX,
         "429 with `Retry-After`; to who wants an event stream, one that ends at once and says when to return",
         &["subscriptions_refused"],
     ),

@@ -13,9 +13,9 @@ use std::ops::Bound;
 use std::rc::Rc;
 
 /// What it may cost to compare a topic with all templates that it has the beginning of, in looks at a channel.
-pub const COMPARED_MAX: usize = 4096;
+pub const COMPARED_MAX: usize = 1024;
 /// The same with those of one address that begin alike.
-pub const COMPARED_OF_ONE_MAX: usize = COMPARED_MAX / 16;
+pub const COMPARED_OF_ONE_MAX: usize = COMPARED_MAX / 8;
 
 /// All templates.
 #[derive(Debug, Default)]

@@ -5,11 +5,16 @@ use super::super::name::{covers, topic_of};
 use super::super::selection::Selection;
 use super::super::selector::Selector;
 use super::super::shares::{Bounds, Payer, Shares};
-use super::compared::{COMPARED_MAX, COMPARED_OF_ONE_MAX, Compared};
+use super::compared::Compared;
 use crate::carry::resume;
 use crate::id::Seq;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+/// What it may cost to ask the feeds about a message that reach too many channels to note them, in looks at a channel.
+pub const ASKED_MAX: usize = 16_384;
+/// The same with those of one address.
+pub const ASKED_OF_ONE_MAX: usize = ASKED_MAX / 64;
 
 /// What asking wide feeds costs, in looks at a channel.
 #[derive(Debug)]
@@ -17,7 +22,7 @@ pub struct Asked(pub Shares);
 
 impl Default for Asked {
     fn default() -> Self {
-        Self(Shares::new(Bounds { each: COMPARED_OF_ONE_MAX, all: COMPARED_MAX }))
+        Self(Shares::new(Bounds { each: ASKED_OF_ONE_MAX, all: ASKED_MAX }))
     }
 }
 

@@ -20,7 +20,7 @@ mod tests;
 mod walk;
 
 pub use compared::{COMPARED_MAX, COMPARED_OF_ONE_MAX};
-pub use index::Feeds;
+pub use index::{ASKED_MAX, ASKED_OF_ONE_MAX, Feeds};
 
 use super::Hub;
 use super::key::ChannelKey;

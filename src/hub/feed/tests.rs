@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{Config, History};
 use crate::hub::subscriber::Memberships;
 use crate::hub::{
-    COMPARED_MAX, COMPARED_OF_ONE_MAX, Data, HubError, Owner, Publication, Selector, Start,
+    ASKED_MAX, COMPARED_MAX, COMPARED_OF_ONE_MAX, Data, HubError, Owner, Publication, Selector, Start,
     TEMPLATE_BYTES_MAX, Update,
 };
 use crate::id::{Epoch, Random, Seq};
@@ -370,7 +370,7 @@ fn what_each_message_is_compared_with_is_bounded() {
         hub.check();
     };
     assert_eq!(refused, HubError::TooManyTemplates);
-    assert!(hub.feeds.asked.0.bytes() <= COMPARED_MAX && count > 20, "{count}");
+    assert!(hub.feeds.asked.0.bytes() <= ASKED_MAX && count > 20, "{count}");
     // Who comes to reach too much ends, then.
     let key = listen(&mut hub, &["/b/{x}", "/b/{x}/{y}"], Start::Now).unwrap();
     (0..10).for_each(|number| _ = say(&mut hub, &format!("/b/{number}")));
