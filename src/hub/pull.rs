@@ -393,8 +393,9 @@ impl Hub {
     }
 }
 
-/// Of so many channels of a subscriber it is found out whether they have what another of them has lost.
-const SEARCHED_MAX: usize = 256;
+/// Of so many channels of a subscriber it is found out whether they have what another of them has lost: each is asked about
+/// each message that any of them has lost so. Who has more is told of a gap on suspicion.
+const SEARCHED_MAX: usize = 16;
 
 /// Whether a subscriber lacks something that one of its channels has lost, and none of its others has.
 fn has_lost<'a>(
