@@ -24,6 +24,8 @@ const TRIM_MS: u64 = 1000;
 const GATHER_BYTES_MAX: usize = 256 << 10;
 /// What is larger comes after what is not. So does a page of latest values that is not at hand.
 pub(super) const SMALL_BYTES: usize = 16 << 10;
+/// The same of so many messages.
+const SMALL_MESSAGES: usize = 32;
 
 impl Server {
     /// Writes to subscribers that are ready, at most as many as the turn's budget allows. Once nobody waits
@@ -151,7 +153,7 @@ impl Server {
             },
             // Its time has not come yet.
             Phase::Parked(_) if self.broker.hub.wish(key).pace == Pace::HELD => {}
-            Phase::Parked(_) if turn == Turn::Early && self.begins_large(now.at, key) => {
+            Phase::Parked(poll) if turn == Turn::Early && self.gets_much(now.at, poll) => {
                 self.broker.hub.mark_bulk(key);
                 is_early = true;
             }
@@ -162,11 +164,13 @@ impl Server {
         !is_early
     }
 
-    /// Whether the first message that a subscriber lacks is large.
-    fn begins_large(&self, now: Instant, key: SubscriberKey) -> bool {
-        let mut first: ArrayVec<&Rc<Message>, 1> = ArrayVec::new();
-        self.broker.hub.pull(now, key, 1, &mut first);
-        first.first().is_some_and(|message| message.publication.data.bytes().len() > SMALL_BYTES)
+    /// Whether what a poll would be given is large, or much.
+    pub(super) fn gets_much(&self, now: Instant, poll: &Poll) -> bool {
+        let mut first: ArrayVec<&Rc<Message>, SMALL_MESSAGES> = ArrayVec::new();
+        let max = poll.batch.map_or(1, |max| usize::from(max.get()).min(SMALL_MESSAGES));
+        self.broker.hub.pull(now, poll.subscriber, max, &mut first);
+        let bytes: usize = first.iter().map(|message| message.publication.data.bytes().len()).sum();
+        first.is_full() || bytes > SMALL_BYTES
     }
 
     /// Writes what a stream lacks. Returns whether it has: what is large has to wait if it is `Early`.

@@ -218,7 +218,9 @@ impl Server {
     ) {
         let waits = poll.polling.waits() && !reply.head_only && !self.drain.begun;
         let is_held = !poll.pace.is_none() && !self.broker.hub.has_snapshot(poll.subscriber);
-        if waits && (is_held || !self.broker.hub.is_ready(poll.subscriber)) {
+        // What is large comes after what is small: many who come for it at once do not keep others waiting.
+        let is_ready = self.broker.hub.is_ready(poll.subscriber);
+        if waits && (is_held || !is_ready || self.gets_much(now.at, &poll)) {
             return self.park(now, slot, poll, callback);
         }
         let no_news = match poll.polling {

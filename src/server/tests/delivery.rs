@@ -123,6 +123,31 @@ fn what_is_large_comes_after_what_is_small() {
     bench.server.check(bench.world.now);
 }
 
+/// They need not have waited for it.
+#[test]
+fn what_is_kept_and_much_comes_after_what_is_small() {
+    let mut bench = Bench::new(Config::default());
+    bench.publish("big", &"x".repeat(100_000), None);
+    (0..50).for_each(|_| bench.publish("long", "x", None));
+    bench.turn();
+    let many =
+        ["big?after=oldest", "big?as=jsonp&callback=f&after=oldest", "long?as=jsonp&callback=f&after=oldest"];
+    let few = bench.subscriber("small?as=stream");
+    bench.order.clear();
+    let many = many.map(|query| {
+        let id = bench.connect();
+        bench.send(id, &format!("GET /sub/{query} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        id
+    });
+    bench.publish("small", "x", None);
+    bench.turn();
+    assert_eq!(bench.order.first(), Some(&few));
+    for id in many {
+        assert!(bench.read(id).starts_with("HTTP/1.1 200 OK"));
+    }
+    bench.server.check(bench.world.now);
+}
+
 #[test]
 fn who_waits_holds_no_buffer() {
     let mut bench = Bench::new(Config::default());

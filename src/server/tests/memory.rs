@@ -324,6 +324,7 @@ fn what_clients_do_not_take_is_noticed_early() {
     let id = bench.connect();
     bench.world.socket(id).capacity = 1000;
     bench.send(id, batch);
+    bench.turn();
     assert!(bench.is_heavier(), "1.2 MB are kept for it");
 }
 
